@@ -1,0 +1,752 @@
+/* The refresh flow, step by step, with every outcome of every step in the test's hand. */
+#include "../../src/core/flow.h"
+#include "../../src/core/secret.h"
+
+#include <math.h>
+#include <setjmp.h>
+#include <stdarg.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include <cmocka.h>
+
+#define NOW 1000000.0
+#define HOUR 3600.0
+
+/* ---- the world of a test ---- */
+
+static bool to_local(double epoch, struct civil *local)
+{
+  *local = (struct civil){.year = 2020, .month = 1, .day = 1, .second = (int)fmod(epoch, 60)};
+  return true;
+}
+
+static double from_local(const struct civil *local)
+{
+  (void)local;
+  return NAN;
+}
+
+/* Enough to tell the tests' tokens apart. */
+static void digest(const void *data, size_t size, unsigned char out[32])
+{
+  const unsigned char *bytes = data;
+  for (size_t i = 0; i < 32; i++)
+    out[i] = (unsigned char)(i < size ? bytes[i] : size);
+}
+
+struct desk {
+  struct flow_settings settings;
+  struct flow *flow;
+  struct moment now;
+  char *stored;            /* NULL: nothing */
+  char steps[400];         /* what was asked, in one word each */
+  struct reply replies[8]; /* for the POSTs, in turn; the last one is repeated */
+  int posts, waits, busy, failing_saves, failing_loads;
+  const char *appears; /* what another writer stores at the first WAIT */
+  double waited;
+  char body[400]; /* of the last POST */
+};
+
+static const struct reply ok_reply = {.delivery = REPLY_RECEIVED,
+                                      .status = 200,
+                                      .body = "{\"access_token\":\"A2\",\"refresh_token\":\"R2\",\"expires_in\":3600}",
+                                      .length = 62};
+static const struct reply lost = {.delivery = REPLY_LOST, .error = "connection reset"};
+static const struct reply not_sent = {.delivery = REPLY_NOT_SENT, .error = "connection refused"};
+
+static struct reply answer(int status, const char *body)
+{
+  return (struct reply){.delivery = REPLY_RECEIVED, .status = status, .body = body, .length = strlen(body)};
+}
+
+static void store(struct desk *desk, const char *text)
+{
+  free(desk->stored);
+  desk->stored = text ? strdup(text) : NULL;
+}
+
+static int set_up(void **state)
+{
+  struct desk *desk = calloc(1, sizeof *desk);
+  desk->settings = (struct flow_settings){.credentials = {.client_id = "cid", .client_secret = "hush"},
+                                          .storage = "the storage",
+                                          .refresh_before = 300,
+                                          .refresh_wait = 2,
+                                          .timeout = 30,
+                                          .lock_timeout = 60,
+                                          .default_lifetime = HOUR,
+                                          .introspection = true,
+                                          .pid = 42,
+                                          .host = "here",
+                                          .world = {.to_local = to_local, .from_local = from_local, .sha256 = digest}};
+  desk->now = (struct moment){.wall = NOW, .steady = 50};
+  desk->flow = flow_new(&desk->settings, 1);
+  desk->replies[0] = ok_reply;
+  *state = desk;
+  return 0;
+}
+
+static int tear_down(void **state)
+{
+  struct desk *desk = *state;
+  flow_free(desk->flow);
+  free(desk->stored);
+  free(desk);
+  return 0;
+}
+
+static const char *record(const char *access, const char *refresh, double expires_at)
+{
+  static char text[4][300];
+  static int turn;
+  char *out = text[turn++ % 4];
+  snprintf(out, 300,
+           "{\"access_token\":\"%s\",\"refresh_token\":\"%s\",\"expires_at\":%.0f,\"obtained_at\":%.0f,\"extra\":[1]}",
+           access, refresh, expires_at, expires_at - HOUR);
+  return out;
+}
+
+/* ---- carrying out ---- */
+
+static void log_step(struct desk *desk, const char *word)
+{
+  strncat(desk->steps, *desk->steps ? " " : "", sizeof desk->steps - strlen(desk->steps) - 1);
+  strncat(desk->steps, word, sizeof desk->steps - strlen(desk->steps) - 1);
+}
+
+static void fail_event(struct flow_event *event)
+{
+  event->result = FLOW_FAILED;
+  event->code = CODE_STORAGE;
+  event->text = "The disk is full.";
+}
+
+static void do_load(struct desk *desk, struct flow_event *event)
+{
+  log_step(desk, "load");
+  if (desk->failing_loads > 0) {
+    desk->failing_loads--;
+    fail_event(event);
+  } else if (!desk->stored) {
+    event->result = FLOW_NONE;
+  } else {
+    event->text = desk->stored;
+  }
+}
+
+static void do_save(struct desk *desk, const struct flow_action *action, struct flow_event *event)
+{
+  log_step(desk, action->spends ? "mark" : "save");
+  if (desk->failing_saves > 0) {
+    desk->failing_saves--;
+    fail_event(event);
+  } else {
+    store(desk, action->record);
+  }
+}
+
+static void do_post(struct desk *desk, const struct flow_action *action, struct flow_event *event)
+{
+  int last = 0;
+  while (last + 1 < 8 && (desk->replies[last + 1].status || desk->replies[last + 1].error))
+    last++;
+  log_step(desk, action->request->endpoint == REQUEST_TOKEN ? "post" : "introspect");
+  snprintf(desk->body, sizeof desk->body, "%s", action->request->body);
+  event->reply = &desk->replies[desk->posts < last ? desk->posts : last];
+  desk->posts++;
+}
+
+static void do_wait(struct desk *desk, const struct flow_action *action)
+{
+  log_step(desk, "wait");
+  desk->waits++;
+  desk->waited += action->seconds;
+  desk->now.wall += action->seconds;
+  desk->now.steady += action->seconds;
+  if (desk->appears)
+    store(desk, desk->appears);
+  desk->appears = NULL;
+}
+
+static struct flow_event carry_out(struct desk *desk, const struct flow_action *action)
+{
+  struct flow_event event = {.result = FLOW_OK};
+  if (action->step == FLOW_LOAD)
+    do_load(desk, &event);
+  else if (action->step == FLOW_SAVE)
+    do_save(desk, action, &event);
+  else if (action->step == FLOW_POST)
+    do_post(desk, action, &event);
+  else if (action->step == FLOW_WAIT)
+    do_wait(desk, action);
+  else if (action->step == FLOW_UNLOCK)
+    log_step(desk, "unlock");
+  else if (action->step == FLOW_LOCK) {
+    log_step(desk, "lock");
+    event.result = desk->busy-- > 0 ? FLOW_BUSY : FLOW_OK;
+  }
+  event.now = desk->now;
+  return event;
+}
+
+static const struct flow_outcome *fly(struct desk *desk, enum flow_goal goal)
+{
+  desk->steps[0] = '\0';
+  desk->posts = desk->waits = 0;
+  desk->waited = 0;
+  flow_start(desk->flow, goal, desk->now, desk->now.steady + desk->settings.timeout);
+  struct flow_event event = {.now = desk->now};
+  struct flow_action action = flow_next(desk->flow, &event);
+  for (int i = 0; action.step != FLOW_DONE; i++) {
+    assert_true(i < 5000);
+    event = carry_out(desk, &action);
+    action = flow_next(desk->flow, &event);
+  }
+  return flow_outcome(desk->flow);
+}
+
+static const struct flow_outcome *token(struct desk *desk)
+{
+  return fly(desk, FLOW_TOKEN);
+}
+
+static void check_token(const struct flow_outcome *outcome, const char *expected)
+{
+  assert_string_equal(outcome->message, "");
+  assert_int_equal(outcome->code, CODE_OK);
+  assert_string_equal(outcome->token, expected);
+}
+
+static void check_failure(const struct flow_outcome *outcome, enum code code, const char *part)
+{
+  assert_null(outcome->token);
+  assert_string_equal(code_name(outcome->code), code_name(code));
+  assert_non_null(strstr(outcome->message, part));
+  assert_null(strstr(outcome->message, "hush"));
+}
+
+static bool noted(const struct flow_outcome *outcome, enum flow_note_kind kind)
+{
+  for (int i = 0; i < outcome->note_count; i++)
+    if (outcome->notes[i].kind == kind)
+      return true;
+  return false;
+}
+
+/* ---- the straight way ---- */
+
+static void a_fresh_record_is_served_without_a_lock(void **state)
+{
+  struct desk *desk = *state;
+  store(desk, record("A1", "R1", NOW + HOUR));
+  const struct flow_outcome *outcome = token(desk);
+  check_token(outcome, "A1");
+  assert_string_equal(desk->steps, "load");
+  assert_true(outcome->refresh_at == NOW + HOUR - 300);
+  assert_true(outcome->dead_at == NOW + HOUR);
+}
+
+static void an_expired_record_is_refreshed_under_the_lock(void **state)
+{
+  struct desk *desk = *state;
+  store(desk, record("A1", "R1", NOW - 1));
+  const struct flow_outcome *outcome = token(desk);
+  check_token(outcome, "A2");
+  assert_string_equal(desk->steps, "load lock load mark post save unlock");
+  assert_non_null(strstr(desk->body, "\"refresh_token\":\"R1\""));
+  assert_non_null(strstr(desk->stored, "\"refresh_token\":\"R2\""));
+  assert_non_null(strstr(desk->stored, "\"extra\":[1]"));
+  assert_null(strstr(desk->stored, "pending"));
+  assert_true(noted(outcome, FLOW_REFRESHED));
+  check_token(token(desk), "A2");
+  assert_string_equal(desk->steps, "load");
+}
+
+static void a_refresh_starts_ahead_of_the_expiry(void **state)
+{
+  struct desk *desk = *state;
+  store(desk, record("A1", "R1", NOW + 299));
+  check_token(token(desk), "A2");
+}
+
+static void an_empty_storage_starts_from_the_configured_token(void **state)
+{
+  struct desk *desk = *state;
+  desk->settings.refresh_token = "R0";
+  check_token(token(desk), "A2");
+  assert_string_equal(desk->steps, "load lock load mark post save unlock");
+  assert_non_null(strstr(desk->body, "\"refresh_token\":\"R0\""));
+  assert_non_null(strstr(desk->stored, "\"origin\""));
+}
+
+static void without_any_refresh_token_the_message_says_what_to_set(void **state)
+{
+  struct desk *desk = *state;
+  check_failure(token(desk), CODE_CONFIG, "LUCID_REFRESH_TOKEN (or the option refresh_token)");
+}
+
+static void without_a_client_id_a_good_token_is_served_and_a_refresh_is_not_tried(void **state)
+{
+  struct desk *desk = *state;
+  desk->settings.credentials.client_id = NULL;
+  store(desk, record("A1", "R1", NOW + HOUR));
+  check_token(token(desk), "A1");
+  store(desk, record("A1", "R1", NOW - 1));
+  check_failure(token(desk), CODE_CONFIG, "LUCID_CLIENT_ID (option client_id)");
+  assert_string_equal(desk->steps, "load");
+}
+
+static void what_another_process_refreshed_is_adopted_under_the_lock(void **state)
+{
+  struct desk *desk = *state;
+  store(desk, record("A1", "R1", NOW - 1));
+  desk->busy = 1;
+  desk->appears = record("A9", "R9", NOW + HOUR);
+  check_token(token(desk), "A9");
+  assert_string_equal(desk->steps, "load lock wait load");
+  assert_int_equal(desk->posts, 0);
+}
+
+static void refresh_asks_for_a_new_token_whatever_the_expiry(void **state)
+{
+  struct desk *desk = *state;
+  store(desk, record("A1", "R1", NOW + HOUR));
+  check_token(token(desk), "A1");
+  check_token(fly(desk, FLOW_REFRESH), "A2");
+  assert_int_equal(desk->posts, 1);
+}
+
+/* ---- locks ---- */
+
+static void a_busy_lock_is_waited_for_only_briefly_while_the_token_lives(void **state)
+{
+  struct desk *desk = *state;
+  store(desk, record("A1", "R1", NOW + 100));
+  desk->busy = 100000;
+  check_token(token(desk), "A1");
+  assert_true(desk->waited >= 2 && desk->waited < 2.2);
+  assert_int_equal(desk->posts, 0);
+}
+
+static void a_busy_lock_ends_at_the_callers_deadline(void **state)
+{
+  struct desk *desk = *state;
+  store(desk, record("A1", "R1", NOW - 1));
+  desk->busy = 100000;
+  check_failure(token(desk), CODE_LOCKED, "Another process has held the lock");
+  assert_true(desk->waited >= 30 && desk->waited < 30.2);
+}
+
+/* ---- storage ---- */
+
+static void a_storage_that_cannot_be_written_costs_no_refresh_token(void **state)
+{
+  struct desk *desk = *state;
+  store(desk, record("A1", "R1", NOW - 1));
+  desk->failing_saves = 1;
+  check_failure(token(desk), CODE_STORAGE, "The disk is full.");
+  assert_string_equal(desk->steps, "load lock load mark unlock");
+}
+
+static void tokens_that_cannot_be_saved_are_served_and_saved_later(void **state)
+{
+  struct desk *desk = *state;
+  store(desk, record("A1", "R1", NOW - 1));
+  token(desk);
+  desk->now.wall += HOUR;
+  desk->replies[0] = answer(200, "{\"access_token\":\"A3\",\"refresh_token\":\"R3\",\"expires_in\":3600}");
+  desk->settings.refresh_before = 0;
+  desk->failing_saves = 0;
+  struct flow_event event = {.now = desk->now};
+  flow_start(desk->flow, FLOW_TOKEN, desk->now, desk->now.steady + 30);
+  desk->steps[0] = '\0';
+  struct flow_action action = flow_next(desk->flow, &event);
+  while (action.step != FLOW_DONE) {
+    if (action.step == FLOW_SAVE && !action.spends)
+      desk->failing_saves = 1;
+    event = carry_out(desk, &action);
+    action = flow_next(desk->flow, &event);
+  }
+  check_token(flow_outcome(desk->flow), "A3");
+  assert_string_equal(desk->steps, "load lock load mark post save");
+  assert_true(noted(flow_outcome(desk->flow), FLOW_SAVE_FAILED));
+  assert_true(flow_unsaved(desk->flow));
+  const struct flow_outcome *outcome = token(desk);
+  check_token(outcome, "A3");
+  assert_string_equal(desk->steps, "load save unlock");
+  assert_true(noted(outcome, FLOW_SAVED));
+  assert_false(flow_unsaved(desk->flow));
+  assert_non_null(strstr(desk->stored, "R3"));
+}
+
+static void a_damaged_record_is_left_alone(void **state)
+{
+  struct desk *desk = *state;
+  static const char *const damaged[] = {"", "{", "[]", "null", "{\"a\":1}", "hello", "{\"access_token\":\"\"}"};
+  desk->settings.refresh_token = "R0";
+  for (size_t i = 0; i < sizeof damaged / sizeof *damaged; i++) {
+    store(desk, damaged[i]);
+    check_failure(token(desk), CODE_STORAGE, "does not hold a token record");
+    assert_string_equal(desk->steps, "load");
+    assert_string_equal(desk->stored, damaged[i]);
+  }
+}
+
+static void an_unreadable_storage_does_not_take_the_token_away(void **state)
+{
+  struct desk *desk = *state;
+  store(desk, record("A1", "R1", NOW + 400));
+  check_token(token(desk), "A1");
+  desk->now.wall += 200;
+  desk->failing_loads = 1;
+  const struct flow_outcome *outcome = token(desk);
+  check_token(outcome, "A1");
+  assert_true(noted(outcome, FLOW_REFRESH_FAILED));
+}
+
+/* ---- the server says no ---- */
+
+static void a_refusal_keeps_the_record_and_is_remembered(void **state)
+{
+  struct desk *desk = *state;
+  store(desk, record("A1", "R1", NOW - 1));
+  desk->replies[0] = answer(400, "{\"error\":\"invalid_grant\"}");
+  check_failure(token(desk), CODE_INVALID_GRANT, "Log in to Lucid again");
+  assert_string_equal(desk->steps, "load lock load mark post load wait load wait load wait load save unlock");
+  assert_non_null(strstr(desk->stored, "R1"));
+  assert_null(strstr(desk->stored, "pending"));
+  for (int i = 0; i < 100; i++) {
+    check_failure(token(desk), CODE_INVALID_GRANT, "Log in to Lucid again");
+    assert_int_equal(desk->posts, 0);
+  }
+  store(desk, record("A5", "R5", NOW + HOUR));
+  check_token(token(desk), "A5");
+}
+
+static void a_refusal_looks_again_before_it_is_believed(void **state)
+{
+  struct desk *desk = *state;
+  store(desk, record("A1", "R1", NOW - 1));
+  desk->replies[0] = answer(400, "{\"error\":\"invalid_grant\"}");
+  desk->appears = record("A9", "R9", NOW + HOUR);
+  const struct flow_outcome *outcome = token(desk);
+  check_token(outcome, "A9");
+  assert_int_equal(desk->posts, 1);
+  assert_non_null(strstr(desk->stored, "R9"));
+}
+
+static void a_new_login_takes_a_dead_grants_place(void **state)
+{
+  struct desk *desk = *state;
+  desk->settings.refresh_token = "R0";
+  token(desk);
+  desk->settings.refresh_token = "NEW";
+  check_token(token(desk), "A2");
+  assert_string_equal(desk->steps, "load");
+  desk->now.wall += HOUR;
+  desk->replies[0] = answer(400, "{\"error\":\"invalid_grant\"}");
+  desk->replies[1] = answer(200, "{\"access_token\":\"A7\",\"refresh_token\":\"R7\"}");
+  check_token(token(desk), "A7");
+  assert_non_null(strstr(desk->body, "\"refresh_token\":\"NEW\""));
+  assert_int_equal(desk->posts, 2);
+}
+
+static void the_token_a_dead_grant_started_from_is_not_tried_again(void **state)
+{
+  struct desk *desk = *state;
+  desk->settings.refresh_token = "R0";
+  token(desk);
+  desk->now.wall += HOUR;
+  desk->replies[0] = answer(400, "{\"error\":\"invalid_grant\"}");
+  check_failure(token(desk), CODE_INVALID_GRANT, "Log in");
+  assert_int_equal(desk->posts, 1);
+}
+
+static void a_wrong_client_secret_erases_nothing(void **state)
+{
+  struct desk *desk = *state;
+  store(desk, record("A1", "R1", NOW - 1));
+  desk->replies[0] = answer(403, "{\"error\":\"invalid_client\"}");
+  check_failure(token(desk), CODE_INVALID_CLIENT, "LUCID_CLIENT_SECRET");
+  assert_string_equal(desk->steps, "load lock load mark post save unlock");
+  assert_non_null(strstr(desk->stored, "R1"));
+}
+
+/* ---- the server says later ---- */
+
+static void an_outage_is_covered_up_while_the_token_lives(void **state)
+{
+  struct desk *desk = *state;
+  store(desk, record("A1", "R1", NOW + 100));
+  desk->replies[0] = not_sent;
+  const struct flow_outcome *outcome = token(desk);
+  check_token(outcome, "A1");
+  assert_true(noted(outcome, FLOW_REFRESH_FAILED));
+  assert_int_equal(desk->posts, 1);
+  assert_int_equal(desk->waits, 0);
+  assert_true(outcome->refresh_at > NOW);
+  check_token(token(desk), "A1");
+  assert_int_equal(desk->posts, 0);
+}
+
+static void an_outage_is_waited_for_when_there_is_no_token(void **state)
+{
+  struct desk *desk = *state;
+  store(desk, record("A1", "R1", NOW - 1));
+  desk->replies[0] = desk->replies[1] = not_sent;
+  desk->replies[2] = ok_reply;
+  check_token(token(desk), "A2");
+  assert_string_equal(desk->steps, "load lock load mark post wait post wait post save unlock");
+}
+
+static void an_outage_ends_with_the_deadline_and_the_mark_is_taken_back(void **state)
+{
+  struct desk *desk = *state;
+  store(desk, record("A1", "R1", NOW - 1));
+  desk->replies[0] = not_sent;
+  check_failure(token(desk), CODE_NETWORK, "tries again");
+  assert_true(desk->waited <= 30);
+  assert_null(strstr(desk->stored, "pending"));
+}
+
+static void retry_after_is_honoured_up_to_the_deadline(void **state)
+{
+  struct desk *desk = *state;
+  store(desk, record("A1", "R1", NOW - 1));
+  desk->replies[0] = answer(429, "slow down");
+  desk->replies[0].retry_after = "20";
+  desk->replies[1] = ok_reply;
+  check_token(token(desk), "A2");
+  assert_true(desk->waited >= 20);
+  desk->now.wall += HOUR;
+  desk->replies[0].retry_after = "120";
+  check_failure(token(desk), CODE_RATE_LIMITED, "later");
+  assert_int_equal(desk->waits, 0);
+  desk->now.steady += 60;
+  check_failure(token(desk), CODE_RATE_LIMITED, "later");
+  assert_int_equal(desk->posts, 0);
+}
+
+/* ---- doubt ---- */
+
+static void a_lost_answer_is_settled_by_introspection(void **state)
+{
+  struct desk *desk = *state;
+  store(desk, record("A1", "R1", NOW - 1));
+  desk->replies[0] = lost;
+  desk->replies[1] = answer(200, "{\"active\":true}");
+  desk->replies[2] = ok_reply;
+  check_token(token(desk), "A2");
+  assert_string_equal(desk->steps, "load lock load mark post introspect post save unlock");
+}
+
+static void a_spent_token_is_called_lost_and_never_sent_again(void **state)
+{
+  struct desk *desk = *state;
+  store(desk, record("A1", "R1", NOW + 100));
+  desk->replies[0] = answer(200, "<html>");
+  desk->replies[1] = answer(200, "{\"active\":false}");
+  const struct flow_outcome *outcome = token(desk);
+  check_failure(outcome, CODE_LOST_ROTATION, "process 42 on here");
+  assert_true(noted(outcome, FLOW_LOST));
+  assert_string_equal(desk->steps,
+                      "load lock load mark post save introspect load wait load wait load wait load unlock");
+  assert_non_null(strstr(desk->stored, "<html>"));
+  check_failure(token(desk), CODE_LOST_ROTATION, "Log in to Lucid again");
+  assert_int_equal(desk->posts, 0);
+}
+
+static void a_resend_happens_three_times_at_most(void **state)
+{
+  struct desk *desk = *state;
+  store(desk, record("A1", "R1", NOW - 1));
+  for (int i = 0; i < 8; i += 2) {
+    desk->replies[i] = lost;
+    desk->replies[i + 1] = answer(200, "{\"active\":true}");
+  }
+  check_failure(token(desk), CODE_NETWORK, "in a row");
+  assert_int_equal(desk->posts, 8);
+  assert_null(strstr(desk->stored, "pending"));
+}
+
+static void without_introspection_there_is_one_resend_after_a_pause(void **state)
+{
+  struct desk *desk = *state;
+  desk->settings.introspection = false;
+  store(desk, record("A1", "R1", NOW - 1));
+  desk->replies[0] = lost;
+  desk->replies[1] = ok_reply;
+  check_token(token(desk), "A2");
+  assert_string_equal(desk->steps, "load lock load mark post wait post save unlock");
+  desk->now.wall += HOUR;
+  desk->replies[1] = answer(400, "{\"error\":\"invalid_grant\"}");
+  check_failure(token(desk), CODE_LOST_ROTATION, "never arrived");
+}
+
+static const char *marked(const char *refresh)
+{
+  static char text[600];
+  unsigned char bytes[32];
+  char hash[65];
+  digest(refresh, strlen(refresh), bytes);
+  for (int i = 0; i < 32; i++)
+    snprintf(hash + 2 * i, 3, "%02x", bytes[i]);
+  snprintf(text, sizeof text,
+           "{\"access_token\":\"A1\",\"refresh_token\":\"%s\",\"expires_at\":%.0f,\"pending\":"
+           "{\"refresh_token_sha256\":\"%s\",\"since\":999990,\"pid\":7,\"host\":\"elsewhere\"}}",
+           refresh, NOW + HOUR, hash);
+  return text;
+}
+
+static void a_dead_process_s_refresh_is_settled_first(void **state)
+{
+  struct desk *desk = *state;
+  store(desk, marked("R1"));
+  desk->replies[0] = answer(200, "{\"active\":true}");
+  desk->replies[1] = ok_reply;
+  const struct flow_outcome *outcome = token(desk);
+  check_token(outcome, "A2");
+  assert_true(noted(outcome, FLOW_RECOVERED));
+  assert_string_equal(desk->steps, "load lock load introspect post save unlock");
+}
+
+static void a_dead_process_s_lost_refresh_names_it(void **state)
+{
+  struct desk *desk = *state;
+  store(desk, marked("R1"));
+  desk->replies[0] = answer(200, "{\"active\":false}");
+  check_failure(token(desk), CODE_LOST_ROTATION, "process 7 on elsewhere");
+  assert_non_null(strstr(desk->stored, "pending"));
+}
+
+static void introspection_that_is_not_answered_is_asked_again(void **state)
+{
+  struct desk *desk = *state;
+  store(desk, marked("R1"));
+  flow_reject(desk->flow, "A1");
+  desk->replies[0] = not_sent;
+  desk->replies[1] = answer(200, "{\"active\":true}");
+  desk->replies[2] = ok_reply;
+  check_token(token(desk), "A2");
+  assert_string_equal(desk->steps, "load lock load introspect wait introspect post save unlock");
+}
+
+static void a_mark_that_is_of_another_token_counts_for_nothing(void **state)
+{
+  struct desk *desk = *state;
+  char text[600];
+  snprintf(text, sizeof text, "%s", marked("R1"));
+  memcpy(strstr(text, "\"R1\""), "\"RX\"", 4);
+  store(desk, text);
+  check_token(token(desk), "A1");
+}
+
+/* ---- rejection and clocks ---- */
+
+static void a_rejected_token_is_never_served_again(void **state)
+{
+  struct desk *desk = *state;
+  store(desk, record("A1", "R1", NOW + HOUR));
+  check_token(token(desk), "A1");
+  flow_reject(desk->flow, "A1");
+  desk->replies[0] = not_sent;
+  check_failure(token(desk), CODE_NETWORK, "");
+  desk->now.steady += 1000;
+  desk->replies[0] = ok_reply;
+  check_token(token(desk), "A2");
+}
+
+static void after_a_rejection_another_process_s_token_is_adopted(void **state)
+{
+  struct desk *desk = *state;
+  store(desk, record("A1", "R1", NOW + HOUR));
+  token(desk);
+  store(desk, record("A9", "R9", NOW + HOUR));
+  flow_reject(desk->flow, "A1");
+  check_token(token(desk), "A9");
+  assert_int_equal(desk->posts, 0);
+}
+
+static void an_expiry_beyond_the_lifetime_is_not_believed(void **state)
+{
+  struct desk *desk = *state;
+  store(desk, record("A1", "R1", NOW + 10 * HOUR));
+  check_token(token(desk), "A2");
+}
+
+static void a_clock_that_was_set_back_does_not_lengthen_a_tokens_life(void **state)
+{
+  struct desk *desk = *state;
+  store(desk, record("A1", "R1", NOW + HOUR));
+  check_token(token(desk), "A1");
+  desk->now.wall -= 5 * HOUR;
+  check_token(token(desk), "A2");
+  assert_true(flow_outcome(desk->flow)->dead_at == NOW - 4 * HOUR);
+}
+
+static void a_lifetime_counts_from_before_the_request(void **state)
+{
+  struct desk *desk = *state;
+  store(desk, record("A1", "R1", NOW - 1));
+  const struct flow_outcome *outcome = token(desk);
+  assert_true(outcome->dead_at == NOW + HOUR);
+}
+
+static void a_token_that_is_not_bearer_is_kept_and_not_served(void **state)
+{
+  struct desk *desk = *state;
+  store(desk, record("A1", "R1", NOW - 1));
+  desk->replies[0] = answer(200, "{\"access_token\":\"A2\",\"refresh_token\":\"R2\",\"token_type\":\"mac\"}");
+  check_failure(token(desk), CODE_BAD_RESPONSE, "");
+  assert_non_null(strstr(desk->stored, "R2"));
+  check_failure(token(desk), CODE_BAD_RESPONSE, "Bearer");
+  assert_int_equal(desk->posts, 0);
+}
+
+#define TEST(name) cmocka_unit_test_setup_teardown(name, set_up, tear_down)
+
+int main(void)
+{
+  const struct CMUnitTest tests[] = {
+      TEST(a_fresh_record_is_served_without_a_lock),
+      TEST(an_expired_record_is_refreshed_under_the_lock),
+      TEST(a_refresh_starts_ahead_of_the_expiry),
+      TEST(an_empty_storage_starts_from_the_configured_token),
+      TEST(without_any_refresh_token_the_message_says_what_to_set),
+      TEST(without_a_client_id_a_good_token_is_served_and_a_refresh_is_not_tried),
+      TEST(what_another_process_refreshed_is_adopted_under_the_lock),
+      TEST(refresh_asks_for_a_new_token_whatever_the_expiry),
+      TEST(a_busy_lock_is_waited_for_only_briefly_while_the_token_lives),
+      TEST(a_busy_lock_ends_at_the_callers_deadline),
+      TEST(a_storage_that_cannot_be_written_costs_no_refresh_token),
+      TEST(tokens_that_cannot_be_saved_are_served_and_saved_later),
+      TEST(a_damaged_record_is_left_alone),
+      TEST(an_unreadable_storage_does_not_take_the_token_away),
+      TEST(a_refusal_keeps_the_record_and_is_remembered),
+      TEST(a_refusal_looks_again_before_it_is_believed),
+      TEST(a_new_login_takes_a_dead_grants_place),
+      TEST(the_token_a_dead_grant_started_from_is_not_tried_again),
+      TEST(a_wrong_client_secret_erases_nothing),
+      TEST(an_outage_is_covered_up_while_the_token_lives),
+      TEST(an_outage_is_waited_for_when_there_is_no_token),
+      TEST(an_outage_ends_with_the_deadline_and_the_mark_is_taken_back),
+      TEST(retry_after_is_honoured_up_to_the_deadline),
+      TEST(a_lost_answer_is_settled_by_introspection),
+      TEST(a_spent_token_is_called_lost_and_never_sent_again),
+      TEST(a_resend_happens_three_times_at_most),
+      TEST(without_introspection_there_is_one_resend_after_a_pause),
+      TEST(a_dead_process_s_refresh_is_settled_first),
+      TEST(a_dead_process_s_lost_refresh_names_it),
+      TEST(introspection_that_is_not_answered_is_asked_again),
+      TEST(a_mark_that_is_of_another_token_counts_for_nothing),
+      TEST(a_rejected_token_is_never_served_again),
+      TEST(after_a_rejection_another_process_s_token_is_adopted),
+      TEST(an_expiry_beyond_the_lifetime_is_not_believed),
+      TEST(a_clock_that_was_set_back_does_not_lengthen_a_tokens_life),
+      TEST(a_lifetime_counts_from_before_the_request),
+      TEST(a_token_that_is_not_bearer_is_kept_and_not_served),
+  };
+  return cmocka_run_group_tests(tests, NULL, NULL);
+}

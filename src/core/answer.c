@@ -1,0 +1,220 @@
+#include "answer.h"
+
+#include "quote.h"
+#include "reply.h"
+#include "retry_after.h"
+
+#include <stdarg.h>
+#include <stdio.h>
+#include <string.h>
+
+static const char endpoint[] = "token endpoint";
+
+/* What is being read, and with what knowledge. */
+struct reading {
+  const struct reply *reply;
+  const struct answer_context *context;
+  cJSON *body; /* NULL: neither a JSON object nor a form */
+  char detail[REPLY_DETAIL];
+};
+
+__attribute__((format(printf, 4, 5))) static void conclude(struct answer *answer, enum answer_kind kind, enum code code,
+                                                           const char *format, ...)
+{
+  va_list arguments;
+  answer->kind = kind;
+  answer->code = code;
+  va_start(arguments, format);
+  vsnprintf(answer->message, sizeof answer->message, format, arguments);
+  va_end(arguments);
+}
+
+static double wait_asked(const struct reading *reading)
+{
+  return retry_after_read(reading->reply->retry_after, reading->context->now);
+}
+
+static void conclude_not_spent(struct answer *answer, enum code code, const struct reading *reading)
+{
+  conclude(answer, ANSWER_NOT_SPENT, code, "the %s %s (%s)", endpoint,
+           code == CODE_RATE_LIMITED ? "asks to slow down" : "is temporarily unavailable", reading->detail);
+  answer->retry_after = wait_asked(reading);
+}
+
+static void conclude_refusal(struct answer *answer, enum code code, const struct reading *reading)
+{
+  const char *grant = reading->context->grant ? reading->context->grant : "refresh token";
+  if (code == CODE_INVALID_CLIENT)
+    conclude(answer, ANSWER_REFUSAL, code,
+             "the %s does not accept client_id and client_secret (%s); they may be wrong, or an admin may have "
+             "disabled the app",
+             endpoint, reading->detail);
+  else
+    conclude(answer, ANSWER_REFUSAL, code, "the %s refused the %s (%s)", endpoint,
+             code == CODE_INVALID_GRANT ? grant : "request", reading->detail);
+}
+
+static void read_refusal(struct answer *answer, const struct reading *reading)
+{
+  const cJSON *error = reply_error(reading->body);
+  const struct reply_meaning *meaning = reply_meaning(error);
+  bool forbidden = reading->reply->status == 401 || reading->reply->status == 403;
+  if (meaning && meaning->kind == ANSWER_NOT_SPENT)
+    conclude_not_spent(answer, meaning->code, reading);
+  else if (meaning)
+    conclude_refusal(answer, meaning->code, reading);
+  else
+    conclude_refusal(answer, forbidden && !error ? CODE_INVALID_CLIENT : CODE_BAD_RESPONSE, reading);
+}
+
+/* A control byte would let a token break out of its HTTP header. */
+static bool is_usable(const cJSON *body, const char *name)
+{
+  const char *token = json_string(body, name);
+  for (const char *p = token; p && *p; p++)
+    if ((unsigned char)*p < 0x20 || *p == 0x7F)
+      return false;
+  return token && *token;
+}
+
+/* A type that is missing or makes no sense is taken for Bearer: it is the only one in use. */
+static bool is_bearer(const char *type)
+{
+  static const char bearer[] = "bearer";
+  if (!type || !*type)
+    return true;
+  size_t i = 0;
+  while (bearer[i] && (type[i] | 0x20) == bearer[i])
+    i++;
+  return !bearer[i] && !type[i];
+}
+
+static void read_lifetime(struct answer *answer, const struct answer_context *context)
+{
+  double seconds;
+  if (!json_number(answer->fields, "expires_in", &seconds))
+    seconds = context->default_lifetime;
+  answer->expired_at_birth = !(seconds >= 1);
+  if (answer->expired_at_birth)
+    answer->lifetime = ANSWER_LIFETIME_FLOOR;
+  else
+    answer->lifetime = seconds > ANSWER_LIFETIME_CAP ? ANSWER_LIFETIME_CAP : seconds;
+}
+
+static void read_tokens(struct answer *answer, const struct reading *reading, bool access, bool refresh)
+{
+  cJSON *body = reading->body;
+  const char *type = json_string(body, "token_type");
+  char quoted[QUOTE_SIZE];
+  answer->kind = ANSWER_TOKENS;
+  answer->code = CODE_OK;
+  if (!access) {
+    conclude(answer, ANSWER_TOKENS, CODE_BAD_RESPONSE, "the %s answered without a usable access token (HTTP %d)",
+             endpoint, reading->reply->status);
+  } else if (!is_bearer(type)) {
+    reply_quote(quoted, type, QUOTE_LIMIT, body, reading->context);
+    conclude(answer, ANSWER_TOKENS, CODE_BAD_RESPONSE, "the %s issued a token of the type \"%s\", not a Bearer token",
+             endpoint, quoted);
+  }
+  if (!access)
+    json_remove(body, "access_token");
+  if (!refresh)
+    json_remove(body, "refresh_token");
+  answer->fields = body;
+  read_lifetime(answer, reading->context);
+}
+
+static void read_success(struct answer *answer, const struct reading *reading)
+{
+  bool access = is_usable(reading->body, "access_token"), refresh = is_usable(reading->body, "refresh_token");
+  if (access || refresh)
+    read_tokens(answer, reading, access, refresh);
+  else if (reply_error(reading->body))
+    read_refusal(answer, reading);
+  else
+    conclude(answer, ANSWER_DOUBT, CODE_BAD_RESPONSE, "the %s's answer holds no token (%s)", endpoint, reading->detail);
+}
+
+/* The host of a URL, without user and port; its length is 0 when the URL names none. */
+static const char *find_host(const char *url, size_t *length)
+{
+  const char *host = url + strcspn(url, "/?#");
+  *length = 0;
+  if (strncmp(host, "//", 2) != 0)
+    return url;
+  host += 2;
+  const char *end = host + strcspn(host, "/\\?#");
+  for (const char *p = host; p < end; p++)
+    if (*p == '@')
+      host = p + 1;
+  *length = strcspn(host, *host == '[' ? "]/\\?#" : ":/\\?#");
+  if (host[*length] == ']')
+    ++*length;
+  return host;
+}
+
+static void read_redirect(struct answer *answer, const struct reading *reading)
+{
+  char host[256], quoted[QUOTE_SIZE] = "another page";
+  size_t length = 0;
+  const char *start = reading->reply->location ? find_host(reading->reply->location, &length) : NULL;
+  if (length > 0) {
+    snprintf(host, sizeof host, "%.*s", length < sizeof host ? (int)length : (int)sizeof host, start);
+    reply_quote(quoted, host, QUOTE_LIMIT, NULL, reading->context);
+  }
+  conclude(answer, ANSWER_REFUSAL, CODE_BAD_RESPONSE,
+           "the %s redirects to %s (HTTP %d); that is not followed, since the secrets would travel along", endpoint,
+           quoted, reading->reply->status);
+}
+
+static void read_server_error(struct answer *answer, const struct reading *reading)
+{
+  if (reading->reply->status == 503 && wait_asked(reading) >= 0)
+    conclude_not_spent(answer, CODE_SERVER_ERROR, reading);
+  else
+    conclude(answer, ANSWER_DOUBT, CODE_SERVER_ERROR, "the %s failed (%s)", endpoint, reading->detail);
+}
+
+static void read_status(struct answer *answer, const struct reading *reading)
+{
+  int status = reading->reply->status;
+  if (status >= 200 && status < 300)
+    read_success(answer, reading);
+  else if (status >= 300 && status < 400)
+    read_redirect(answer, reading);
+  else if (status == 408)
+    conclude(answer, ANSWER_DOUBT, CODE_TIMEOUT, "the %s gave up waiting for the request (%s)", endpoint,
+             reading->detail);
+  else if (status == 429)
+    conclude_not_spent(answer, CODE_RATE_LIMITED, reading);
+  else if (status >= 400 && status < 500)
+    read_refusal(answer, reading);
+  else if (status >= 500 && status < 600)
+    read_server_error(answer, reading);
+  else
+    conclude(answer, ANSWER_DOUBT, CODE_BAD_RESPONSE, "the %s's answer makes no sense (%s)", endpoint, reading->detail);
+}
+
+void answer_read(struct answer *answer, const struct reply *reply, const struct answer_context *context)
+{
+  *answer = (struct answer){.kind = ANSWER_DOUBT, .retry_after = -1};
+  if (reply->delivery != REPLY_RECEIVED) {
+    answer->kind = reply->delivery == REPLY_NOT_SENT ? ANSWER_NOT_SPENT : ANSWER_DOUBT;
+    answer->code = reply_failure(answer->message, endpoint, reply, context);
+  } else if (reply->cut) {
+    conclude(answer, ANSWER_DOUBT, CODE_BAD_RESPONSE, "the %s's answer is far too long (HTTP %d)", endpoint,
+             reply->status);
+  } else {
+    struct reading reading = {.reply = reply, .context = context, .body = reply_read_body(reply)};
+    reply_describe(reading.detail, reply, reading.body, context);
+    read_status(answer, &reading);
+    if (!answer->fields)
+      json_free(reading.body);
+  }
+}
+
+void answer_free(struct answer *answer)
+{
+  json_free(answer->fields);
+  answer->fields = NULL;
+}

@@ -1,0 +1,159 @@
+#include "decimal.h"
+
+#include <float.h>
+#include <math.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+
+/* Far outside of what a double reaches, and still no overflow when digits are counted on top. */
+enum { EXPONENT_MAX = 10000000 };
+
+static bool is_digit(const char *text, const char *end)
+{
+  return text < end && *text >= '0' && *text <= '9';
+}
+
+static void add_digit(struct decimal *decimal, char digit, bool fraction)
+{
+  if (fraction)
+    decimal->exponent--;
+  if (decimal->count == 0 && digit == '0')
+    return;
+  if (decimal->count < DECIMAL_DIGITS) {
+    decimal->digits[decimal->count++] = digit;
+    return;
+  }
+  decimal->exponent++;
+  if (digit != '0' && decimal->digits[DECIMAL_DIGITS - 1] == '0')
+    decimal->digits[DECIMAL_DIGITS - 1] = '1';
+}
+
+static const char *read_digits(const char *text, const char *end, struct decimal *decimal, bool fraction)
+{
+  for (; is_digit(text, end); text++)
+    add_digit(decimal, *text, fraction);
+  return text;
+}
+
+static const char *read_exponent(const char *text, const char *end, struct decimal *decimal)
+{
+  const char *p = text;
+  if (p == end || (*p != 'e' && *p != 'E'))
+    return text;
+  p++;
+  bool negative = p < end && *p == '-';
+  if (p < end && (*p == '-' || *p == '+'))
+    p++;
+  if (!is_digit(p, end))
+    return text;
+  long exponent = 0;
+  for (; is_digit(p, end); p++)
+    if (exponent < EXPONENT_MAX)
+      exponent = exponent * 10 + (*p - '0');
+  decimal->exponent += negative ? -exponent : exponent;
+  return p;
+}
+
+static void drop_zeros_behind(struct decimal *decimal)
+{
+  while (decimal->count > 0 && decimal->digits[decimal->count - 1] == '0') {
+    decimal->count--;
+    decimal->exponent++;
+  }
+  if (decimal->count == 0)
+    decimal->exponent = 0;
+  decimal->digits[decimal->count] = '\0';
+}
+
+const char *decimal_read(const char *text, const char *end, struct decimal *decimal)
+{
+  *decimal = (struct decimal){.negative = text < end && *text == '-', .json = true};
+  const char *start = decimal->negative ? text + 1 : text;
+  if (!is_digit(start, end))
+    return text;
+  const char *p = read_digits(start, end, decimal, false);
+  if (*start == '0' && p > start + 1)
+    decimal->json = false;
+  if (p < end && *p == '.') {
+    const char *fraction = p + 1;
+    p = read_digits(fraction, end, decimal, true);
+    if (p == fraction)
+      decimal->json = false;
+  }
+  p = read_exponent(p, end, decimal);
+  drop_zeros_behind(decimal);
+  return p;
+}
+
+double decimal_value(const struct decimal *decimal)
+{
+  char text[DECIMAL_DIGITS + 32];
+  snprintf(text, sizeof text, "%s%se%ld", decimal->negative ? "-" : "", decimal->count ? decimal->digits : "0",
+           decimal->exponent);
+  return strtod(text, NULL);
+}
+
+/* Take apart what printf made, whatever stands there as decimal point. */
+static void take_digits(const char *printed, int precision, struct decimal *decimal)
+{
+  const char *end = strchr(printed, 'e');
+  *decimal = (struct decimal){.negative = *printed == '-'};
+  for (const char *p = printed; p < end; p++)
+    if (is_digit(p, end))
+      add_digit(decimal, *p, false);
+  decimal->exponent = strtol(end + 1, NULL, 10) - (precision - 1);
+  drop_zeros_behind(decimal);
+}
+
+static void from_double(double value, struct decimal *decimal)
+{
+  char printed[DECIMAL_DIGITS];
+  for (int precision = DBL_DIG; precision <= DBL_DECIMAL_DIG; precision++) {
+    snprintf(printed, sizeof printed, "%.*e", precision - 1, value);
+    take_digits(printed, precision, decimal);
+    if (decimal_value(decimal) == value)
+      return;
+  }
+}
+
+bool decimal_survives(const struct decimal *decimal)
+{
+  struct decimal written;
+  double value = decimal_value(decimal);
+  if (!isfinite(value))
+    return false;
+  from_double(value, &written);
+  return written.negative == decimal->negative && written.exponent == decimal->exponent &&
+         strcmp(written.digits, decimal->digits) == 0;
+}
+
+bool decimal_parse(const char *text, double *value)
+{
+  struct decimal decimal;
+  const char *start = text + strspn(text, " \t\r\n");
+  const char *end = decimal_read(start, start + strlen(start), &decimal);
+  if (end == start || end[strspn(end, " \t\r\n")] != '\0')
+    return false;
+  *value = decimal_value(&decimal);
+  return true;
+}
+
+size_t decimal_write(double value, char text[DECIMAL_TEXT])
+{
+  /* whole numbers stay whole for readers that tell 1e20 from an integer, as Python does */
+  static const char zeros[] = "00000000000000000000";
+  struct decimal decimal;
+  from_double(value, &decimal);
+  const char *sign = decimal.negative ? "-" : "", *digits = decimal.count ? decimal.digits : "0";
+  int exponent = (int)decimal.exponent, whole = decimal.count + exponent, length;
+  if (exponent >= 0 && exponent < (int)sizeof zeros)
+    length = snprintf(text, DECIMAL_TEXT, "%s%s%.*s", sign, digits, exponent, zeros);
+  else if (exponent < 0 && whole > 0)
+    length = snprintf(text, DECIMAL_TEXT, "%s%.*s.%s", sign, whole, digits, digits + whole);
+  else if (exponent < 0 && whole > -6)
+    length = snprintf(text, DECIMAL_TEXT, "%s0.%.*s%s", sign, -whole, zeros, digits);
+  else
+    length = snprintf(text, DECIMAL_TEXT, "%s%c%s%se%d", sign, *digits, digits[1] ? "." : "", digits + 1, whole - 1);
+  return (size_t)length;
+}

@@ -1,0 +1,926 @@
+#include "flow.h"
+
+#include "secret.h"
+#include "setback.h"
+
+#include <math.h>
+#include <stdarg.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <time.h>
+
+/* Seconds. */
+#define CONNECT_MOST 10.0
+#define CONNECT_LEAST 1.0
+#define LOCK_PAUSE_FIRST 0.001
+#define LOCK_PAUSE_MOST 0.05
+#define RETRY_FIRST 0.5
+#define RETRY_MOST 8.0
+#define RESEND_PAUSE 2.0 /* a provider without introspection is given this long to settle */
+#define SERVE_LEAST 1.0  /* a token that is served after a failure is not looked after again sooner */
+
+enum { RESENDS_MOST = 3, BANNED = 4 };
+
+/* Another writer's record may be on its way to the disk: look again after these pauses before anything is
+ * called lost. */
+static const double look_pauses[] = {0.025, 0.05, 0.1};
+enum { LOOK_PAUSES = sizeof look_pauses / sizeof *look_pauses };
+
+enum state {
+  IDLE,
+  CHECKING, /* loading, to see whether the unsaved record is still the newest */
+  SAVING,   /* saving the unsaved record */
+  LOOKING,  /* loading without the lock */
+  LOCKING,
+  LOCK_PAUSE, /* another holds the lock */
+  LOADING,    /* loading under the lock */
+  MARKING,    /* saving the pending mark */
+  POSTING,    /* the refresh is under way */
+  PAUSING,    /* before the refresh is sent again */
+  KEEPING,    /* saving the new tokens */
+  NOTING,     /* saving a senseless answer with the mark */
+  ASKING,     /* introspection is under way */
+  ASK_PAUSE,  /* before it is asked again */
+  RELOOKING,  /* loading again before the grant is called dead */
+  RELOOK_PAUSE,
+  CLEARING, /* saving the record without the mark */
+  UNLOCKING
+};
+
+struct flow {
+  const struct flow_settings *settings;
+  uint64_t random;
+
+  /* between flights */
+  char *token;                /* the one in use; NULL: none, or none that may be handed out */
+  double refresh_at, dead_at; /* of the token; epoch seconds */
+  char *banned[BANNED];       /* known to be dead, the last ones; never handed out wherever they turn up */
+  int bans;
+  struct setback setback;
+  struct record unsaved; /* the newest tokens, which could not be saved; the lock is held while it is here */
+  bool locked;
+  double last_refresh;
+
+  /* this flight */
+  enum state state;
+  enum flow_goal goal;
+  struct moment now;
+  double deadline, started;
+  struct record record;
+  struct pending pending; /* the mark of the refresh under way */
+  struct request request;
+  char *text;         /* of the last SAVE */
+  struct moment sent; /* just before the POST */
+  double lock_pause;
+  bool recovering; /* the mark is another flight's */
+  bool doubted;    /* a POST may have been spent, and nobody has said that it was not */
+  int resends, failures, looks;
+  struct flow_outcome outcome;
+};
+
+static struct flow_action lock(struct flow *flow);
+static struct flow_action mark(struct flow *flow);
+static struct flow_action judge(struct flow *flow);
+static struct flow_action introspect(struct flow *flow);
+static struct flow_action relook(struct flow *flow);
+
+/* ---- what is known of a token ---- */
+
+static bool is_banned(const struct flow *flow, const char *token)
+{
+  for (int i = 0; i < BANNED; i++)
+    if (flow->banned[i] && strcmp(flow->banned[i], token) == 0)
+      return true;
+  return false;
+}
+
+static bool alive(const struct flow *flow)
+{
+  return flow->token && flow->now.wall < flow->dead_at;
+}
+
+static bool usable(const struct flow *flow, const struct record *record)
+{
+  return record->access_token && record->bearer && !is_banned(flow, record->access_token);
+}
+
+/* A token beside a pending mark may die at any moment, or be dead already. */
+static bool fresh(const struct flow *flow, const struct record *record)
+{
+  struct pending pending;
+  return usable(flow, record) && flow->now.wall < record_refresh_at(record, flow->settings->refresh_before) &&
+         !record_implausible(record, flow->now.wall) && !record_pending(record, &flow->settings->world, &pending);
+}
+
+static void drop_token(struct flow *flow)
+{
+  secret_free(flow->token);
+  flow->token = NULL;
+}
+
+static void ban(struct flow *flow, const char *token)
+{
+  if (!token || is_banned(flow, token))
+    return;
+  char **place = &flow->banned[flow->bans++ % BANNED];
+  secret_free(*place);
+  *place = secret_copy(token);
+  if (flow->token && strcmp(flow->token, token) == 0)
+    drop_token(flow);
+}
+
+/* The record's access token is the one in use from now on. */
+static void take(struct flow *flow, const struct record *record)
+{
+  char *copy = usable(flow, record) ? secret_copy(record->access_token) : NULL;
+  drop_token(flow);
+  flow->token = copy;
+  flow->refresh_at = record_refresh_at(record, flow->settings->refresh_before);
+  flow->dead_at = isnan(record->expires_at) ? 0 : record->expires_at;
+  if (record_implausible(record, flow->now.wall))
+    flow->dead_at = flow->now.wall + record->lifetime;
+}
+
+static bool replaces(const struct flow *flow, const struct record *record)
+{
+  return flow->token && record->access_token && strcmp(flow->token, record->access_token) != 0;
+}
+
+/* ---- what is said of it ---- */
+
+static void note(struct flow *flow, enum flow_note_kind kind, enum code code, const char *message)
+{
+  struct flow_outcome *outcome = &flow->outcome;
+  if (outcome->note_count == FLOW_NOTES)
+    return;
+  struct flow_note *added = &outcome->notes[outcome->note_count++];
+  added->kind = kind;
+  added->code = code;
+  snprintf(added->message, sizeof added->message, "%s", message);
+}
+
+static const char *advice(enum code code)
+{
+  switch (code) {
+  case CODE_INVALID_CLIENT:
+    return " Check LUCID_CLIENT_ID and LUCID_CLIENT_SECRET (options client_id and client_secret), and ask an admin of "
+           "your Lucid account whether the app is still enabled.";
+  case CODE_INVALID_GRANT:
+  case CODE_LOST_ROTATION:
+    return " Log in to Lucid again and configure the refresh token that you get (LUCID_REFRESH_TOKEN, or the option "
+           "refresh_token): it takes the dead one's place.";
+  case CODE_NETWORK:
+  case CODE_TIMEOUT:
+    return " Check the network and LUCID_API_URL (option api_url); a later call tries again.";
+  case CODE_RATE_LIMITED:
+  case CODE_SERVER_ERROR:
+    return " A later call tries again.";
+  case CODE_BAD_RESPONSE:
+    return " Check LUCID_API_URL (options api_url and token_url): is this the token endpoint, with nothing in between?";
+  default:
+    return "";
+  }
+}
+
+/* The flight ends without a new token. */
+static void fail(struct flow *flow, enum code code, const char *message)
+{
+  struct flow_outcome *outcome = &flow->outcome;
+  outcome->code = code;
+  snprintf(outcome->message, sizeof outcome->message, "%s", message);
+}
+
+static void explain(char out[FLOW_MESSAGE], enum code code, const char *what, const char *safe)
+{
+  snprintf(out, FLOW_MESSAGE, "%s%s%s%s", what, *what && what[strlen(what) - 1] != '.' ? ". " : " ", safe,
+           advice(code));
+}
+
+/* A failure of the server or of the way to it: it is remembered for the refresh token. */
+static void fail_refresh(struct flow *flow, enum code code, const char *what, const char *safe, double server_wait)
+{
+  char message[FLOW_MESSAGE];
+  explain(message, code, what, safe);
+  fail(flow, code, message);
+  setback_remember(&flow->setback, flow->pending.refresh_token, code, message, server_wait, flow->now.steady,
+                   &flow->random);
+  note(flow, code == CODE_LOST_ROTATION ? FLOW_LOST : FLOW_REFRESH_FAILED, code, message);
+}
+
+static const char *const kept = "The stored tokens are untouched.";
+
+/* ---- single steps ---- */
+
+static struct flow_action step(struct flow *flow, enum state state, enum flow_step what)
+{
+  flow->state = state;
+  return (struct flow_action){.step = what};
+}
+
+static struct flow_action wait(struct flow *flow, enum state state, double seconds)
+{
+  struct flow_action action = step(flow, state, FLOW_WAIT);
+  action.seconds = seconds;
+  return action;
+}
+
+static void clear_flight(struct flow *flow)
+{
+  record_free(&flow->record);
+  request_free(&flow->request);
+  secret_free(flow->text);
+  flow->text = NULL;
+}
+
+/* The end: a failure is covered up as long as the present token still lives. */
+static struct flow_action finish(struct flow *flow)
+{
+  struct flow_outcome *outcome = &flow->outcome;
+  bool wanted = flow->goal == FLOW_TOKEN || flow->goal == FLOW_REFRESH;
+  if (wanted && outcome->code == CODE_OK && !flow->token)
+    fail(flow, CODE_BAD_RESPONSE, "The server issued the very access token again that the API does not accept.");
+  bool serve = wanted && (outcome->code == CODE_OK || (flow->goal == FLOW_TOKEN && alive(flow)));
+  if (serve) {
+    double again = flow->now.wall + fmax(SERVE_LEAST, flow->setback.until - flow->now.steady);
+    outcome->refresh_at = outcome->code == CODE_OK ? flow->refresh_at : again;
+    if (flow->unsaved.json)
+      outcome->refresh_at = flow->now.wall; /* every call tries to save */
+    outcome->dead_at = flow->dead_at;
+    outcome->token = flow->token;
+    outcome->code = CODE_OK;
+    outcome->message[0] = '\0';
+  }
+  clear_flight(flow);
+  return step(flow, IDLE, FLOW_DONE);
+}
+
+static struct flow_action leave(struct flow *flow)
+{
+  if (!flow->locked || flow->unsaved.json)
+    return finish(flow);
+  return step(flow, UNLOCKING, FLOW_UNLOCK);
+}
+
+static struct flow_action fail_and_leave(struct flow *flow, enum code code, const char *message)
+{
+  fail(flow, code, message);
+  if (flow->goal == FLOW_TOKEN && alive(flow))
+    note(flow, FLOW_REFRESH_FAILED, code, message);
+  return leave(flow);
+}
+
+static struct flow_action out_of_memory(struct flow *flow)
+{
+  return fail_and_leave(flow, CODE_STORAGE, "There is not enough memory to go on. The stored tokens are untouched.");
+}
+
+static struct flow_action save(struct flow *flow, enum state state, const struct record *record)
+{
+  secret_free(flow->text);
+  flow->text = record_write(record);
+  if (!flow->text)
+    return out_of_memory(flow);
+  struct flow_action action = step(flow, state, FLOW_SAVE);
+  action.record = flow->text;
+  action.spends = state == MARKING;
+  return action;
+}
+
+static struct flow_action post(struct flow *flow, enum state state)
+{
+  double left = fmax(flow->deadline - flow->now.steady, 0);
+  struct flow_action action = step(flow, state, FLOW_POST);
+  action.request = &flow->request;
+  action.seconds = fmin(CONNECT_MOST, fmax(left, CONNECT_LEAST));
+  action.limit = left + flow->settings->timeout;
+  flow->sent = flow->now;
+  return action;
+}
+
+static struct answer_context context(const struct flow *flow)
+{
+  return (struct answer_context){.now = flow->now.wall,
+                                 .default_lifetime = flow->settings->default_lifetime,
+                                 .secrets = {flow->settings->credentials.client_secret, flow->record.refresh_token,
+                                             flow->record.access_token, flow->token, flow->settings->refresh_token}};
+}
+
+/* ---- reading the record ---- */
+
+static struct flow_action damaged(struct flow *flow)
+{
+  char message[FLOW_MESSAGE];
+  snprintf(message, sizeof message,
+           "The token storage %s does not hold a token record: it is damaged, or something else's. Nothing was "
+           "changed in it. Move it out of the way (keep it, it may be of use), log in to Lucid again and configure "
+           "the new refresh token.",
+           flow->settings->storage);
+  return fail_and_leave(flow, CODE_STORAGE, message);
+}
+
+static struct flow_action empty(struct flow *flow)
+{
+  char message[FLOW_MESSAGE];
+  snprintf(message, sizeof message,
+           "There is no token yet: the token storage %s is empty, and no refresh token is configured. Log in to Lucid "
+           "once and set LUCID_REFRESH_TOKEN (or the option refresh_token) to the refresh token that you get.",
+           flow->settings->storage);
+  return fail_and_leave(flow, CODE_CONFIG, message);
+}
+
+static struct flow_action grantless(struct flow *flow)
+{
+  char message[FLOW_MESSAGE];
+  snprintf(message, sizeof message,
+           "The access token in %s has expired, and there is no refresh token beside it: it was issued without the "
+           "scope offline_access. %s%s",
+           flow->settings->storage, kept, advice(CODE_INVALID_GRANT));
+  return fail_and_leave(flow, CODE_INVALID_GRANT, message);
+}
+
+static struct flow_action not_bearer(struct flow *flow)
+{
+  return fail_and_leave(flow, CODE_BAD_RESPONSE,
+                        "The server issued a token that is not of the type Bearer, which an API call cannot use. It is "
+                        "kept in the storage; refresh() asks for another.");
+}
+
+/* Whether the configured refresh token is to take the record's place: the user has logged in again since the
+ * grant was started. */
+static bool superseded(const struct flow *flow, bool dead)
+{
+  const char *configured = flow->settings->refresh_token;
+  bool untried = !flow->record.access_token && !(flow->record.lifetime > 0);
+  return configured && (dead || untried || !flow->record.refresh_token) &&
+         !record_came_from(&flow->record, configured, &flow->settings->world);
+}
+
+static struct flow_action start_from_configured(struct flow *flow)
+{
+  record_free(&flow->record);
+  flow->recovering = flow->doubted = false;
+  flow->resends = 0;
+  if (!record_start(&flow->record, flow->settings->refresh_token, &flow->settings->world))
+    return out_of_memory(flow);
+  return mark(flow);
+}
+
+static bool read_record(struct flow *flow, const struct flow_event *event)
+{
+  record_free(&flow->record);
+  return record_read(&flow->record, event->text, &flow->settings->world);
+}
+
+static struct flow_action settle(struct flow *flow)
+{
+  bool other = replaces(flow, &flow->record);
+  take(flow, &flow->record);
+  setback_forget(&flow->setback);
+  if (other)
+    note(flow, FLOW_ADOPTED, CODE_OK, "");
+  return leave(flow);
+}
+
+/* The refresh token that would be spent; NULL: none. */
+static const char *candidate(const struct flow *flow)
+{
+  return flow->record.refresh_token ? flow->record.refresh_token : flow->settings->refresh_token;
+}
+
+static bool held_back(struct flow *flow, bool *dead)
+{
+  char hash[RECORD_HASH];
+  *dead = false;
+  if (!flow->setback.of[0] || !candidate(flow))
+    return false;
+  record_hash(&flow->settings->world, candidate(flow), hash);
+  *dead = setback_is_death(&flow->setback, hash);
+  return flow->goal == FLOW_TOKEN && setback_holds(&flow->setback, hash, flow->now.steady);
+}
+
+/* A setting that only a refresh needs. */
+static const char *missing_setting(const struct flow *flow)
+{
+  if (!flow->settings->credentials.client_id)
+    return "A refresh is due, but LUCID_CLIENT_ID (option client_id) is not set. It stands in Lucid's developer "
+           "portal, with your app. The stored tokens are untouched.";
+  if (!flow->settings->credentials.client_secret)
+    return "A refresh is due, but LUCID_CLIENT_SECRET (option client_secret) is not set. It stands in Lucid's "
+           "developer portal, with your app. The stored tokens are untouched.";
+  return NULL;
+}
+
+/* The record as just loaded is in hand. Under the lock this starts a refresh, without it it asks for the lock. */
+static struct flow_action judge(struct flow *flow)
+{
+  struct record *record = &flow->record;
+  bool dead;
+  if (flow->goal != FLOW_REFRESH && fresh(flow, record))
+    return settle(flow);
+  if (flow->goal == FLOW_TOKEN && record->access_token && !record->bearer && flow->now.wall < record->expires_at)
+    return not_bearer(flow);
+  take(flow, record);
+  if (flow->goal == FLOW_LOOK || flow->goal == FLOW_KEEP)
+    return leave(flow);
+  bool held = held_back(flow, &dead);
+  if (held && !superseded(flow, dead)) {
+    fail(flow, flow->setback.code, flow->setback.message);
+    return leave(flow);
+  }
+  if (missing_setting(flow))
+    return fail_and_leave(flow, CODE_CONFIG, missing_setting(flow));
+  if (!flow->locked)
+    return lock(flow);
+  if (superseded(flow, dead))
+    return start_from_configured(flow);
+  return record->refresh_token ? mark(flow) : grantless(flow);
+}
+
+static struct flow_action judge_empty(struct flow *flow)
+{
+  bool dead;
+  record_free(&flow->record);
+  if (flow->goal == FLOW_LOOK || flow->goal == FLOW_KEEP)
+    return leave(flow);
+  if (!flow->settings->refresh_token)
+    return empty(flow);
+  if (held_back(flow, &dead)) {
+    fail(flow, flow->setback.code, flow->setback.message);
+    return leave(flow);
+  }
+  if (missing_setting(flow))
+    return fail_and_leave(flow, CODE_CONFIG, missing_setting(flow));
+  return flow->locked ? start_from_configured(flow) : lock(flow);
+}
+
+static struct flow_action loaded(struct flow *flow, const struct flow_event *event)
+{
+  if (event->result == FLOW_FAILED)
+    return fail_and_leave(flow, event->code, event->text);
+  if (event->result == FLOW_NONE)
+    return judge_empty(flow);
+  return read_record(flow, event) ? judge(flow) : damaged(flow);
+}
+
+/* ---- the lock ---- */
+
+static struct flow_action lock(struct flow *flow)
+{
+  return step(flow, LOCKING, FLOW_LOCK);
+}
+
+static struct flow_action lock_is_stuck(struct flow *flow)
+{
+  char message[FLOW_MESSAGE];
+  snprintf(message, sizeof message,
+           "Another process has held the lock of the token storage %s for %.0f seconds. %s Find and end that process; "
+           "its lock ends with it.",
+           flow->settings->storage, flow->now.steady - flow->started, kept);
+  return fail_and_leave(flow, CODE_LOCKED, message);
+}
+
+static struct flow_action lock_is_busy(struct flow *flow)
+{
+  double waited = flow->now.steady - flow->started;
+  if (flow->goal == FLOW_TOKEN && alive(flow) && waited >= flow->settings->refresh_wait) {
+    fail(flow, CODE_LOCKED, "");
+    return finish(flow);
+  }
+  if (waited >= flow->settings->lock_timeout || flow->now.steady >= flow->deadline)
+    return lock_is_stuck(flow);
+  flow->lock_pause = fmin(LOCK_PAUSE_MOST, fmax(LOCK_PAUSE_FIRST, flow->lock_pause * 2));
+  return wait(flow, LOCK_PAUSE, backoff(1, flow->lock_pause, flow->lock_pause, &flow->random));
+}
+
+static struct flow_action locked(struct flow *flow, const struct flow_event *event)
+{
+  if (event->result == FLOW_BUSY)
+    return lock_is_busy(flow);
+  if (event->result == FLOW_FAILED)
+    return fail_and_leave(flow, event->code, event->text);
+  flow->locked = true;
+  return step(flow, LOADING, FLOW_LOAD);
+}
+
+/* ---- the refresh ---- */
+
+static struct flow_action mark(struct flow *flow)
+{
+  if (!flow->recovering && record_pending(&flow->record, &flow->settings->world, &flow->pending)) {
+    flow->recovering = flow->doubted = true;
+    return introspect(flow);
+  }
+  flow->pending = (struct pending){.since = flow->now.wall, .pid = flow->settings->pid};
+  snprintf(flow->pending.host, sizeof flow->pending.host, "%s", flow->settings->host);
+  record_hash(&flow->settings->world, flow->record.refresh_token, flow->pending.refresh_token);
+  if (!record_mark(&flow->record, &flow->pending, NULL))
+    return out_of_memory(flow);
+  return save(flow, MARKING, &flow->record);
+}
+
+static struct flow_action send(struct flow *flow)
+{
+  request_free(&flow->request);
+  if (!request_refresh(&flow->request, &flow->settings->credentials, flow->record.refresh_token))
+    return out_of_memory(flow);
+  return post(flow, POSTING);
+}
+
+static struct flow_action marked(struct flow *flow, const struct flow_event *event)
+{
+  if (event->result == FLOW_FAILED)
+    return fail_and_leave(flow, event->code, event->text);
+  return send(flow);
+}
+
+/* The refresh token was not spent: the mark is taken back, unless an earlier POST is still in doubt. */
+static struct flow_action clear_and_leave(struct flow *flow)
+{
+  if (flow->doubted)
+    return leave(flow);
+  record_unmark(&flow->record);
+  return save(flow, CLEARING, &flow->record);
+}
+
+static struct flow_action kept_or_not(struct flow *flow, const struct flow_event *event)
+{
+  if (event->result != FLOW_FAILED) {
+    record_free(&flow->unsaved);
+    return leave(flow);
+  }
+  char message[FLOW_MESSAGE];
+  snprintf(message, sizeof message,
+           "%s The new tokens are in this process's memory and in use; saving them is tried again at every call. Do "
+           "not kill this process before it has succeeded.",
+           event->text);
+  note(flow, FLOW_SAVE_FAILED, event->code, message);
+  if (!flow->unsaved.json) {
+    flow->unsaved = flow->record;
+    flow->record = (struct record){0};
+  }
+  return leave(flow);
+}
+
+static struct flow_action keep(struct flow *flow, const struct answer *answer)
+{
+  /* a clock that was set back during the flight would otherwise lengthen the token's life */
+  double since = fmin(flow->sent.wall, flow->now.wall);
+  if (!record_rotate(&flow->record, answer, since, &flow->settings->world))
+    return out_of_memory(flow);
+  take(flow, &flow->record);
+  setback_forget(&flow->setback);
+  flow->last_refresh = flow->now.wall;
+  note(flow, FLOW_REFRESHED, CODE_OK, "");
+  if (flow->recovering)
+    note(flow, FLOW_RECOVERED, CODE_OK, "");
+  if (answer->code != CODE_OK) {
+    record_hash(&flow->settings->world, flow->record.refresh_token, flow->pending.refresh_token);
+    fail_refresh(flow, answer->code, answer->message, "What the server sent is stored.", -1);
+  }
+  return save(flow, KEEPING, &flow->record);
+}
+
+static struct flow_action not_spent(struct flow *flow, const struct answer *answer)
+{
+  double pause = backoff(++flow->failures, RETRY_FIRST, RETRY_MOST, &flow->random);
+  pause = fmax(pause, answer->retry_after);
+  bool serve = flow->goal == FLOW_TOKEN && alive(flow);
+  if (!serve && flow->now.steady + pause < flow->deadline)
+    return wait(flow, PAUSING, pause);
+  fail_refresh(flow, answer->code, answer->message, kept, answer->retry_after);
+  return clear_and_leave(flow);
+}
+
+static struct flow_action resend_or_give_up(struct flow *flow, const struct answer *answer)
+{
+  static const char *const safe =
+      "The refresh token may have been spent; what is known is stored, and the next call settles it.";
+  if (flow->resends++ == 0 && flow->now.steady + RESEND_PAUSE < flow->deadline)
+    return wait(flow, PAUSING, RESEND_PAUSE);
+  fail_refresh(flow, answer->code, answer->message, safe, -1);
+  return leave(flow);
+}
+
+static struct flow_action doubt(struct flow *flow, const struct answer *answer, const struct reply *reply)
+{
+  flow->doubted = true;
+  fail(flow, answer->code, answer->message);
+  if (!flow->settings->introspection)
+    return resend_or_give_up(flow, answer);
+  if (reply->delivery != REPLY_RECEIVED || reply->cut || reply->length == 0)
+    return introspect(flow);
+  char *raw = strndup(reply->body, reply->length);
+  bool noted = raw && record_mark(&flow->record, &flow->pending, raw);
+  secret_free(raw);
+  return noted ? save(flow, NOTING, &flow->record) : introspect(flow);
+}
+
+static struct flow_action refused(struct flow *flow, const struct answer *answer)
+{
+  fail(flow, answer->code, answer->message);
+  if (answer->code == CODE_INVALID_GRANT)
+    return relook(flow);
+  fail_refresh(flow, answer->code, answer->message, kept, -1);
+  return clear_and_leave(flow);
+}
+
+static struct flow_action posted(struct flow *flow, const struct flow_event *event)
+{
+  struct answer answer;
+  struct answer_context known = context(flow);
+  struct flow_action next;
+  answer_read(&answer, event->reply, &known);
+  request_free(&flow->request);
+  switch (answer.kind) {
+  case ANSWER_TOKENS:
+    next = keep(flow, &answer);
+    break;
+  case ANSWER_REFUSAL:
+    next = refused(flow, &answer);
+    break;
+  case ANSWER_NOT_SPENT:
+    next = not_spent(flow, &answer);
+    break;
+  default:
+    next = doubt(flow, &answer, event->reply);
+  }
+  answer_free(&answer);
+  return next;
+}
+
+/* ---- settling doubt ---- */
+
+static struct flow_action introspect(struct flow *flow)
+{
+  if (!flow->settings->introspection)
+    return send(flow);
+  request_free(&flow->request);
+  if (!request_introspection(&flow->request, &flow->settings->credentials, flow->record.refresh_token))
+    return out_of_memory(flow);
+  return post(flow, ASKING);
+}
+
+static struct flow_action unspent_after_all(struct flow *flow)
+{
+  static const char *const safe = "The refresh token is still alive, and stored.";
+  flow->doubted = false;
+  if (flow->resends++ < RESENDS_MOST)
+    return send(flow);
+  char what[FLOW_MESSAGE + 32];
+  snprintf(what, sizeof what, "%d times in a row: %s", flow->resends, flow->outcome.message);
+  fail_refresh(flow, flow->outcome.code, what, safe, -1);
+  return clear_and_leave(flow);
+}
+
+static struct flow_action asked(struct flow *flow, const struct flow_event *event)
+{
+  enum code code;
+  char message[ANSWER_MESSAGE];
+  struct answer_context known = context(flow);
+  enum introspection said = answer_introspection(event->reply, &known, &code, message);
+  request_free(&flow->request);
+  if (said == INTROSPECTION_ACTIVE)
+    return unspent_after_all(flow);
+  if (said == INTROSPECTION_INACTIVE)
+    return relook(flow);
+  double pause = backoff(++flow->failures, RETRY_FIRST, RETRY_MOST, &flow->random);
+  bool serve = flow->goal == FLOW_TOKEN && alive(flow);
+  if (!serve && flow->now.steady + pause < flow->deadline)
+    return wait(flow, ASK_PAUSE, pause);
+  fail_refresh(flow, code, message,
+               "An earlier refresh did not finish, and the server could not be asked what became of it; everything is "
+               "stored, and the next call asks again.",
+               -1);
+  return leave(flow);
+}
+
+/* ---- before the grant is called dead ---- */
+
+static struct flow_action relook(struct flow *flow)
+{
+  flow->looks = 0;
+  return step(flow, RELOOKING, FLOW_LOAD);
+}
+
+static void describe_loss(const struct flow *flow, char out[FLOW_MESSAGE])
+{
+  char when[32];
+  time_t since = (time_t)flow->pending.since;
+  struct civil local;
+  if (flow->settings->world.to_local((double)since, &local))
+    snprintf(when, sizeof when, "%04d-%02d-%02d %02d:%02d:%02d", local.year, local.month, local.day, local.hour,
+             local.minute, local.second);
+  else
+    snprintf(when, sizeof when, "an unknown time");
+  snprintf(out, FLOW_MESSAGE,
+           "A refresh that began at %s in process %ld on %s was carried out by the server, but its answer never "
+           "arrived, so the new tokens are lost.",
+           when, flow->pending.pid, flow->pending.host);
+}
+
+static struct flow_action bury(struct flow *flow)
+{
+  char what[FLOW_MESSAGE];
+  if (superseded(flow, true))
+    return start_from_configured(flow);
+  if (flow->doubted) {
+    describe_loss(flow, what);
+    ban(flow, flow->record.access_token);
+    fail_refresh(flow, CODE_LOST_ROTATION, what, "What is known of it is kept in the storage.", -1);
+    return leave(flow);
+  }
+  snprintf(what, sizeof what, "%s", flow->outcome.message);
+  fail_refresh(flow, CODE_INVALID_GRANT, what, "The stored record is kept as it is.", -1);
+  return clear_and_leave(flow);
+}
+
+static bool is_another(const struct flow *flow, const struct record *found)
+{
+  const char *ours = flow->record.refresh_token, *theirs = found->refresh_token;
+  return theirs ? strcmp(ours, theirs) != 0 : found->access_token != NULL;
+}
+
+static struct flow_action go_on_with(struct flow *flow, struct record *found)
+{
+  record_free(&flow->record);
+  flow->record = *found;
+  flow->recovering = flow->doubted = false;
+  flow->resends = 0;
+  return judge(flow);
+}
+
+static struct flow_action relooked(struct flow *flow, const struct flow_event *event)
+{
+  struct record found = {0};
+  if (event->result == FLOW_OK && record_read(&found, event->text, &flow->settings->world)) {
+    if (is_another(flow, &found))
+      return go_on_with(flow, &found);
+    record_free(&found);
+  }
+  if (flow->looks < LOOK_PAUSES)
+    return wait(flow, RELOOK_PAUSE, look_pauses[flow->looks++]);
+  return bury(flow);
+}
+
+/* ---- tokens that could not be saved ---- */
+
+static struct flow_action checked(struct flow *flow, const struct flow_event *event)
+{
+  struct record found = {0};
+  struct pending ours;
+  bool read = event->result == FLOW_OK && record_read(&found, event->text, &flow->settings->world);
+  if (read && !record_pending(&found, &flow->settings->world, &ours) && is_another(flow, &found)) {
+    record_free(&flow->unsaved);
+    return go_on_with(flow, &found);
+  }
+  record_free(&found);
+  return save(flow, SAVING, &flow->unsaved);
+}
+
+static struct flow_action saved(struct flow *flow, const struct flow_event *event)
+{
+  if (event->result == FLOW_FAILED)
+    return alive(flow) ? finish(flow) : fail_and_leave(flow, event->code, event->text);
+  note(flow, FLOW_SAVED, CODE_OK, "");
+  flow->record = flow->unsaved;
+  flow->unsaved = (struct record){0};
+  return judge(flow);
+}
+
+/* ---- the machine ---- */
+
+static struct flow_action begin(struct flow *flow)
+{
+  if (flow->unsaved.json)
+    return flow->goal == FLOW_LOOK ? finish(flow) : step(flow, CHECKING, FLOW_LOAD);
+  return flow->goal == FLOW_KEEP ? finish(flow) : step(flow, LOOKING, FLOW_LOAD);
+}
+
+struct flow_action flow_next(struct flow *flow, const struct flow_event *event)
+{
+  flow->now = event->now;
+  switch (flow->state) {
+  case IDLE:
+    return begin(flow);
+  case CHECKING:
+    return checked(flow, event);
+  case SAVING:
+    return saved(flow, event);
+  case LOOKING:
+  case LOADING:
+    return loaded(flow, event);
+  case LOCKING:
+    return locked(flow, event);
+  case LOCK_PAUSE:
+    return step(flow, LOOKING, FLOW_LOAD);
+  case MARKING:
+    return marked(flow, event);
+  case POSTING:
+    return posted(flow, event);
+  case PAUSING:
+    return send(flow);
+  case KEEPING:
+    return kept_or_not(flow, event);
+  case NOTING:
+  case ASK_PAUSE:
+    return introspect(flow);
+  case ASKING:
+    return asked(flow, event);
+  case RELOOKING:
+    return relooked(flow, event);
+  case RELOOK_PAUSE:
+    return step(flow, RELOOKING, FLOW_LOAD);
+  case CLEARING:
+    return leave(flow);
+  default:
+    flow->locked = false;
+    return finish(flow);
+  }
+}
+
+struct flow *flow_new(const struct flow_settings *settings, uint64_t seed)
+{
+  struct flow *flow = calloc(1, sizeof *flow);
+  if (!flow)
+    return NULL;
+  flow->settings = settings;
+  flow->random = seed;
+  return flow;
+}
+
+void flow_free(struct flow *flow)
+{
+  if (!flow)
+    return;
+  clear_flight(flow);
+  record_free(&flow->unsaved);
+  secret_free(flow->token);
+  for (int i = 0; i < BANNED; i++)
+    secret_free(flow->banned[i]);
+  free(flow);
+}
+
+void flow_start(struct flow *flow, enum flow_goal goal, struct moment now, double deadline)
+{
+  flow->state = IDLE;
+  flow->goal = goal;
+  flow->now = now;
+  flow->started = now.steady;
+  flow->deadline = deadline;
+  flow->recovering = flow->doubted = false;
+  flow->resends = flow->failures = flow->looks = 0;
+  flow->lock_pause = 0;
+  flow->outcome = (struct flow_outcome){0};
+}
+
+const struct flow_outcome *flow_outcome(const struct flow *flow)
+{
+  return &flow->outcome;
+}
+
+void flow_reject(struct flow *flow, const char *token)
+{
+  ban(flow, token);
+}
+
+void flow_abandon(struct flow *flow)
+{
+  flow->locked = false;
+  flow->state = IDLE;
+  clear_flight(flow);
+  fail(flow, CODE_NOT_READY,
+       "The refresh was broken off. What it had stored stays, and the next call goes on from there.");
+}
+
+void flow_forget_setback(struct flow *flow)
+{
+  setback_forget(&flow->setback);
+}
+
+bool flow_unsaved(const struct flow *flow)
+{
+  return flow->unsaved.json != NULL;
+}
+
+struct flow_status flow_status(const struct flow *flow)
+{
+  bool failing = flow->setback.of[0] != '\0';
+  return (struct flow_status){.has_token = flow->token != NULL,
+                              .refresh_at = flow->refresh_at,
+                              .dead_at = flow->dead_at,
+                              .unsaved = flow_unsaved(flow),
+                              .last_refresh = flow->last_refresh,
+                              .last_code = failing ? flow->setback.code : CODE_OK,
+                              .last_error = failing ? flow->setback.message : "",
+                              .retry_at = failing ? flow->setback.until : 0};
+}
+
+const char *flow_note_name(enum flow_note_kind kind)
+{
+  static const char *const names[] = {
+      [FLOW_REFRESHED] = "refreshed",     [FLOW_ADOPTED] = "adopted", [FLOW_REFRESH_FAILED] = "refresh_failed",
+      [FLOW_SAVE_FAILED] = "save_failed", [FLOW_SAVED] = "saved",     [FLOW_RECOVERED] = "recovered",
+      [FLOW_REJECTED] = "rejected",       [FLOW_LOST] = "lost"};
+  return names[kind];
+}

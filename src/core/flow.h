@@ -1,0 +1,148 @@
+/* The refresh flow of one account: a state machine that decides and never does. A driver asks it what to do
+ * next, does it, and tells it what came of it, until it says FLOW_DONE. It is written once; drivers that
+ * block, run in a thread or yield carry out the same steps.
+ *
+ *   LOAD        look without a lock: fresh? done
+ *   LOCK        one refresh at a time, over everything below
+ *   LOAD        again: another process may have refreshed meanwhile
+ *   SAVE        the pending mark, durable before the refresh token is spent
+ *   POST        the refresh, once
+ *   SAVE        the new tokens, mark cleared
+ *   UNLOCK
+ *
+ * A flow outlives its flights: between them it remembers the token in use, what the server refused and when
+ * to try again, and a record that could not be saved. It is used by one thread at a time. */
+#ifndef CORE_FLOW_H
+#define CORE_FLOW_H
+
+#include "answer.h"
+#include "record.h"
+#include "request.h"
+#include "world.h"
+
+#include <stdbool.h>
+#include <stdint.h>
+
+enum { FLOW_MESSAGE = 900, FLOW_NOTES = 8 };
+
+/* What a flow needs to know; the client owns it and keeps it unchanged while the flow lives. Times in seconds. */
+struct flow_settings {
+  struct credentials credentials;
+  const char *refresh_token; /* configured: starts an empty storage; NULL: none */
+  const char *storage;       /* names the storage in messages */
+  double refresh_before;     /* refresh this long ahead of the expiry */
+  double refresh_wait;       /* wait this long for another process's refresh while the present token still lives */
+  double timeout;            /* a call's deadline, waiting and retries included */
+  double lock_timeout;       /* a lock held by another for longer is reported */
+  double default_lifetime;   /* of a token whose answer does not say */
+  bool introspection;        /* the provider has an introspection endpoint */
+  long pid;                  /* for the pending mark */
+  const char *host;
+  struct world world;
+};
+
+enum flow_goal {
+  FLOW_TOKEN,   /* a token that works */
+  FLOW_REFRESH, /* a new one, whatever the expiry of the present one */
+  FLOW_LOOK,    /* only see what is stored, for flow_status */
+  FLOW_KEEP     /* only save what could not be saved before */
+};
+
+enum flow_step { FLOW_LOAD, FLOW_LOCK, FLOW_SAVE, FLOW_UNLOCK, FLOW_POST, FLOW_WAIT, FLOW_DONE };
+
+/* What to do next. Pointers stay valid until the next call of flow_next. */
+struct flow_action {
+  enum flow_step step;
+  const char *record;            /* SAVE: the text to store; secret */
+  bool spends;                   /* SAVE: the mark before a POST; it says to others that a refresh is in flight */
+  const struct request *request; /* POST */
+  double seconds;                /* WAIT: how long at most. POST: how long connecting may take */
+  double limit;                  /* POST: how long all of it may take */
+};
+
+/* What came of it. */
+struct flow_event {
+  struct moment now;
+  enum flow_result {
+    FLOW_OK,
+    FLOW_NONE,  /* LOAD: there is no record */
+    FLOW_BUSY,  /* LOCK: another holds it */
+    FLOW_FAILED /* `code` and `text` say why */
+  } result;
+  enum code code;            /* FAILED */
+  const char *text;          /* LOAD, OK: the record. FAILED: one or two sentences, no secret */
+  const struct reply *reply; /* POST: what came back, whatever it is; result is FLOW_OK */
+};
+
+/* What happened on the way, for the user's on_event. */
+enum flow_note_kind {
+  FLOW_REFRESHED,
+  FLOW_ADOPTED,
+  FLOW_REFRESH_FAILED,
+  FLOW_SAVE_FAILED,
+  FLOW_SAVED,
+  FLOW_RECOVERED,
+  FLOW_REJECTED,
+  FLOW_LOST
+};
+
+struct flow_note {
+  enum flow_note_kind kind;
+  enum code code;             /* of the failures */
+  char message[FLOW_MESSAGE]; /* empty when the kind says it all */
+};
+
+/* The end of a flight. */
+struct flow_outcome {
+  enum code code;             /* CODE_OK: `token` is good */
+  char message[FLOW_MESSAGE]; /* what happened, what is safe, what to do; no secret */
+  const char *token;          /* owned by the flow, valid until the next flight starts; NULL on failure */
+  double refresh_at, dead_at; /* of the token, epoch seconds */
+  struct flow_note notes[FLOW_NOTES];
+  int note_count;
+};
+
+/* What the flow remembers between flights, for status(). */
+struct flow_status {
+  bool has_token;             /* one is known that may be handed out by the clock */
+  double refresh_at, dead_at; /* of the token, epoch seconds */
+  bool unsaved;               /* the newest tokens are in this process's memory alone */
+  double last_refresh;        /* epoch seconds of the last refresh by this process; 0: none */
+  enum code last_code;        /* of the last failure that no success has followed; CODE_OK: none */
+  const char *last_error;     /* its message, owned by the flow */
+  double retry_at;            /* steady seconds: the server is not asked again before; 0: no failure */
+};
+
+struct flow;
+
+/* `seed` starts the jitter of the back-off. NULL: memory is out. */
+struct flow *flow_new(const struct flow_settings *settings, uint64_t seed);
+void flow_free(struct flow *flow);
+
+/* Begin a flight. `deadline` is in seconds of the steady clock; a POST that was sent is waited for past it.
+ * Not while another is under way. */
+void flow_start(struct flow *flow, enum flow_goal goal, struct moment now, double deadline);
+
+/* The next thing to do; `event` tells what came of the last one (ignored at the first call except for its
+ * time). After FLOW_DONE: the outcome. */
+struct flow_action flow_next(struct flow *flow, const struct flow_event *event);
+const struct flow_outcome *flow_outcome(const struct flow *flow);
+
+/* The API did not accept this access token: never hand it out again. Not during a flight. */
+void flow_reject(struct flow *flow, const char *token);
+
+/* Break off a flight where it stands, as if the process had died. The lock counts as gone. */
+void flow_abandon(struct flow *flow);
+
+/* The configured refresh token is another now: what was refused before no longer counts. */
+void flow_forget_setback(struct flow *flow);
+
+/* A record that could not be saved yet waits in memory, and the lock is held for it. */
+bool flow_unsaved(const struct flow *flow);
+
+struct flow_status flow_status(const struct flow *flow);
+
+/* "refreshed", "save_failed", ...; never NULL. */
+const char *flow_note_name(enum flow_note_kind kind);
+
+#endif

@@ -1,0 +1,295 @@
+#include "record.h"
+
+#include "secret.h"
+
+#include <ctype.h>
+#include <math.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+
+/* Refreshing ahead may cost a short-lived token at most this share of its life. */
+#define MARGIN_SHARE 0.25
+/* Clocks of two machines on one storage differ by this much without either being wrong, in seconds. */
+#define CLOCK_SLACK 60.0
+
+/* A control byte would let a token break out of its HTTP header. */
+static bool fits_header(const char *token)
+{
+  if (!token || !*token)
+    return false;
+  for (const unsigned char *p = (const unsigned char *)token; *p; p++)
+    if (*p < 0x20 || *p == 0x7F)
+      return false;
+  return true;
+}
+
+static const char *usable(const cJSON *json, const char *name)
+{
+  const char *token = json_string(json, name);
+  return fits_header(token) ? token : NULL;
+}
+
+static bool is_bearer(const cJSON *json)
+{
+  const char *type = json_string(json, "token_type");
+  if (!type || !*type)
+    return true;
+  const char *bearer = "bearer";
+  while (*type && tolower((unsigned char)*type) == *bearer) {
+    type++;
+    bearer++;
+  }
+  return *type == '\0' && *bearer == '\0';
+}
+
+/* "+02:00", "-0530" or "Z" behind a time, as an offset in seconds; false when there is none. */
+static bool parse_offset(const char *text, double *offset)
+{
+  int hours, minutes;
+  if (*text == 'Z') {
+    *offset = 0;
+    return true;
+  }
+  if ((*text != '+' && *text != '-') ||
+      (sscanf(text + 1, "%2d:%2d", &hours, &minutes) != 2 && sscanf(text + 1, "%2d%2d", &hours, &minutes) != 2))
+    return false;
+  *offset = (hours * 60 + minutes) * 60.0 * (*text == '-' ? -1 : 1);
+  return true;
+}
+
+/* Days from 1970-01-01 to a date of the proleptic Gregorian calendar; years are taken to begin in March, so
+ * that the leap day is the last. */
+static double days_from_civil(const struct civil *date)
+{
+  int year = date->month <= 2 ? date->year - 1 : date->year;
+  int month = (date->month + 9) % 12;
+  double leaps = floor(year / 4.0) - floor(year / 100.0) + floor(year / 400.0);
+  return 365.0 * year + leaps + (153 * month + 2) / 5 + date->day - 1 - 719468;
+}
+
+static double epoch_from_utc(const struct civil *time)
+{
+  return days_from_civil(time) * 86400 + time->hour * 3600.0 + time->minute * 60.0 + time->second +
+         time->microsecond / 1e6;
+}
+
+/* Python's isoformat(): microseconds and zone are optional. NaN: not such a time. */
+static double parse_expiration(const char *text, const struct world *world)
+{
+  struct civil time = {0};
+  int used = 0;
+  if (!text ||
+      sscanf(text, "%4d-%2d-%2d%*1[T ]%2d:%2d:%2d%n", &time.year, &time.month, &time.day, &time.hour, &time.minute,
+             &time.second, &used) != 6 ||
+      used == 0)
+    return NAN;
+  const char *rest = text + used;
+  if (*rest == '.') {
+    int scale = 100000;
+    for (rest++; isdigit((unsigned char)*rest); rest++, scale /= 10)
+      time.microsecond += (*rest - '0') * scale;
+  }
+  double offset;
+  if (parse_offset(rest, &offset))
+    return epoch_from_utc(&time) - offset;
+  return *rest ? NAN : world->from_local(&time);
+}
+
+static double number_or_nan(const cJSON *json, const char *name)
+{
+  double value;
+  return json_number(json, name, &value) && isfinite(value) ? value : NAN;
+}
+
+static double read_expiry(const cJSON *json, const struct world *world)
+{
+  double at = number_or_nan(json, "expires_at");
+  if (isnan(at))
+    at = parse_expiration(json_string(json, "expiration"), world);
+  if (isnan(at))
+    at = number_or_nan(json, "expires") / 1000;
+  return at;
+}
+
+static double read_lifetime(const cJSON *json, double expires_at)
+{
+  double lifetime = expires_at - number_or_nan(json, "obtained_at");
+  if (!(lifetime > 0))
+    lifetime = number_or_nan(json, "expires_in");
+  return lifetime > 0 ? lifetime : NAN;
+}
+
+static void point_into(struct record *record, const struct world *world)
+{
+  record->access_token = usable(record->json, "access_token");
+  record->refresh_token = usable(record->json, "refresh_token");
+  record->bearer = is_bearer(record->json);
+  record->expires_at = read_expiry(record->json, world);
+  record->lifetime = read_lifetime(record->json, record->expires_at);
+}
+
+bool record_read(struct record *record, const char *text, const struct world *world)
+{
+  *record = (struct record){.json = json_read_whole(text, strlen(text))};
+  if (cJSON_IsObject(record->json)) {
+    point_into(record, world);
+    if (record->access_token || record->refresh_token)
+      return true;
+  }
+  record_free(record);
+  return false;
+}
+
+bool record_start(struct record *record, const char *refresh_token, const struct world *world)
+{
+  char hash[RECORD_HASH];
+  record_hash(world, refresh_token, hash);
+  *record = (struct record){.json = cJSON_CreateObject()};
+  if (record->json && json_set_string(record->json, "refresh_token", refresh_token) &&
+      json_set_string(record->json, "origin", hash)) {
+    point_into(record, world);
+    return true;
+  }
+  record_free(record);
+  return false;
+}
+
+static bool set_expiration(cJSON *json, double expires_at, const struct world *world)
+{
+  struct civil local;
+  char text[80];
+  if (!world->to_local(expires_at, &local)) {
+    json_remove(json, "expiration");
+    return true;
+  }
+  /* fromisoformat() before Python 3.11 wants six digits or none */
+  snprintf(text, sizeof text, "%04d-%02d-%02dT%02d:%02d:%02d.%06d", local.year, local.month, local.day, local.hour,
+           local.minute, local.second, local.microsecond);
+  return json_set_string(json, "expiration", text);
+}
+
+static bool overlay(cJSON *json, const cJSON *fields)
+{
+  const cJSON *field;
+  cJSON_ArrayForEach(field, fields)
+  {
+    cJSON *copy = cJSON_Duplicate(field, 1);
+    if (!copy || !json_set(json, field->string, copy))
+      return false;
+  }
+  return true;
+}
+
+/* The lifetime that makes a token of this much use: one that was expired at birth is first refreshed after
+ * the floor, margin and all. */
+static double span(const struct answer *answer)
+{
+  return answer->expired_at_birth ? ANSWER_LIFETIME_FLOOR / (1 - MARGIN_SHARE) : answer->lifetime;
+}
+
+/* Milliseconds are enough, and keep the file readable. */
+static double to_milliseconds(double seconds)
+{
+  return floor(seconds * 1000) / 1000;
+}
+
+static bool lay_over(cJSON *json, const struct answer *answer, double since, const struct world *world)
+{
+  double expires_at = to_milliseconds(since + span(answer));
+  json_remove(json, "access_token");
+  json_remove(json, "token_type");
+  json_remove(json, "pending");
+  return overlay(json, answer->fields) && json_set_number(json, "expires_at", expires_at) &&
+         json_set_number(json, "obtained_at", to_milliseconds(since)) && set_expiration(json, expires_at, world);
+}
+
+bool record_rotate(struct record *record, const struct answer *answer, double since, const struct world *world)
+{
+  cJSON *json = cJSON_Duplicate(record->json, 1);
+  if (!json || !lay_over(json, answer, since, world)) {
+    json_free(json);
+    return false;
+  }
+  json_free(record->json);
+  record->json = json;
+  point_into(record, world);
+  return true;
+}
+
+char *record_write(const struct record *record)
+{
+  return json_write(record->json);
+}
+
+void record_free(struct record *record)
+{
+  json_free(record->json);
+  *record = (struct record){.expires_at = NAN, .lifetime = NAN};
+}
+
+double record_refresh_at(const struct record *record, double before)
+{
+  if (isnan(record->expires_at))
+    return 0;
+  double most = record->lifetime * MARGIN_SHARE;
+  return record->expires_at - (before > most ? most : before);
+}
+
+bool record_implausible(const struct record *record, double now)
+{
+  return record->expires_at - now > record->lifetime + CLOCK_SLACK;
+}
+
+void record_hash(const struct world *world, const char *token, char hash[RECORD_HASH])
+{
+  unsigned char digest[32];
+  world->sha256(token, strlen(token), digest);
+  for (int i = 0; i < 32; i++)
+    snprintf(hash + 2 * i, 3, "%02x", digest[i]);
+}
+
+bool record_pending(const struct record *record, const struct world *world, struct pending *pending)
+{
+  const cJSON *mark = cJSON_GetObjectItemCaseSensitive(record->json, "pending");
+  const char *of = json_string(mark, "refresh_token_sha256");
+  if (!of || !record->refresh_token)
+    return false;
+  *pending = (struct pending){0};
+  record_hash(world, record->refresh_token, pending->refresh_token);
+  if (strcmp(of, pending->refresh_token) != 0)
+    return false;
+  double pid;
+  if (!json_number(mark, "since", &pending->since))
+    pending->since = 0;
+  pending->pid = json_number(mark, "pid", &pid) && fabs(pid) < 1e9 ? (long)pid : 0;
+  const char *host = json_string(mark, "host");
+  snprintf(pending->host, sizeof pending->host, "%s", host ? host : "an unknown host");
+  return true;
+}
+
+bool record_mark(struct record *record, const struct pending *pending, const char *raw)
+{
+  cJSON *mark = cJSON_CreateObject();
+  if (mark && json_set_string(mark, "refresh_token_sha256", pending->refresh_token) &&
+      json_set_number(mark, "since", pending->since) && json_set_number(mark, "pid", (double)pending->pid) &&
+      json_set_string(mark, "host", pending->host) && (!raw || json_set_string(mark, "answer", raw)))
+    return json_set(record->json, "pending", mark);
+  json_free(mark);
+  return false;
+}
+
+void record_unmark(struct record *record)
+{
+  json_remove(record->json, "pending");
+}
+
+bool record_came_from(const struct record *record, const char *refresh_token, const struct world *world)
+{
+  char hash[RECORD_HASH];
+  const char *origin = json_string(record->json, "origin");
+  record_hash(world, refresh_token, hash);
+  if (record->refresh_token && strcmp(record->refresh_token, refresh_token) == 0)
+    return true;
+  return origin && strcmp(origin, hash) == 0;
+}

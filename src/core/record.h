@@ -1,0 +1,71 @@
+/* A grant's tokens as they are kept: JSON in the shape of Lucid's own example script, so that either reads
+ * the other's file. Every field of the server's answers is in it, `expiration` (naive local time) for the
+ * script, and ours: `expires_at` and `obtained_at` (epoch seconds), `pending` while a refresh is under way,
+ * `origin`. */
+#ifndef CORE_RECORD_H
+#define CORE_RECORD_H
+
+#include "answer.h"
+#include "json.h"
+#include "world.h"
+
+#include <stdbool.h>
+
+enum { RECORD_HASH = 65 }; /* a SHA-256 in hexadecimal, with its NUL */
+
+struct record {
+  cJSON *json;               /* all of it; the pointers below point into it */
+  const char *access_token;  /* NULL: none, or none that may stand in a header */
+  const char *refresh_token; /* NULL: none */
+  bool bearer;               /* token_type is "bearer" in any case, or absent */
+  double expires_at;         /* epoch seconds; NaN: unknown */
+  double lifetime;           /* seconds between getting and expiring; NaN: unknown */
+};
+
+/* Read a record's text. False: it is no record (no JSON object, or no token in it); `record` is then empty.
+ * Free with record_free. */
+bool record_read(struct record *record, const char *text, const struct world *world);
+
+/* An empty record that only holds a refresh token to start from. False: memory is out. */
+bool record_start(struct record *record, const char *refresh_token, const struct world *world);
+
+/* Lay an answer's fields over the record: tokens, expiry, times. `since` is epoch seconds before the request
+ * was sent: lifetimes count from there. A missing refresh token keeps the old one (RFC 6749 section 6); an
+ * access token is never kept. Ends the pending mark. False: memory is out, the record is then unchanged. */
+bool record_rotate(struct record *record, const struct answer *answer, double since, const struct world *world);
+
+/* The text to store; to be given to secret_free. NULL: memory is out. */
+char *record_write(const struct record *record);
+
+/* Wipe and free; an empty record is allowed. */
+void record_free(struct record *record);
+
+/* When to refresh: `before` seconds ahead of the expiry, but at most a quarter of the lifetime ahead. Epoch
+ * seconds; 0 when the expiry is unknown. */
+double record_refresh_at(const struct record *record, double before);
+
+/* Whether the stored expiry lies further ahead than the token's whole lifetime: then the clock was set back,
+ * or the expiry is wrong. */
+bool record_implausible(const struct record *record, double now);
+
+/* SHA-256 of a token in hexadecimal: what may be kept of a token where the token itself may not. */
+void record_hash(const struct world *world, const char *token, char hash[RECORD_HASH]);
+
+/* The mark of a refresh that is under way (DESIGN: durable before the token is spent). */
+struct pending {
+  char refresh_token[RECORD_HASH]; /* hash of the refresh token that is being spent */
+  double since;                    /* epoch seconds */
+  long pid;
+  char host[256];
+};
+
+/* False: there is no such mark, or it speaks of another refresh token than the record's. */
+bool record_pending(const struct record *record, const struct world *world, struct pending *pending);
+/* `raw` (may be NULL): the senseless answer, kept with the mark. False: memory is out. */
+bool record_mark(struct record *record, const struct pending *pending, const char *raw);
+void record_unmark(struct record *record);
+
+/* Whether the record's grant was started from this refresh token, by the hash that is kept as `origin`. */
+bool record_came_from(const struct record *record, const char *refresh_token, const struct world *world);
+
+#endif

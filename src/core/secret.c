@@ -1,0 +1,30 @@
+#define _DEFAULT_SOURCE
+#define __STDC_WANT_LIB_EXT1__ 1
+#include "secret.h"
+
+#include <stdlib.h>
+#include <string.h>
+
+void secret_wipe(void *data, size_t size)
+{
+  if (size == 0)
+    return;
+#if defined(__APPLE__)
+  memset_s(data, size, 0, size);
+#else
+  explicit_bzero(data, size);
+#endif
+}
+
+char *secret_copy(const char *text)
+{
+  return text ? strdup(text) : NULL;
+}
+
+void secret_free(char *text)
+{
+  if (!text)
+    return;
+  secret_wipe(text, strlen(text));
+  free(text);
+}

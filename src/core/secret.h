@@ -1,0 +1,16 @@
+/* Memory that held a token or a client secret is wiped before it is given back. */
+#ifndef CORE_SECRET_H
+#define CORE_SECRET_H
+
+#include <stddef.h>
+
+/* Overwrite `size` bytes; unlike memset it is never optimized away. NULL is allowed when size is 0. */
+void secret_wipe(void *data, size_t size);
+
+/* A copy of a string, to be given to secret_free. NULL for NULL, and when memory is out. */
+char *secret_copy(const char *text);
+
+/* Wipe a malloc'd string up to its NUL and free it; NULL is allowed. */
+void secret_free(char *text);
+
+#endif

@@ -1,0 +1,31 @@
+/* What the core may ask of the world: three functions of their arguments alone. Nothing here waits, reads or
+ * remembers. */
+#ifndef CORE_WORLD_H
+#define CORE_WORLD_H
+
+#include <stdbool.h>
+#include <stddef.h>
+
+/* A wall clock reading without a zone, as Python's naive datetime has it. */
+struct civil {
+  int year, month, day; /* month and day count from 1 */
+  int hour, minute, second;
+  int microsecond;
+};
+
+/* Two clocks at one moment, in seconds. */
+struct moment {
+  double wall;   /* since the epoch; may be set back, goes on during suspend */
+  double steady; /* since any fixed point; never set back, may stand still during suspend */
+};
+
+struct world {
+  /* Epoch seconds as local time. False when it cannot be expressed. */
+  bool (*to_local)(double epoch, struct civil *local);
+  /* Local time as epoch seconds: the earlier moment when the hour occurs twice. NaN when it cannot be expressed. */
+  double (*from_local)(const struct civil *local);
+  /* SHA-256 (FIPS 180-4). */
+  void (*sha256)(const void *data, size_t size, unsigned char digest[32]);
+};
+
+#endif
