@@ -1,0 +1,191 @@
+#define _DEFAULT_SOURCE
+#include "disk.h"
+
+#include <errno.h>
+#include <fcntl.h>
+#include <stdio.h>
+#include <string.h>
+#include <unistd.h>
+
+/* A longer path would push the advice out of the message: only its end is shown. */
+enum { SHOWN_PATH = 160 };
+
+static const char *shown(const char *path, const char **dots)
+{
+  size_t length = strlen(path);
+  *dots = length > SHOWN_PATH ? "..." : "";
+  return length > SHOWN_PATH ? path + length - SHOWN_PATH : path;
+}
+
+static const char *advice(int cause)
+{
+  if (cause == ENOSPC || cause == EDQUOT)
+    return "The disk is full: free some space, then try again.";
+  if (cause == EFBIG)
+    return "Files of this program may not grow so far: raise its file size limit (ulimit -f).";
+  if (cause == EROFS)
+    return "Make the file system writable, or keep the tokens elsewhere.";
+  if (cause == EACCES || cause == EPERM)
+    return "Let this program's user read and write the file and its folder.";
+  if (cause == ENOENT)
+    return "The folder does not exist: create it, or correct the path.";
+  if (cause == ENOTDIR)
+    return "A part of the path is not a folder: correct the path.";
+  if (cause == ENAMETOOLONG)
+    return "Choose a shorter name.";
+  if (cause == EIO)
+    return "The disk reports a fault: check it, then try again.";
+  if (cause == EMFILE || cause == ENFILE)
+    return "Too many files are open: close some, or raise the limit (ulimit -n).";
+  if (cause == ENOLCK || cause == ENOTSUP || cause == EOPNOTSUPP || cause == ENOSYS)
+    return "The file system cannot do this: keep the tokens on a local disk.";
+  return "Mend that and try again.";
+}
+
+void disk_fail(struct store_error *error, const char *doing, const char *path, int cause)
+{
+  const char *dots, *name = shown(path, &dots);
+  error->code = CODE_STORAGE;
+  snprintf(error->message, sizeof error->message, "cannot %s %s%s: %s. Nothing was changed. %s", doing, dots, name,
+           strerror(cause), advice(cause));
+}
+
+static void explain(struct store_error *error, const char *path, const char *why, const char *remedy)
+{
+  const char *dots, *name = shown(path, &dots);
+  error->code = CODE_STORAGE;
+  snprintf(error->message, sizeof error->message, "%s%s %s. %s", dots, name, why, remedy);
+}
+
+void disk_refuse(struct store_error *error, const char *path, const char *why, const char *remedy)
+{
+  char advised[160];
+  snprintf(advised, sizeof advised, "Nothing was changed. %s", remedy);
+  explain(error, path, why, advised);
+}
+
+void disk_doubt(struct store_error *error, const char *path, int cause)
+{
+  char why[120];
+  snprintf(why, sizeof why, "holds the new record, but a power cut may still undo that: %s", strerror(cause));
+  explain(error, path, why, advice(cause));
+}
+
+static bool is_regular(const char *path, const struct stat *found, struct store_error *error)
+{
+  if (S_ISREG(found->st_mode))
+    return true;
+  if (S_ISLNK(found->st_mode))
+    disk_refuse(error, path, "is a symbolic link, and links are not followed",
+                "Give the path of the file that it points to.");
+  else if (S_ISDIR(found->st_mode))
+    disk_refuse(error, path, "is a folder, not a file", "Give the path of a file.");
+  else
+    disk_refuse(error, path, "is a pipe, a socket or a device, not a file", "Give the path of a regular file.");
+  return false;
+}
+
+static bool is_ours(const char *path, const struct stat *found, struct store_error *error)
+{
+  if (found->st_uid == geteuid())
+    return true;
+  char why[120];
+  snprintf(why, sizeof why, "belongs to user %lu, but this program runs as user %lu", (unsigned long)found->st_uid,
+           (unsigned long)geteuid());
+  disk_refuse(error, path, why, "Run it as that user, or give it the file (chown).");
+  return false;
+}
+
+static void explain_open(const char *path, int cause, struct store_error *error)
+{
+  struct stat found;
+  if (lstat(path, &found) != 0 || is_regular(path, &found, error))
+    disk_fail(error, "open", path, cause);
+}
+
+int disk_try_open(const char *path, int flags)
+{
+  int fd;
+  do
+    fd = open(path, flags | O_CLOEXEC, 0600);
+  while (fd < 0 && errno == EINTR);
+  return fd;
+}
+
+int disk_open(const char *path, int flags, struct stat *found, struct store_error *error)
+{
+  int fd = disk_try_open(path, flags | O_NOFOLLOW | O_NONBLOCK | O_NOCTTY);
+  int cause = errno;
+  if (fd < 0)
+    explain_open(path, cause, error);
+  else if (fstat(fd, found) != 0)
+    disk_fail(error, "examine", path, cause = errno);
+  else if (is_regular(path, found, error) && is_ours(path, found, error))
+    return fd;
+  else
+    cause = EINVAL;
+  if (fd >= 0)
+    close(fd);
+  errno = cause;
+  return -1;
+}
+
+bool disk_make_private(int fd)
+{
+  struct stat found;
+  if (fstat(fd, &found) != 0)
+    return false;
+  if ((found.st_mode & 07777) == 0600)
+    return true;
+  if (fchmod(fd, 0600) != 0 || fstat(fd, &found) != 0)
+    return false;
+  errno = ENOTSUP; /* some file systems only pretend to change a mode */
+  return (found.st_mode & 077) == 0;
+}
+
+bool disk_read(int fd, char *bytes, size_t *length)
+{
+  size_t done = 0;
+  while (done < *length) {
+    ssize_t count = pread(fd, bytes + done, *length - done, (off_t)done);
+    if (count < 0 && errno != EINTR)
+      return false;
+    if (count == 0)
+      break;
+    if (count > 0)
+      done += (size_t)count;
+  }
+  *length = done;
+  return true;
+}
+
+bool disk_write(int fd, const char *bytes, size_t length)
+{
+  while (length > 0) {
+    ssize_t count = write(fd, bytes, length);
+    if (count < 0 && errno != EINTR)
+      return false;
+    if (count == 0) {
+      errno = EIO;
+      return false;
+    }
+    if (count > 0) {
+      bytes += count;
+      length -= (size_t)count;
+    }
+  }
+  return true;
+}
+
+bool disk_sync(int fd)
+{
+#ifdef F_FULLFSYNC
+  if (fcntl(fd, F_FULLFSYNC) == 0)
+    return true;
+#endif
+  int result;
+  do
+    result = fsync(fd);
+  while (result != 0 && errno == EINTR);
+  return result == 0;
+}

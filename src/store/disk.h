@@ -1,0 +1,42 @@
+/* System calls on the files of a storage, made so that no link, pipe or foreign file can mislead them, and what to tell
+ * people when one of them fails. */
+#ifndef STORE_DISK_H
+#define STORE_DISK_H
+
+#include "store.h"
+
+#include <stddef.h>
+#include <sys/stat.h>
+
+/* Say in `error` that `doing` something with `path` failed with errno `cause`, that nothing was changed, and what to
+ * do. */
+void disk_fail(struct store_error *error, const char *doing, const char *path, int cause);
+
+/* Say in `error` that `path` cannot be used: `why` follows the path and makes a sentence of it, `remedy` is another. */
+void disk_refuse(struct store_error *error, const char *path, const char *why, const char *remedy);
+
+/* Say in `error` that the new record is in place at `path` but could not be made durable, because of errno `cause`. */
+void disk_doubt(struct store_error *error, const char *path, int cause);
+
+/* open() with O_CLOEXEC, mode 0600 for a new file, and without an end by EINTR. -1: errno says why. */
+int disk_try_open(const char *path, int flags);
+
+/* Open `path` with `flags` (O_CREAT makes it with mode 0600), without following a link, without waiting for a pipe's
+ * other end, closed on exec. It has to be a regular file of the effective user. Returns the descriptor and its fstat, or
+ * -1: error says why, and errno is ENOENT when there is no such file. */
+int disk_open(const char *path, int flags, struct stat *found, struct store_error *error);
+
+/* Take away whatever permissions the open file has beyond reading and writing by its owner. False: errno says why;
+ * ENOTSUP when its file system has no permissions. */
+bool disk_make_private(int fd);
+
+/* Read at most *length bytes from the start; *length becomes what was there. False: errno says why. */
+bool disk_read(int fd, char *bytes, size_t *length);
+
+/* Write all of it. False: errno says why. */
+bool disk_write(int fd, const char *bytes, size_t length);
+
+/* Bring an open file or folder to the disk, past the disk's own cache where the system can. False: errno says why. */
+bool disk_sync(int fd);
+
+#endif

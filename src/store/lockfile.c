@@ -1,0 +1,133 @@
+#define _GNU_SOURCE
+#include "lockfile.h"
+
+#include "disk.h"
+
+#include <errno.h>
+#include <fcntl.h>
+#include <stdint.h>
+#include <stdlib.h>
+#include <sys/file.h>
+#include <unistd.h>
+
+/* So often is a lock file that somebody removes under our hands opened anew before the lock counts as busy. */
+enum { REOPENINGS = 8 };
+
+unsigned lockfile_slot(const char *account)
+{
+  uint32_t hash = UINT32_C(2166136261); /* FNV-1a */
+  for (; *account; account++)
+    hash = (hash ^ (unsigned char)*account) * UINT32_C(16777619);
+  return hash % LOCKFILE_SLOTS;
+}
+
+void lockfile_init(struct lockfile *lock, char *path, unsigned slot)
+{
+  *lock = (struct lockfile){.path = path, .fd = -1, .slot = slot};
+}
+
+static int apply_to_slot(const struct lockfile *lock, short kind)
+{
+#ifdef F_OFD_SETLK
+  struct flock range = {.l_type = kind, .l_whence = SEEK_SET, .l_start = LOCKFILE_LOCKS + lock->slot, .l_len = 1};
+  int result;
+  do
+    result = fcntl(lock->fd, F_OFD_SETLK, &range);
+  while (result != 0 && errno == EINTR);
+  return result;
+#else
+  (void)lock;
+  (void)kind;
+  errno = EINVAL;
+  return -1;
+#endif
+}
+
+static int apply_to_whole(const struct lockfile *lock, int operation)
+{
+  int result;
+  do
+    result = flock(lock->fd, operation);
+  while (result != 0 && errno == EINTR);
+  return result;
+}
+
+static int take(struct lockfile *lock)
+{
+  int result = -1;
+  if (!lock->whole) {
+    result = apply_to_slot(lock, F_WRLCK);
+    lock->whole = result != 0 && errno == EINVAL;
+  }
+  return lock->whole ? apply_to_whole(lock, LOCK_EX | LOCK_NB) : result;
+}
+
+static bool is_current(const struct lockfile *lock)
+{
+  struct stat opened, named;
+  return fstat(lock->fd, &opened) == 0 && lstat(lock->path, &named) == 0 && opened.st_dev == named.st_dev &&
+         opened.st_ino == named.st_ino;
+}
+
+static void close_file(struct lockfile *lock)
+{
+  if (lock->fd >= 0)
+    close(lock->fd);
+  lock->fd = -1;
+  lock->held = false;
+}
+
+static bool open_file(struct lockfile *lock, struct store_error *error)
+{
+  struct stat found;
+  lock->fd = disk_open(lock->path, O_RDWR | O_CREAT, &found, error);
+  if (lock->fd < 0)
+    return false;
+  /* Against others who would lock it to stop us. It holds no secret: where modes cannot be changed, it will do. */
+  (void)disk_make_private(lock->fd);
+  return true;
+}
+
+enum store_result lockfile_try(struct lockfile *lock, struct store_error *error)
+{
+  if (lock->held)
+    return STORE_BUSY;
+  for (int i = 0; i < REOPENINGS; i++) {
+    if (lock->fd < 0 && !open_file(lock, error))
+      return STORE_FAILED;
+    if (take(lock) == 0) {
+      lock->held = is_current(lock);
+      if (lock->held)
+        return STORE_OK;
+      close_file(lock);
+    } else if (errno == EAGAIN || errno == EACCES || errno == EWOULDBLOCK) {
+      return STORE_BUSY;
+    } else {
+      disk_fail(error, "lock", lock->path, errno);
+      return STORE_FAILED;
+    }
+  }
+  return STORE_BUSY;
+}
+
+void lockfile_release(struct lockfile *lock)
+{
+  if (!lock->held)
+    return;
+  lock->held = false;
+  int result = lock->whole ? apply_to_whole(lock, LOCK_UN) : apply_to_slot(lock, F_UNLCK);
+  if (result != 0)
+    close_file(lock);
+}
+
+void lockfile_forked(struct lockfile *lock)
+{
+  close_file(lock);
+}
+
+void lockfile_free(struct lockfile *lock)
+{
+  lockfile_release(lock);
+  close_file(lock);
+  free(lock->path);
+}

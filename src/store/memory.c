@@ -1,0 +1,82 @@
+#include "memory.h"
+
+#include "../core/secret.h"
+
+#include <stdio.h>
+#include <stdlib.h>
+
+struct memory_store {
+  struct store store;
+  char *record;
+  bool held;
+};
+
+static enum store_result out_of_memory(struct store_error *error)
+{
+  error->code = CODE_STORAGE;
+  snprintf(error->message, sizeof error->message,
+           "the token record cannot be kept: memory is out. Nothing was changed. Free some memory and try again.");
+  return STORE_FAILED;
+}
+
+static enum store_result load(struct store *store, char **record, struct store_error *error)
+{
+  const struct memory_store *memory = (struct memory_store *)store;
+  *record = NULL;
+  if (!memory->record)
+    return STORE_NONE;
+  *record = secret_copy(memory->record);
+  return *record ? STORE_OK : out_of_memory(error);
+}
+
+static enum store_result save(struct store *store, const char *record, struct store_error *error)
+{
+  struct memory_store *memory = (struct memory_store *)store;
+  char *copy = secret_copy(record);
+  if (!copy)
+    return out_of_memory(error);
+  secret_free(memory->record);
+  memory->record = copy;
+  return STORE_OK;
+}
+
+static enum store_result lock(struct store *store, struct store_error *error)
+{
+  struct memory_store *memory = (struct memory_store *)store;
+  (void)error;
+  if (memory->held)
+    return STORE_BUSY;
+  memory->held = true;
+  return STORE_OK;
+}
+
+static void unlock(struct store *store)
+{
+  ((struct memory_store *)store)->held = false;
+}
+
+static bool changed(struct store *store)
+{
+  (void)store;
+  return false;
+}
+
+static void close_store(struct store *store)
+{
+  secret_free(((struct memory_store *)store)->record);
+  free(store);
+}
+
+/* The flag is the child's own copy: clearing it leaves the parent's lock as it is. */
+static const struct store_ops ops = {load, save, lock, unlock, changed, unlock, close_store};
+
+struct store *store_memory(struct store_error *error)
+{
+  struct memory_store *memory = calloc(1, sizeof *memory);
+  if (!memory) {
+    out_of_memory(error);
+    return NULL;
+  }
+  memory->store = (struct store){.ops = &ops, .name = "memory"};
+  return &memory->store;
+}

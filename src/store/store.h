@@ -1,0 +1,56 @@
+/* Where one account's record lives. Every kind of storage answers the same few questions; the refresh flow
+ * asks them in its own order and holds the lock over load, POST and save. A store is used by one thread at a
+ * time. */
+#ifndef STORE_STORE_H
+#define STORE_STORE_H
+
+#include "../core/code.h"
+
+#include <stdbool.h>
+
+enum store_result {
+  STORE_OK,
+  STORE_NONE,  /* load: there is no record */
+  STORE_BUSY,  /* lock: somebody else holds it, or this store itself does already */
+  STORE_FAILED /* the error says why; what was stored before is still there */
+};
+
+enum { STORE_MESSAGE = 400 };
+
+struct store_error {
+  enum code code;              /* CODE_STORAGE, or CODE_CONFIG for a place that can never work */
+  char message[STORE_MESSAGE]; /* a few short sentences: what is wrong and what to do; no secret */
+};
+
+struct store;
+
+struct store_ops {
+  /* Read the record's JSON text. STORE_OK: *record is the caller's, to be given to secret_free; else it is
+   * NULL. Works with and without the lock. The text is not judged: a writer that knows no lock may be caught
+   * half-way. */
+  enum store_result (*load)(struct store *store, char **record, struct store_error *error);
+  /* Make the record durable before returning; all or nothing. Call with the lock held. Only when the very last step
+   * fails, the one that makes the new record outlive a power cut, is the new one in place; save it again. */
+  enum store_result (*save)(struct store *store, const char *record, struct store_error *error);
+  /* Try to take the account's lock; never waits. Whoever gets it also gets what a writer that died with it
+   * left behind: load after locking. */
+  enum store_result (*lock)(struct store *store, struct store_error *error);
+  /* Give the lock back; nothing happens when it is not held. */
+  void (*unlock)(struct store *store);
+  /* True when another writer may have changed the record since this store last loaded or saved it, or it never did.
+   * Cheap: no read of the content. */
+  bool (*changed)(struct store *store);
+  /* In the child after fork(): give up what belongs to the parent (the lock's descriptor), without unlocking
+   * it there. Async-signal-safe. */
+  void (*forked)(struct store *store);
+  void (*close)(struct store *store); /* unlocks and frees */
+};
+
+/* Kinds embed this as their first member. */
+struct store {
+  const struct store_ops *ops;
+  const char *name; /* for messages: the path as the user wrote it, "memory"; owned by the store */
+  bool repaired;    /* load or save found a mode that let others read, and mended it; whoever reports it sets it back */
+};
+
+#endif
