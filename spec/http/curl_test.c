@@ -1,0 +1,1166 @@
+/* One POST against real servers over TCP and TLS. */
+#define _GNU_SOURCE
+#include "../../src/core/secret.h"
+#include "../../src/http/http.h"
+#include "server.h"
+
+#include <setjmp.h>
+#include <stdarg.h>
+#include <stddef.h>
+#include <stdint.h>
+
+#include <cmocka.h>
+
+#include <arpa/inet.h>
+#include <curl/curl.h>
+#include <dlfcn.h>
+#include <errno.h>
+#include <fcntl.h>
+#include <netdb.h>
+#include <pthread.h>
+#include <semaphore.h>
+#include <signal.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/socket.h>
+#include <time.h>
+#include <unistd.h>
+
+#define OK "HTTP/1.1 200 OK\r\nContent-Type: application/json\r\nContent-Length: 8\r\n\r\n{\"a\":1}\n"
+
+enum { WIDE = 65536 };
+
+static struct {
+  char folder[64];
+  char authority[96], stranger[96], certificate[96], key[96];
+  const struct http_ops *http;
+  sem_t resolver; /* holds the resolution of "slow.test" */
+  int broken;     /* a socket whose peer has gone; >= 0: everything is sent there */
+} world = {.broken = -1};
+
+/* The resolver and send() that libcurl sees: names that lead where a test wants them to, and a TLS library that writes
+ * to a closed connection. */
+typedef int resolver(const char *, const char *, const struct addrinfo *, struct addrinfo **);
+
+static resolver *real_resolver(void)
+{
+  void *symbol = dlsym(RTLD_NEXT, "getaddrinfo");
+  resolver *function = NULL;
+  memcpy(&function, &symbol, sizeof function);
+  return function;
+}
+
+static int resolve_both(const char *service, const struct addrinfo *hints, struct addrinfo **result)
+{
+  struct addrinfo *near = NULL;
+  int failed = real_resolver()("192.0.2.1", service, hints, result);
+  if (failed)
+    return failed;
+  failed = real_resolver()("127.0.0.1", service, hints, &near);
+  (*result)->ai_next = near;
+  return failed;
+}
+
+__attribute__((visibility("default"))) int getaddrinfo(const char *restrict name, const char *restrict service,
+                                                       const struct addrinfo *restrict hints,
+                                                       struct addrinfo **restrict result)
+{
+  if (name && strcmp(name, "slow.test") == 0)
+    sem_wait(&world.resolver);
+  if (name && strcmp(name, "both.test") == 0)
+    return resolve_both(service, hints, result);
+  if (name && strcmp(name, "elsewhere.test") == 0)
+    return real_resolver()("192.0.2.1", service, hints, result);
+  if (name && strstr(name, ".test"))
+    return EAI_NONAME;
+  return real_resolver()(name, service, hints, result);
+}
+
+__attribute__((visibility("default"))) ssize_t send(int fd, const void *data, size_t size, int flags)
+{
+  return world.broken >= 0 ? write(world.broken, data, size) : sendto(fd, data, size, flags, NULL, 0);
+}
+
+static const char *url_of(const struct server *server, const char *base)
+{
+  static char url[128];
+  snprintf(url, sizeof url, "%s:%d/oauth2/token", base, server->port);
+  return url;
+}
+
+static struct http_request request_to(const char *url)
+{
+  return (struct http_request){.url = url,
+                               .content_type = "application/json",
+                               .body = "{\"grant\":1}",
+                               .body_length = 11,
+                               .ca_file = world.authority,
+                               .connect_timeout = 20,
+                               .timeout = 20};
+}
+
+static void post_to(const char *url, struct http_response *response)
+{
+  struct http_request request = request_to(url);
+  world.http->post(&request, response);
+}
+
+/* One POST to a server with this talker; afterwards the server has ended and `server.seen` is final. */
+struct run {
+  struct server server;
+  struct http_response response;
+};
+
+static struct run *run_with(server_talk *talker, const char *base, const struct tls *tls, struct http_request request)
+{
+  struct run *run = calloc(1, sizeof *run);
+  assert_non_null(run);
+  server_start(&run->server, talker, tls);
+  request.url = url_of(&run->server, base);
+  world.http->post(&request, &run->response);
+  server_stop(&run->server);
+  return run;
+}
+
+static struct run *run_plain(server_talk *talker)
+{
+  return run_with(talker, "http://127.0.0.1", NULL, request_to(NULL));
+}
+
+static struct run *run_tls(server_talk *talker)
+{
+  struct tls tls = {world.certificate, world.key};
+  return run_with(talker, "https://localhost", &tls, request_to(NULL));
+}
+
+static void run_free(struct run *run)
+{
+  world.http->release(&run->response);
+  server_free(&run->server);
+  free(run);
+}
+
+static void expect_received(const struct http_response *response, int status, const char *body)
+{
+  const struct reply *reply = &response->reply;
+  if (reply->error)
+    print_message("error: %s\n", reply->error);
+  assert_int_equal(reply->delivery, REPLY_RECEIVED);
+  assert_int_equal(reply->status, status);
+  assert_false(reply->cut);
+  assert_false(reply->timed_out);
+  assert_null(reply->error);
+  assert_int_equal(reply->length, strlen(body));
+  assert_memory_equal(reply->body ? reply->body : "", body, strlen(body));
+}
+
+static void expect_not_sent(const struct http_response *response, bool timed_out)
+{
+  const struct reply *reply = &response->reply;
+  assert_int_equal(reply->delivery, REPLY_NOT_SENT);
+  assert_int_equal(reply->timed_out, timed_out);
+  assert_int_equal(reply->status, 0);
+  assert_int_equal(reply->length, 0);
+  assert_null(reply->body);
+  assert_null(reply->retry_after);
+  assert_null(reply->location);
+  assert_non_null(reply->error);
+}
+
+static void expect_lost(const struct run *run, bool timed_out, int status, const char *body)
+{
+  const struct reply *reply = &run->response.reply;
+  assert_int_equal(reply->delivery, REPLY_LOST);
+  assert_int_equal(reply->timed_out, timed_out);
+  assert_int_equal(reply->status, status);
+  assert_non_null(reply->error);
+  assert_int_equal(reply->length, strlen(body));
+  assert_memory_equal(reply->body ? reply->body : "", body, strlen(body));
+  assert_int_equal(run->server.seen->connections, 1);
+  assert_in_range(run->server.seen->requests, 0, 1);
+}
+
+static void says_ok(struct talk *talk)
+{
+  if (talk_read(talk))
+    talk_say(talk, OK);
+}
+
+static void test_post(void **state)
+{
+  (void)state;
+  struct http_request request = request_to(NULL);
+  request.authorization = "Basic Y2xpZW50OnNlY3JldA==";
+  struct run *run = run_with(says_ok, "http://127.0.0.1", NULL, request);
+  expect_received(&run->response, 200, "{\"a\":1}\n");
+  assert_int_equal(run->server.seen->connections, 1);
+  assert_int_equal(run->server.seen->requests, 1);
+  const char *sent = run->server.seen->request;
+  char agent[128];
+  snprintf(agent, sizeof agent, "\r\nUser-Agent: lucidauth/%s libcurl/", LUCIDAUTH_VERSION);
+  assert_ptr_equal(strstr(sent, "POST /oauth2/token HTTP/1.1\r\n"), sent);
+  assert_non_null(strstr(sent, "\r\nContent-Type: application/json\r\n"));
+  assert_non_null(strstr(sent, "\r\nAccept: application/json\r\n"));
+  assert_non_null(strstr(sent, "\r\nAuthorization: Basic Y2xpZW50OnNlY3JldA==\r\n"));
+  assert_non_null(strstr(sent, agent));
+  assert_non_null(strstr(sent, "\r\nContent-Length: 11\r\n"));
+  assert_non_null(strstr(sent, "\r\n\r\n{\"grant\":1}"));
+  assert_null(strcasestr(sent, "\r\nExpect:"));
+  assert_null(strcasestr(sent, "\r\nCookie:"));
+  assert_null(strcasestr(sent, "\r\nUpgrade:"));
+  assert_null(strcasestr(sent, "\r\nAccept-Encoding:"));
+  run_free(run);
+}
+
+static void test_release_empties(void **state)
+{
+  (void)state;
+  struct run *run = run_plain(says_ok);
+  world.http->release(&run->response);
+  assert_null(run->response.reply.body);
+  assert_null(run->response.body);
+  assert_int_equal(run->response.reply.length, 0);
+  run_free(run);
+}
+
+static void test_no_authorization_by_itself(void **state)
+{
+  (void)state;
+  struct run *run = run_plain(says_ok);
+  assert_null(strcasestr(run->server.seen->request, "\r\nAuthorization:"));
+  run_free(run);
+}
+
+static void test_bodies(void **state)
+{
+  (void)state;
+  static char large[WIDE * 32]; /* so large that libcurl would ask for a go-ahead first */
+  memset(large, 0, sizeof large);
+  size_t sizes[] = {0, 1, 2000, sizeof large};
+  for (size_t i = 0; i < sizeof sizes / sizeof *sizes; i++) {
+    struct http_request request = request_to(NULL);
+    request.body = sizes[i] ? large : NULL;
+    request.body_length = sizes[i];
+    struct run *run = run_with(says_ok, "http://127.0.0.1", NULL, request);
+    char length[64];
+    snprintf(length, sizeof length, "\r\nContent-Length: %zu\r\n", sizes[i]);
+    expect_received(&run->response, 200, "{\"a\":1}\n");
+    assert_non_null(strstr(run->server.seen->request, length));
+    assert_null(strcasestr(run->server.seen->request, "\r\nExpect:"));
+    assert_int_equal(run->server.seen->requests, 1);
+    assert_true(run->server.seen->bytes > sizes[i]);
+    run_free(run);
+  }
+}
+
+static void test_loopback_names(void **state)
+{
+  (void)state;
+  const char *bases[] = {"http://localhost", "HTTP://LOCALHOST", "http://127.0.0.1", "http://both.test"};
+  for (size_t i = 0; i < sizeof bases / sizeof *bases; i++) {
+    struct run *run = run_with(says_ok, bases[i], NULL, request_to(NULL));
+    expect_received(&run->response, 200, "{\"a\":1}\n");
+    run_free(run);
+  }
+}
+
+static void test_plain_stays_here(void **state)
+{
+  (void)state;
+  const char *urls[] = {"http://elsewhere.test/", "http://192.0.2.1/", "elsewhere.test/", "http://[2001:db8::1]/"};
+  for (size_t i = 0; i < sizeof urls / sizeof *urls; i++) {
+    struct http_response response;
+    post_to(urls[i], &response);
+    expect_not_sent(&response, false);
+    assert_non_null(strstr(response.reply.error, "not of this machine"));
+    world.http->release(&response);
+  }
+}
+
+static void test_user_refused(void **state)
+{
+  (void)state;
+  struct run *run = run_with(says_ok, "http://someone@127.0.0.1", NULL, request_to(NULL));
+  expect_not_sent(&run->response, false);
+  assert_int_equal(run->server.seen->connections, 0);
+  run_free(run);
+}
+
+/* Nobody needs to listen there, nor need there be an IPv6. */
+static void test_plain_to_ipv6_loopback(void **state)
+{
+  (void)state;
+  struct http_response response;
+  post_to("http://[::1]:1/", &response);
+  expect_not_sent(&response, false);
+  assert_null(strstr(response.reply.error, "not of this machine"));
+  world.http->release(&response);
+}
+
+static void test_not_reached(void **state)
+{
+  (void)state;
+  struct sockaddr_in name = {.sin_family = AF_INET, .sin_addr.s_addr = htonl(INADDR_LOOPBACK)};
+  socklen_t size = sizeof name;
+  int deaf = socket(AF_INET, SOCK_STREAM, 0); /* bound, not listening: it refuses, and nobody else gets the port */
+  assert_int_equal(bind(deaf, (struct sockaddr *)&name, size), 0);
+  assert_int_equal(getsockname(deaf, (struct sockaddr *)&name, &size), 0);
+  char refused[64];
+  snprintf(refused, sizeof refused, "https://127.0.0.1:%d/", ntohs(name.sin_port));
+  const char *urls[] = {refused, "https://nowhere.test/", "ftp://localhost/", "https://", "file:///etc/passwd"};
+  for (size_t i = 0; i < sizeof urls / sizeof *urls; i++) {
+    struct http_response response;
+    post_to(urls[i], &response);
+    expect_not_sent(&response, false);
+    assert_true(strlen(response.reply.error) > 5);
+    world.http->release(&response);
+  }
+  close(deaf);
+}
+
+static void leaves(struct talk *talk)
+{
+  talk_read(talk);
+}
+
+static void resets(struct talk *talk)
+{
+  talk_read(talk);
+  talk_reset(talk);
+}
+
+static void resets_early(struct talk *talk)
+{
+  talk_read_head(talk);
+  talk_reset(talk);
+}
+
+static void says_half_a_head(struct talk *talk)
+{
+  if (talk_read(talk))
+    talk_say(talk, "HTTP/1.1 200 OK\r\nContent-Le");
+}
+
+static void says_half_a_head_after_interim(struct talk *talk)
+{
+  if (talk_read(talk))
+    talk_say(talk, "HTTP/1.1 100 Continue\r\n\r\nHTTP/1.1 200 OK\r\nContent-Le");
+}
+
+static void says_half_a_line_after_interim(struct talk *talk)
+{
+  if (talk_read(talk))
+    talk_say(talk, "HTTP/1.1 100 Continue\r\n\r\nHTTP/1");
+}
+
+static void says_half_a_chunk(struct talk *talk)
+{
+  if (talk_read(talk))
+    talk_say(talk, "HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n5\r\n{\"a\":\r\n9\r\n1");
+}
+
+static void says_half(struct talk *talk)
+{
+  if (talk_read(talk))
+    talk_say(talk, "HTTP/1.1 400 No\r\nContent-Length: 100\r\nRetry-After: 5\r\n\r\n{\"a\"");
+}
+
+static void says_interim_only(struct talk *talk)
+{
+  if (talk_read(talk))
+    talk_say(talk, "HTTP/1.1 103 Early Hints\r\nLocation: /\r\n\r\n");
+}
+
+static void switches(struct talk *talk)
+{
+  if (talk_read(talk))
+    talk_say(talk, "HTTP/1.1 101 Switching Protocols\r\nUpgrade: x\r\n\r\nboo");
+}
+
+static void says_no_http(struct talk *talk)
+{
+  if (talk_read(talk))
+    talk_say(talk, "{\"access_token\":1}\r\n\r\n");
+}
+
+static void says_nul(struct talk *talk)
+{
+  static const char answer[] = "HTTP/1.1 200 OK\r\nRetry-After: 1\0002\r\n\r\n{}";
+  if (talk_read(talk))
+    talk_send(talk, answer, sizeof answer - 1);
+}
+
+static void never_ends_its_head(struct talk *talk)
+{
+  bool on = talk_read(talk) && talk_say(talk, "HTTP/1.1 200 OK\r\n");
+  while (on)
+    on = talk_say(talk, "X-Noise: 0123456789012345678901234567890123456789\r\n");
+}
+
+static void never_ends_interim(struct talk *talk)
+{
+  bool on = talk_read(talk);
+  while (on)
+    on = talk_say(talk, "HTTP/1.1 103 Early Hints\r\nX-Noise: 0123456789\r\n\r\n");
+}
+
+static void test_lost(void **state)
+{
+  (void)state;
+  struct {
+    server_talk *talker;
+    int status;
+    const char *body;
+  } rows[] = {{leaves, 0, ""},
+              {resets, 0, ""},
+              {resets_early, 0, ""},
+              {says_half_a_head, 200, ""},
+              {says_half_a_head_after_interim, 200, ""},
+              {says_half_a_line_after_interim, 0, ""},
+              {says_half_a_chunk, 200, "{\"a\":1"},
+              {says_half, 400, "{\"a\""},
+              {says_interim_only, 0, ""},
+              {switches, 0, "boo"},
+              {says_no_http, 0, ""},
+              {says_nul, 200, ""},
+              {never_ends_its_head, 200, ""},
+              {never_ends_interim, 0, ""}};
+  for (size_t i = 0; i < sizeof rows / sizeof *rows; i++) {
+    struct run *run = run_plain(rows[i].talker);
+    expect_lost(run, false, rows[i].status, rows[i].body);
+    run_free(run);
+    run = run_tls(rows[i].talker);
+    expect_lost(run, false, rows[i].status, rows[i].body);
+    run_free(run);
+  }
+}
+
+/* Without a length, over TLS, the end is told from a cut by TLS's own farewell; not every libcurl minds that it is
+ * missing, but what came is there. */
+static void forgets_its_farewell(struct talk *talk)
+{
+  if (talk_read(talk) && talk_say(talk, "HTTP/1.1 200 OK\r\n\r\n{\"a\":1}"))
+    talk_drop(talk);
+}
+
+static void says_farewell(struct talk *talk)
+{
+  if (talk_read(talk))
+    talk_say(talk, "HTTP/1.1 200 OK\r\n\r\n{\"a\":1}");
+}
+
+static void test_end_without_length(void **state)
+{
+  (void)state;
+  struct run *run = run_tls(forgets_its_farewell);
+  assert_int_not_equal(run->response.reply.delivery, REPLY_NOT_SENT);
+  assert_int_equal(run->response.reply.status, 200);
+  assert_int_equal(run->response.reply.length, 7);
+  assert_memory_equal(run->response.reply.body, "{\"a\":1}", 7);
+  run_free(run);
+  run = run_tls(says_farewell);
+  expect_received(&run->response, 200, "{\"a\":1}");
+  run_free(run);
+}
+
+static void hangs(struct talk *talk)
+{
+  talk_hang(talk);
+}
+
+static void hangs_after_half(struct talk *talk)
+{
+  if (talk_read(talk) && talk_say(talk, "HTTP/1.1 200 OK\r\n\r\n{\"a\":1}"))
+    talk_hang(talk);
+}
+
+static void test_no_answer_in_time(void **state)
+{
+  (void)state;
+  struct tls tls = {world.certificate, world.key};
+  struct http_request request = request_to(NULL);
+  request.timeout = 0.3;
+  struct run *run = run_with(hangs, "http://127.0.0.1", NULL, request);
+  expect_lost(run, true, 0, "");
+  run_free(run);
+  run = run_with(hangs_after_half, "http://127.0.0.1", NULL, request);
+  expect_lost(run, true, 200, "{\"a\":1}");
+  run_free(run);
+  request.timeout = 1.5; /* enough for the handshake on a busy machine */
+  run = run_with(hangs, "https://localhost", &tls, request);
+  expect_lost(run, true, 0, "");
+  run_free(run);
+}
+
+static void test_no_connection_in_time(void **state)
+{
+  (void)state;
+  struct http_request request = request_to(NULL);
+  request.connect_timeout = 0.2;
+  time_t start = time(NULL);
+  struct run *run = run_with(hangs, "https://localhost", NULL, request);
+  expect_not_sent(&run->response, true);
+  assert_true(difftime(time(NULL), start) < 10);
+  run_free(run);
+  request.connect_timeout = 20;
+  request.timeout = 0.2;
+  run = run_with(hangs, "https://localhost", NULL, request);
+  expect_not_sent(&run->response, true);
+  run_free(run);
+}
+
+/* Waiting for the resolver would never end here. */
+static void test_no_name_in_time(void **state)
+{
+  (void)state;
+  if (LIBCURL_VERSION_NUM < 0x075700)
+    skip(); /* it waits */
+  struct http_response response;
+  struct http_request request = request_to("https://slow.test/");
+  double waits[] = {0.05, 0, -1};
+  for (size_t i = 0; i < sizeof waits / sizeof *waits; i++) {
+    request.timeout = waits[i];
+    world.http->post(&request, &response);
+    expect_not_sent(&response, true);
+    world.http->release(&response);
+  }
+  for (size_t i = 0; i < sizeof waits / sizeof *waits; i++)
+    sem_post(&world.resolver);
+}
+
+static void redirects(struct talk *talk)
+{
+  if (talk_read(talk))
+    talk_say(talk, "HTTP/1.1 307 Over there\r\nLocation: \t http://127.0.0.1:1/else \r\nContent-Length: 0\r\n\r\n");
+}
+
+static void asks_for_a_password(struct talk *talk)
+{
+  if (talk_read(talk))
+    talk_say(talk, "HTTP/1.1 401 Who?\r\nWWW-Authenticate: Basic realm=x\r\nContent-Length: 2\r\n\r\nno");
+}
+
+static void expects_nothing(struct talk *talk)
+{
+  if (talk_read(talk))
+    talk_say(talk, "HTTP/1.1 417 Expectation Failed\r\nContent-Length: 2\r\n\r\nno");
+}
+
+static void wants_another_go(struct talk *talk)
+{
+  if (talk_read(talk))
+    talk_say(talk, "HTTP/1.1 408 Request Timeout\r\nConnection: close\r\nContent-Length: 2\r\n\r\nno");
+}
+
+static void test_one_request_only(void **state)
+{
+  (void)state;
+  struct {
+    server_talk *talker;
+    int status;
+    const char *body;
+  } rows[] = {{redirects, 307, ""},
+              {asks_for_a_password, 401, "no"},
+              {expects_nothing, 417, "no"},
+              {wants_another_go, 408, "no"}};
+  for (size_t i = 0; i < sizeof rows / sizeof *rows; i++) {
+    struct run *run = run_plain(rows[i].talker);
+    expect_received(&run->response, rows[i].status, rows[i].body);
+    assert_int_equal(run->server.seen->connections, 1);
+    assert_int_equal(run->server.seen->requests, 1);
+    if (i == 0)
+      assert_string_equal(run->response.reply.location, "http://127.0.0.1:1/else");
+    else
+      assert_null(run->response.reply.location);
+    run_free(run);
+  }
+}
+
+static void floods(struct talk *talk)
+{
+  static char piece[WIDE];
+  memset(piece, 'x', sizeof piece);
+  bool on = talk_read(talk) && talk_say(talk, "HTTP/1.1 201 Made\r\n\r\n");
+  while (on)
+    on = talk_send(talk, piece, sizeof piece);
+}
+
+static void says_just_enough(struct talk *talk)
+{
+  static char body[HTTP_BODY_MAX];
+  memset(body, 'x', sizeof body);
+  if (talk_read(talk) && talk_say(talk, "HTTP/1.1 200 OK\r\n\r\n"))
+    talk_send(talk, body, sizeof body);
+}
+
+static void says_one_too_many(struct talk *talk)
+{
+  says_just_enough(talk);
+  talk_say(talk, "x");
+}
+
+static void test_flood(void **state)
+{
+  (void)state;
+  server_talk *talkers[] = {floods, says_one_too_many};
+  for (size_t i = 0; i < 2; i++) {
+    struct run *run = run_plain(talkers[i]);
+    const struct reply *reply = &run->response.reply;
+    assert_int_equal(reply->delivery, REPLY_RECEIVED);
+    assert_true(reply->cut);
+    assert_int_equal(reply->status, i == 0 ? 201 : 200);
+    assert_null(reply->body);
+    assert_int_equal(reply->length, 0);
+    assert_null(reply->error);
+    assert_false(reply->timed_out);
+    assert_int_equal(run->server.seen->connections, 1);
+    run_free(run);
+  }
+  struct run *run = run_plain(says_just_enough);
+  assert_int_equal(run->response.reply.delivery, REPLY_RECEIVED);
+  assert_false(run->response.reply.cut);
+  assert_int_equal(run->response.reply.length, HTTP_BODY_MAX);
+  assert_int_equal(run->response.reply.body[HTTP_BODY_MAX - 1], 'x');
+  run_free(run);
+}
+
+static void says_chunks(struct talk *talk)
+{
+  if (talk_read(talk))
+    talk_say(talk, "HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n"
+                   "2;x=y\r\n{\"\r\n3\r\na\":\r\n2\r\n1}\r\n0\r\nX-Trailer: 1\r\n\r\n");
+}
+
+static void says_interim_first(struct talk *talk)
+{
+  if (talk_read(talk))
+    talk_say(talk, "HTTP/1.1 100 Continue\r\n\r\n"
+                   "HTTP/1.1 103 Early Hints\r\nRetry-After: 7\r\nLocation: /interim\r\n\r\n"
+                   "HTTP/1.1 200 OK\r\nContent-Length: 7\r\n\r\n{\"a\":1}");
+}
+
+static void test_odd_but_whole(void **state)
+{
+  (void)state;
+  server_talk *talkers[] = {says_chunks, says_interim_first};
+  for (size_t i = 0; i < 2; i++) {
+    struct run *run = run_plain(talkers[i]);
+    expect_received(&run->response, 200, "{\"a\":1}");
+    assert_null(run->response.reply.retry_after);
+    assert_null(run->response.reply.location);
+    run_free(run);
+  }
+}
+
+static void says_later(struct talk *talk)
+{
+  if (talk_read(talk))
+    talk_say(talk, "HTTP/1.1 503 Later\r\nretry-AFTER:  Wed, 21 Oct 2026 07:28:00 GMT\t\r\nContent-Length: 0\r\n\r\n");
+}
+
+static void says_later_in_silence(struct talk *talk)
+{
+  if (talk_read(talk))
+    talk_say(talk, "HTTP/1.1 503 Later\r\nRetry-After:  \r\nRetry-Afterwards: 3\r\nRetry-Aft: 4\r\n"
+                   "Content-Length: 0\r\n\r\n");
+}
+
+static void test_retry_after(void **state)
+{
+  (void)state;
+  struct run *run = run_plain(says_later);
+  expect_received(&run->response, 503, "");
+  assert_string_equal(run->response.reply.retry_after, "Wed, 21 Oct 2026 07:28:00 GMT");
+  run_free(run);
+  run = run_plain(says_later_in_silence);
+  expect_received(&run->response, 503, "");
+  assert_null(run->response.reply.retry_after);
+  run_free(run);
+}
+
+static void says_wide(struct talk *talk, const char *name)
+{
+  static char wide[WIDE];
+  memset(wide, '9', sizeof wide);
+  talk_say(talk, name);
+  talk_send(talk, wide, sizeof wide);
+}
+
+static void says_long_lines(struct talk *talk)
+{
+  if (!talk_read(talk))
+    return;
+  says_wide(talk, "HTTP/1.1 429 ");
+  says_wide(talk, "\r\nX-Noise: ");
+  says_wide(talk, "\r\nRetry-After: ");
+  talk_say(talk, "\r\nLocation: ");
+  for (int i = 0; i < 100; i++)
+    talk_say(talk, "0123456789");
+  talk_say(talk, "\r\nContent-Length: 2\r\n\r\nno");
+}
+
+static void test_long_lines(void **state)
+{
+  (void)state;
+  struct run *run = run_plain(says_long_lines);
+  expect_received(&run->response, 429, "no");
+  assert_int_equal(strlen(run->response.reply.retry_after), sizeof run->response.retry_after - 1);
+  assert_int_equal(strlen(run->response.reply.location), sizeof run->response.location - 1);
+  assert_int_equal(strspn(run->response.reply.retry_after, "9"), sizeof run->response.retry_after - 1);
+  run_free(run);
+}
+
+static void test_tls(void **state)
+{
+  (void)state;
+  struct run *run = run_tls(says_ok);
+  expect_received(&run->response, 200, "{\"a\":1}\n");
+  assert_int_equal(run->server.seen->connections, 1);
+  assert_int_equal(run->server.seen->requests, 1);
+  run_free(run);
+}
+
+static void speaks_no_tls(struct talk *talk)
+{
+  talk_say(talk, OK);
+  talk_hang(talk);
+}
+
+static void test_tls_refused(void **state)
+{
+  (void)state;
+  struct tls tls = {world.certificate, world.key};
+  struct {
+    const char *base, *ca_file;
+  } rows[] = {{"https://localhost", NULL},
+              {"https://localhost", world.stranger},
+              {"https://localhost", "/nonexistent/ca.pem"},
+              {"https://127.0.0.1", world.authority}};
+  for (size_t i = 0; i < sizeof rows / sizeof *rows; i++) {
+    struct http_request request = request_to(NULL);
+    request.ca_file = rows[i].ca_file;
+    struct run *run = run_with(says_ok, rows[i].base, &tls, request);
+    expect_not_sent(&run->response, false);
+    assert_int_equal(run->server.seen->bytes, 0);
+    run_free(run);
+  }
+  struct run *run = run_with(speaks_no_tls, "https://localhost", NULL, request_to(NULL));
+  expect_not_sent(&run->response, false);
+  run_free(run);
+}
+
+static int proxied_port;
+
+static void proxies(struct talk *talk)
+{
+  if (talk_read_head(talk))
+    talk_relay(talk, proxied_port);
+}
+
+static void refuses_to_proxy(struct talk *talk)
+{
+  if (talk_read_head(talk))
+    talk_say(talk, "HTTP/1.1 407 Who?\r\nProxy-Authenticate: Basic realm=x\r\nRetry-After: 5\r\nLocation: /\r\n"
+                   "Content-Length: 2\r\n\r\nno");
+}
+
+static void set_proxy(const char *variable, const struct server *proxy)
+{
+  char url[96];
+  snprintf(url, sizeof url, "http://someone:sesame@127.0.0.1:%d", proxy->port);
+  setenv(variable, url, 1);
+}
+
+static void test_proxy(void **state)
+{
+  (void)state;
+  struct tls tls = {world.certificate, world.key};
+  struct server server, proxy;
+  struct http_response response;
+  server_start(&server, says_ok, &tls);
+  proxied_port = server.port;
+  server_start(&proxy, proxies, NULL);
+  set_proxy("https_proxy", &proxy);
+  struct http_request request = request_to(url_of(&server, "https://localhost"));
+  request.authorization = "Basic c2VjcmV0";
+  world.http->post(&request, &response);
+  expect_received(&response, 200, "{\"a\":1}\n");
+  assert_null(response.reply.retry_after);
+  world.http->release(&response);
+  server_stop(&proxy);
+  server_stop(&server);
+  assert_int_equal(proxy.seen->connections, 1);
+  assert_int_equal(server.seen->requests, 1);
+  const char *sent = proxy.seen->request;
+  assert_ptr_equal(strstr(sent, "CONNECT localhost:"), sent);
+  assert_non_null(strstr(sent, "\r\nProxy-Authorization: Basic "));
+  assert_null(strstr(sent, "\r\nAuthorization:"));
+  assert_null(strstr(sent, "c2VjcmV0"));
+  assert_null(strstr(server.seen->request, "Proxy-Authorization"));
+  server_free(&proxy);
+  server_free(&server);
+}
+
+static void test_proxy_refuses(void **state)
+{
+  (void)state;
+  server_talk *talkers[] = {refuses_to_proxy, leaves, hangs};
+  for (size_t i = 0; i < sizeof talkers / sizeof *talkers; i++) {
+    struct server proxy;
+    struct http_response response;
+    struct http_request request = request_to("https://localhost:1/");
+    request.timeout = i == 2 ? 0.2 : 20;
+    server_start(&proxy, talkers[i], NULL);
+    set_proxy("https_proxy", &proxy);
+    world.http->post(&request, &response);
+    expect_not_sent(&response, i == 2);
+    assert_null(strstr(response.reply.error, "sesame"));
+    world.http->release(&response);
+    server_stop(&proxy);
+    assert_int_equal(proxy.seen->connections, 1);
+    server_free(&proxy);
+  }
+}
+
+static void test_proxy_password_untold(void **state)
+{
+  (void)state;
+  const char *proxies[] = {"http://someone:sesame@[::bad", "gopher://someone:sesame@localhost",
+                           "http://someone:sesame@nowhere.test", "http://someone:sesame@localhost:99999"};
+  for (size_t i = 0; i < sizeof proxies / sizeof *proxies; i++) {
+    struct http_response response;
+    setenv("https_proxy", proxies[i], 1);
+    post_to("https://localhost:1/", &response);
+    expect_not_sent(&response, false);
+    assert_null(strstr(response.reply.error, "sesame"));
+    world.http->release(&response);
+  }
+}
+
+static void test_proxy_excepted(void **state)
+{
+  (void)state;
+  struct tls tls = {world.certificate, world.key};
+  struct server proxy;
+  server_start(&proxy, hangs, NULL);
+  set_proxy("http_proxy", &proxy);
+  set_proxy("all_proxy", &proxy);
+  struct run *run = run_plain(says_ok);
+  expect_received(&run->response, 200, "{\"a\":1}\n");
+  run_free(run);
+  setenv("no_proxy", "localhost", 1);
+  run = run_with(says_ok, "https://localhost", &tls, request_to(NULL));
+  expect_received(&run->response, 200, "{\"a\":1}\n");
+  run_free(run);
+  server_stop(&proxy);
+  assert_int_equal(proxy.seen->connections, 0);
+  server_free(&proxy);
+}
+
+static void test_sigpipe(void **state)
+{
+  (void)state;
+  int ends[2];
+  sigset_t after, pending, only;
+  assert_int_equal(socketpair(AF_UNIX, SOCK_STREAM, 0, ends), 0);
+  close(ends[1]);
+  sigemptyset(&only);
+  sigaddset(&only, SIGPIPE);
+  pthread_sigmask(SIG_UNBLOCK, &only, NULL);
+  world.broken = ends[0];
+  struct run *run = run_plain(says_ok);
+  expect_lost(run, false, 0, "");
+  run_free(run);
+  pthread_sigmask(SIG_SETMASK, NULL, &after);
+  sigpending(&pending);
+  assert_false(sigismember(&pending, SIGPIPE));
+  assert_false(sigismember(&after, SIGPIPE));
+
+  pthread_sigmask(SIG_BLOCK, &only, NULL);
+  raise(SIGPIPE);
+  run = run_plain(says_ok);
+  run_free(run);
+  sigpending(&pending);
+  assert_true(sigismember(&pending, SIGPIPE));
+  sigwaitinfo(&only, NULL);
+  pthread_sigmask(SIG_UNBLOCK, &only, NULL);
+  world.broken = -1;
+  close(ends[0]);
+}
+
+static void *post_in_thread(void *url)
+{
+  struct http_response response;
+  for (int i = 0; i < 3; i++) {
+    struct http_request request = request_to(url);
+    world.http->post(&request, &response);
+    if (response.reply.delivery != REPLY_RECEIVED || response.reply.length != 8)
+      return url;
+    world.http->release(&response);
+  }
+  return NULL;
+}
+
+static void test_threads(void **state)
+{
+  (void)state;
+  struct tls tls = {world.certificate, world.key};
+  struct server server;
+  pthread_t threads[4];
+  server_start(&server, says_ok, &tls);
+  char url[128];
+  snprintf(url, sizeof url, "%s", url_of(&server, "https://localhost"));
+  for (size_t i = 0; i < 4; i++)
+    assert_int_equal(pthread_create(&threads[i], NULL, post_in_thread, url), 0);
+  for (size_t i = 0; i < 4; i++) {
+    void *failed = NULL;
+    pthread_join(threads[i], &failed);
+    assert_null(failed);
+  }
+  server_stop(&server);
+  assert_int_equal(server.seen->requests, 12);
+  server_free(&server);
+}
+
+/* A text that no process has in its memory unless it was told: kept under a mask, bared where it is needed. */
+enum { MASK = 0x5a, MARK = 48, ANSWER = 20000 };
+
+static void mark_masked(char *mark)
+{
+  for (int i = 0; i < MARK; i++)
+    mark[i] = (char)(('A' + (i * 7 + i / 5) % 26) ^ MASK);
+}
+
+static void bare(char *text, size_t size)
+{
+  for (volatile char *c = text; c < text + size; c++)
+    *c = (char)(*c ^ MASK);
+}
+
+static int count_in(const char *data, size_t size, const char *masked)
+{
+  int count = 0;
+  for (const char *at = data; size >= MARK; at++) {
+    at = memchr(at, masked[0] ^ MASK, size - MARK + 1);
+    if (!at)
+      break;
+    size_t same = 0;
+    while (same < MARK && (at[same] ^ MASK) == masked[same])
+      same++;
+    count += same == MARK;
+    size -= (size_t)(at - data) + 1;
+    data = at + 1;
+  }
+  return count;
+}
+
+/* How often the mark stands in this process's writable memory. */
+static int count_marks(void)
+{
+  static char piece[WIDE + MARK], masked[MARK];
+  char line[512];
+  int count = 0, memory = open("/proc/self/mem", O_RDONLY);
+  FILE *maps = fopen("/proc/self/maps", "r");
+  assert_true(memory >= 0 && maps);
+  mark_masked(masked);
+  while (fgets(line, sizeof line, maps)) {
+    unsigned long from = 0, to = 0;
+    char mode[5] = "";
+    /* Larger ones are a sanitizer's bookkeeping. */
+    if (sscanf(line, "%lx-%lx %4s", &from, &to, mode) != 3 || mode[1] != 'w' || to - from > 1UL << 32)
+      continue;
+    for (; from < to; from += WIDE) {
+      size_t size = to - from < sizeof piece ? to - from : sizeof piece;
+      if (pread(memory, piece, size, (off_t)from) == (ssize_t)size)
+        count += count_in(piece, size, masked);
+      secret_wipe(piece, sizeof piece);
+    }
+  }
+  fclose(maps);
+  close(memory);
+  return count;
+}
+
+/* Answers with the mark at both ends, if the request had it in its body and in its header. */
+static void echoes_mark(struct talk *talk)
+{
+  static char answer[ANSWER];
+  char *request = talk->seen->request, masked[MARK];
+  mark_masked(masked);
+  if (!talk_read(talk))
+    return;
+  atomic_store(&talk->seen->marked, count_in(request, strlen(request), masked) == 2);
+  memset(request, 0, SEEN_MAX);
+  memcpy(answer, masked, MARK);
+  memcpy(answer + ANSWER - MARK, masked, MARK);
+  bare(answer, MARK);
+  bare(answer + ANSWER - MARK, MARK);
+  if (talk_say(talk, "HTTP/1.1 200 OK\r\nContent-Length: 20000\r\n\r\n"))
+    talk_send(talk, answer, ANSWER);
+}
+
+static void test_nothing_left(const char *base, const struct tls *tls)
+{
+  struct server server;
+  struct http_response response;
+  char *body = calloc(1, 4 * MARK), *authorization = calloc(1, MARK + 1);
+  assert_int_equal(count_marks(), 0);
+  mark_masked(body);
+  bare(body, MARK);
+  mark_masked(authorization);
+  bare(authorization, MARK);
+  server_start(&server, echoes_mark, tls);
+  struct http_request request = request_to(url_of(&server, base));
+  request.body = body;
+  request.body_length = 4 * MARK;
+  request.authorization = authorization;
+  world.http->post(&request, &response);
+  assert_int_equal(response.reply.delivery, REPLY_RECEIVED);
+  assert_int_equal(response.reply.length, ANSWER);
+  server_stop(&server);
+  assert_true(server.seen->marked);
+  assert_int_equal(count_marks(), 4);
+  world.http->release(&response);
+  assert_int_equal(count_marks(), 2);
+  secret_wipe(body, 4 * MARK);
+  secret_wipe(authorization, MARK);
+  assert_int_equal(count_marks(), 0);
+  free(body);
+  free(authorization);
+  server_free(&server);
+}
+
+static void test_nothing_left_plain(void **state)
+{
+  (void)state;
+  test_nothing_left("http://127.0.0.1", NULL);
+}
+
+static void test_nothing_left_tls(void **state)
+{
+  (void)state;
+  const char *library = curl_version_info(CURLVERSION_NOW)->ssl_version;
+  if (strncmp(library, "OpenSSL/", 8) != 0 || atoi(library + 8) < 3)
+    skip(); /* it cannot be told to wipe what it has read */
+  struct tls tls = {world.certificate, world.key};
+  test_nothing_left("https://localhost", &tls);
+}
+
+static void test_sha256(void **state)
+{
+  (void)state;
+  unsigned char digest[32];
+  static const unsigned char abc[32] = {0xba, 0x78, 0x16, 0xbf, 0x8f, 0x01, 0xcf, 0xea, 0x41, 0x41, 0x40,
+                                        0xde, 0x5d, 0xae, 0x22, 0x23, 0xb0, 0x03, 0x61, 0xa3, 0x96, 0x17,
+                                        0x7a, 0x9c, 0xb4, 0x10, 0xff, 0x61, 0xf2, 0x00, 0x15, 0xad};
+  world.http->sha256("abc", 3, digest);
+  assert_memory_equal(digest, abc, 32);
+  world.http->sha256(NULL, 0, digest);
+  assert_int_equal(digest[0], 0xe3);
+  assert_int_equal(digest[31], 0x55);
+}
+
+static void shell(const char *command)
+{
+  if (system(command) == 0)
+    return;
+  print_error("failed: %s\n", command);
+  exit(1);
+}
+
+static void name_file(char path[96], const char *name)
+{
+  snprintf(path, 96, "%s/%s", world.folder, name);
+}
+
+/* An authority, a certificate of its making for "localhost", and another authority that nobody trusts. */
+static void make_certificates(void)
+{
+  char command[2048];
+  const char *key = "-newkey ec -pkeyopt ec_paramgen_curve:P-256 -nodes";
+  name_file(world.authority, "authority.pem");
+  name_file(world.stranger, "stranger.pem");
+  name_file(world.certificate, "server.pem");
+  name_file(world.key, "server.key");
+  snprintf(command, sizeof command,
+           "cd '%s' && exec 2>openssl.log && "
+           "openssl req -x509 %s -keyout authority.key -out authority.pem -subj /CN=authority -days 2 && "
+           "openssl req -x509 %s -keyout stranger.key -out stranger.pem -subj /CN=authority -days 2 && "
+           "openssl req %s -keyout server.key -out server.csr -subj /CN=server && "
+           "echo subjectAltName=DNS:localhost >server.ext && "
+           "openssl x509 -req -in server.csr -CA authority.pem -CAkey authority.key -CAcreateserial "
+           "-extfile server.ext -out server.pem -days 2",
+           world.folder, key, key, key);
+  shell(command);
+}
+
+static int group_setup(void **state)
+{
+  (void)state;
+  char message[400];
+  const char *folder = getenv("TMPDIR");
+  snprintf(world.folder, sizeof world.folder, "%.40s/curl_test.XXXXXX", folder ? folder : "/tmp");
+  alarm(300); /* a post that never returns is a failure too */
+  world.http = http_load(message, sizeof message);
+  if (!world.http || !mkdtemp(world.folder) || sem_init(&world.resolver, 0, 0) != 0)
+    return -1;
+  make_certificates();
+  return 0;
+}
+
+static int group_teardown(void **state)
+{
+  (void)state;
+  char command[128];
+  snprintf(command, sizeof command, "rm -r '%s'", world.folder);
+  shell(command);
+  return 0;
+}
+
+static int setup(void **state)
+{
+  (void)state;
+  const char *variables[] = {"http_proxy", "https_proxy", "HTTPS_PROXY", "all_proxy",
+                             "ALL_PROXY",  "no_proxy",    "NO_PROXY"};
+  for (size_t i = 0; i < sizeof variables / sizeof *variables; i++)
+    unsetenv(variables[i]);
+  return 0;
+}
+
+int main(void)
+{
+  const struct CMUnitTest tests[] = {
+      cmocka_unit_test_setup(test_no_name_in_time, setup),
+      cmocka_unit_test_setup(test_post, setup),
+      cmocka_unit_test_setup(test_release_empties, setup),
+      cmocka_unit_test_setup(test_no_authorization_by_itself, setup),
+      cmocka_unit_test_setup(test_bodies, setup),
+      cmocka_unit_test_setup(test_loopback_names, setup),
+      cmocka_unit_test_setup(test_plain_stays_here, setup),
+      cmocka_unit_test_setup(test_user_refused, setup),
+      cmocka_unit_test_setup(test_plain_to_ipv6_loopback, setup),
+      cmocka_unit_test_setup(test_not_reached, setup),
+      cmocka_unit_test_setup(test_lost, setup),
+      cmocka_unit_test_setup(test_end_without_length, setup),
+      cmocka_unit_test_setup(test_no_answer_in_time, setup),
+      cmocka_unit_test_setup(test_no_connection_in_time, setup),
+      cmocka_unit_test_setup(test_one_request_only, setup),
+      cmocka_unit_test_setup(test_flood, setup),
+      cmocka_unit_test_setup(test_odd_but_whole, setup),
+      cmocka_unit_test_setup(test_retry_after, setup),
+      cmocka_unit_test_setup(test_long_lines, setup),
+      cmocka_unit_test_setup(test_tls, setup),
+      cmocka_unit_test_setup(test_tls_refused, setup),
+      cmocka_unit_test_setup(test_proxy, setup),
+      cmocka_unit_test_setup(test_proxy_refuses, setup),
+      cmocka_unit_test_setup(test_proxy_password_untold, setup),
+      cmocka_unit_test_setup(test_proxy_excepted, setup),
+      cmocka_unit_test_setup(test_sigpipe, setup),
+      cmocka_unit_test_setup(test_threads, setup),
+      cmocka_unit_test_setup(test_nothing_left_plain, setup),
+      cmocka_unit_test_setup(test_nothing_left_tls, setup),
+      cmocka_unit_test_setup(test_sha256, setup),
+  };
+  return cmocka_run_group_tests(tests, group_setup, group_teardown);
+}

@@ -1,0 +1,215 @@
+/* How the module is found and loaded. It must stand in the folder "lucidauth" beside this program. The cases run in
+ * copies of this program, each in a folder laid out for it. */
+#define _GNU_SOURCE
+#include "../../src/http/http.h"
+
+#include <setjmp.h>
+#include <stdarg.h>
+#include <stddef.h>
+#include <stdint.h>
+
+#include <cmocka.h>
+
+#include <dlfcn.h>
+#include <pthread.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <unistd.h>
+
+static struct {
+  char folder[64];
+  char program[512], module[512];
+} world;
+
+static int shell(const char *format, ...)
+{
+  char command[2048];
+  va_list arguments;
+  va_start(arguments, format);
+  vsnprintf(command, sizeof command, format, arguments);
+  va_end(arguments);
+  return system(command);
+}
+
+/* What http_load says in a copy of this program that stands in the test's folder and runs `steps` first. */
+static const char *say(const char *steps)
+{
+  static char said[2048];
+  char command[1024];
+  snprintf(command, sizeof command, "cd '%s' && ./program %s", world.folder, steps);
+  FILE *output = popen(command, "r");
+  assert_non_null(output);
+  said[fread(said, 1, sizeof said - 1, output)] = '\0';
+  assert_int_equal(pclose(output), 0);
+  return said;
+}
+
+static void test_found(void **state)
+{
+  (void)state;
+  assert_int_equal(shell("mkdir '%s/lucidauth' && cp '%s' '%s/lucidauth/'", world.folder, world.module, world.folder),
+                   0);
+  assert_string_equal(say("load"), "loaded\n");
+  assert_string_equal(say("leave load"), "loaded\n");
+  assert_string_equal(say("load load"), "loaded\nloaded\n");
+}
+
+static void test_found_beside(void **state)
+{
+  (void)state;
+  assert_int_equal(shell("cp '%s' '%s/'", world.module, world.folder), 0);
+  assert_string_equal(say("leave load"), "loaded\n");
+}
+
+static void test_own_folder_first(void **state)
+{
+  (void)state;
+  assert_int_equal(
+      shell("cd '%s' && mkdir lucidauth && cp '%s' lucidauth/ && echo >curl.so", world.folder, world.module), 0);
+  assert_string_equal(say("load"), "loaded\n");
+}
+
+static void test_missing(void **state)
+{
+  (void)state;
+  const char *said = say("load");
+  assert_non_null(strstr(said, "curl.so"));
+  assert_non_null(strstr(said, "install lucidauth again"));
+}
+
+static void test_tried_again(void **state)
+{
+  (void)state;
+  char steps[1024], expected[] = "loaded\n";
+  snprintf(steps, sizeof steps, "load '%s' load", world.module);
+  const char *said = say(steps);
+  assert_ptr_equal(strstr(said, expected), said + strlen(said) - strlen(expected));
+  assert_non_null(strstr(said, "missing"));
+}
+
+static void test_broken(void **state)
+{
+  (void)state;
+  assert_int_equal(shell("cd '%s' && echo >curl.so", world.folder), 0);
+  const char *said = say("load");
+  assert_non_null(strstr(said, world.folder));
+  assert_non_null(strstr(said, "/curl.so: "));
+  assert_non_null(strstr(said, "libcurl4 and libsodium23"));
+}
+
+static void test_another_file(void **state)
+{
+  (void)state;
+  Dl_info info;
+  assert_true(dladdr(dlsym(RTLD_DEFAULT, "_cmocka_run_group_tests"), &info));
+  assert_int_equal(shell("cp -L '%s' '%s/curl.so'", info.dli_fname, world.folder), 0);
+  const char *said = say("load");
+  assert_non_null(strstr(said, "/curl.so is of another version"));
+}
+
+static void *load_in_thread(void *unused)
+{
+  char message[400];
+  (void)unused;
+  return (void *)(uintptr_t)http_load(message, sizeof message);
+}
+
+static void test_kept_to_itself(void **state)
+{
+  (void)state;
+  char message[400] = "unchanged";
+  unsigned char digest[32];
+  pthread_t threads[4];
+  void *curl = dlopen("libcurl.so.4", RTLD_LAZY | RTLD_NOLOAD);
+  assert_null(curl);
+  for (int i = 0; i < 4; i++)
+    assert_int_equal(pthread_create(&threads[i], NULL, load_in_thread, NULL), 0);
+  const struct http_ops *http = http_load(message, sizeof message);
+  assert_non_null(http);
+  assert_string_equal(message, "");
+  for (int i = 0; i < 4; i++) {
+    void *loaded = NULL;
+    pthread_join(threads[i], &loaded);
+    assert_ptr_equal(loaded, http);
+  }
+  assert_int_equal(http->version, HTTP_OPS_VERSION);
+  http->sha256("", 0, digest);
+  assert_int_equal(digest[0], 0xe3);
+  void *module = dlopen(world.module, RTLD_LAZY | RTLD_NOLOAD);
+  assert_non_null(module);
+  assert_ptr_equal(dlsym(module, "lucidauth_http"), http);
+  assert_null(dlsym(module, "secret_wipe"));
+  assert_null(dlsym(RTLD_DEFAULT, "lucidauth_http"));
+  assert_null(dlsym(RTLD_DEFAULT, "curl_easy_perform"));
+  dlclose(module);
+}
+
+static void test_short_message(void **state)
+{
+  (void)state;
+  assert_string_equal(say("short"), "a part of lucid\n");
+}
+
+static int setup(void **state)
+{
+  (void)state;
+  return shell("cp '%s' '%s/program'", world.program, world.folder);
+}
+
+static int teardown(void **state)
+{
+  (void)state;
+  return shell("cd '%s' && rm -r ./*", world.folder);
+}
+
+static int group_setup(void **state)
+{
+  (void)state;
+  const char *folder = getenv("TMPDIR");
+  ssize_t length = readlink("/proc/self/exe", world.program, sizeof world.program - 32);
+  snprintf(world.folder, sizeof world.folder, "%.40s/load_test.XXXXXX", folder ? folder : "/tmp");
+  if (length <= 0 || !mkdtemp(world.folder))
+    return -1;
+  snprintf(world.module, sizeof world.module, "%.*s/lucidauth/curl.so",
+           (int)(strrchr(world.program, '/') - world.program), world.program);
+  return 0;
+}
+
+static int group_teardown(void **state)
+{
+  (void)state;
+  return rmdir(world.folder);
+}
+
+/* In a copy: "load" loads and tells, "leave" changes the working directory, "short" gives little room for the message,
+ * anything else is a module to copy beside the program. */
+static int run_steps(char **steps)
+{
+  char message[1024];
+  for (; *steps; steps++) {
+    if (strcmp(*steps, "load") == 0)
+      puts(http_load(message, sizeof message) ? "loaded" : message);
+    else if (strcmp(*steps, "short") == 0)
+      puts(http_load(message, 16) ? "loaded" : message);
+    else if (strcmp(*steps, "leave") == 0 ? chdir("/") != 0 : shell("cp '%s' .", *steps) != 0)
+      return 1;
+  }
+  return 0;
+}
+
+int main(int count, char **arguments)
+{
+  const struct CMUnitTest tests[] = {
+      cmocka_unit_test_setup_teardown(test_found, setup, teardown),
+      cmocka_unit_test_setup_teardown(test_found_beside, setup, teardown),
+      cmocka_unit_test_setup_teardown(test_own_folder_first, setup, teardown),
+      cmocka_unit_test_setup_teardown(test_missing, setup, teardown),
+      cmocka_unit_test_setup_teardown(test_tried_again, setup, teardown),
+      cmocka_unit_test_setup_teardown(test_broken, setup, teardown),
+      cmocka_unit_test_setup_teardown(test_another_file, setup, teardown),
+      cmocka_unit_test_setup_teardown(test_short_message, setup, teardown),
+      cmocka_unit_test(test_kept_to_itself),
+  };
+  return count > 1 ? run_steps(arguments + 1) : cmocka_run_group_tests(tests, group_setup, group_teardown);
+}

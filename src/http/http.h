@@ -1,0 +1,64 @@
+/* One POST over HTTP(S), carried out by libcurl. The code that links libcurl (and libsodium, for SHA-256) stands in a
+ * module of its own, loaded at the first refresh: a program with a good token never pays for it. */
+#ifndef HTTP_HTTP_H
+#define HTTP_HTTP_H
+
+#include "../core/answer.h"
+
+#include <stddef.h>
+
+/* What to send; nothing of it is copied or kept. */
+struct http_request {
+  const char *url;           /* one that http_url_problem has nothing against */
+  const char *content_type;  /* no line breaks in it */
+  const char *authorization; /* the header's value, no line breaks in it, or NULL */
+  const char *body;          /* may be NULL when body_length is 0 */
+  size_t body_length;
+  const char *ca_file;    /* PEM file of trusted authorities instead of the system's, or NULL */
+  double connect_timeout; /* seconds, name resolution and TLS included; at least a millisecond is given */
+  double timeout;         /* seconds, everything included; at least a millisecond is given */
+};
+
+/* The answer and the memory behind it: `reply` points into the other fields, so the struct stays where it is until
+ * http_ops.release. */
+struct http_response {
+  /* With REPLY_LOST, `status` (0: none) and `body` hold what did arrive: a server that announces a wrong length, or
+   * that never closes, may have sent a whole token pair. With REPLY_NOT_SENT, and when `cut`, there is no body.
+   * `error` holds no secret, not even the password of a proxy. */
+  struct reply reply;
+  char *body;
+  size_t body_size;     /* allocated bytes */
+  char retry_after[64]; /* longer values are cut off here */
+  char location[512];
+  char error[256];
+};
+
+enum { HTTP_OPS_VERSION = 1, HTTP_BODY_MAX = 1024 * 1024 };
+
+/* Thread-safe, all of them. */
+struct http_ops {
+  int version; /* HTTP_OPS_VERSION: module and library come from one build */
+  /* One POST on a fresh connection, never repeated, no redirect followed. Always fills `response`, whatever
+   * was in it. Blocks for at most `timeout`, but with a libcurl before 7.87 until the system's resolver gives
+   * a name up. https goes through the proxy that the environment names (https_proxy, all_proxy, no_proxy);
+   * plain http goes to a loopback address, else nowhere. */
+  void (*post)(const struct http_request *request, struct http_response *response);
+  /* Wipes and frees what post allocated; `reply` is then empty. */
+  void (*release)(struct http_response *response);
+  /* FIPS 180-4. `data` may be NULL when `size` is 0. */
+  void (*sha256)(const void *data, size_t size, unsigned char digest[32]);
+};
+
+/* What the module exports. Reach it by http_load, which also works where it is linked in. */
+extern const struct http_ops lucidauth_http;
+
+/* The module's functions; loads it at the first call, thread-safe. NULL: `message` (of `size` bytes) says what could
+ * not be loaded and what to install; the next call tries again. */
+const struct http_ops *http_load(char *message, size_t size);
+
+/* Whether secrets may be sent to this URL: https, or plain http to a loopback host ("localhost", 127.0.0.0/8,
+ * [::1]). NULL when they may, else one sentence that says why not and what to do (static text, no full stop,
+ * nothing of the URL in it). Works without libcurl. */
+const char *http_url_problem(const char *url);
+
+#endif
