@@ -1,0 +1,21 @@
+/* The clocks and the calendar of this machine. */
+#ifndef CLOCK_H
+#define CLOCK_H
+
+#include "core/world.h"
+
+#include <stdint.h>
+
+struct moment clock_now(void);
+
+/* Nanoseconds of a steady clock that costs next to nothing to read and moves in steps of a few milliseconds. */
+uint64_t clock_coarse(void);
+
+/* world.to_local and world.from_local by the C library's time zone data. Thread-safe. */
+bool clock_to_local(double epoch, struct civil *local);
+double clock_from_local(const struct civil *local);
+
+/* Sleep; goes on after signals. Negative and NaN: not at all. */
+void clock_sleep(double seconds);
+
+#endif

@@ -1,0 +1,109 @@
+/* Flights in the program's own hands: the same flow that the blocking driver carries out, step by step. */
+#include "client.h"
+
+#include "clock.h"
+#include "drive/drive.h"
+
+#include <stdlib.h>
+#include <string.h>
+
+lucidauth_flight *lucidauth_flight_begin(lucidauth_account *account, bool refresh, char **token, lucidauth_error *error)
+{
+  lucidauth_error failure = {.code = LUCIDAUTH_OK};
+  lucidauth_flight *flight = calloc(1, sizeof *flight);
+  if (!flight) {
+    error_set(error, LUCIDAUTH_STORAGE, "There is not enough memory for a refresh. Nothing was changed.");
+    return NULL;
+  }
+  enum flow_goal goal = refresh ? FLOW_REFRESH : FLOW_TOKEN;
+  flight->account = account;
+  if (account_take_off(account, goal, false, &failure))
+    return flight;
+  free(flight);
+  if (error)
+    *error = failure;
+  if (token && failure.code == LUCIDAUTH_OK)
+    *token = account_token(account, NULL);
+  return NULL;
+}
+
+static enum flow_result result_of(lucidauth_result result)
+{
+  switch (result) {
+  case LUCIDAUTH_NONE:
+    return FLOW_NONE;
+  case LUCIDAUTH_BUSY:
+    return FLOW_BUSY;
+  case LUCIDAUTH_FAILED:
+    return FLOW_FAILED;
+  default:
+    return FLOW_OK;
+  }
+}
+
+static struct flow_event came_of(const lucidauth_flight *flight, lucidauth_result result, const char *text)
+{
+  static const struct reply not_posted = {.delivery = REPLY_NOT_SENT, .error = "the request was not carried out"};
+  struct flow_event event = {.result = result_of(result), .code = CODE_STORAGE, .text = text ? text : ""};
+  if (flight->action.step == FLOW_POST) {
+    event.result = FLOW_OK;
+    event.reply = flight->posted ? &flight->response.reply : &not_posted;
+  }
+  return event;
+}
+
+static void let_go_of_response(lucidauth_flight *flight)
+{
+  if (flight->posted)
+    drive_release(&flight->response);
+  flight->posted = false;
+}
+
+static struct flow_action advance(lucidauth_flight *flight, struct flow_event *event)
+{
+  char message[STORE_MESSAGE];
+  event->now = clock_now();
+  struct flow_action action = flow_next(flight->account->flow, event);
+  /* what a refresh needs is loaded before anything is promised */
+  if (action.step != FLOW_LOCK || http_load(message, sizeof message))
+    return action;
+  struct flow_event unable = {.now = event->now, .result = FLOW_FAILED, .code = CODE_CONFIG, .text = message};
+  return flow_next(flight->account->flow, &unable);
+}
+
+static lucidauth_step step_of(enum flow_step step)
+{
+  static const lucidauth_step of[] = {
+      [FLOW_LOAD] = LUCIDAUTH_LOAD,     [FLOW_LOCK] = LUCIDAUTH_LOCK, [FLOW_SAVE] = LUCIDAUTH_SAVE,
+      [FLOW_UNLOCK] = LUCIDAUTH_UNLOCK, [FLOW_POST] = LUCIDAUTH_POST, [FLOW_WAIT] = LUCIDAUTH_WAIT,
+      [FLOW_DONE] = LUCIDAUTH_DONE};
+  return of[step];
+}
+
+lucidauth_action lucidauth_flight_next(lucidauth_flight *flight, lucidauth_result result, const char *text)
+{
+  struct flow_event event = {.result = FLOW_OK};
+  if (flight->begun)
+    event = came_of(flight, result, text);
+  flight->begun = true;
+  flight->action = advance(flight, &event);
+  let_go_of_response(flight);
+  return (lucidauth_action){
+      .step = step_of(flight->action.step), .record = flight->action.record, .seconds = flight->action.seconds};
+}
+
+void lucidauth_flight_post(lucidauth_flight *flight)
+{
+  if (flight->action.step == FLOW_POST && !flight->posted)
+    flight->posted = drive_post(&flight->account->client->options, &flight->action, &flight->response);
+}
+
+char *lucidauth_flight_end(lucidauth_flight *flight, uint64_t *serial, lucidauth_error *error)
+{
+  struct lucidauth_account *account = flight->account;
+  let_go_of_response(flight);
+  if (flight->action.step != FLOW_DONE)
+    flow_abandon(account->flow);
+  free(flight);
+  return account_land(account, serial, error);
+}

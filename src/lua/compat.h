@@ -1,0 +1,26 @@
+/* One source for Lua 5.1 (LuaJIT) and Lua 5.4. */
+#ifndef LUA_COMPAT_H
+#define LUA_COMPAT_H
+
+#include <lauxlib.h>
+#include <lua.h>
+
+#if LUA_VERSION_NUM < 502
+
+#define compat_setfuncs(L, functions) luaL_register(L, NULL, functions)
+
+/* Lua 5.1 cannot call a function that yields from C; the Lua layer puts a Lua function in this one's place
+ * where that matters. */
+#define compat_call(L, arguments, continuation) (lua_call(L, arguments, LUA_MULTRET), continuation(L))
+#define COMPAT_CONTINUATION(name) static int name(lua_State *L)
+
+#else
+
+#define compat_setfuncs(L, functions) luaL_setfuncs(L, functions, 0)
+#define compat_call(L, arguments, continuation) \
+  (lua_callk(L, arguments, LUA_MULTRET, 0, continuation), continuation(L, LUA_OK, 0))
+#define COMPAT_CONTINUATION(name) static int name(lua_State *L, int status, lua_KContext context)
+
+#endif
+
+#endif

@@ -1,0 +1,475 @@
+/* The binding: Lua values in and out of lucidauth.h, no decision. Its users are the Lua files beside it,
+ * which check what scripts pass. */
+#include "../lucidauth.h"
+#include "compat.h"
+
+#include <stdlib.h>
+#include <string.h>
+#include <time.h>
+
+#define CLIENT "lucidauth.core.client"
+#define FLIGHT "lucidauth.core.flight"
+
+struct event {
+  struct event *next;
+  lucidauth_event_kind kind;
+  lucidauth_code code;
+  char *account, *message;
+};
+
+struct client {
+  lucidauth_account *account; /* the default account; NULL: not used yet, or closed */
+  uint64_t serial;            /* of its token that was returned last; 0: none */
+  lucidauth *client;          /* NULL: closed */
+  struct event *events, **last_event;
+};
+
+struct flight {
+  lucidauth_flight *flight; /* NULL: ended */
+  struct client *client;    /* kept alive by the flight's environment */
+};
+
+/* ---- results ---- */
+
+static int push_error(lua_State *L, const lucidauth_error *error)
+{
+  lua_pushnil(L);
+  lua_pushstring(L, error->message);
+  lua_pushstring(L, lucidauth_code_name(error->code));
+  return 3;
+}
+
+/* Takes the token. When Lua runs out of memory while it copies, the C copy leaks. */
+static int push_token(lua_State *L, char *token, const lucidauth_error *error)
+{
+  if (!token)
+    return push_error(L, error);
+  lua_pushstring(L, token);
+  lucidauth_free_token(token);
+  return 1;
+}
+
+/* ---- events: queued by the library, fetched by the Lua layer ---- */
+
+static void free_event(struct event *event)
+{
+  free(event->account);
+  free(event->message);
+  free(event);
+}
+
+static void queue_event(void *data, const lucidauth_event *happened)
+{
+  struct client *client = data;
+  struct event *event = calloc(1, sizeof *event);
+  if (!event)
+    return;
+  event->kind = happened->kind;
+  event->code = happened->code;
+  event->account = strdup(happened->account);
+  event->message = strdup(happened->message);
+  *client->last_event = event;
+  client->last_event = &event->next;
+}
+
+static void drop_event(struct client *client)
+{
+  struct event *event = client->events;
+  client->events = event->next;
+  if (!client->events)
+    client->last_event = &client->events;
+  free_event(event);
+}
+
+static struct client *check_client(lua_State *L)
+{
+  struct client *client = luaL_checkudata(L, 1, CLIENT);
+  if (!client->client)
+    luaL_error(L, "this lucidauth client is closed");
+  return client;
+}
+
+/* client:event() -> name, account, code, message; nothing when there is none left */
+static int client_event(lua_State *L)
+{
+  struct client *client = luaL_checkudata(L, 1, CLIENT);
+  struct event *event = client->events;
+  if (!event)
+    return 0;
+  lua_pushstring(L, lucidauth_event_name(event->kind));
+  lua_pushstring(L, event->account);
+  if (event->code == LUCIDAUTH_OK)
+    lua_pushnil(L);
+  else
+    lua_pushstring(L, lucidauth_code_name(event->code));
+  lua_pushstring(L, event->message);
+  drop_event(client);
+  return 4;
+}
+
+/* ---- options ---- */
+
+static const char *string_field(lua_State *L, const char *name)
+{
+  lua_getfield(L, 1, name); /* stays on the stack, so the string stays alive */
+  return lua_tostring(L, -1);
+}
+
+static double number_field(lua_State *L, const char *name, double otherwise)
+{
+  lua_getfield(L, 1, name);
+  double value = lua_isnil(L, -1) ? otherwise : (double)lua_tonumber(L, -1);
+  lua_pop(L, 1);
+  return value;
+}
+
+static int choice_field(lua_State *L, const char *name, const char *const choices[])
+{
+  lua_getfield(L, 1, name);
+  const char *chosen = lua_tostring(L, -1);
+  int found = 0;
+  for (int i = 0; chosen && choices[i]; i++)
+    if (strcmp(chosen, choices[i]) == 0)
+      found = i;
+  lua_pop(L, 1);
+  return found;
+}
+
+static lucidauth_options read_options(lua_State *L)
+{
+  static const char *const storages[] = {"file", "directory", "memory", "custom", NULL};
+  static const char *const requests[] = {"json", "form", "basic", NULL};
+  lucidauth_options options = LUCIDAUTH_OPTIONS_INIT;
+  luaL_checkstack(L, 16, NULL);
+  options.client_id = string_field(L, "client_id");
+  options.client_secret = string_field(L, "client_secret");
+  options.refresh_token = string_field(L, "refresh_token");
+  options.storage = (lucidauth_storage)choice_field(L, "storage", storages);
+  options.path = string_field(L, "path");
+  options.api_url = string_field(L, "api_url");
+  options.token_url = string_field(L, "token_url");
+  options.introspection_url = string_field(L, "introspection_url");
+  options.token_request = (lucidauth_token_request)choice_field(L, "token_request", requests);
+  options.refresh_before = number_field(L, "refresh_before", options.refresh_before);
+  options.refresh_wait = number_field(L, "refresh_wait", options.refresh_wait);
+  options.timeout = number_field(L, "timeout", options.timeout);
+  options.lock_timeout = number_field(L, "lock_timeout", options.lock_timeout);
+  options.default_lifetime = number_field(L, "default_lifetime", options.default_lifetime);
+  options.ca_file = string_field(L, "ca_file");
+  return options;
+}
+
+/* ---- clients ---- */
+
+/* core.new(options) -> client | nil, message, code */
+static int core_new(lua_State *L)
+{
+  lucidauth_error error;
+  luaL_checktype(L, 1, LUA_TTABLE);
+  struct client *client = lua_newuserdata(L, sizeof *client);
+  *client = (struct client){.last_event = &client->events};
+  luaL_getmetatable(L, CLIENT);
+  lua_setmetatable(L, -2);
+  int place = lua_gettop(L);
+  lucidauth_options options = read_options(L);
+  options.on_event = queue_event;
+  options.on_event_data = client;
+  client->client = lucidauth_new(&options, &error);
+  if (!client->client)
+    return push_error(L, &error);
+  lua_pushvalue(L, place);
+  return 1;
+}
+
+/* Serves close() and __gc alike; a second time it does nothing. */
+static int client_close(lua_State *L)
+{
+  struct client *client = luaL_checkudata(L, 1, CLIENT);
+  client->serial = 0;
+  client->account = NULL;
+  lucidauth_close(client->client);
+  client->client = NULL;
+  return 0;
+}
+
+static int client_gc(lua_State *L)
+{
+  struct client *client = luaL_checkudata(L, 1, CLIENT);
+  client_close(L);
+  while (client->events)
+    drop_event(client);
+  return 0;
+}
+
+static lucidauth_account *account_at(lua_State *L, struct client *client, int index, lucidauth_error *error)
+{
+  if (!lua_isnoneornil(L, index))
+    return lucidauth_get_account(client->client, luaL_checkstring(L, index), error);
+  if (!client->account)
+    client->account = lucidauth_get_account(client->client, NULL, error);
+  return client->account;
+}
+
+/* client:token([account]) -> token | nil, message, code */
+static int client_token(lua_State *L)
+{
+  lucidauth_error error;
+  uint64_t serial = 0;
+  struct client *client = check_client(L);
+  lucidauth_account *account = account_at(L, client, 2, &error);
+  char *token = account ? lucidauth_token_of(account, &serial, &error) : NULL;
+  if (account == client->account)
+    client->serial = serial;
+  return push_token(L, token, &error);
+}
+
+/* client:refresh([account]) -> token | nil, message, code */
+static int client_refresh(lua_State *L)
+{
+  lucidauth_error error;
+  struct client *client = check_client(L);
+  return push_token(L, lucidauth_refresh(client->client, luaL_optstring(L, 2, NULL), &error), &error);
+}
+
+/* client:reject(account, token) */
+static int client_reject(lua_State *L)
+{
+  struct client *client = check_client(L);
+  lucidauth_reject(client->client, luaL_optstring(L, 2, NULL), luaL_checkstring(L, 3));
+  return 0;
+}
+
+static void set_number(lua_State *L, const char *name, double value)
+{
+  lua_pushnumber(L, (lua_Number)value);
+  lua_setfield(L, -2, name);
+}
+
+static void set_last_error(lua_State *L, const lucidauth_error *error)
+{
+  if (error->code == LUCIDAUTH_OK)
+    return;
+  lua_createtable(L, 0, 2);
+  lua_pushstring(L, lucidauth_code_name(error->code));
+  lua_setfield(L, -2, "code");
+  lua_pushstring(L, error->message);
+  lua_setfield(L, -2, "message");
+  lua_setfield(L, -2, "last_error");
+}
+
+/* client:status([account]) -> table | nil, message, code */
+static int client_status(lua_State *L)
+{
+  lucidauth_error error;
+  lucidauth_status status;
+  struct client *client = check_client(L);
+  const char *account = luaL_optstring(L, 2, NULL);
+  if (!lucidauth_get_account(client->client, account, &error) ||
+      !lucidauth_get_status(client->client, account, &status))
+    return push_error(L, &error);
+  lua_createtable(L, 0, 6);
+  lua_pushstring(L, status.state);
+  lua_setfield(L, -2, "state");
+  lua_pushboolean(L, status.unsaved);
+  lua_setfield(L, -2, "unsaved");
+  set_number(L, "expires_in", status.expires_in);
+  if (status.last_refresh > 0)
+    set_number(L, "last_refresh", status.last_refresh);
+  if (status.retry_in > 0)
+    set_number(L, "retry_in", status.retry_in);
+  set_last_error(L, &status.last_error);
+  return 1;
+}
+
+/* ---- flights, for the driver in Lua ---- */
+
+static void anchor_client(lua_State *L)
+{
+#if LUA_VERSION_NUM < 502
+  lua_createtable(L, 1, 0);
+  lua_pushvalue(L, 1);
+  lua_rawseti(L, -2, 1);
+  lua_setfenv(L, -2);
+#else
+  lua_pushvalue(L, 1);
+  lua_setuservalue(L, -2);
+#endif
+}
+
+/* client:flight(account, refresh) -> flight | nil, token | nil, nil, message, code */
+static int client_flight(lua_State *L)
+{
+  char *token = NULL;
+  lucidauth_error error;
+  struct client *client = check_client(L);
+  lucidauth_account *account = account_at(L, client, 2, &error);
+  bool refresh = lua_toboolean(L, 3);
+  struct flight *flight = lua_newuserdata(L, sizeof *flight);
+  *flight = (struct flight){.client = client};
+  luaL_getmetatable(L, FLIGHT);
+  lua_setmetatable(L, -2);
+  anchor_client(L);
+  flight->flight = account ? lucidauth_flight_begin(account, refresh, &token, &error) : NULL;
+  if (flight->flight)
+    return 1;
+  lua_pushnil(L);
+  return 1 + push_token(L, token, &error);
+}
+
+static struct flight *check_flight(lua_State *L)
+{
+  struct flight *flight = luaL_checkudata(L, 1, FLIGHT);
+  if (!flight->flight || !flight->client->client)
+    luaL_error(L, "this flight has ended, or its client is closed");
+  return flight;
+}
+
+/* flight:next([result [, text]]) -> step, record or seconds */
+static int flight_next(lua_State *L)
+{
+  static const char *const results[] = {"did", "none", "busy", "failed", NULL};
+  static const char *const steps[] = {"load", "lock", "save", "unlock", "post", "wait", "done"};
+  struct flight *flight = check_flight(L);
+  lucidauth_result result = (lucidauth_result)luaL_checkoption(L, 2, "did", results);
+  lucidauth_action action = lucidauth_flight_next(flight->flight, result, luaL_optstring(L, 3, NULL));
+  lua_pushstring(L, steps[action.step]);
+  if (action.record)
+    lua_pushstring(L, action.record);
+  else
+    lua_pushnumber(L, (lua_Number)action.seconds);
+  return 2;
+}
+
+/* flight:post() */
+static int flight_post(lua_State *L)
+{
+  struct flight *flight = check_flight(L);
+  lucidauth_flight_post(flight->flight);
+  return 0;
+}
+
+/* flight:finish() -> token | nil, message, code */
+static int flight_finish(lua_State *L)
+{
+  lucidauth_error error;
+  struct flight *flight = check_flight(L);
+  lucidauth_flight *ending = flight->flight;
+  flight->flight = NULL;
+  return push_token(L, lucidauth_flight_end(ending, NULL, &error), &error);
+}
+
+/* A flight whose coroutine was thrown away. A closed client took its flights with it. */
+static int flight_gc(lua_State *L)
+{
+  struct flight *flight = luaL_checkudata(L, 1, FLIGHT);
+  if (flight->flight && flight->client->client)
+    lucidauth_free_token(lucidauth_flight_end(flight->flight, NULL, NULL));
+  flight->flight = NULL;
+  return 0;
+}
+
+/* ---- the hot path ---- */
+
+enum { HOT_CLIENT = 1, HOT_TOKEN, HOT_SLOW };
+
+/* What the slow function returned lies on the stack: a token and its client, or nil, message, code. */
+COMPAT_CONTINUATION(keep_token)
+{
+#if LUA_VERSION_NUM >= 502
+  (void)status;
+  (void)context;
+#endif
+  if (lua_type(L, 1) != LUA_TSTRING || !lua_isuserdata(L, 2))
+    return lua_gettop(L);
+  lua_settop(L, 2);
+  lua_replace(L, lua_upvalueindex(HOT_CLIENT));
+  lua_pushvalue(L, 1);
+  lua_replace(L, lua_upvalueindex(HOT_TOKEN));
+  return 1;
+}
+
+__attribute__((noinline, cold)) static int call_slow(lua_State *L)
+{
+  lua_pushvalue(L, lua_upvalueindex(HOT_SLOW));
+  lua_insert(L, 1);
+  return compat_call(L, lua_gettop(L) - 1, keep_token);
+}
+
+__attribute__((always_inline)) static inline int hand_out(lua_State *L, int arguments)
+{
+  const struct client *client = lua_touserdata(L, lua_upvalueindex(HOT_CLIENT));
+  if (client && lua_gettop(L) <= arguments && lucidauth_is_current(client->account, client->serial)) {
+    lua_pushvalue(L, lua_upvalueindex(HOT_TOKEN));
+    return 1;
+  }
+  return call_slow(L);
+}
+
+static int hot_function(lua_State *L)
+{
+  return hand_out(L, 0);
+}
+
+static int hot_method(lua_State *L)
+{
+  return hand_out(L, 1);
+}
+
+/* core.hot(slow, is_method) -> a function that returns the default account's token as long as it is current,
+ * and what slow(...) returns otherwise; slow returns token, client | nil, message, code */
+static int core_hot(lua_State *L)
+{
+  luaL_checktype(L, 1, LUA_TFUNCTION);
+  bool method = lua_toboolean(L, 2);
+  lua_pushnil(L);
+  lua_pushnil(L);
+  lua_pushvalue(L, 1);
+  lua_pushcclosure(L, method ? hot_method : hot_function, 3);
+  return 1;
+}
+
+/* core.sleep(seconds): blocks the whole process */
+static int core_sleep(lua_State *L)
+{
+  double seconds = (double)luaL_checknumber(L, 1);
+  if (!(seconds > 0))
+    return 0;
+  double whole = seconds < 86400 ? (double)(long)seconds : 86400;
+  struct timespec left = {.tv_sec = (time_t)whole, .tv_nsec = (long)((seconds - whole) * 1e9)};
+  if (seconds >= 86400)
+    left.tv_nsec = 0;
+  while (nanosleep(&left, &left) != 0)
+    continue;
+  return 0;
+}
+
+/* ---- the module ---- */
+
+static void new_class(lua_State *L, const char *name, const luaL_Reg *methods)
+{
+  luaL_newmetatable(L, name);
+  lua_pushvalue(L, -1);
+  lua_setfield(L, -2, "__index");
+  compat_setfuncs(L, methods);
+  lua_pop(L, 1);
+}
+
+__attribute__((visibility("default"))) int luaopen_lucidauth_core(lua_State *L);
+
+int luaopen_lucidauth_core(lua_State *L)
+{
+  static const luaL_Reg client_methods[] = {
+      {"token", client_token},   {"refresh", client_refresh}, {"reject", client_reject},
+      {"status", client_status}, {"flight", client_flight},   {"event", client_event},
+      {"close", client_close},   {"__gc", client_gc},         {NULL, NULL}};
+  static const luaL_Reg flight_methods[] = {
+      {"next", flight_next}, {"post", flight_post}, {"finish", flight_finish}, {"__gc", flight_gc}, {NULL, NULL}};
+  static const luaL_Reg functions[] = {{"new", core_new}, {"hot", core_hot}, {"sleep", core_sleep}, {NULL, NULL}};
+  new_class(L, CLIENT, client_methods);
+  new_class(L, FLIGHT, flight_methods);
+  lua_newtable(L);
+  compat_setfuncs(L, functions);
+  lua_pushstring(L, lucidauth_version());
+  lua_setfield(L, -2, "version");
+  return 1;
+}

@@ -1,0 +1,232 @@
+/* lucidauth keeps the OAuth2 tokens of the Lucid API: lucidauth_token() returns an access token that works,
+ * from any number of threads and processes at once, and no crash, fault or race loses or double-spends the
+ * refresh token.
+ *
+ *   lucidauth *client = lucidauth_new(NULL, &error);             settings from the environment
+ *   char *token = lucidauth_token(client, NULL, &error);         wait for one if it must be refreshed
+ *   ...
+ *   lucidauth_free_token(token);
+ *   lucidauth_close(client);
+ *
+ * Every function may be called from any thread, unless it says otherwise. Strings are UTF-8 and
+ * NUL-terminated. Times are in seconds. An `error` argument may be NULL. Messages never hold a secret. */
+#ifndef LUCIDAUTH_H
+#define LUCIDAUTH_H
+
+#include <stdbool.h>
+#include <stddef.h>
+#include <stdint.h>
+
+#ifdef __cplusplus
+extern "C" {
+#endif
+
+/* A build that links the library into something else may define this empty, to export nothing. */
+#ifndef LUCIDAUTH_API
+#define LUCIDAUTH_API __attribute__((visibility("default")))
+#endif
+
+/* The library's version, "0.1.0"; static text. */
+LUCIDAUTH_API const char *lucidauth_version(void);
+
+/* ---- errors ---- */
+
+/* What went wrong. Numbers are stable; lucidauth_code_name gives the names that Lua programs compare. */
+typedef enum lucidauth_code {
+  LUCIDAUTH_OK,
+  LUCIDAUTH_CONFIG,         /* "config": a setting is missing or cannot be used */
+  LUCIDAUTH_INVALID_CLIENT, /* "invalid_client": the server does not accept id and secret (RFC 6749 section 5.2) */
+  LUCIDAUTH_INVALID_GRANT,  /* "invalid_grant": the server refuses the refresh token (RFC 6749 section 5.2) */
+  LUCIDAUTH_LOST_ROTATION,  /* "lost_rotation": a refresh was spent and its answer never arrived */
+  LUCIDAUTH_NETWORK,        /* "network": the server could not be reached */
+  LUCIDAUTH_TIMEOUT,        /* "timeout": no answer in time */
+  LUCIDAUTH_RATE_LIMITED,   /* "rate_limited": the server said: later */
+  LUCIDAUTH_SERVER_ERROR,   /* "server_error": the server failed */
+  LUCIDAUTH_BAD_RESPONSE,   /* "bad_response": the server's answer cannot be used */
+  LUCIDAUTH_STORAGE,        /* "storage": the token storage cannot be read or written */
+  LUCIDAUTH_LOCKED,         /* "locked": another process holds the account's lock for too long */
+  LUCIDAUTH_NOT_READY       /* "not_ready": no token yet, and this caller may not wait */
+} lucidauth_code;
+
+/* The code's name, never NULL; static text. */
+LUCIDAUTH_API const char *lucidauth_code_name(lucidauth_code code);
+
+typedef struct lucidauth_error {
+  lucidauth_code code;
+  char message[900]; /* what happened, what is safe, what to do next */
+} lucidauth_error;
+
+/* ---- options ---- */
+
+/* How the client names itself to the token endpoint. */
+typedef enum lucidauth_token_request {
+  LUCIDAUTH_JSON, /* a JSON body, as Lucid documents it */
+  LUCIDAUTH_FORM, /* a form body (RFC 6749 section 2.3.1) */
+  LUCIDAUTH_BASIC /* a form body, client id and secret by HTTP Basic (RFC 6749 section 2.3.1) */
+} lucidauth_token_request;
+
+typedef enum lucidauth_storage {
+  LUCIDAUTH_FILE,      /* `path` is a file for one account; its lock file is <path>.lock */
+  LUCIDAUTH_DIRECTORY, /* `path` is a folder with a file for each account */
+  LUCIDAUTH_MEMORY,    /* nothing outlives the client */
+  LUCIDAUTH_CUSTOM     /* yours: flights are carried out by lucidauth_flight_next, see below */
+} lucidauth_storage;
+
+typedef enum lucidauth_event_kind {
+  LUCIDAUTH_EVENT_REFRESHED,      /* a refresh brought new tokens */
+  LUCIDAUTH_EVENT_ADOPTED,        /* another process's newer token is in use now */
+  LUCIDAUTH_EVENT_REFRESH_FAILED, /* a refresh failed; a token that still lives is served meanwhile */
+  LUCIDAUTH_EVENT_SAVE_FAILED,    /* new tokens could not be saved: they are in this process's memory alone */
+  LUCIDAUTH_EVENT_SAVED,          /* and now they are saved */
+  LUCIDAUTH_EVENT_RECOVERED,      /* a refresh that another process left unfinished was settled */
+  LUCIDAUTH_EVENT_REJECTED,       /* the API did not accept the token in use (lucidauth_reject) */
+  LUCIDAUTH_EVENT_LOST,           /* a rotation is lost: a new login is needed */
+  LUCIDAUTH_EVENT_REPAIRED        /* the token file could be read by others; its mode was mended */
+} lucidauth_event_kind;
+
+/* "refreshed", "save_failed", ...; never NULL; static text. */
+LUCIDAUTH_API const char *lucidauth_event_name(lucidauth_event_kind kind);
+
+typedef struct lucidauth_event {
+  lucidauth_event_kind kind;
+  const char *account; /* these strings live as long as the call */
+  lucidauth_code code; /* of a failure, else LUCIDAUTH_OK */
+  const char *message; /* of a failure, else "" */
+} lucidauth_event;
+
+/* Start from LUCIDAUTH_OPTIONS_INIT and set what differs. Strings are copied by lucidauth_new. NULL means:
+ * from the environment where a variable is named, else the default. */
+typedef struct lucidauth_options {
+  size_t size;                   /* sizeof(lucidauth_options), for programs built against an older header */
+  const char *client_id;         /* LUCID_CLIENT_ID; needed once a refresh is due */
+  const char *client_secret;     /* LUCID_CLIENT_SECRET; "" for a public client */
+  const char *refresh_token;     /* LUCID_REFRESH_TOKEN: starts an empty storage, or takes a dead grant's place */
+  lucidauth_storage storage;     /* LUCIDAUTH_FILE */
+  const char *path;              /* LUCID_TOKEN_FILE, ./token_info.json; for LUCIDAUTH_CUSTOM a name for messages */
+  const char *api_url;           /* LUCID_API_URL, https://api.lucid.co */
+  const char *token_url;         /* <api_url>/oauth2/token */
+  const char *introspection_url; /* <api_url>/oauth2/token/introspect; "": the provider has none */
+  lucidauth_token_request token_request;
+  double refresh_before;   /* 300: refresh this long ahead of the expiry, at most a quarter of the token's lifetime */
+  double refresh_wait;     /* 2: wait this long for another process's refresh while the present token lives */
+  double timeout;          /* 30: a call's deadline, waiting and retries included */
+  double lock_timeout;     /* 60: report a lock that another process holds for longer */
+  double default_lifetime; /* 3600: of a token whose answer does not say */
+  const char *ca_file;     /* PEM file of trusted authorities instead of the system's */
+  /* Called on the calling thread, with no lock held; may call lucidauth functions. */
+  void (*on_event)(void *data, const lucidauth_event *event);
+  void *on_event_data;
+} lucidauth_options;
+
+#define LUCIDAUTH_OPTIONS_INIT                                                                                      \
+  {                                                                                                                 \
+    .size = sizeof(lucidauth_options), .refresh_before = 300, .refresh_wait = 2, .timeout = 30, .lock_timeout = 60, \
+    .default_lifetime = 3600                                                                                        \
+  }
+
+/* ---- the client ---- */
+
+typedef struct lucidauth lucidauth;
+
+/* Make a client; touches neither the storage nor the network. `options` NULL: everything from the
+ * environment. NULL on failure: LUCIDAUTH_CONFIG names the option and the variable. The caller closes it. */
+LUCIDAUTH_API lucidauth *lucidauth_new(const lucidauth_options *options, lucidauth_error *error);
+
+/* Close the client and wipe its secrets. Tokens that could not be saved are tried once more. No other thread
+ * may use the client any more. NULL is allowed. */
+LUCIDAUTH_API void lucidauth_close(lucidauth *client);
+
+/* An access token that works (RFC 6750), refreshed first if it must be; a token that still lives is served
+ * when a refresh fails. `account` NULL: the default one. Waits for at most `timeout`, except for an answer
+ * whose refresh was sent already. The caller gives the token to lucidauth_free_token. NULL: `error` says why. */
+LUCIDAUTH_API char *lucidauth_token(lucidauth *client, const char *account, lucidauth_error *error);
+
+/* A new access token now, whatever the expiry of the present one (RFC 6749 section 6). Otherwise like
+ * lucidauth_token. */
+LUCIDAUTH_API char *lucidauth_refresh(lucidauth *client, const char *account, lucidauth_error *error);
+
+/* Wipe and free a token; NULL is allowed. */
+LUCIDAUTH_API void lucidauth_free_token(char *token);
+
+/* The API answered 401 to this very token: it is never handed out again, and the next lucidauth_token brings
+ * another. A token that is no longer in use changes nothing. */
+LUCIDAUTH_API void lucidauth_reject(lucidauth *client, const char *account, const char *token);
+
+typedef struct lucidauth_status {
+  const char
+      *state; /* "ready", "expired" (the next call refreshes), "failing", "empty" (there is no token); static text */
+  double expires_in;          /* seconds the token in use has left; 0: none */
+  double last_refresh;        /* epoch seconds of the last refresh by this client; 0: none */
+  lucidauth_error last_error; /* of the last failure that no success has followed; LUCIDAUTH_OK: none */
+  double retry_in;            /* seconds until the server is asked again after a failure */
+  bool unsaved;               /* the newest tokens are in this process's memory alone */
+} lucidauth_status;
+
+/* How an account stands: the storage is looked at (but with LUCIDAUTH_CUSTOM: what this process knows), the
+ * server is not asked; no secret in it. False: there is no such account. */
+LUCIDAUTH_API bool lucidauth_get_status(lucidauth *client, const char *account, lucidauth_status *status);
+
+/* ---- for callers in a hurry: keep the token, and ask only whether it is still the one to use ---- */
+
+typedef struct lucidauth_account lucidauth_account;
+
+/* The account's handle, owned by the client and valid until it is closed. NULL: `error` says why. */
+LUCIDAUTH_API lucidauth_account *lucidauth_get_account(lucidauth *client, const char *account, lucidauth_error *error);
+
+/* True while the token that was obtained together with `serial` is to be used as it is. Takes a few nanoseconds. */
+LUCIDAUTH_API bool lucidauth_is_current(const lucidauth_account *account, uint64_t serial);
+
+/* lucidauth_token, and the serial for lucidauth_is_current. */
+LUCIDAUTH_API char *lucidauth_token_of(lucidauth_account *account, uint64_t *serial, lucidauth_error *error);
+
+/* ---- flights: a refresh in your own hands, for storages and event loops of your own ---- */
+
+/* A flight asks for one thing after another; do it, and tell what came of it. One account has one flight at a
+ * time. */
+typedef struct lucidauth_flight lucidauth_flight;
+
+typedef enum lucidauth_step {
+  LUCIDAUTH_LOAD, /* read the account's record */
+  LUCIDAUTH_LOCK, /* try to take the account's lock, over everything up to UNLOCK */
+  LUCIDAUTH_SAVE, /* make `record` durable */
+  LUCIDAUTH_UNLOCK,
+  LUCIDAUTH_POST, /* lucidauth_flight_post does it */
+  LUCIDAUTH_WAIT, /* pause for `seconds` */
+  LUCIDAUTH_DONE  /* lucidauth_flight_end has the outcome */
+} lucidauth_step;
+
+typedef struct lucidauth_action {
+  lucidauth_step step;
+  const char *record; /* SAVE: JSON text, a secret; valid until the next call for this flight */
+  double seconds;     /* WAIT */
+} lucidauth_action;
+
+typedef enum lucidauth_result {
+  LUCIDAUTH_DID,   /* it worked; for LOAD `text` is the record */
+  LUCIDAUTH_NONE,  /* LOAD: there is no record */
+  LUCIDAUTH_BUSY,  /* LOCK: somebody else holds it */
+  LUCIDAUTH_FAILED /* `text` says why, in a sentence that is part of the message */
+} lucidauth_result;
+
+/* Begin a flight. `refresh`: a new token whatever the expiry. NULL: `error` says why; LUCIDAUTH_NOT_READY:
+ * another flight of this account is under way, a token that still lives is then in *token (may be NULL: not
+ * wanted). */
+LUCIDAUTH_API lucidauth_flight *lucidauth_flight_begin(lucidauth_account *account, bool refresh, char **token,
+                                                       lucidauth_error *error);
+
+/* The next thing to do. At the first call `result` and `text` do not matter. */
+LUCIDAUTH_API lucidauth_action lucidauth_flight_next(lucidauth_flight *flight, lucidauth_result result,
+                                                     const char *text);
+
+/* Carry out a POST with libcurl; blocks. Its result goes into the flight by itself: go on with LUCIDAUTH_DID. */
+LUCIDAUTH_API void lucidauth_flight_post(lucidauth_flight *flight);
+
+/* End a flight, at LUCIDAUTH_DONE or before (it is then left as it stands, as if the process had died): the
+ * token and its serial, or NULL and the error. */
+LUCIDAUTH_API char *lucidauth_flight_end(lucidauth_flight *flight, uint64_t *serial, lucidauth_error *error);
+
+#ifdef __cplusplus
+}
+#endif
+
+#endif

@@ -1,0 +1,161 @@
+#include "client.h"
+
+#include "clock.h"
+#include "core/secret.h"
+#include "drive/drive.h"
+#include "http/http.h"
+
+#include <math.h>
+#include <stdarg.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <unistd.h>
+
+void error_set(lucidauth_error *error, lucidauth_code code, const char *format, ...)
+{
+  if (!error)
+    return;
+  va_list arguments;
+  va_start(arguments, format);
+  error->code = code;
+  vsnprintf(error->message, sizeof error->message, format, arguments);
+  va_end(arguments);
+}
+
+static const char *given_or_env(const char *given, const char *variable)
+{
+  const char *value = given ? given : getenv(variable);
+  return value && (given || *value) ? value : NULL;
+}
+
+/* `url` as given, or `path` below the API's URL. NULL: memory is out. */
+static char *url_below(const char *api_url, const char *url, const char *path)
+{
+  if (url)
+    return strdup(url);
+  size_t length = strlen(api_url);
+  while (length > 0 && api_url[length - 1] == '/')
+    length--;
+  char *made = malloc(length + strlen(path) + 1);
+  if (made)
+    sprintf(made, "%.*s%s", (int)length, api_url, path);
+  return made;
+}
+
+static bool check_url(const char *url, const char *option, lucidauth_error *error)
+{
+  const char *problem = http_url_problem(url);
+  if (problem)
+    error_set(error, LUCIDAUTH_CONFIG, "%s cannot be used: %s Nothing was sent or changed.", option, problem);
+  return !problem;
+}
+
+static bool check_seconds(double value, const char *option, lucidauth_error *error)
+{
+  if (value >= 0 && isfinite(value))
+    return true;
+  error_set(error, LUCIDAUTH_CONFIG, "The option %s must be a number of seconds, 0 or more.", option);
+  return false;
+}
+
+static bool check_token(const char *token, const char *option, lucidauth_error *error)
+{
+  for (const char *p = token; p && *p; p++)
+    if ((unsigned char)*p < 0x20 || *p == 0x7F) {
+      error_set(error, LUCIDAUTH_CONFIG, "%s holds a control character, a line break perhaps: set it again without.",
+                option);
+      return false;
+    }
+  return true;
+}
+
+static bool check(const struct options *options, const lucidauth_options *given, lucidauth_error *error)
+{
+  const char *api = given->api_url ? "The option api_url" : "LUCID_API_URL (option api_url)";
+  return check_token(options->client_id, "LUCID_CLIENT_ID (option client_id)", error) &&
+         check_token(options->client_secret, "LUCID_CLIENT_SECRET (option client_secret)", error) &&
+         check_token(options->refresh_token, "LUCID_REFRESH_TOKEN (option refresh_token)", error) &&
+         check_url(options->token_url, given->token_url ? "The option token_url" : api, error) &&
+         (!*options->introspection_url ||
+          check_url(options->introspection_url, given->introspection_url ? "The option introspection_url" : api,
+                    error)) &&
+         check_seconds(given->refresh_before, "refresh_before", error) &&
+         check_seconds(given->refresh_wait, "refresh_wait", error) && check_seconds(given->timeout, "timeout", error) &&
+         check_seconds(given->lock_timeout, "lock_timeout", error) &&
+         check_seconds(given->default_lifetime, "default_lifetime", error);
+}
+
+static char *this_host(void)
+{
+  char name[256] = "";
+  if (gethostname(name, sizeof name - 1) != 0 || !name[0])
+    return strdup("localhost");
+  return strdup(name);
+}
+
+static bool copy_strings(struct options *options, const lucidauth_options *given)
+{
+  static const char *const default_api = "https://api.lucid.co", *const default_path = "./token_info.json";
+  const char *api_url = given_or_env(given->api_url, "LUCID_API_URL");
+  const char *path = given_or_env(given->path, "LUCID_TOKEN_FILE");
+  const char *id = given_or_env(given->client_id, "LUCID_CLIENT_ID");
+  const char *secret = given_or_env(given->client_secret, "LUCID_CLIENT_SECRET");
+  const char *refresh_token = given_or_env(given->refresh_token, "LUCID_REFRESH_TOKEN");
+  api_url = api_url ? api_url : default_api;
+  options->client_id = secret_copy(id);
+  options->client_secret = secret_copy(secret);
+  options->refresh_token = secret_copy(refresh_token && *refresh_token ? refresh_token : NULL);
+  options->ca_file = secret_copy(given->ca_file);
+  options->path = strdup(path ? path : default_path);
+  options->host = this_host();
+  options->token_url = url_below(api_url, given->token_url, "/oauth2/token");
+  options->introspection_url = url_below(api_url, given->introspection_url, "/oauth2/token/introspect");
+  return (options->client_id || !id) && (options->client_secret || !secret) && (options->ca_file || !given->ca_file) &&
+         options->path && options->host && options->token_url && options->introspection_url;
+}
+
+static void fill_settings(struct options *options, const lucidauth_options *given)
+{
+  options->flow = (struct flow_settings){
+      .credentials = {.client_id = options->client_id,
+                      .client_secret = options->client_secret,
+                      .style = (enum request_style)given->token_request},
+      .refresh_token = options->refresh_token,
+      .storage = options->storage == LUCIDAUTH_MEMORY ? "in memory" : options->path,
+      .refresh_before = given->refresh_before,
+      .refresh_wait = given->refresh_wait,
+      .timeout = given->timeout,
+      .lock_timeout = given->lock_timeout,
+      .default_lifetime = given->default_lifetime,
+      .introspection = *options->introspection_url != '\0',
+      .pid = (long)getpid(),
+      .host = options->host,
+      .world = {.to_local = clock_to_local, .from_local = clock_from_local, .sha256 = drive_sha256}};
+}
+
+bool options_copy(struct options *options, const lucidauth_options *given, lucidauth_error *error)
+{
+  *options =
+      (struct options){.storage = given->storage, .on_event = given->on_event, .on_event_data = given->on_event_data};
+  if (!copy_strings(options, given)) {
+    error_set(error, LUCIDAUTH_CONFIG, "There is not enough memory for a client.");
+    return false;
+  }
+  if (!check(options, given, error))
+    return false;
+  fill_settings(options, given);
+  return true;
+}
+
+void options_free(struct options *options)
+{
+  secret_free(options->client_id);
+  secret_free(options->client_secret);
+  secret_free(options->refresh_token);
+  secret_free(options->ca_file);
+  free(options->path);
+  free(options->host);
+  free(options->token_url);
+  free(options->introspection_url);
+}
