@@ -1,0 +1,151 @@
+--- lucidauth keeps OAuth2 tokens for the Lucid API.
+---
+---     local lucid = require "lucidauth"
+---     local token = assert(lucid.token())
+---
+--- The functions of this table work on the module's own client: made by
+--- `configure`, or at first use from the environment (LUCID_CLIENT_ID,
+--- LUCID_CLIENT_SECRET, LUCID_REFRESH_TOKEN, LUCID_TOKEN_FILE,
+--- LUCID_API_URL). `new` makes as many clients more as you like; each
+--- function is a method of theirs too.
+---
+--- Misuse (an unknown option, a wrong type) raises. What can fail at run time
+--- returns `nil, message, code`; the codes are the `LucidCode` below.
+
+local client = require "lucidauth.client"
+
+---@alias LucidCode
+---| "config" a setting is missing or cannot be used
+---| "invalid_client" the server does not accept client id and secret
+---| "invalid_grant" the server refuses the refresh token: log in again
+---| "lost_rotation" a refresh was spent and its answer never arrived
+---| "network" the server could not be reached
+---| "timeout" no answer in time
+---| "rate_limited" the server said: later
+---| "server_error" the server failed
+---| "bad_response" the server's answer cannot be used
+---| "storage" the token storage cannot be read or written
+---| "locked" another process holds the account's lock for too long
+---| "not_ready" no token yet, and this caller may not wait
+
+---@class lucidauth
+---@field _VERSION string the module's version
+local lucid = { _VERSION = client.version }
+
+---@type LucidClient?
+local default
+
+-- The environment may be set later in the program: a failure is not kept.
+local function default_client()
+  local message, code
+  if not default then
+    default, message, code = client.new()
+  end
+  return default, message, code
+end
+
+local function call(method, ...)
+  local own, message, code = default_client()
+  if not own then
+    return nil, message, code
+  end
+  return own[method](own, ...)
+end
+
+local function slow_token(account)
+  local own, message, code = default_client()
+  if not own then
+    return nil, message, code
+  end
+  return own:slow_token(account)
+end
+
+-- The fast way is one C function. It cannot yield on LuaJIT, so a client
+-- whose storage may yield gets a Lua function there (see configure).
+local fast_token = client.hot(slow_token)
+
+--- An access token that works, refreshed first if it must be. A token that
+--- still lives is served while a refresh fails.
+---@param account? string an account of a storage that holds several
+---@return string? token nil when there is none
+---@return string? message what happened, what is safe, what to do
+---@return LucidCode? code
+function lucid.token(account)
+  return fast_token(account)
+end
+
+lucid.token = fast_token
+
+--- The value of the `Authorization` header: "Bearer " and the token.
+---@param account? string
+---@return string? authorization
+---@return string? message
+---@return LucidCode? code
+function lucid.authorization(account)
+  return call("authorization", account)
+end
+
+--- A new access token now, whatever the expiry of the present one.
+---@param account? string
+---@return string? token
+---@return string? message
+---@return LucidCode? code
+function lucid.refresh(account)
+  return call("refresh", account)
+end
+
+--- The API answered 401 to this very token: it is never handed out again, and
+--- the next `token()` brings another. A token that is no longer in use, or a
+--- second rejection, changes nothing.
+---@param token string the token that the API did not accept
+---@param account? string
+---@return true? rejected
+---@return string? message
+---@return LucidCode? code
+function lucid.reject(token, account)
+  return call("reject", token, account)
+end
+
+--- What is known of an account in this process; there is no secret in it.
+---@param account? string
+---@return LucidStatus? status
+---@return string? message
+---@return LucidCode? code
+function lucid.status(account)
+  return call("status", account)
+end
+
+--- Close the module's own client and wipe its secrets. The next call makes a
+--- new one from the environment.
+---@return true
+function lucid.close()
+  if default then
+    default:close()
+    default = nil
+  end
+  lucid.token = fast_token
+  return true
+end
+
+--- Set up the module's own client. Options that are left out come from the
+--- environment, or have their default. Raises when an option cannot be used.
+---@param options LucidOptions
+---@return true
+function lucid.configure(options)
+  local own = client.configured(options, 2)
+  lucid.close()
+  default = own
+  if own.may_yield then
+    lucid.token = slow_token
+  end
+  return true
+end
+
+--- A client of its own. Raises when an option cannot be used.
+---@param options? LucidOptions
+---@return LucidClient
+function lucid.new(options)
+  return client.configured(options or {}, 2)
+end
+
+return lucid
