@@ -155,6 +155,8 @@ static void lone_surrogates_are_repaired(void **state)
   assert_read("\"\\ud800\"", "\"" FFFD "\"");
   assert_read("\"\\uDFFF\"", "\"" FFFD "\"");
   assert_read("\"\\ud800x\"", "\"" FFFD "x\"");
+  assert_read("\"\\ud800xudc00\"", "\"" FFFD "xudc00\"");
+  assert_read("\"\\ud800\\\\dc00\"", "\"" FFFD "\\\\dc00\"");
   assert_read("\"\\ud800\\n\"", "\"" FFFD "\\u000a\"");
   assert_read("\"\\ud800\\u0041\"", "\"" FFFD "A\"");
   assert_read("\"\\ud800\\ud83d\\ude00\"", "\"" FFFD "\xF0\x9F\x98\x80\"");

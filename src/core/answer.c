@@ -3,6 +3,7 @@
 #include "quote.h"
 #include "reply.h"
 #include "retry_after.h"
+#include "token.h"
 
 #include <stdarg.h>
 #include <stdio.h>
@@ -67,26 +68,9 @@ static void read_refusal(struct answer *answer, const struct reading *reading)
     conclude_refusal(answer, forbidden && !error ? CODE_INVALID_CLIENT : CODE_BAD_RESPONSE, reading);
 }
 
-/* A control byte would let a token break out of its HTTP header. */
 static bool is_usable(const cJSON *body, const char *name)
 {
-  const char *token = json_string(body, name);
-  for (const char *p = token; p && *p; p++)
-    if ((unsigned char)*p < 0x20 || *p == 0x7F)
-      return false;
-  return token && *token;
-}
-
-/* A type that is missing or makes no sense is taken for Bearer: it is the only one in use. */
-static bool is_bearer(const char *type)
-{
-  static const char bearer[] = "bearer";
-  if (!type || !*type)
-    return true;
-  size_t i = 0;
-  while (bearer[i] && (type[i] | 0x20) == bearer[i])
-    i++;
-  return !bearer[i] && !type[i];
+  return token_fits_header(json_string(body, name));
 }
 
 static void read_lifetime(struct answer *answer, const struct answer_context *context)
@@ -111,7 +95,7 @@ static void read_tokens(struct answer *answer, const struct reading *reading, bo
   if (!access) {
     conclude(answer, ANSWER_TOKENS, CODE_BAD_RESPONSE, "the %s answered without a usable access token (HTTP %d)",
              endpoint, reading->reply->status);
-  } else if (!is_bearer(type)) {
+  } else if (!token_type_is_bearer(type)) {
     reply_quote(quoted, type, QUOTE_LIMIT, body, reading->context);
     conclude(answer, ANSWER_TOKENS, CODE_BAD_RESPONSE, "the %s issued a token of the type \"%s\", not a Bearer token",
              endpoint, quoted);

@@ -602,6 +602,15 @@ static struct flow_action resend_or_give_up(struct flow *flow, const struct answ
   return leave(flow);
 }
 
+/* Bytes as a string; a NUL among them does not end it. */
+static char *copy_text(const char *bytes, size_t length)
+{
+  char *text = calloc(1, length + 1);
+  for (size_t i = 0; text && i < length; i++)
+    text[i] = bytes[i] ? bytes[i] : ' ';
+  return text;
+}
+
 static struct flow_action doubt(struct flow *flow, const struct answer *answer, const struct reply *reply)
 {
   flow->doubted = true;
@@ -610,7 +619,7 @@ static struct flow_action doubt(struct flow *flow, const struct answer *answer, 
     return resend_or_give_up(flow, answer);
   if (reply->delivery != REPLY_RECEIVED || reply->cut || reply->length == 0)
     return introspect(flow);
-  char *raw = strndup(reply->body, reply->length);
+  char *raw = copy_text(reply->body, reply->length);
   bool noted = raw && record_mark(&flow->record, &flow->pending, raw);
   secret_free(raw);
   return noted ? save(flow, NOTING, &flow->record) : introspect(flow);

@@ -1,6 +1,8 @@
 #include "record.h"
 
+#include "calendar.h"
 #include "secret.h"
+#include "token.h"
 
 #include <ctype.h>
 #include <math.h>
@@ -13,34 +15,10 @@
 /* Clocks of two machines on one storage differ by this much without either being wrong, in seconds. */
 #define CLOCK_SLACK 60.0
 
-/* A control byte would let a token break out of its HTTP header. */
-static bool fits_header(const char *token)
-{
-  if (!token || !*token)
-    return false;
-  for (const unsigned char *p = (const unsigned char *)token; *p; p++)
-    if (*p < 0x20 || *p == 0x7F)
-      return false;
-  return true;
-}
-
 static const char *usable(const cJSON *json, const char *name)
 {
   const char *token = json_string(json, name);
-  return fits_header(token) ? token : NULL;
-}
-
-static bool is_bearer(const cJSON *json)
-{
-  const char *type = json_string(json, "token_type");
-  if (!type || !*type)
-    return true;
-  const char *bearer = "bearer";
-  while (*type && tolower((unsigned char)*type) == *bearer) {
-    type++;
-    bearer++;
-  }
-  return *type == '\0' && *bearer == '\0';
+  return token_fits_header(token) ? token : NULL;
 }
 
 /* "+02:00", "-0530" or "Z" behind a time, as an offset in seconds; false when there is none. */
@@ -56,22 +34,6 @@ static bool parse_offset(const char *text, double *offset)
     return false;
   *offset = (hours * 60 + minutes) * 60.0 * (*text == '-' ? -1 : 1);
   return true;
-}
-
-/* Days from 1970-01-01 to a date of the proleptic Gregorian calendar; years are taken to begin in March, so
- * that the leap day is the last. */
-static double days_from_civil(const struct civil *date)
-{
-  int year = date->month <= 2 ? date->year - 1 : date->year;
-  int month = (date->month + 9) % 12;
-  double leaps = floor(year / 4.0) - floor(year / 100.0) + floor(year / 400.0);
-  return 365.0 * year + leaps + (153 * month + 2) / 5 + date->day - 1 - 719468;
-}
-
-static double epoch_from_utc(const struct civil *time)
-{
-  return days_from_civil(time) * 86400 + time->hour * 3600.0 + time->minute * 60.0 + time->second +
-         time->microsecond / 1e6;
 }
 
 /* Python's isoformat(): microseconds and zone are optional. NaN: not such a time. */
@@ -92,7 +54,7 @@ static double parse_expiration(const char *text, const struct world *world)
   }
   double offset;
   if (parse_offset(rest, &offset))
-    return epoch_from_utc(&time) - offset;
+    return calendar_epoch(&time) - offset;
   return *rest ? NAN : world->from_local(&time);
 }
 
@@ -124,7 +86,7 @@ static void point_into(struct record *record, const struct world *world)
 {
   record->access_token = usable(record->json, "access_token");
   record->refresh_token = usable(record->json, "refresh_token");
-  record->bearer = is_bearer(record->json);
+  record->bearer = token_type_is_bearer(json_string(record->json, "token_type"));
   record->expires_at = read_expiry(record->json, world);
   record->lifetime = read_lifetime(record->json, record->expires_at);
 }

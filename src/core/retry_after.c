@@ -1,15 +1,11 @@
 #include "retry_after.h"
 
+#include "calendar.h"
 #include "decimal.h"
 
 #include <stdbool.h>
 #include <stdio.h>
 #include <string.h>
-
-struct date {
-  int year, month, day; /* month from 1 */
-  int hour, minute, second;
-};
 
 enum { MONTH_NAME = 4 };
 
@@ -23,45 +19,30 @@ static int month_number(const char *name)
   return 0;
 }
 
-/* Days since 1970-01-01. Years are counted from March, so that the leap day comes last. */
-static long days_since_epoch(int year, int month, int day)
-{
-  long y = month > 2 ? year : year - 1;
-  long day_of_year = (153L * ((month + 9) % 12) + 2) / 5 + day - 1;
-  return 365 * y + y / 4 - y / 100 + y / 400 + day_of_year - 719468;
-}
-
-static double epoch_seconds(const struct date *date)
-{
-  return 86400.0 * (double)days_since_epoch(date->year, date->month, date->day) + 3600.0 * date->hour +
-         60.0 * date->minute + date->second;
-}
-
-static bool in_range(const struct date *date)
+static bool in_range(const struct civil *date)
 {
   if (date->year < 1 || date->month < 1 || date->day < 1)
     return false;
   int next_year = date->month == 12 ? date->year + 1 : date->year;
-  long month_length = days_since_epoch(next_year, date->month % 12 + 1, 1) -
-                      days_since_epoch(date->year, date->month, 1);
+  long month_length = calendar_days(next_year, date->month % 12 + 1, 1) - calendar_days(date->year, date->month, 1);
   return date->day <= month_length && date->hour >= 0 && date->hour < 24 && date->minute >= 0 && date->minute < 60 &&
          date->second >= 0 && date->second <= 60;
 }
 
 /* A two-digit year that seems to lie more than 50 years ahead is of the century before (RFC 9110 section 5.6.7). */
-static void complete_year(struct date *date, double now)
+static void complete_year(struct civil *date, double now)
 {
   date->year += 1900;
-  while (epoch_seconds(date) < now - 50 * 365.25 * 86400 && date->year < 9900)
+  while (calendar_epoch(date) < now - 50 * 365.25 * 86400 && date->year < 9900)
     date->year += 100;
 }
 
 /* The end of a date that `format` describes, or NULL. */
-static const char *scan_date(const char *value, const char *format, struct date *d)
+static const char *scan_date(const char *value, const char *format, struct civil *d)
 {
   char month[MONTH_NAME];
   int length = 0;
-  *d = (struct date){0};
+  *d = (struct civil){0};
   (void)sscanf(value, format, &d->day, month, &d->year, &d->hour, &d->minute, &d->second, &length);
   if (length == 0)
     return NULL;
@@ -69,11 +50,11 @@ static const char *scan_date(const char *value, const char *format, struct date 
   return value + length;
 }
 
-static const char *scan_asctime(const char *value, struct date *d)
+static const char *scan_asctime(const char *value, struct civil *d)
 {
   char month[MONTH_NAME];
   int length = 0;
-  *d = (struct date){0};
+  *d = (struct civil){0};
   (void)sscanf(value, "%*[A-Za-z] %3[A-Za-z] %2d %2d:%2d:%2d %4d%n", month, &d->day, &d->hour, &d->minute, &d->second,
                &d->year, &length);
   if (length == 0)
@@ -84,7 +65,7 @@ static const char *scan_asctime(const char *value, struct date *d)
 
 static bool read_date(const char *value, double now, double *seconds)
 {
-  struct date date;
+  struct civil date;
   const char *end = scan_date(value, "%*[A-Za-z], %2d %3[A-Za-z] %4d %2d:%2d:%2d GMT%n", &date);
   if (!end)
     end = scan_asctime(value, &date);
@@ -95,7 +76,7 @@ static bool read_date(const char *value, double now, double *seconds)
   }
   if (!end || end[strspn(end, " \t")] != '\0' || !in_range(&date))
     return false;
-  *seconds = epoch_seconds(&date) - now;
+  *seconds = calendar_epoch(&date) - now;
   return true;
 }
 

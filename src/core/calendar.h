@@ -1,0 +1,13 @@
+/* Dates of the proleptic Gregorian calendar, by arithmetic alone. */
+#ifndef CORE_CALENDAR_H
+#define CORE_CALENDAR_H
+
+#include "world.h"
+
+/* Days since 1970-01-01; month and day count from 1. */
+long calendar_days(int year, int month, int day);
+
+/* A UTC time as epoch seconds. */
+double calendar_epoch(const struct civil *utc);
+
+#endif
