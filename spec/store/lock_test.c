@@ -606,7 +606,7 @@ static void the_temporary_file_of_a_living_writer_is_left_alone(void **state)
 static void a_leftover_never_replaces_what_load_refuses(void **state)
 {
   struct remains remains = leave(*state, NULL, NEW);
-  char *target = scratch_path(*state, "target"), *lock = scratch_path(*state, "token.json.lock");
+  char *target = scratch_path(*state, "target");
   put(target, OLD, 0600);
   assert_int_equal(symlink(target, remains.record), 0);
   struct store *store = open_in(*state), *other = open_in(*state);
@@ -619,7 +619,6 @@ static void a_leftover_never_replaces_what_load_refuses(void **state)
   store->ops->close(store);
   other->ops->close(other);
   free(target);
-  free(lock);
   forget(&remains);
 }
 

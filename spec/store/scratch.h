@@ -62,12 +62,13 @@ int run_as_user(child_body *body, const struct scratch *scratch);
 /* What can become of a system call instead of an errno. */
 enum { PRETENDED = 0, SUDDEN_DEATH = -1 };
 
-/* From now on a system call of this process is not carried out, but ends in errno `cause` or one of the above. Only calls
- * whose argument number `argument` is `value`; every call if `argument` is -1. For children: it cannot be undone. */
+/* From now on a system call of this process is not carried out, but ends in errno `cause` or one of the above. Only
+ * calls whose argument number `argument` is `value`; every call if `argument` is -1. For children: it
+ * cannot be undone. */
 void inject(long call, int argument, unsigned value, int cause);
 
-/* Mount an empty file system of `size` bytes on the folder, seen by this process alone, for children that are root. False
- * where that is not permitted. */
+/* Mount an empty file system of `size` bytes on the folder, seen by this process alone, for children that are root.
+ * False where that is not permitted. remount_read_only makes it read-only as it stands. */
 bool mount_small(const char *folder, const char *size);
 bool remount_read_only(const char *folder);
 #endif

@@ -22,8 +22,8 @@ void disk_doubt(struct store_error *error, const char *path, int cause);
 int disk_try_open(const char *path, int flags);
 
 /* Open `path` with `flags` (O_CREAT makes it with mode 0600), without following a link, without waiting for a pipe's
- * other end, closed on exec. It has to be a regular file of the effective user. Returns the descriptor and its fstat, or
- * -1: error says why, and errno is ENOENT when there is no such file. */
+ * other end, closed on exec. It has to be a regular file of the effective user. Returns the descriptor and its fstat,
+ * or -1: error says why, and errno is ENOENT when there is no such file. */
 int disk_open(const char *path, int flags, struct stat *found, struct store_error *error);
 
 /* Take away whatever permissions the open file has beyond reading and writing by its owner. False: errno says why;

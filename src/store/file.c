@@ -297,7 +297,7 @@ static bool adopt_or_remove(const struct file_store *file, struct store_error *e
 }
 
 /* A writer that died between the last byte of its temporary file and the rename has left the newest tokens in there,
- * maybe the only good ones. Where it cannot be told or done, the lock is not given: the next save would destroy them. */
+ * maybe the only good ones. Where it cannot be told or done, the lock is not given: the next save would lose them. */
 static bool recover(struct file_store *file, struct store_error *error)
 {
   struct stat left, present;
