@@ -189,6 +189,9 @@ static void free_account(struct lucidauth_account *account)
   free(account);
 }
 
+/* A storage of the program's own announces nothing. */
+static const atomic_uint_least64_t no_generation;
+
 static struct lucidauth_account *new_account(struct lucidauth *client, const char *name, lucidauth_error *error)
 {
   struct store_error failure = {.code = CODE_STORAGE, .message = "There is not enough memory for an account."};
@@ -201,6 +204,7 @@ static struct lucidauth_account *new_account(struct lucidauth *client, const cha
     account->flow = flow_new(&client->options.flow, (uint64_t)getpid() ^ clock_coarse() ^ (uintptr_t)account);
     bool custom = client->options.storage == LUCIDAUTH_CUSTOM;
     account->store = custom ? NULL : open_store(&client->options, name, &failure);
+    account->generation = account->store ? account->store->generation : &no_generation;
     if (account->name && account->flow && (account->store || custom))
       return account;
     free_account(account);
@@ -293,12 +297,18 @@ static void look_again_later(struct lucidauth_account *account, double wall)
                         memory_order_relaxed);
 }
 
+static bool was_announced(const struct lucidauth_account *account)
+{
+  return atomic_load_explicit(account->generation, memory_order_acquire) !=
+         atomic_load_explicit(&account->seen, memory_order_relaxed);
+}
+
 /* The second look, once a second: neither suspended past the expiry nor rewritten by another program. With
  * the mutex held. */
 static bool still_good(struct lucidauth_account *account)
 {
   double wall = clock_now().wall;
-  if (!account->token || account->flying || account->forked || wall >= account->refresh_at ||
+  if (!account->token || account->flying || account->forked || wall >= account->refresh_at || was_announced(account) ||
       (account->store && account->store->ops->changed(account->store)))
     return false;
   look_again_later(account, wall);
@@ -317,7 +327,7 @@ __attribute__((noinline, cold)) static bool look_again(struct lucidauth_account 
 
 bool lucidauth_is_current(const lucidauth_account *account, uint64_t serial)
 {
-  if (serial == 0 || atomic_load_explicit(&account->serial, memory_order_acquire) != serial)
+  if (serial == 0 || atomic_load_explicit(&account->serial, memory_order_acquire) != serial || was_announced(account))
     return false;
   if (clock_coarse() < atomic_load_explicit(&account->good_until, memory_order_relaxed))
     return true;
@@ -339,6 +349,7 @@ static void put_in_use(struct lucidauth_account *account, const struct flow_outc
     uint64_t serial = atomic_fetch_add_explicit(&account->client->serials, 1, memory_order_relaxed) + 1;
     atomic_store_explicit(&account->serial, serial, memory_order_release);
   }
+  atomic_store_explicit(&account->seen, account->flight_seen, memory_order_relaxed);
   account->refresh_at = outcome->refresh_at;
   account->dead_at = outcome->dead_at;
   look_again_later(account, wall);
@@ -593,7 +604,9 @@ bool lucidauth_get_status(lucidauth *client, const char *name, lucidauth_status 
                                .last_refresh = known->last_refresh,
                                .last_error = account->last_error,
                                .retry_in = fmax(0, known->retry_at - now.steady),
-                               .unsaved = known->unsaved};
+                               .unsaved = known->unsaved,
+                               .shared = account->store && account->store->shared,
+                               .generation = atomic_load_explicit(account->generation, memory_order_relaxed)};
   pthread_mutex_unlock(&account->mutex);
   return true;
 }

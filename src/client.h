@@ -22,8 +22,10 @@ enum { REJECTED = 4 };
 
 struct lucidauth_account {
   /* read by the hot path, written with the mutex held */
-  atomic_uint_least64_t serial;     /* changes with the token; 0: none is in use */
-  atomic_uint_least64_t good_until; /* clock_coarse: look again from here on */
+  const atomic_uint_least64_t *generation; /* of the storage: another process announces a change */
+  atomic_uint_least64_t seen;              /* the generation that the token in use belongs to */
+  atomic_uint_least64_t serial;            /* changes with the token; 0: none is in use */
+  atomic_uint_least64_t good_until;        /* clock_coarse: look again from here on */
 
   struct lucidauth *client;
   struct lucidauth_account *next;
@@ -33,6 +35,7 @@ struct lucidauth_account {
   pthread_cond_t landed; /* a flight has ended */
   bool flying;           /* somebody carries out a flight: flow and store are theirs */
   enum flow_goal goal;   /* of that flight */
+  uint64_t flight_seen;  /* the generation when that flight last looked at the record */
   bool forked;           /* this process is a child of the one that used flow and store */
   struct flow *flow;
   struct store *store; /* NULL: LUCIDAUTH_CUSTOM */

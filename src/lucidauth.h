@@ -160,6 +160,8 @@ typedef struct lucidauth_status {
   lucidauth_error last_error; /* of the last failure that no success has followed; LUCIDAUTH_OK: none */
   double retry_in;            /* seconds until the server is asked again after a failure */
   bool unsaved;               /* the newest tokens are in this process's memory alone */
+  bool shared;                /* another process's refresh is seen at once; else within a second */
+  uint64_t generation;        /* of the storage: grows with every refresh by any process, odd while one is under way */
 } lucidauth_status;
 
 /* How an account stands: the storage is looked at (but with LUCIDAUTH_CUSTOM: what this process knows), the

@@ -20,7 +20,7 @@
 #define RESEND_PAUSE 2.0 /* a provider without introspection is given this long to settle */
 #define SERVE_LEAST 1.0  /* a token that is served after a failure is not looked after again sooner */
 
-enum { RESENDS_MOST = 3, BANNED = 4 };
+enum { RESENDS_MOST = 3, BANNED = 4, RAW_MOST = 64 * 1024 };
 
 /* Another writer's record may be on its way to the disk: look again after these pauses before anything is
  * called lost. */
@@ -35,6 +35,7 @@ enum state {
   LOCKING,
   LOCK_PAUSE, /* another holds the lock */
   LOADING,    /* loading under the lock */
+  TORN_PAUSE, /* what was loaded is no record: a writer that knows no rename may be at it */
   MARKING,    /* saving the pending mark */
   POSTING,    /* the refresh is under way */
   PAUSING,    /* before the refresh is sent again */
@@ -183,12 +184,19 @@ static const char *advice(enum code code)
   }
 }
 
+static void capitalize(char *sentence)
+{
+  if (*sentence >= 'a' && *sentence <= 'z')
+    *sentence = (char)(*sentence - 'a' + 'A');
+}
+
 /* The flight ends without a new token. */
 static void fail(struct flow *flow, enum code code, const char *message)
 {
   struct flow_outcome *outcome = &flow->outcome;
   outcome->code = code;
   snprintf(outcome->message, sizeof outcome->message, "%s", message);
+  capitalize(outcome->message);
 }
 
 static void explain(char out[FLOW_MESSAGE], enum code code, const char *what, const char *safe)
@@ -460,7 +468,9 @@ static struct flow_action loaded(struct flow *flow, const struct flow_event *eve
     return fail_and_leave(flow, event->code, event->text);
   if (event->result == FLOW_NONE)
     return judge_empty(flow);
-  return read_record(flow, event) ? judge(flow) : damaged(flow);
+  if (read_record(flow, event))
+    return judge(flow);
+  return flow->looks < LOOK_PAUSES ? wait(flow, TORN_PAUSE, look_pauses[flow->looks++]) : damaged(flow);
 }
 
 /* ---- the lock ---- */
@@ -490,7 +500,9 @@ static struct flow_action lock_is_busy(struct flow *flow)
   if (waited >= flow->settings->lock_timeout || flow->now.steady >= flow->deadline)
     return lock_is_stuck(flow);
   flow->lock_pause = fmin(LOCK_PAUSE_MOST, fmax(LOCK_PAUSE_FIRST, flow->lock_pause * 2));
-  return wait(flow, LOCK_PAUSE, backoff(1, flow->lock_pause, flow->lock_pause, &flow->random));
+  struct flow_action action = wait(flow, LOCK_PAUSE, backoff(1, flow->lock_pause, flow->lock_pause, &flow->random));
+  action.for_others = true;
+  return action;
 }
 
 static struct flow_action locked(struct flow *flow, const struct flow_event *event)
@@ -602,9 +614,10 @@ static struct flow_action resend_or_give_up(struct flow *flow, const struct answ
   return leave(flow);
 }
 
-/* Bytes as a string; a NUL among them does not end it. */
+/* Bytes as a string, the first of them if there are many; a NUL among them does not end it. */
 static char *copy_text(const char *bytes, size_t length)
 {
+  length = length < RAW_MOST ? length : RAW_MOST;
   char *text = calloc(1, length + 1);
   for (size_t i = 0; text && i < length; i++)
     text[i] = bytes[i] ? bytes[i] : ' ';
@@ -838,6 +851,8 @@ struct flow_action flow_next(struct flow *flow, const struct flow_event *event)
     return asked(flow, event);
   case RELOOKING:
     return relooked(flow, event);
+  case TORN_PAUSE:
+    return step(flow, flow->locked ? LOADING : LOOKING, FLOW_LOAD);
   case RELOOK_PAUSE:
     return step(flow, RELOOKING, FLOW_LOAD);
   case CLEARING:

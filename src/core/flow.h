@@ -56,7 +56,8 @@ struct flow_action {
   const char *record;            /* SAVE: the text to store; secret */
   bool spends;                   /* SAVE: the mark before a POST; it says to others that a refresh is in flight */
   const struct request *request; /* POST */
-  double seconds;                /* WAIT: how long at most. POST: how long connecting may take */
+  double seconds;                /* WAIT: how long. POST: how long connecting may take */
+  bool for_others;               /* WAIT: for whoever holds the lock; it may end as soon as that one is done */
   double limit;                  /* POST: how long all of it may take */
 };
 

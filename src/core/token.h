@@ -4,10 +4,12 @@
 
 #include <stdbool.h>
 
-/* Whether it may stand in an HTTP header: not empty, no control byte, which would let it break out. False for NULL. */
+/* Whether it may stand in an HTTP header: not empty, no control byte, which would let it break out. False for
+ * NULL. */
 bool token_fits_header(const char *token);
 
-/* "bearer" in any case (RFC 6749 section 5.1). A type that is missing or empty is taken for it: it is the only one in use. */
+/* "bearer" in any case (RFC 6749 section 5.1). A type that is missing or empty is taken for it: it is the
+ * only one in use. */
 bool token_type_is_bearer(const char *type);
 
 #endif

@@ -69,30 +69,63 @@ struct came_of {
   bool posted;
 };
 
+static void load(struct lucidauth_account *account, struct came_of *came)
+{
+  struct store *store = account->store;
+  /* before the record is read: a change in between shows later */
+  account->flight_seen = atomic_load_explicit(store->generation, memory_order_acquire);
+  came->event.result = result_of(store->ops->load(store, &came->record, &came->error));
+  came->event.text = came->record;
+}
+
+static void save(struct store *store, const struct flow_action *action, struct came_of *came)
+{
+  enum store_result result = store->ops->save(store, action->record, &came->error);
+  came->event.result = result_of(result);
+  if (action->spends && result == STORE_OK)
+    store->ops->begin(store);
+}
+
+static void unlock(struct lucidauth_account *account)
+{
+  struct store *store = account->store;
+  /* the generation that unlocking settles; a later one may be another process's already */
+  account->flight_seen = (atomic_load_explicit(store->generation, memory_order_relaxed) + 1) & ~UINT64_C(1);
+  store->ops->unlock(store);
+}
+
+static void pause_for(struct lucidauth_account *account, const struct flow_action *action)
+{
+  struct store *store = account->store;
+  if (action->for_others && store->shared)
+    store->ops->wait(store, account->flight_seen, action->seconds);
+  else
+    clock_sleep(action->seconds);
+}
+
 static void carry_out(struct lucidauth_account *account, const struct flow_action *action, struct came_of *came)
 {
   struct store *store = account->store;
   struct flow_event *event = &came->event;
   switch (action->step) {
   case FLOW_LOAD:
-    event->result = result_of(store->ops->load(store, &came->record, &came->error));
-    event->text = came->record;
+    load(account, came);
     break;
   case FLOW_LOCK:
     event->result = take_lock(store, &came->error);
     break;
   case FLOW_SAVE:
-    event->result = result_of(store->ops->save(store, action->record, &came->error));
+    save(store, action, came);
     break;
   case FLOW_UNLOCK:
-    store->ops->unlock(store);
+    unlock(account);
     break;
   case FLOW_POST:
     came->posted = drive_post(&account->client->options, action, &came->response);
     event->reply = &came->response.reply;
     break;
   case FLOW_WAIT:
-    clock_sleep(action->seconds);
+    pause_for(account, action);
     break;
   case FLOW_DONE:
     break;

@@ -30,8 +30,8 @@
 /* A head longer than this comes from no token endpoint; without a limit libcurl would keep all of it. */
 enum { HEAD_MAX = 256 * 1024, BODY_START = 4096 };
 
-/* libcurl keeps request bodies and answers in its own buffers. Its allocator is replaced by one that wipes every block
- * before it is freed. */
+/* libcurl keeps request bodies and answers in its own buffers. Its allocator is replaced by one that wipes
+ * every block before it is freed. */
 struct block {
   alignas(max_align_t) size_t size;
 };
@@ -83,8 +83,8 @@ static char *wiped_strdup(const char *text)
   return copy ? memcpy(copy, text, size) : NULL;
 }
 
-/* When the process has initialized libcurl before, its allocator stays as it is; there is nothing to be done about it.
- * Never cleaned up: the module stays loaded. */
+/* When the process has initialized libcurl before, its allocator stays as it is; there is nothing to be done
+ * about it. Never cleaned up: the module stays loaded. */
 static void start(void)
 {
   curl_global_init_mem(CURL_GLOBAL_DEFAULT, wiped_malloc, wiped_free, wiped_realloc, wiped_strdup, wiped_calloc);
@@ -99,8 +99,8 @@ static void start_once(void)
   pthread_once(&once, start);
 }
 
-/* With CURLOPT_NOSIGNAL, which threads need, libcurl leaves SIGPIPE alone, and TLS libraries may write to a connection
- * that the server has closed: the process would die with the token spent. */
+/* With CURLOPT_NOSIGNAL, which threads need, libcurl leaves SIGPIPE alone, and TLS libraries may write to a
+ * connection that the server has closed: the process would die with the token spent. */
 struct sigpipe {
   sigset_t mask;
   bool pending;
@@ -151,6 +151,8 @@ static bool append(struct transfer *transfer, const char *data, size_t size)
 {
   struct http_response *response = transfer->response;
   size_t length = response->reply.length, room = response->body_size;
+  if (size == 0)
+    return true;
   if (size > HTTP_BODY_MAX - length) {
     response->reply.cut = true;
     return false;
@@ -287,8 +289,8 @@ static bool sent(CURL *handle, const struct transfer *transfer)
 #ifdef RTLD_NOLOAD
 typedef uint64_t set_options(void *context, uint64_t options);
 
-/* OpenSSL's SSL_CTX_set_options as libcurl sees it. The process may hold several OpenSSLs: NULL when it is not certain
- * which of them is libcurl's, or when it is older than 3, which cannot do what is wanted here. */
+/* OpenSSL's SSL_CTX_set_options as libcurl sees it. The process may hold several OpenSSLs: NULL when it is
+ * not certain which of them is libcurl's, or when it is older than 3, which cannot do what is wanted here. */
 static set_options *find_set_options(void)
 {
   const char *name = "SSL_CTX_set_options", *tls = curl_version_info(CURLVERSION_NOW)->ssl_version;

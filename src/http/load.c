@@ -59,8 +59,8 @@ static bool mapped_folder(char folder[PATH_SIZE])
   return found;
 }
 
-/* The linker knows the object by the name it was loaded by. That may be relative, and the program may have changed its
- * directory since. */
+/* The linker knows the object by the name it was loaded by. That may be relative, and the program may have
+ * changed its directory since. */
 static bool own_folder(char folder[PATH_SIZE])
 {
   Dl_info info;

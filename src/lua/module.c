@@ -272,6 +272,9 @@ static int client_status(lua_State *L)
   lua_setfield(L, -2, "state");
   lua_pushboolean(L, status.unsaved);
   lua_setfield(L, -2, "unsaved");
+  lua_pushboolean(L, status.shared);
+  lua_setfield(L, -2, "shared");
+  set_number(L, "generation", (double)status.generation);
   set_number(L, "expires_in", status.expires_in);
   if (status.last_refresh > 0)
     set_number(L, "last_refresh", status.last_refresh);

@@ -1,5 +1,5 @@
-/* System calls on the files of a storage, made so that no link, pipe or foreign file can mislead them, and what to tell
- * people when one of them fails. */
+/* System calls on the files of a storage, made so that no link, pipe or foreign file can mislead them, and
+ * what to tell people when one of them fails. */
 #ifndef STORE_DISK_H
 #define STORE_DISK_H
 
@@ -12,10 +12,12 @@
  * do. */
 void disk_fail(struct store_error *error, const char *doing, const char *path, int cause);
 
-/* Say in `error` that `path` cannot be used: `why` follows the path and makes a sentence of it, `remedy` is another. */
+/* Say in `error` that `path` cannot be used: `why` follows the path and makes a sentence of it, `remedy` is
+ * another. */
 void disk_refuse(struct store_error *error, const char *path, const char *why, const char *remedy);
 
-/* Say in `error` that the new record is in place at `path` but could not be made durable, because of errno `cause`. */
+/* Say in `error` that the new record is in place at `path` but could not be made durable, because of errno
+ * `cause`. */
 void disk_doubt(struct store_error *error, const char *path, int cause);
 
 /* open() with O_CLOEXEC, mode 0600 for a new file, and without an end by EINTR. -1: errno says why. */

@@ -79,7 +79,7 @@ static enum content read_text(int fd, const char *path, const struct stat *found
 {
   *text = NULL;
   if (found->st_size > STORE_FILE_LIMIT) {
-    disk_refuse(error, path, "is not a token record: it is larger than 1 MiB", "Move that file away.");
+    disk_refuse(error, path, "is not a token record: it is larger than 8 MiB", "Move that file away.");
     return CONTENT_FOREIGN;
   }
   size_t size = (size_t)found->st_size, length = size;
@@ -141,7 +141,12 @@ static enum store_result read_record(struct file_store *file, char **record, str
 static enum store_result load(struct store *store, char **record, struct store_error *error)
 {
   struct file_store *file = (struct file_store *)store;
-  return read_record(file, record, &file->seen, error);
+  enum store_result result = read_record(file, record, &file->seen, error);
+  if (result == STORE_OK) {
+    lockfile_share(&file->lock);
+    store->shared = file->lock.page.shared;
+  }
+  return result;
 }
 
 /* What load refuses is somebody else's, or worth a look: it is never replaced. */
@@ -235,7 +240,7 @@ static enum store_result save(struct store *store, const char *record, struct st
   struct file_store *file = (struct file_store *)store;
   struct version version;
   if (strlen(record) > STORE_FILE_LIMIT) {
-    disk_refuse(error, file->path, "takes no record larger than 1 MiB", "The server's answer is too large to keep.");
+    disk_refuse(error, file->path, "takes no record larger than 8 MiB", "The server's answer is too large to keep.");
     return STORE_FAILED;
   }
   if (!may_replace(file, error))
@@ -332,6 +337,16 @@ static void unlock(struct store *store)
   lockfile_release(&((struct file_store *)store)->lock);
 }
 
+static void begin(struct store *store)
+{
+  page_begin(&((struct file_store *)store)->lock.page);
+}
+
+static void wait(struct store *store, uint64_t seen, double seconds)
+{
+  page_wait(&((struct file_store *)store)->lock.page, seen, seconds);
+}
+
 static bool changed(struct store *store)
 {
   return !is_seen((struct file_store *)store);
@@ -353,7 +368,7 @@ static void close_store(struct store *store)
   free(file);
 }
 
-static const struct store_ops ops = {load, save, lock, unlock, changed, forked, close_store};
+static const struct store_ops ops = {load, save, lock, unlock, begin, wait, changed, forked, close_store};
 
 static void refuse_setting(struct store_error *error, const char *why)
 {
@@ -415,17 +430,17 @@ static struct store *new_store(const char *name, const char *path, char *lock_pa
     out_of_memory(error);
     return NULL;
   }
-  lockfile_init(&file->lock, lock_path, slot);
+  bool paged = lockfile_init(&file->lock, lock_path, slot);
   file->name = strdup(name);
   file->path = strdup(path);
   file->temporary = join(path, ".tmp", "");
   file->folder = folder_of(path);
-  if (!lock_path || !file->name || !file->path || !file->temporary || !file->folder) {
+  if (!paged || !lock_path || !file->name || !file->path || !file->temporary || !file->folder) {
     close_store(&file->store);
     out_of_memory(error);
     return NULL;
   }
-  file->store = (struct store){.ops = &ops, .name = file->name};
+  file->store = (struct store){.ops = &ops, .generation = file->lock.page.generation, .name = file->name};
   return &file->store;
 }
 
@@ -462,8 +477,8 @@ static bool stands_for_itself(const char *account, size_t position)
   return strchr("abcdefghijklmnopqrstuvwxyz0123456789-_@", byte) || (byte == '.' && inner);
 }
 
-/* "<account>.json" with every byte percent-encoded that could mean something else to some file system. NULL: memory is
- * out. */
+/* "<account>.json" with every byte percent-encoded that could mean something else to some file system. NULL:
+ * memory is out. */
 static char *file_name(const char *account)
 {
   const char *ending = ".json";

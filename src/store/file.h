@@ -11,8 +11,8 @@
 
 #include "store.h"
 
-/* Bytes in a record. */
-enum { STORE_FILE_LIMIT = 1 << 20 };
+/* Bytes in a record: an answer of the largest size, with every byte escaped, and more. */
+enum { STORE_FILE_LIMIT = 8 << 20 };
 
 /* The account in the file `path`; its lock file is `<path>.lock`. A relative path is resolved now: a later
  * chdir() does not move it. Touches nothing on disk yet. The strings are copied. The caller frees it with its

@@ -21,9 +21,10 @@ unsigned lockfile_slot(const char *account)
   return hash % LOCKFILE_SLOTS;
 }
 
-void lockfile_init(struct lockfile *lock, char *path, unsigned slot)
+bool lockfile_init(struct lockfile *lock, char *path, unsigned slot)
 {
   *lock = (struct lockfile){.path = path, .fd = -1, .slot = slot};
+  return page_init(&lock->page, slot);
 }
 
 static int apply_to_slot(const struct lockfile *lock, short kind)
@@ -77,6 +78,13 @@ static void close_file(struct lockfile *lock)
   lock->held = false;
 }
 
+/* The file is not the one that others use any more. */
+static void leave_file(struct lockfile *lock)
+{
+  close_file(lock);
+  page_unshare(&lock->page);
+}
+
 static bool open_file(struct lockfile *lock, struct store_error *error)
 {
   struct stat found;
@@ -97,9 +105,11 @@ enum store_result lockfile_try(struct lockfile *lock, struct store_error *error)
       return STORE_FAILED;
     if (take(lock) == 0) {
       lock->held = is_current(lock);
-      if (lock->held)
+      if (lock->held) {
+        (void)page_share(&lock->page, lock->fd);
         return STORE_OK;
-      close_file(lock);
+      }
+      leave_file(lock);
     } else if (errno == EAGAIN || errno == EACCES || errno == EWOULDBLOCK) {
       return STORE_BUSY;
     } else {
@@ -110,11 +120,21 @@ enum store_result lockfile_try(struct lockfile *lock, struct store_error *error)
   return STORE_BUSY;
 }
 
+void lockfile_share(struct lockfile *lock)
+{
+  struct store_error unheeded;
+  if (lock->fd >= 0 && !lock->held && !is_current(lock))
+    leave_file(lock);
+  if (lock->fd >= 0 || open_file(lock, &unheeded))
+    (void)page_share(&lock->page, lock->fd);
+}
+
 void lockfile_release(struct lockfile *lock)
 {
   if (!lock->held)
     return;
   lock->held = false;
+  page_settle(&lock->page);
   int result = lock->whole ? apply_to_whole(lock, LOCK_UN) : apply_to_slot(lock, F_UNLCK);
   if (result != 0)
     close_file(lock);
@@ -129,5 +149,6 @@ void lockfile_free(struct lockfile *lock)
 {
   lockfile_release(lock);
   close_file(lock);
+  page_free(&lock->page);
   free(lock->path);
 }

@@ -7,6 +7,7 @@
 
 struct memory_store {
   struct store store;
+  atomic_uint_least64_t generation; /* never changes */
   char *record;
   bool held;
 };
@@ -61,6 +62,19 @@ static bool changed(struct store *store)
   return false;
 }
 
+/* The record is this process's alone: there is nobody to tell. */
+static void begin(struct store *store)
+{
+  (void)store;
+}
+
+static void wait(struct store *store, uint64_t seen, double seconds)
+{
+  (void)store;
+  (void)seen;
+  (void)seconds;
+}
+
 static void close_store(struct store *store)
 {
   secret_free(((struct memory_store *)store)->record);
@@ -68,7 +82,7 @@ static void close_store(struct store *store)
 }
 
 /* The flag is the child's own copy: clearing it leaves the parent's lock as it is. */
-static const struct store_ops ops = {load, save, lock, unlock, changed, unlock, close_store};
+static const struct store_ops ops = {load, save, lock, unlock, begin, wait, changed, unlock, close_store};
 
 struct store *store_memory(struct store_error *error)
 {
@@ -77,6 +91,6 @@ struct store *store_memory(struct store_error *error)
     out_of_memory(error);
     return NULL;
   }
-  memory->store = (struct store){.ops = &ops, .name = "memory"};
+  memory->store = (struct store){.ops = &ops, .generation = &memory->generation, .name = "memory"};
   return &memory->store;
 }

@@ -6,7 +6,9 @@
 
 #include "../core/code.h"
 
+#include <stdatomic.h>
 #include <stdbool.h>
+#include <stdint.h>
 
 enum store_result {
   STORE_OK,
@@ -37,6 +39,11 @@ struct store_ops {
   enum store_result (*lock)(struct store *store, struct store_error *error);
   /* Give the lock back; nothing happens when it is not held. */
   void (*unlock)(struct store *store);
+  /* With the lock held: the tokens are about to change. All processes are told, until unlock tells them that
+   * it is done. */
+  void (*begin)(struct store *store);
+  /* Wait until the generation is another than `seen`, for at most `seconds`. */
+  void (*wait)(struct store *store, uint64_t seen, double seconds);
   /* True when another writer may have changed the record since this store last loaded or saved it, or it never did.
    * Cheap: no read of the content. */
   bool (*changed)(struct store *store);
@@ -49,7 +56,11 @@ struct store_ops {
 /* Kinds embed this as their first member. */
 struct store {
   const struct store_ops *ops;
+  /* Grows with every change that other processes announce; odd while one is under way. Readable by any thread
+   * at any time. */
+  const atomic_uint_least64_t *generation;
   const char *name; /* for messages: the path as the user wrote it, "memory"; owned by the store */
+  bool shared;      /* changes by other processes are seen through the generation */
   bool repaired;    /* load or save found a mode that let others read, and mended it; whoever reports it sets it back */
 };
 

@@ -1,0 +1,245 @@
+#define _GNU_SOURCE
+#include "page.h"
+
+#include <errno.h>
+#include <fcntl.h>
+#include <math.h>
+#include <pthread.h>
+#include <signal.h>
+#include <string.h>
+#include <sys/mman.h>
+#include <sys/stat.h>
+#include <time.h>
+#include <unistd.h>
+
+#if defined(__linux__)
+#include <linux/futex.h>
+#include <sys/syscall.h>
+#endif
+
+#if !defined(MAP_ANONYMOUS)
+#define MAP_ANONYMOUS MAP_ANON
+#endif
+
+/* The file: one line that says what it is, then a cache line for each slot, so that no account's changes slow
+ * down the readers of another. */
+enum { SIZE = 8192, SLOTS_AT = 4096, SLOT_SIZE = 64 };
+
+static const char line[] = "lucidauth page 1: shared by all who use this token storage. Do not remove it.\n";
+#define SIGNATURE_SIZE (sizeof "lucidauth page 1" - 1)
+
+/* ---- a file that is cut short under a mapping ----
+ * Touching it then raises SIGBUS, in whichever thread happens to ask for a token. The handler puts private memory in
+ * the place and lets it go on; signals that have nothing to do with a page go where they went before. */
+
+static struct page *_Atomic pages;
+static pthread_mutex_t pages_mutex = PTHREAD_MUTEX_INITIALIZER;
+static struct sigaction previous;
+
+static void *map_private(void *where)
+{
+  int flags = MAP_PRIVATE | MAP_ANONYMOUS | (where ? MAP_FIXED : 0);
+  return mmap(where, SIZE, PROT_READ | PROT_WRITE, flags, -1, 0);
+}
+
+static struct page *page_at(const void *address)
+{
+  struct page *page = atomic_load(&pages);
+  for (; page; page = atomic_load(&page->next))
+    if ((const char *)address >= (char *)page->base && (const char *)address < (char *)page->base + SIZE)
+      return page;
+  return NULL;
+}
+
+static void pass_on(int number, siginfo_t *info, void *context)
+{
+  if (previous.sa_flags & SA_SIGINFO)
+    previous.sa_sigaction(number, info, context);
+  else if (previous.sa_handler != SIG_DFL && previous.sa_handler != SIG_IGN)
+    previous.sa_handler(number);
+  else
+    sigaction(number, &previous, NULL); /* the instruction is tried again, and ends the process as it would have */
+}
+
+static void on_sigbus(int number, siginfo_t *info, void *context)
+{
+  int saved = errno;
+  struct page *page = page_at(info->si_addr);
+  if (page && map_private(page->base) != MAP_FAILED)
+    atomic_store(&page->lost, true);
+  else
+    pass_on(number, info, context);
+  errno = saved;
+}
+
+static void watch_sigbus(void)
+{
+  struct sigaction action = {.sa_sigaction = on_sigbus, .sa_flags = SA_SIGINFO | SA_ONSTACK | SA_RESTART};
+  sigemptyset(&action.sa_mask);
+  sigaction(SIGBUS, &action, &previous);
+}
+
+static void enlist(struct page *page)
+{
+  pthread_mutex_lock(&pages_mutex);
+  atomic_store(&page->next, atomic_load(&pages));
+  atomic_store(&pages, page);
+  pthread_mutex_unlock(&pages_mutex);
+}
+
+static void delist(struct page *page)
+{
+  pthread_mutex_lock(&pages_mutex);
+  for (struct page *_Atomic *place = &pages; atomic_load(place); place = &atomic_load(place)->next)
+    if (atomic_load(place) == page) {
+      atomic_store(place, atomic_load(&page->next));
+      break;
+    }
+  pthread_mutex_unlock(&pages_mutex);
+}
+
+/* ---- the page ---- */
+
+bool page_init(struct page *page, unsigned slot)
+{
+  page->base = map_private(NULL);
+  page->shared = false;
+  atomic_init(&page->lost, false);
+  if (page->base == MAP_FAILED) {
+    page->base = NULL;
+    return false;
+  }
+  page->generation = (atomic_uint_least64_t *)(void *)((char *)page->base + SLOTS_AT + slot * SLOT_SIZE);
+  enlist(page);
+  return true;
+}
+
+/* Space first: a write to a mapped hole of a full disk would raise a signal. */
+static bool allocate(int fd)
+{
+#if defined(__APPLE__)
+  return ftruncate(fd, SIZE) == 0;
+#else
+  int result;
+  do
+    result = posix_fallocate(fd, 0, SIZE);
+  while (result == EINTR);
+  return result == 0;
+#endif
+}
+
+/* Several processes may lay out the same page at once: they write the same line, and no other byte. */
+static bool lay_out(int fd)
+{
+  struct stat found;
+  char start[SIGNATURE_SIZE], blank[SIGNATURE_SIZE] = {0};
+  if (fstat(fd, &found) != 0)
+    return false;
+  ssize_t length = pread(fd, start, sizeof start, 0);
+  if (length == sizeof start && memcmp(start, line, sizeof start) == 0)
+    return found.st_size >= SIZE || allocate(fd);
+  if (length < 0 || memcmp(start, blank, (size_t)length) != 0 || (length < (ssize_t)sizeof start && length > 0))
+    return false; /* somebody else's */
+  return allocate(fd) && pwrite(fd, line, sizeof line - 1, 0) == (ssize_t)sizeof line - 1;
+}
+
+static bool is_whole(const struct page *page, int fd)
+{
+  struct stat found;
+  return page->shared && !atomic_load(&page->lost) && fstat(fd, &found) == 0 && found.st_size >= SIZE;
+}
+
+bool page_share(struct page *page, int fd)
+{
+  if (is_whole(page, fd))
+    return true;
+  static pthread_once_t once = PTHREAD_ONCE_INIT;
+  page_unshare(page);
+  if (!lay_out(fd))
+    return false;
+  pthread_once(&once, watch_sigbus);
+  /* replaces the private page at one stroke: readers see the one or the other */
+  page->shared = mmap(page->base, SIZE, PROT_READ | PROT_WRITE, MAP_SHARED | MAP_FIXED, fd, 0) != MAP_FAILED;
+  return page->shared;
+}
+
+void page_unshare(struct page *page)
+{
+  if (page->shared || atomic_load(&page->lost))
+    (void)map_private(page->base);
+  page->shared = false;
+  atomic_store(&page->lost, false);
+}
+
+void page_free(struct page *page)
+{
+  if (!page->base)
+    return;
+  delist(page);
+  munmap(page->base, SIZE);
+  page->base = NULL;
+}
+
+/* ---- the generation ---- */
+
+/* Where a new page's generations start: a value that no process has seen in an older page, and that a Lua number
+ * holds. */
+static uint64_t fresh_start(void)
+{
+  struct timespec now;
+  clock_gettime(CLOCK_REALTIME, &now);
+  return ((uint64_t)now.tv_sec * 1000000u + (uint64_t)now.tv_nsec / 1000) & ~UINT64_C(1);
+}
+
+void page_begin(struct page *page)
+{
+  uint64_t value = atomic_load_explicit(page->generation, memory_order_relaxed);
+  if (value == 0 && page->shared)
+    value = fresh_start();
+  if (page->shared)
+    atomic_store_explicit(page->generation, value | 1, memory_order_release);
+}
+
+#if defined(__linux__)
+/* What the kernel compares is the low half, which comes first on little-endian machines and behind on others. */
+static const uint32_t *low_half(const struct page *page)
+{
+  const uint32_t *half = (const uint32_t *)(const void *)page->generation;
+  return half + (__BYTE_ORDER__ == __ORDER_BIG_ENDIAN__);
+}
+#endif
+
+static void wake(const struct page *page)
+{
+#if defined(__linux__)
+  syscall(SYS_futex, low_half(page), FUTEX_WAKE, INT32_MAX, NULL, NULL, 0);
+#else
+  (void)page;
+#endif
+}
+
+void page_settle(struct page *page)
+{
+  uint64_t value = atomic_load_explicit(page->generation, memory_order_relaxed);
+  if ((value & 1) == 0)
+    return;
+  atomic_store_explicit(page->generation, value + 1, memory_order_release);
+  wake(page);
+}
+
+void page_wait(const struct page *page, uint64_t seen, double seconds)
+{
+  if (!(seconds > 0) || atomic_load_explicit(page->generation, memory_order_acquire) != seen)
+    return;
+  struct timespec time = {.tv_sec = (time_t)seconds, .tv_nsec = (long)((seconds - floor(seconds)) * 1e9)};
+#if defined(__linux__)
+  syscall(SYS_futex, low_half(page), FUTEX_WAIT, (uint32_t)seen, &time, NULL, 0);
+#else
+  struct timespec moment = {.tv_nsec = 1000000};
+  for (double left = seconds; left > 0; left -= 0.001) {
+    nanosleep(left < 0.001 ? &time : &moment, NULL);
+    if (atomic_load_explicit(page->generation, memory_order_acquire) != seen)
+      return;
+  }
+#endif
+}

@@ -1,0 +1,46 @@
+/* A page of memory that every process which uses a storage shares: a generation for each slot of its lock
+ * file. It is how a process learns, without a system call, that another one has refreshed.
+ *
+ * A generation is even while the tokens are settled and odd while a refresh is under way; it only ever grows.
+ * It is written by the holder of the slot's lock. It says that something changed, never what: the page holds
+ * no secret, and whoever sees a change reads the record. Where no page is to be had (a read-only folder, a
+ * full disk, somebody else's file), a private one takes its place, which nobody ever changes: then the
+ * record's file is looked at instead. */
+#ifndef STORE_PAGE_H
+#define STORE_PAGE_H
+
+#include <stdatomic.h>
+#include <stdbool.h>
+#include <stdint.h>
+
+struct page {
+  void *base;                        /* stays the same, whatever is mapped there */
+  atomic_uint_least64_t *generation; /* this slot's; readable at any time after page_init */
+  bool shared;                       /* the file is mapped there */
+  atomic_bool lost;                  /* the file was cut short under the mapping */
+  struct page *_Atomic next;         /* of all pages, for the signal handler */
+};
+
+/* A private page. False: memory is out. */
+bool page_init(struct page *page, unsigned slot);
+
+/* Map the file of descriptor `fd`, which is open for reading and writing, in the private page's place; lays
+ * the page out in an empty file, and takes its space on the disk first. Does nothing if it is mapped and
+ * whole. False: it stays private. */
+bool page_share(struct page *page, int fd);
+
+/* Go back to a private page: the file that was mapped is no longer the one that others use. */
+void page_unshare(struct page *page);
+
+/* With the slot's lock held: a refresh begins; it is settled (nothing happens if none had begun), and waiters
+ * wake. */
+void page_begin(struct page *page);
+void page_settle(struct page *page);
+
+/* Wait until the generation is another than `seen`, for at most `seconds`. */
+void page_wait(const struct page *page, uint64_t seen, double seconds);
+
+/* Unmap. */
+void page_free(struct page *page);
+
+#endif
