@@ -389,9 +389,18 @@ static void a_damaged_record_is_left_alone(void **state)
   for (size_t i = 0; i < sizeof damaged / sizeof *damaged; i++) {
     store(desk, damaged[i]);
     check_failure(token(desk), CODE_STORAGE, "does not hold a token record");
-    assert_string_equal(desk->steps, "load");
+    assert_string_equal(desk->steps, "load wait load wait load wait load");
     assert_string_equal(desk->stored, damaged[i]);
   }
+}
+
+static void a_record_that_is_just_being_rewritten_is_waited_for(void **state)
+{
+  struct desk *desk = *state;
+  store(desk, "{\"access_token\": \"A1");
+  desk->appears = record("A1", "R1", NOW + HOUR);
+  check_token(token(desk), "A1");
+  assert_string_equal(desk->steps, "load wait load");
 }
 
 static void an_unreadable_storage_does_not_take_the_token_away(void **state)
@@ -723,6 +732,7 @@ int main(void)
       TEST(a_storage_that_cannot_be_written_costs_no_refresh_token),
       TEST(tokens_that_cannot_be_saved_are_served_and_saved_later),
       TEST(a_damaged_record_is_left_alone),
+      TEST(a_record_that_is_just_being_rewritten_is_waited_for),
       TEST(an_unreadable_storage_does_not_take_the_token_away),
       TEST(a_refusal_keeps_the_record_and_is_remembered),
       TEST(a_refusal_looks_again_before_it_is_believed),

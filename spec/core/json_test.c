@@ -102,25 +102,25 @@ static void broken_utf8_becomes_replacement_characters(void **state)
 {
   (void)state;
   static const char *const rows[][2] = {
-    {"\"a\xFFz\"", "\"a" FFFD "z\""},
-    {"\"\x80\"", "\"" FFFD "\""},
-    {"\"\xC3\"", "\"" FFFD "\""},
-    {"\"\xC0\x80\"", "\"" FFFD FFFD "\""},
-    {"\"\xC1\xBF\"", "\"" FFFD FFFD "\""},
-    {"\"\xE0\x9F\xBF\"", "\"" FFFD FFFD FFFD "\""},
-    {"\"\xF0\x8F\xBF\xBF\"", "\"" FFFD FFFD FFFD FFFD "\""},
-    {"\"\xF4\x90\x80\x80\"", "\"" FFFD FFFD FFFD FFFD "\""},
-    {"\"\xF5\x80\x80\x80\"", "\"" FFFD FFFD FFFD FFFD "\""},
-    {"\"\xF8\x88\x80\x80\x80\"", "\"" FFFD FFFD FFFD FFFD FFFD "\""},
-    {"\"\xC2\x80\xDF\xBF\xE0\xA0\x80\xEF\xBF\xBF\xF0\x90\x80\x80\"",
-     "\"\xC2\x80\xDF\xBF\xE0\xA0\x80\xEF\xBF\xBF\xF0\x90\x80\x80\""},
-    {"\"\xED\xA0\x80\"", "\"" FFFD FFFD FFFD "\""},
-    {"\"\xED\xBF\xBF\"", "\"" FFFD FFFD FFFD "\""},
-    {"\"\xE2\x82\"", "\"" FFFD FFFD "\""},
-    {"\"M\xFCller\"", "\"M" FFFD "ller\""},
-    {"{\"\xFF\":1}", "{\"" FFFD "\":1}"},
-    {"\"\xC3\xA9\xE2\x82\xAC\xF0\x9F\x98\x80\xED\x9F\xBF\xEE\x80\x80\xF4\x8F\xBF\xBF\"",
-     "\"\xC3\xA9\xE2\x82\xAC\xF0\x9F\x98\x80\xED\x9F\xBF\xEE\x80\x80\xF4\x8F\xBF\xBF\""},
+      {"\"a\xFFz\"", "\"a" FFFD "z\""},
+      {"\"\x80\"", "\"" FFFD "\""},
+      {"\"\xC3\"", "\"" FFFD "\""},
+      {"\"\xC0\x80\"", "\"" FFFD FFFD "\""},
+      {"\"\xC1\xBF\"", "\"" FFFD FFFD "\""},
+      {"\"\xE0\x9F\xBF\"", "\"" FFFD FFFD FFFD "\""},
+      {"\"\xF0\x8F\xBF\xBF\"", "\"" FFFD FFFD FFFD FFFD "\""},
+      {"\"\xF4\x90\x80\x80\"", "\"" FFFD FFFD FFFD FFFD "\""},
+      {"\"\xF5\x80\x80\x80\"", "\"" FFFD FFFD FFFD FFFD "\""},
+      {"\"\xF8\x88\x80\x80\x80\"", "\"" FFFD FFFD FFFD FFFD FFFD "\""},
+      {"\"\xC2\x80\xDF\xBF\xE0\xA0\x80\xEF\xBF\xBF\xF0\x90\x80\x80\"",
+       "\"\xC2\x80\xDF\xBF\xE0\xA0\x80\xEF\xBF\xBF\xF0\x90\x80\x80\""},
+      {"\"\xED\xA0\x80\"", "\"" FFFD FFFD FFFD "\""},
+      {"\"\xED\xBF\xBF\"", "\"" FFFD FFFD FFFD "\""},
+      {"\"\xE2\x82\"", "\"" FFFD FFFD "\""},
+      {"\"M\xFCller\"", "\"M" FFFD "ller\""},
+      {"{\"\xFF\":1}", "{\"" FFFD "\":1}"},
+      {"\"\xC3\xA9\xE2\x82\xAC\xF0\x9F\x98\x80\xED\x9F\xBF\xEE\x80\x80\xF4\x8F\xBF\xBF\"",
+       "\"\xC3\xA9\xE2\x82\xAC\xF0\x9F\x98\x80\xED\x9F\xBF\xEE\x80\x80\xF4\x8F\xBF\xBF\""},
   };
   for (size_t i = 0; i < COUNT(rows); i++)
     assert_read(rows[i][0], rows[i][1]);
@@ -179,14 +179,39 @@ static void numbers_keep_their_value(void **state)
 {
   (void)state;
   static const char *const same[] = {
-    "0", "-0", "1", "-1", "3600", "1700000000123", "9007199254740992", "10000000000000000", "123456789012345680",
-    "-300000000000000000000", "0.1", "0.3", "1.5", "-12.5", "1700000000.123", "0.000001", "0.30000000000000004", "1e-7",
-    "1e21", "-1.5e300", "5e-324", "1.7976931348623157e308",
-    /* not held by a double: their text is kept */
-    "12345678901234567890", "9007199254740993", "0.1234567890123456789", "1e400", "-1E+400", "1e-400",
-    "0.10000000000000001",
-    "1.0000000000000000000000000000000000000000000000000000000000000000000000001",
-    "100000000000000000000000000000000000000000000000000000000000000000000000000001", "1e99999999999999999999",
+      "0",
+      "-0",
+      "1",
+      "-1",
+      "3600",
+      "1700000000123",
+      "9007199254740992",
+      "10000000000000000",
+      "123456789012345680",
+      "-300000000000000000000",
+      "0.1",
+      "0.3",
+      "1.5",
+      "-12.5",
+      "1700000000.123",
+      "0.000001",
+      "0.30000000000000004",
+      "1e-7",
+      "1e21",
+      "-1.5e300",
+      "5e-324",
+      "1.7976931348623157e308",
+      /* not held by a double: their text is kept */
+      "12345678901234567890",
+      "9007199254740993",
+      "0.1234567890123456789",
+      "1e400",
+      "-1E+400",
+      "1e-400",
+      "0.10000000000000001",
+      "1.0000000000000000000000000000000000000000000000000000000000000000000000001",
+      "100000000000000000000000000000000000000000000000000000000000000000000000000001",
+      "1e99999999999999999999",
   };
   for (size_t i = 0; i < COUNT(same); i++) {
     char nested[200];
@@ -223,10 +248,15 @@ static void numbers_that_do_not_fit_are_raw(void **state)
 static void forged_number_marks_inject_nothing(void **state)
 {
   (void)state;
-  assert_read("\"\xFF" "123\"", "\"" FFFD "123\"");
+  assert_read("\"\xFF"
+              "123\"",
+              "\"" FFFD "123\"");
   assert_read("[\"\xFF,1],[\\\"\",2]", "[\"" FFFD ",1],[\\\"\",2]");
-  assert_read("\"\\u00ff1\"", "\"\xC3\xBF" "1\"");
-  assert_read("{\"\xFF" "1\":\"\xFF\"}", "{\"" FFFD "1\":\"" FFFD "\"}");
+  assert_read("\"\\u00ff1\"", "\"\xC3\xBF"
+                              "1\"");
+  assert_read("{\"\xFF"
+              "1\":\"\xFF\"}",
+              "{\"" FFFD "1\":\"" FFFD "\"}");
   assert_null(read_text("{12345678901234567890:1}"));
   assert_null(read_text("{1:1}"));
 }
@@ -241,12 +271,51 @@ static void incomplete_or_senseless_text_is_no_value(void **state)
 {
   (void)state;
   static const char *const rows[] = {
-    "", " ", "\xEF\xBB\xBF", "<html></html>", "OK", "{", "[", "\"", "{\"a\"", "{\"a\":", "{\"a\":1", "{\"a\":1,",
-    "{\"a\":1,}", "[1", "[1,", "[1,]", "[,1]", "[1 2]", "{\"a\":1 \"b\":2}", "{\"a\" 1}", "{a:1}", "{'a':1}", "\"abc",
-    "\"abc\\", "\"abc\\\"",
-    "\"\\u", "\"\\u00", "{:1}", "tru", "nul", "nan", "-", "+1", ".5", "[0x10]", "[1e]", "[1e+]", "[--1]", "]", "}",
-    ",", ":",
-    "{\"access_token\":\"at\",\"refresh_to", "{\"a\":tru}", "[truefalse]",
+      "",
+      " ",
+      "\xEF\xBB\xBF",
+      "<html></html>",
+      "OK",
+      "{",
+      "[",
+      "\"",
+      "{\"a\"",
+      "{\"a\":",
+      "{\"a\":1",
+      "{\"a\":1,",
+      "{\"a\":1,}",
+      "[1",
+      "[1,",
+      "[1,]",
+      "[,1]",
+      "[1 2]",
+      "{\"a\":1 \"b\":2}",
+      "{\"a\" 1}",
+      "{a:1}",
+      "{'a':1}",
+      "\"abc",
+      "\"abc\\",
+      "\"abc\\\"",
+      "\"\\u",
+      "\"\\u00",
+      "{:1}",
+      "tru",
+      "nul",
+      "nan",
+      "-",
+      "+1",
+      ".5",
+      "[0x10]",
+      "[1e]",
+      "[1e+]",
+      "[--1]",
+      "]",
+      "}",
+      ",",
+      ":",
+      "{\"access_token\":\"at\",\"refresh_to",
+      "{\"a\":tru}",
+      "[truefalse]",
   };
   for (size_t i = 0; i < COUNT(rows); i++)
     if (read_text(rows[i]))
@@ -289,8 +358,9 @@ static void nesting_is_limited(void **state)
 static void doubles_are_written_exactly(void **state)
 {
   (void)state;
-  static const double values[] = {0.1 + 0.2, 1.0 / 3, 2.0 / 3, DBL_MAX,  DBL_MIN,        DBL_EPSILON, -0.0,
-                                  5e-324,    1e22,    1e23,    123456.7, 9007199254740991.0, 1700000000.1234567};
+  static const double values[] = {
+      0.1 + 0.2,          1.0 / 3,           2.0 / 3, DBL_MAX, DBL_MIN, DBL_EPSILON, -0.0, 5e-324, 1e22, 1e23, 123456.7,
+      9007199254740991.0, 1700000000.1234567};
   for (size_t i = 0; i < COUNT(values); i++) {
     double value = 0;
     cJSON *tree = cJSON_CreateObject();
@@ -322,11 +392,23 @@ static void numeric_strings_are_numbers(void **state)
     const char *json;
     double value;
   } rows[] = {
-    {"3600", 3600},          {"3600.0", 3600},   {"\"3600\"", 3600}, {"\"3600.5\"", 3600.5}, {"\" 3600\\n\"", 3600},
-    {"\"-5\"", -5},          {"\"1e3\"", 1000},  {"1e3", 1000},      {"\"0.25\"", 0.25},     {"\"1e400\"", INFINITY},
-    {"-1e400", -INFINITY},   {"1e-400", 0},      {"\"007\"", 7},     {"0.1234567890123456789", 0.1234567890123456789},
-    {"\"0.30000000000000004\"", 0.1 + 0.2},      {"\"179769313486231570814527423731704356798070567525844996598917\"",
-                                                  179769313486231570814527423731704356798070567525844996598917.0},
+      {"3600", 3600},
+      {"3600.0", 3600},
+      {"\"3600\"", 3600},
+      {"\"3600.5\"", 3600.5},
+      {"\" 3600\\n\"", 3600},
+      {"\"-5\"", -5},
+      {"\"1e3\"", 1000},
+      {"1e3", 1000},
+      {"\"0.25\"", 0.25},
+      {"\"1e400\"", INFINITY},
+      {"-1e400", -INFINITY},
+      {"1e-400", 0},
+      {"\"007\"", 7},
+      {"0.1234567890123456789", 0.1234567890123456789},
+      {"\"0.30000000000000004\"", 0.1 + 0.2},
+      {"\"179769313486231570814527423731704356798070567525844996598917\"",
+       179769313486231570814527423731704356798070567525844996598917.0},
   };
   for (size_t i = 0; i < COUNT(rows); i++) {
     char text[200];
@@ -343,9 +425,9 @@ static void other_values_are_no_numbers(void **state)
 {
   (void)state;
   static const char *const rows[] = {
-    "\"soon\"", "\"\"",    "\" \"",   "\"0x10\"", "\"inf\"",   "\"nan\"", "\"infinity\"", "\"3600s\"", "\"1 2\"",
-    "\"1,5\"",
-    "\".\"",    "\"-\"",   "\"+1\"",  "\"1e\"",   "\"1\\u0000\"", "true",  "false",        "null",      "[3600]",  "{}",
+      "\"soon\"",     "\"\"",    "\" \"",   "\"0x10\"", "\"inf\"", "\"nan\"", "\"infinity\"",
+      "\"3600s\"",    "\"1 2\"", "\"1,5\"", "\".\"",    "\"-\"",   "\"+1\"",  "\"1e\"",
+      "\"1\\u0000\"", "true",    "false",   "null",     "[3600]",  "{}",
   };
   for (size_t i = 0; i < COUNT(rows); i++) {
     char text[100];
@@ -545,33 +627,33 @@ static void failed_set_leaves_the_object_unchanged(void **state)
 int main(void)
 {
   const struct CMUnitTest tests[] = {
-    cmocka_unit_test(values_of_every_type),
-    cmocka_unit_test(byte_order_mark_and_junk_behind),
-    cmocka_unit_test(last_duplicate_wins_at_every_depth),
-    cmocka_unit_test(many_duplicates_take_no_time),
-    cmocka_unit_test(broken_utf8_becomes_replacement_characters),
-    cmocka_unit_test(nuls_become_another_control_character),
-    cmocka_unit_test(escapes),
-    cmocka_unit_test(lone_surrogates_are_repaired),
-    cmocka_unit_test(unknown_escapes_stand_for_themselves),
-    cmocka_unit_test(numbers_keep_their_value),
-    cmocka_unit_test(numbers_that_do_not_fit_are_raw),
-    cmocka_unit_test(forged_number_marks_inject_nothing),
-    cmocka_unit_test(words_of_python),
-    cmocka_unit_test(incomplete_or_senseless_text_is_no_value),
-    cmocka_unit_test(whole_text_allows_only_space_behind),
-    cmocka_unit_test(nesting_is_limited),
-    cmocka_unit_test(doubles_are_written_exactly),
-    cmocka_unit_test(numbers_that_json_cannot_say_are_null),
-    cmocka_unit_test(numeric_strings_are_numbers),
-    cmocka_unit_test(other_values_are_no_numbers),
-    cmocka_unit_test(strings_and_names),
-    cmocka_unit_test(members_are_set_in_place),
-    cmocka_unit_test(nothing_is_written_of_nothing),
-    cmocka_unit_test_teardown(decimal_comma_of_the_locale_does_not_matter, restore_locale),
-    WATCHED(secrets_are_wiped_before_memory_is_freed),
-    WATCHED(memory_may_run_out_anywhere),
-    WATCHED(failed_set_leaves_the_object_unchanged),
+      cmocka_unit_test(values_of_every_type),
+      cmocka_unit_test(byte_order_mark_and_junk_behind),
+      cmocka_unit_test(last_duplicate_wins_at_every_depth),
+      cmocka_unit_test(many_duplicates_take_no_time),
+      cmocka_unit_test(broken_utf8_becomes_replacement_characters),
+      cmocka_unit_test(nuls_become_another_control_character),
+      cmocka_unit_test(escapes),
+      cmocka_unit_test(lone_surrogates_are_repaired),
+      cmocka_unit_test(unknown_escapes_stand_for_themselves),
+      cmocka_unit_test(numbers_keep_their_value),
+      cmocka_unit_test(numbers_that_do_not_fit_are_raw),
+      cmocka_unit_test(forged_number_marks_inject_nothing),
+      cmocka_unit_test(words_of_python),
+      cmocka_unit_test(incomplete_or_senseless_text_is_no_value),
+      cmocka_unit_test(whole_text_allows_only_space_behind),
+      cmocka_unit_test(nesting_is_limited),
+      cmocka_unit_test(doubles_are_written_exactly),
+      cmocka_unit_test(numbers_that_json_cannot_say_are_null),
+      cmocka_unit_test(numeric_strings_are_numbers),
+      cmocka_unit_test(other_values_are_no_numbers),
+      cmocka_unit_test(strings_and_names),
+      cmocka_unit_test(members_are_set_in_place),
+      cmocka_unit_test(nothing_is_written_of_nothing),
+      cmocka_unit_test_teardown(decimal_comma_of_the_locale_does_not_matter, restore_locale),
+      WATCHED(secrets_are_wiped_before_memory_is_freed),
+      WATCHED(memory_may_run_out_anywhere),
+      WATCHED(failed_set_leaves_the_object_unchanged),
   };
   return cmocka_run_group_tests(tests, NULL, NULL);
 }

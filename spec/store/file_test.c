@@ -193,7 +193,7 @@ static void loads_the_text_as_it_stands(void **state)
   free(path);
 }
 
-static void takes_a_record_of_just_one_mebibyte(void **state)
+static void takes_a_record_of_just_the_limit(void **state)
 {
   struct store *store = open_in(*state);
   char *path = scratch_path(*state, "token.json");
@@ -203,15 +203,15 @@ static void takes_a_record_of_just_one_mebibyte(void **state)
   text[STORE_FILE_LIMIT + 1] = '\0';
   struct store_error error = {CODE_OK, ""};
   assert_int_equal(store->ops->save(store, text, &error), STORE_FAILED);
-  assert_true(is_helpful(&error, "1 MiB"));
+  assert_true(is_helpful(&error, "8 MiB"));
   assert_false(is_there(path));
   text[STORE_FILE_LIMIT] = '\0';
   assert_true(saves(store, text));
   assert_true(loads(store, text));
   text[STORE_FILE_LIMIT] = ' ';
   put(path, text, 0600);
-  assert_true(refuses_load(store, "larger than 1 MiB"));
-  assert_true(refuses_save(store, "larger than 1 MiB"));
+  assert_true(refuses_load(store, "larger than 8 MiB"));
+  assert_true(refuses_save(store, "larger than 8 MiB"));
   assert_true(holds(path, text));
   free(text);
   store->ops->close(store);
@@ -893,7 +893,7 @@ int main(void)
     SPEC(a_present_folder_that_is_gone_is_reported),
     SPEC(no_file_is_no_record),
     SPEC(loads_the_text_as_it_stands),
-    SPEC(takes_a_record_of_just_one_mebibyte),
+    SPEC(takes_a_record_of_just_the_limit),
     SPEC(a_nul_byte_makes_it_no_record),
     SPEC(links_are_not_followed),
     SPEC(pipes_sockets_and_folders_are_no_records),

@@ -16,14 +16,14 @@ struct reply {
     REPLY_LOST,     /* the request, or a part of it, was sent, and no complete answer came back */
     REPLY_RECEIVED  /* an HTTP answer is here, whole unless `cut` */
   } delivery;
-  bool timed_out;           /* NOT_SENT or LOST because time ran out */
-  bool cut;                 /* the body went over the limit (1 MiB), the transfer was stopped: no part of it is used */
-  int status;               /* HTTP status */
-  const char *body;         /* `length` bytes, not NUL-terminated for certain */
+  bool timed_out;   /* NOT_SENT or LOST because time ran out */
+  bool cut;         /* the body went over the limit (1 MiB), the transfer was stopped: no part of it is used */
+  int status;       /* HTTP status */
+  const char *body; /* `length` bytes, not NUL-terminated for certain */
   size_t length;
-  const char *retry_after;  /* the header's value, or NULL */
-  const char *location;     /* the header's value, or NULL */
-  const char *error;        /* NOT_SENT and LOST: the transport's own words, or NULL */
+  const char *retry_after; /* the header's value, or NULL */
+  const char *location;    /* the header's value, or NULL */
+  const char *error;       /* NOT_SENT and LOST: the transport's own words, or NULL */
 };
 
 enum answer_kind {
@@ -52,10 +52,10 @@ struct answer {
 #define ANSWER_LIFETIME_CAP (10 * 365.25 * 86400)
 
 struct answer_context {
-  double now;               /* epoch seconds when the answer arrived: Retry-After may be a date */
-  double default_lifetime;  /* seconds, when the server does not say */
-  const char *secrets[5];   /* what must not appear in `message`, even if the server echoes it; NULLs are skipped */
-  const char *grant;        /* what was sent, for messages: "authorization code"; NULL: "refresh token" */
+  double now;              /* epoch seconds when the answer arrived: Retry-After may be a date */
+  double default_lifetime; /* seconds, when the server does not say */
+  const char *secrets[5];  /* what must not appear in `message`, even if the server echoes it; NULLs are skipped */
+  const char *grant;       /* what was sent, for messages: "authorization code"; NULL: "refresh token" */
 };
 
 /* Read a reply to a refresh or a code exchange (RFC 6749 sections 5.1, 5.2 and 6). Fills `answer`; free it with

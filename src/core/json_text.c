@@ -157,7 +157,7 @@ static bool scan_number(struct scan *scan)
 static bool scan_word(struct scan *scan)
 {
   /* Python writes the last three, where JSON has nothing. */
-  static const char *const words[][2] = {{"true", "true"},       {"false", "false"},   {"null", "null"},
+  static const char *const words[][2] = {{"true", "true"},      {"false", "false"},   {"null", "null"},
                                          {"-Infinity", "null"}, {"Infinity", "null"}, {"NaN", "null"}};
   for (size_t i = 0; i < sizeof words / sizeof words[0]; i++) {
     size_t length = strlen(words[i][0]);

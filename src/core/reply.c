@@ -40,16 +40,16 @@ const cJSON *reply_error(const cJSON *body)
 const struct reply_meaning *reply_meaning(const cJSON *error)
 {
   static const struct reply_meaning meanings[] = {
-    {"invalid_grant", ANSWER_REFUSAL, CODE_INVALID_GRANT},
-    {"bad_refresh_token", ANSWER_REFUSAL, CODE_INVALID_GRANT},
-    {"expired_token", ANSWER_REFUSAL, CODE_INVALID_GRANT},
-    {"token_expired", ANSWER_REFUSAL, CODE_INVALID_GRANT},
-    {"invalid_refresh_token", ANSWER_REFUSAL, CODE_INVALID_GRANT},
-    {"invalid_client", ANSWER_REFUSAL, CODE_INVALID_CLIENT},
-    {"unauthorized_client", ANSWER_REFUSAL, CODE_INVALID_CLIENT},
-    {"incorrect_client_credentials", ANSWER_REFUSAL, CODE_INVALID_CLIENT},
-    {"temporarily_unavailable", ANSWER_NOT_SPENT, CODE_SERVER_ERROR},
-    {"slow_down", ANSWER_NOT_SPENT, CODE_RATE_LIMITED},
+      {"invalid_grant", ANSWER_REFUSAL, CODE_INVALID_GRANT},
+      {"bad_refresh_token", ANSWER_REFUSAL, CODE_INVALID_GRANT},
+      {"expired_token", ANSWER_REFUSAL, CODE_INVALID_GRANT},
+      {"token_expired", ANSWER_REFUSAL, CODE_INVALID_GRANT},
+      {"invalid_refresh_token", ANSWER_REFUSAL, CODE_INVALID_GRANT},
+      {"invalid_client", ANSWER_REFUSAL, CODE_INVALID_CLIENT},
+      {"unauthorized_client", ANSWER_REFUSAL, CODE_INVALID_CLIENT},
+      {"incorrect_client_credentials", ANSWER_REFUSAL, CODE_INVALID_CLIENT},
+      {"temporarily_unavailable", ANSWER_NOT_SPENT, CODE_SERVER_ERROR},
+      {"slow_down", ANSWER_NOT_SPENT, CODE_RATE_LIMITED},
   };
   const char *name = cJSON_GetStringValue(error);
   for (size_t i = 0; name && i < sizeof meanings / sizeof meanings[0]; i++)
@@ -107,8 +107,8 @@ enum code reply_failure(char message[ANSWER_MESSAGE], const char *endpoint, cons
                         const struct answer_context *context)
 {
   static const char *const sentences[2][2] = {
-    {"the connection to the %s was lost before its answer was complete%s%s", "the %s did not answer in time%s%s"},
-    {"the %s could not be reached%s%s", "the %s could not be reached in time%s%s"},
+      {"the connection to the %s was lost before its answer was complete%s%s", "the %s did not answer in time%s%s"},
+      {"the %s could not be reached%s%s", "the %s could not be reached in time%s%s"},
   };
   char words[QUOTE_SIZE] = "";
   if (reply->error)

@@ -78,22 +78,14 @@ static void close_file(struct lockfile *lock)
   lock->held = false;
 }
 
-/* The file is not the one that others use any more. */
-static void leave_file(struct lockfile *lock)
-{
-  close_file(lock);
-  page_unshare(&lock->page);
-}
-
-static bool open_file(struct lockfile *lock, struct store_error *error)
+static int open_file(const struct lockfile *lock, struct store_error *error)
 {
   struct stat found;
-  lock->fd = disk_open(lock->path, O_RDWR | O_CREAT, &found, error);
-  if (lock->fd < 0)
-    return false;
+  int fd = disk_open(lock->path, O_RDWR | O_CREAT, &found, error);
   /* Against others who would lock it to stop us. It holds no secret: where modes cannot be changed, it will do. */
-  (void)disk_make_private(lock->fd);
-  return true;
+  if (fd >= 0)
+    (void)disk_make_private(fd);
+  return fd;
 }
 
 enum store_result lockfile_try(struct lockfile *lock, struct store_error *error)
@@ -101,15 +93,15 @@ enum store_result lockfile_try(struct lockfile *lock, struct store_error *error)
   if (lock->held)
     return STORE_BUSY;
   for (int i = 0; i < REOPENINGS; i++) {
-    if (lock->fd < 0 && !open_file(lock, error))
+    if (lock->fd < 0 && (lock->fd = open_file(lock, error)) < 0)
       return STORE_FAILED;
     if (take(lock) == 0) {
       lock->held = is_current(lock);
       if (lock->held) {
-        (void)page_share(&lock->page, lock->fd);
+        lockfile_share(lock);
         return STORE_OK;
       }
-      leave_file(lock);
+      close_file(lock);
     } else if (errno == EAGAIN || errno == EACCES || errno == EWOULDBLOCK) {
       return STORE_BUSY;
     } else {
@@ -123,10 +115,11 @@ enum store_result lockfile_try(struct lockfile *lock, struct store_error *error)
 void lockfile_share(struct lockfile *lock)
 {
   struct store_error unheeded;
-  if (lock->fd >= 0 && !lock->held && !is_current(lock))
-    leave_file(lock);
-  if (lock->fd >= 0 || open_file(lock, &unheeded))
-    (void)page_share(&lock->page, lock->fd);
+  int fd = open_file(lock, &unheeded);
+  if (fd < 0)
+    return;
+  (void)page_share(&lock->page, fd);
+  close(fd);
 }
 
 void lockfile_release(struct lockfile *lock)

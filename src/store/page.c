@@ -143,32 +143,35 @@ static bool lay_out(int fd)
   return allocate(fd) && pwrite(fd, line, sizeof line - 1, 0) == (ssize_t)sizeof line - 1;
 }
 
-static bool is_whole(const struct page *page, int fd)
+static bool is_mapped(const struct page *page, const struct stat *file)
 {
-  struct stat found;
-  return page->shared && !atomic_load(&page->lost) && fstat(fd, &found) == 0 && found.st_size >= SIZE;
+  return page->shared && !atomic_load(&page->lost) && page->device == file->st_dev && page->inode == file->st_ino &&
+         file->st_size >= SIZE;
 }
 
-bool page_share(struct page *page, int fd)
-{
-  if (is_whole(page, fd))
-    return true;
-  static pthread_once_t once = PTHREAD_ONCE_INIT;
-  page_unshare(page);
-  if (!lay_out(fd))
-    return false;
-  pthread_once(&once, watch_sigbus);
-  /* replaces the private page at one stroke: readers see the one or the other */
-  page->shared = mmap(page->base, SIZE, PROT_READ | PROT_WRITE, MAP_SHARED | MAP_FIXED, fd, 0) != MAP_FAILED;
-  return page->shared;
-}
-
-void page_unshare(struct page *page)
+static void make_private(struct page *page)
 {
   if (page->shared || atomic_load(&page->lost))
     (void)map_private(page->base);
   page->shared = false;
   atomic_store(&page->lost, false);
+}
+
+bool page_share(struct page *page, int fd)
+{
+  static pthread_once_t once = PTHREAD_ONCE_INIT;
+  struct stat file;
+  if (fstat(fd, &file) == 0 && is_mapped(page, &file))
+    return true;
+  make_private(page);
+  if (!lay_out(fd))
+    return false;
+  pthread_once(&once, watch_sigbus);
+  /* replaces the private page at one stroke: readers see the one or the other */
+  page->shared = mmap(page->base, SIZE, PROT_READ | PROT_WRITE, MAP_SHARED | MAP_FIXED, fd, 0) != MAP_FAILED;
+  page->device = file.st_dev;
+  page->inode = file.st_ino;
+  return page->shared;
 }
 
 void page_free(struct page *page)

@@ -12,25 +12,28 @@
 #include <stdatomic.h>
 #include <stdbool.h>
 #include <stdint.h>
+#include <sys/types.h>
 
 struct page {
   void *base;                        /* stays the same, whatever is mapped there */
   atomic_uint_least64_t *generation; /* this slot's; readable at any time after page_init */
-  bool shared;                       /* the file is mapped there */
-  atomic_bool lost;                  /* the file was cut short under the mapping */
-  struct page *_Atomic next;         /* of all pages, for the signal handler */
+  bool shared;                       /* a file is mapped there, this one: */
+  dev_t device;
+  ino_t inode;
+  atomic_bool lost;          /* the file was cut short under the mapping */
+  struct page *_Atomic next; /* of all pages, for the signal handler */
 };
 
 /* A private page. False: memory is out. */
 bool page_init(struct page *page, unsigned slot);
 
-/* Map the file of descriptor `fd`, which is open for reading and writing, in the private page's place; lays
- * the page out in an empty file, and takes its space on the disk first. Does nothing if it is mapped and
- * whole. False: it stays private. */
+/* Map the file of descriptor `fd`, which is open for reading and writing, in the private page's place; lays the page
+ * out in an empty file, and takes its space on the disk first. Does nothing if it is mapped and whole. False: it stays
+ * private.
+ *
+ * A mapping keeps what it was mapped from open, with the locks that were taken through it, and a child of this process
+ * inherits it: so `fd` must not be the one that locks. It may be closed afterwards. */
 bool page_share(struct page *page, int fd);
-
-/* Go back to a private page: the file that was mapped is no longer the one that others use. */
-void page_unshare(struct page *page);
 
 /* With the slot's lock held: a refresh begins; it is settled (nothing happens if none had begun), and waiters
  * wake. */

@@ -1,0 +1,357 @@
+/* The page that all processes share, and the notices that travel through it. */
+#include "scratch.h"
+
+#include "../../src/store/file.h"
+
+#include <fcntl.h>
+#include <setjmp.h>
+#include <signal.h>
+#include <stdarg.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/stat.h>
+#include <sys/wait.h>
+#include <unistd.h>
+
+#include <cmocka.h>
+
+#define RECORD "{\"access_token\":\"A\",\"refresh_token\":\"R\"}"
+
+static uint64_t generation(const struct store *store)
+{
+  return atomic_load(store->generation);
+}
+
+static bool take(struct store *store)
+{
+  struct store_error error;
+  return store->ops->lock(store, &error) == STORE_OK;
+}
+
+static void refresh(struct store *store)
+{
+  EXPECT(take(store));
+  store->ops->begin(store);
+  EXPECT(saves(store, RECORD));
+  store->ops->unlock(store);
+}
+
+/* A store that has loaded the record, so that it has the page. */
+static struct store *sharing(const struct scratch *scratch)
+{
+  struct store *store = open_in(scratch);
+  char *path = scratch_path(scratch, "token.json");
+  if (!is_there(path))
+    put(path, RECORD, 0600);
+  EXPECT(loads(store, RECORD));
+  EXPECT(store->shared);
+  free(path);
+  return store;
+}
+
+static void a_refresh_is_announced_to_every_store(void **state)
+{
+  struct store *one = sharing(*state), *other = sharing(*state);
+  uint64_t before = generation(other);
+  assert_int_equal(before % 2, 0);
+  assert_true(take(one));
+  assert_int_equal(generation(other), before);
+  one->ops->begin(one);
+  assert_int_equal(generation(other) % 2, 1);
+  uint64_t during = generation(other);
+  one->ops->unlock(one);
+  assert_int_equal(generation(other), during + 1);
+  assert_int_equal(generation(one), during + 1);
+  one->ops->close(one);
+  other->ops->close(other);
+}
+
+static void a_lock_without_a_refresh_announces_nothing(void **state)
+{
+  struct store *one = sharing(*state), *other = sharing(*state);
+  refresh(one);
+  uint64_t before = generation(other);
+  assert_true(take(one));
+  one->ops->unlock(one);
+  assert_int_equal(generation(other), before);
+  one->ops->close(one);
+  other->ops->close(other);
+}
+
+static void refresh_and_leave(const struct scratch *scratch)
+{
+  struct store *store = sharing(scratch);
+  refresh(store);
+  store->ops->close(store);
+}
+
+static void another_process_s_refresh_is_seen(void **state)
+{
+  struct store *store = sharing(*state);
+  uint64_t before = generation(store);
+  assert_int_equal(run_child(refresh_and_leave, *state), 0);
+  assert_true(generation(store) > before);
+  assert_int_equal(generation(store) % 2, 0);
+  store->ops->close(store);
+}
+
+static void die_in_a_refresh(const struct scratch *scratch)
+{
+  struct store *store = sharing(scratch);
+  EXPECT(take(store));
+  store->ops->begin(store);
+  kill(getpid(), SIGKILL);
+}
+
+static void whoever_comes_after_a_dead_owner_settles_its_generation(void **state)
+{
+  struct store *store = sharing(*state);
+  assert_true(WIFSIGNALED(run_child(die_in_a_refresh, *state)));
+  uint64_t during = generation(store);
+  assert_int_equal(during % 2, 1);
+  assert_true(take(store));
+  store->ops->unlock(store);
+  assert_int_equal(generation(store), during + 1);
+  store->ops->close(store);
+}
+
+/* Were the waiter not woken, the test's time limit would end it. */
+static void a_waiter_is_woken_when_the_refresh_is_settled(void **state)
+{
+  struct store *store = sharing(*state);
+  assert_true(take(store));
+  store->ops->begin(store);
+  int ready[2];
+  assert_int_equal(pipe(ready), 0);
+  pid_t waiter = fork();
+  if (waiter == 0) {
+    struct store *own = sharing(*state);
+    uint64_t seen = generation(own);
+    EXPECT(write(ready[1], "!", 1) == 1);
+    while (generation(own) == seen)
+      own->ops->wait(own, seen, 3600);
+    own->ops->close(own);
+    _exit(0);
+  }
+  char byte;
+  assert_int_equal(read(ready[0], &byte, 1), 1);
+  store->ops->unlock(store);
+  int status = -1;
+  assert_int_equal(waitpid(waiter, &status, 0), waiter);
+  assert_int_equal(status, 0);
+  close(ready[0]);
+  close(ready[1]);
+  store->ops->close(store);
+}
+
+static void what_has_changed_already_is_not_waited_for(void **state)
+{
+  struct store *store = sharing(*state);
+  store->ops->wait(store, generation(store) + 1, 3600);
+  store->ops->close(store);
+}
+
+static void a_file_that_is_cut_short_under_the_mapping_is_survived(void **state)
+{
+  struct store *one = sharing(*state), *other = sharing(*state);
+  char *path = scratch_path(*state, "token.json.lock");
+  refresh(one);
+  uint64_t before = generation(other);
+  assert_int_equal(truncate(path, 0), 0);
+  assert_true(generation(other) != before);
+  refresh(one);
+  assert_true(loads(other, RECORD));
+  assert_true(other->shared);
+  before = generation(other);
+  refresh(one);
+  assert_true(generation(other) > before);
+  free(path);
+  one->ops->close(one);
+  other->ops->close(other);
+}
+
+static void a_new_page_does_not_repeat_an_old_one_s_generations(void **state)
+{
+  struct store *store = sharing(*state);
+  char *path = scratch_path(*state, "token.json.lock");
+  refresh(store);
+  uint64_t before = generation(store);
+  assert_int_equal(truncate(path, 0), 0);
+  refresh(store);
+  assert_true(generation(store) > before);
+  free(path);
+  store->ops->close(store);
+}
+
+static void a_removed_lock_file_s_page_is_left_for_the_new_one_s(void **state)
+{
+  struct store *one = sharing(*state), *other = sharing(*state);
+  char *path = scratch_path(*state, "token.json.lock");
+  assert_int_equal(unlink(path), 0);
+  refresh(one);
+  assert_true(loads(other, RECORD));
+  uint64_t before = generation(other);
+  refresh(one);
+  assert_true(generation(other) > before);
+  free(path);
+  one->ops->close(one);
+  other->ops->close(other);
+}
+
+static void somebody_else_s_lock_file_is_locked_and_otherwise_left_alone(void **state)
+{
+  char *path = scratch_path(*state, "token.json.lock");
+  put(path, "4711\n", 0600);
+  struct store *store = open_in(*state);
+  assert_true(take(store));
+  assert_true(saves(store, RECORD));
+  store->ops->begin(store);
+  store->ops->unlock(store);
+  assert_true(loads(store, RECORD));
+  assert_false(store->shared);
+  assert_int_equal(generation(store), 0);
+  assert_true(holds(path, "4711\n"));
+  free(path);
+  store->ops->close(store);
+}
+
+static void an_empty_lock_file_becomes_a_page_with_space_of_its_own(void **state)
+{
+  char *path = scratch_path(*state, "token.json.lock");
+  put(path, "", 0600);
+  struct store *store = sharing(*state);
+  struct stat found;
+  assert_int_equal(stat(path, &found), 0);
+  assert_int_equal(found.st_size, 8192);
+  assert_true(found.st_blocks * 512 >= 8192);
+  free(path);
+  store->ops->close(store);
+}
+
+static void accounts_of_a_folder_have_generations_of_their_own(void **state)
+{
+  const struct scratch *scratch = *state;
+  struct store_error error;
+  struct store *anna = store_directory(scratch->folder, "anna", &error);
+  struct store *bert = store_directory(scratch->folder, "bert", &error);
+  struct store *anna_too = store_directory(scratch->folder, "anna", &error);
+  refresh(bert);
+  refresh(anna);
+  assert_true(loads(anna_too, RECORD));
+  assert_true(loads(bert, RECORD));
+  uint64_t annas = generation(anna_too), berts = generation(bert);
+  refresh(anna);
+  assert_true(generation(anna_too) > annas);
+  assert_int_equal(generation(bert), berts);
+  anna->ops->close(anna);
+  bert->ops->close(bert);
+  anna_too->ops->close(anna_too);
+}
+
+#if defined(__linux__)
+static void fill_the_disk(const struct scratch *scratch)
+{
+  char *path = scratch_path(scratch, "filler");
+  int fd = open(path, O_WRONLY | O_CREAT, 0600);
+  char block[4096] = {0};
+  while (write(fd, block, sizeof block) > 0)
+    continue;
+  close(fd);
+  free(path);
+}
+
+static void use_a_full_disk(const struct scratch *scratch)
+{
+  if (!mount_small(scratch->folder, "64k"))
+    return;
+  char *path = scratch_path(scratch, "token.json");
+  put(path, RECORD, 0600);
+  free(path);
+  fill_the_disk(scratch);
+  struct store *store = open_in(scratch);
+  EXPECT(loads(store, RECORD));
+  EXPECT(!store->shared);
+  EXPECT(take(store));
+  store->ops->begin(store);
+  store->ops->unlock(store);
+  store->ops->close(store);
+}
+
+static void a_full_disk_has_no_room_for_a_page(void **state)
+{
+  assert_int_equal(run_child(use_a_full_disk, *state), 0);
+}
+#endif
+
+static void use_a_read_only_folder(const struct scratch *scratch)
+{
+  EXPECT(chmod(scratch->folder, 0500) == 0);
+  struct store *store = open_in(scratch);
+  struct store_error error;
+  EXPECT(loads(store, RECORD));
+  EXPECT(!store->shared || getuid() == 0);
+  EXPECT(store->ops->lock(store, &error) == STORE_FAILED || getuid() == 0);
+  store->ops->close(store);
+  EXPECT(chmod(scratch->folder, 0700) == 0);
+}
+
+static void a_read_only_folder_is_read_without_a_page(void **state)
+{
+  char *path = scratch_path(*state, "token.json");
+  put(path, RECORD, 0600);
+  if (getuid() == 0)
+    assert_int_equal(chown(path, NOBODY, NOBODY), 0);
+  assert_int_equal(run_as_user(use_a_read_only_folder, *state), 0);
+  free(path);
+}
+
+static sigjmp_buf elsewhere;
+
+static void leave_sigbus(int number)
+{
+  siglongjmp(elsewhere, number);
+}
+
+static void raise_a_bus_error_of_our_own(const struct scratch *scratch)
+{
+  struct sigaction own = {.sa_handler = leave_sigbus};
+  sigaction(SIGBUS, &own, NULL);
+  struct store *store = sharing(scratch);
+  bool raised = sigsetjmp(elsewhere, 1) != 0;
+  if (!raised)
+    raise(SIGBUS);
+  EXPECT(raised);
+  store->ops->close(store);
+}
+
+static void bus_errors_that_are_not_the_page_s_go_where_they_went_before(void **state)
+{
+  assert_int_equal(run_child(raise_a_bus_error_of_our_own, *state), 0);
+}
+
+#define SPEC(name) cmocka_unit_test_setup_teardown(name, scratch_make, scratch_remove)
+
+int main(void)
+{
+  const struct CMUnitTest tests[] = {
+    /* First, in this order: the handler is installed at the first page, and cmocka puts its own in front for each test. */
+    SPEC(bus_errors_that_are_not_the_page_s_go_where_they_went_before),
+    SPEC(a_file_that_is_cut_short_under_the_mapping_is_survived),
+    SPEC(a_refresh_is_announced_to_every_store),
+    SPEC(a_lock_without_a_refresh_announces_nothing),
+    SPEC(another_process_s_refresh_is_seen),
+    SPEC(whoever_comes_after_a_dead_owner_settles_its_generation),
+    SPEC(a_waiter_is_woken_when_the_refresh_is_settled),
+    SPEC(what_has_changed_already_is_not_waited_for),
+    SPEC(a_new_page_does_not_repeat_an_old_one_s_generations),
+    SPEC(a_removed_lock_file_s_page_is_left_for_the_new_one_s),
+    SPEC(somebody_else_s_lock_file_is_locked_and_otherwise_left_alone),
+    SPEC(an_empty_lock_file_becomes_a_page_with_space_of_its_own),
+    SPEC(accounts_of_a_folder_have_generations_of_their_own),
+#if defined(__linux__)
+    SPEC(a_full_disk_has_no_room_for_a_page),
+#endif
+    SPEC(a_read_only_folder_is_read_without_a_page),
+  };
+  return cmocka_run_group_tests(tests, NULL, NULL);
+}
