@@ -136,7 +136,10 @@ static void sigpipe_release(const struct sigpipe *before)
 
 /* One POST under way. */
 struct transfer {
+  CURL *handle;
+  struct curl_slist *headers;
   struct http_response *response;
+  void *tag;        /* in a session */
   bool plain;       /* not over TLS */
   bool watched;     /* libcurl tells the moment before it sends */
   bool sending;     /* that moment has come */
@@ -507,29 +510,117 @@ static void publish(struct http_response *response)
   reply->error = response->error[0] && reply->delivery != REPLY_RECEIVED ? response->error : NULL;
 }
 
-static void perform(const struct http_request *request, struct transfer *transfer)
+static bool prepare(struct transfer *transfer, const struct http_request *request)
 {
-  CURL *handle = curl_easy_init();
-  struct curl_slist *headers = NULL;
-  if (handle && add_headers(&headers, request) && set_once(handle) && set_connection(handle, request, transfer) &&
-      set_request(handle, request, headers) && set_answer(handle, transfer) && watch(handle, transfer))
-    judge(handle, transfer, curl_easy_perform(handle));
-  else
-    say(transfer->response, "libcurl could not be set up: memory is out, or this libcurl is too old");
-  curl_easy_cleanup(handle);
-  free_headers(headers);
+  *transfer->response = (struct http_response){.reply.delivery = REPLY_NOT_SENT};
+  transfer->plain = strncasecmp(request->url, "https:", 6) != 0;
+  transfer->handle = curl_easy_init();
+  if (transfer->handle && add_headers(&transfer->headers, request) && set_once(transfer->handle) &&
+      set_connection(transfer->handle, request, transfer) &&
+      set_request(transfer->handle, request, transfer->headers) && set_answer(transfer->handle, transfer) &&
+      watch(transfer->handle, transfer))
+    return true;
+  say(transfer->response, "libcurl could not be set up: memory is out, or this libcurl is too old");
+  return false;
+}
+
+static void finish(struct transfer *transfer)
+{
+  curl_easy_cleanup(transfer->handle);
+  free_headers(transfer->headers);
+  publish(transfer->response);
 }
 
 static void post(const struct http_request *request, struct http_response *response)
 {
-  struct transfer transfer = {.response = response, .plain = strncasecmp(request->url, "https:", 6) != 0};
+  struct transfer transfer = {.response = response};
   struct sigpipe sigpipe;
-  *response = (struct http_response){.reply.delivery = REPLY_NOT_SENT};
   start_once();
   sigpipe_hold(&sigpipe);
-  perform(request, &transfer);
+  if (prepare(&transfer, request))
+    judge(transfer.handle, &transfer, curl_easy_perform(transfer.handle));
+  finish(&transfer);
   sigpipe_release(&sigpipe);
-  publish(response);
+}
+
+/* Sessions: the thread that waits is expected to have SIGPIPE blocked for good. */
+
+static struct http_session *open_session(void)
+{
+  start_once();
+  return (struct http_session *)curl_multi_init();
+}
+
+static bool start_in_session(struct http_session *session, const struct http_request *request,
+                             struct http_response *response, void *tag)
+{
+  struct transfer *transfer = calloc(1, sizeof *transfer);
+  if (!transfer) {
+    *response = (struct http_response){.reply.delivery = REPLY_NOT_SENT};
+    return false;
+  }
+  transfer->response = response;
+  transfer->tag = tag;
+  if (prepare(transfer, request) && curl_easy_setopt(transfer->handle, CURLOPT_PRIVATE, transfer) == CURLE_OK &&
+      curl_multi_add_handle((CURLM *)session, transfer->handle) == CURLM_OK)
+    return true;
+  finish(transfer);
+  free(transfer);
+  return false;
+}
+
+static void *take_finished(CURLM *multi)
+{
+  int left;
+  const CURLMsg *message;
+  do
+    message = curl_multi_info_read(multi, &left);
+  while (message && message->msg != CURLMSG_DONE);
+  if (!message)
+    return NULL;
+  struct transfer *transfer = NULL;
+  CURL *handle = message->easy_handle;
+  CURLcode code = message->data.result;
+  curl_easy_getinfo(handle, CURLINFO_PRIVATE, (char **)&transfer);
+  judge(handle, transfer, code);
+  curl_multi_remove_handle(multi, handle);
+  finish(transfer);
+  void *tag = transfer->tag;
+  free(transfer);
+  return tag;
+}
+
+static void *wait_in_session(struct http_session *session, double seconds)
+{
+  CURLM *multi = (CURLM *)session;
+  int running;
+  curl_multi_perform(multi, &running);
+  void *tag = take_finished(multi);
+  if (tag || !(seconds > 0))
+    return tag;
+#if LIBCURL_VERSION_NUM >= 0x074400
+  curl_multi_poll(multi, NULL, 0, (int)milliseconds(seconds), NULL);
+#else
+  /* it cannot be woken, and returns at once when there is nothing to wait for */
+  const double step = 0.01;
+  curl_multi_wait(multi, NULL, 0, (int)milliseconds(seconds < step ? seconds : step), NULL);
+#endif
+  curl_multi_perform(multi, &running);
+  return take_finished(multi);
+}
+
+static void wake_session(struct http_session *session)
+{
+#if LIBCURL_VERSION_NUM >= 0x074400
+  curl_multi_wakeup((CURLM *)session);
+#else
+  (void)session;
+#endif
+}
+
+static void close_session(struct http_session *session)
+{
+  curl_multi_cleanup((CURLM *)session);
 }
 
 static void release(struct http_response *response)
@@ -547,6 +638,11 @@ static void sha256(const void *data, size_t size, unsigned char digest[32])
 __attribute__((visibility("default"))) const struct http_ops lucidauth_http = {
     .version = HTTP_OPS_VERSION,
     .post = post,
+    .open = open_session,
+    .start = start_in_session,
+    .wait = wait_in_session,
+    .wake = wake_session,
+    .close = close_session,
     .release = release,
     .sha256 = sha256,
 };

@@ -33,7 +33,7 @@ struct http_response {
   char error[256];
 };
 
-enum { HTTP_OPS_VERSION = 1, HTTP_BODY_MAX = 1024 * 1024 };
+enum { HTTP_OPS_VERSION = 2, HTTP_BODY_MAX = 1024 * 1024 };
 
 /* Thread-safe, all of them. */
 struct http_ops {
@@ -43,6 +43,15 @@ struct http_ops {
    * a name up. https goes through the proxy that the environment names (https_proxy, all_proxy, no_proxy);
    * plain http goes to a loopback address, else nowhere. */
   void (*post)(const struct http_request *request, struct http_response *response);
+  /* The same side by side, for one thread that carries out many: open a session, start POSTs in it, wait. The request's
+   * strings and the response belong to the session until the POST's `tag` has come back from wait. */
+  struct http_session *(*open)(void); /* NULL: memory is out */
+  bool (*start)(struct http_session *session, const struct http_request *request, struct http_response *response,
+                void *tag); /* false: memory is out, nothing was sent; the response says so */
+  /* Wait for at most `seconds` until a POST has ended, and return its tag; NULL: none has. */
+  void *(*wait)(struct http_session *session, double seconds);
+  void (*wake)(struct http_session *session);  /* from any thread: wait returns early */
+  void (*close)(struct http_session *session); /* no POST may be under way */
   /* Wipes and frees what post allocated; `reply` is then empty. */
   void (*release)(struct http_response *response);
   /* FIPS 180-4. `data` may be NULL when `size` is 0. */
