@@ -1,4 +1,5 @@
 /* Flights in the program's own hands: the same flow that the blocking driver carries out, step by step. */
+#include "account.h"
 #include "client.h"
 
 #include "clock.h"
@@ -6,6 +7,14 @@
 
 #include <stdlib.h>
 #include <string.h>
+
+/* A flight in the program's own hands. */
+struct lucidauth_flight {
+  struct lucidauth_account *account;
+  struct flow_action action; /* what was asked last */
+  struct http_response response;
+  bool begun, posted;
+};
 
 lucidauth_flight *lucidauth_flight_begin(lucidauth_account *account, bool refresh, char **token, lucidauth_error *error)
 {

@@ -47,7 +47,7 @@ static bool check_url(const char *url, const char *option, lucidauth_error *erro
 {
   const char *problem = http_url_problem(url);
   if (problem)
-    error_set(error, LUCIDAUTH_CONFIG, "%s cannot be used: %s Nothing was sent or changed.", option, problem);
+    error_set(error, LUCIDAUTH_CONFIG, "%s cannot be used: %s. Nothing was sent or changed.", option, problem);
   return !problem;
 }
 

@@ -2,6 +2,7 @@
 #ifndef DRIVE_DRIVE_H
 #define DRIVE_DRIVE_H
 
+#include "../account.h"
 #include "../client.h"
 #include "../http/http.h"
 

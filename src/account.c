@@ -1,0 +1,357 @@
+#include "account.h"
+
+#include "client.h"
+#include "clock.h"
+#include "core/secret.h"
+#include "drive/drive.h"
+#include "store/file.h"
+#include "store/memory.h"
+
+#include <math.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <time.h>
+#include <unistd.h>
+
+/* The wall clock and the storage are looked at this often while a token is in use (nanoseconds): a machine
+ * may have slept, a program that knows nothing of us may have refreshed. */
+#define LOOK_EVERY UINT64_C(1000000000)
+
+static struct store *open_store(const struct options *options, const char *account, struct store_error *error)
+{
+  switch (options->storage) {
+  case LUCIDAUTH_DIRECTORY:
+    return store_directory(options->path, account, error);
+  case LUCIDAUTH_MEMORY:
+    return store_memory(error);
+  default:
+    return store_file(options->path, error);
+  }
+}
+
+static void init_landed(pthread_cond_t *condition)
+{
+  pthread_condattr_t attributes;
+  pthread_condattr_init(&attributes);
+#if !defined(__APPLE__)
+  pthread_condattr_setclock(&attributes, CLOCK_MONOTONIC);
+#endif
+  pthread_cond_init(condition, &attributes);
+  pthread_condattr_destroy(&attributes);
+}
+
+static void dispose(struct lucidauth_account *account)
+{
+  if (account->store)
+    account->store->ops->close(account->store);
+  flow_free(account->flow);
+  secret_free(account->token);
+  for (int i = 0; i < REJECTED; i++)
+    secret_free(account->rejected[i]);
+  free(account->name);
+  pthread_cond_destroy(&account->landed);
+  pthread_mutex_destroy(&account->mutex);
+  free(account);
+}
+
+/* A storage of the program's own announces nothing. */
+static const atomic_uint_least64_t no_generation;
+
+struct lucidauth_account *account_new(struct lucidauth *client, const char *name, lucidauth_error *error)
+{
+  struct store_error failure = {.code = CODE_STORAGE, .message = "There is not enough memory for an account."};
+  struct lucidauth_account *account = calloc(1, sizeof *account);
+  if (account) {
+    pthread_mutex_init(&account->mutex, NULL);
+    init_landed(&account->landed);
+    account->client = client;
+    account->name = strdup(name);
+    account->flow = flow_new(&client->options.flow, (uint64_t)getpid() ^ clock_coarse() ^ (uintptr_t)account);
+    bool custom = client->options.storage == LUCIDAUTH_CUSTOM;
+    account->store = custom ? NULL : open_store(&client->options, name, &failure);
+    account->generation = account->store ? account->store->generation : &no_generation;
+    if (account->name && account->flow && (account->store || custom))
+      return account;
+    dispose(account);
+  }
+  error_set(error, (lucidauth_code)failure.code, "%s", failure.message);
+  return NULL;
+}
+
+static void save_what_is_unsaved(struct lucidauth_account *account)
+{
+  if (account->forked || !account->store || !flow_unsaved(account->flow))
+    return;
+  struct moment now = clock_now();
+  flow_start(account->flow, FLOW_KEEP, now, now.steady);
+  drive_blocking(account);
+}
+
+void account_free(struct lucidauth_account *account)
+{
+  save_what_is_unsaved(account);
+  dispose(account);
+}
+
+/* In the child, before flow and store are used for the first time: a flight that another thread of the parent
+ * was in stays behind, memory and all, since that thread may have been in the middle of changing it. */
+static void settle_in_child(struct lucidauth_account *account)
+{
+  struct flow *fresh = flow_new(&account->client->options.flow, (uint64_t)getpid());
+  account->client->options.flow.pid = (long)getpid();
+  if (!fresh)
+    return;
+  if (!account->flying)
+    flow_free(account->flow);
+  account->flow = fresh;
+  account->flying = false;
+  account->forked = false;
+}
+
+/* ---- the token in use ---- */
+
+static uint64_t steps_until(double seconds)
+{
+  return seconds > 0 ? (uint64_t)(fmin(seconds, 1) * 1e9) : 0;
+}
+
+/* Until when the hot path may hand the token out without a second look. With the mutex held. */
+static void look_again_later(struct lucidauth_account *account, double wall)
+{
+  uint64_t ahead = steps_until(account->refresh_at - wall);
+  atomic_store_explicit(&account->good_until, clock_coarse() + (ahead < LOOK_EVERY ? ahead : LOOK_EVERY),
+                        memory_order_relaxed);
+}
+
+static bool was_announced(const struct lucidauth_account *account)
+{
+  return atomic_load_explicit(account->generation, memory_order_acquire) !=
+         atomic_load_explicit(&account->seen, memory_order_relaxed);
+}
+
+/* The second look, once a second: neither suspended past the expiry nor rewritten by another program. With
+ * the mutex held. */
+static bool still_good(struct lucidauth_account *account)
+{
+  double wall = clock_now().wall;
+  if (!account->token || account->flying || account->forked || wall >= account->refresh_at || was_announced(account) ||
+      (account->store && account->store->ops->changed(account->store)))
+    return false;
+  look_again_later(account, wall);
+  return true;
+}
+
+/* Kept out of the hot path's few instructions. */
+__attribute__((noinline, cold)) static bool look_again(struct lucidauth_account *account, uint64_t serial)
+{
+  if (pthread_mutex_trylock(&account->mutex) != 0)
+    return false;
+  bool good = atomic_load_explicit(&account->serial, memory_order_relaxed) == serial && still_good(account);
+  pthread_mutex_unlock(&account->mutex);
+  return good;
+}
+
+bool lucidauth_is_current(const lucidauth_account *account, uint64_t serial)
+{
+  if (serial == 0 || atomic_load_explicit(&account->serial, memory_order_acquire) != serial || was_announced(account))
+    return false;
+  if (clock_coarse() < atomic_load_explicit(&account->good_until, memory_order_relaxed))
+    return true;
+  return look_again((struct lucidauth_account *)(uintptr_t)account, serial);
+}
+
+static void withdraw(struct lucidauth_account *account)
+{
+  atomic_store_explicit(&account->serial, 0, memory_order_release);
+  secret_free(account->token);
+  account->token = NULL;
+}
+
+static void put_in_use(struct lucidauth_account *account, const struct flow_outcome *outcome, double wall)
+{
+  if (!account->token || strcmp(account->token, outcome->token) != 0) {
+    withdraw(account);
+    account->token = secret_copy(outcome->token);
+    uint64_t serial = atomic_fetch_add_explicit(&account->client->serials, 1, memory_order_relaxed) + 1;
+    atomic_store_explicit(&account->serial, serial, memory_order_release);
+  }
+  atomic_store_explicit(&account->seen, account->flight_seen, memory_order_relaxed);
+  account->refresh_at = outcome->refresh_at;
+  account->dead_at = outcome->dead_at;
+  look_again_later(account, wall);
+}
+
+/* ---- flights ---- */
+
+/* Wait for another thread's flight to end, until the steady clock reads `until`. With the mutex held. */
+static void wait_for_landing(struct lucidauth_account *account, double until)
+{
+#if defined(__APPLE__)
+  double on_its_clock = clock_now().wall + (until - clock_now().steady);
+#else
+  double on_its_clock = until;
+#endif
+  struct timespec time = {.tv_sec = (time_t)on_its_clock,
+                          .tv_nsec = (long)((on_its_clock - floor(on_its_clock)) * 1e9)};
+  pthread_cond_timedwait(&account->landed, &account->mutex, &time);
+}
+
+static bool lives(const struct lucidauth_account *account, struct moment now)
+{
+  return account->token && now.wall < account->dead_at;
+}
+
+static bool wait_for_others(struct lucidauth_account *account, bool refresh, bool wait, double deadline,
+                            lucidauth_error *error)
+{
+  double patience = clock_now().steady + account->client->options.flow.refresh_wait;
+  while (account->flying && !account->forked) {
+    struct moment now = clock_now();
+    bool served = !refresh && lives(account, now);
+    if (served && (!wait || now.steady >= patience)) {
+      error_set(error, LUCIDAUTH_OK, "%s", "");
+      return false;
+    }
+    if (!wait || now.steady >= deadline) {
+      error_set(error, wait ? LUCIDAUTH_TIMEOUT : LUCIDAUTH_NOT_READY,
+                "A refresh of this account is under way in another %s, and there is no token until it ends. Nothing "
+                "is lost; try again in a moment.",
+                wait ? "thread" : "coroutine");
+      return false;
+    }
+    wait_for_landing(account, served ? fmin(patience, deadline) : deadline);
+  }
+  return true;
+}
+
+static void tell_rejections(struct lucidauth_account *account)
+{
+  for (int i = 0; i < REJECTED; i++)
+    if (account->rejected[i]) {
+      flow_reject(account->flow, account->rejected[i]);
+      secret_free(account->rejected[i]);
+      account->rejected[i] = NULL;
+    }
+}
+
+static bool is_rejected(const struct lucidauth_account *account, const char *token)
+{
+  for (int i = 0; i < REJECTED; i++)
+    if (account->rejected[i] && strcmp(account->rejected[i], token) == 0)
+      return true;
+  return false;
+}
+
+bool account_take_off(struct lucidauth_account *account, enum flow_goal goal, bool wait, lucidauth_error *error)
+{
+  struct moment now = clock_now();
+  double deadline = now.steady + account->client->options.flow.timeout;
+  pthread_mutex_lock(&account->mutex);
+  bool mine = wait_for_others(account, goal == FLOW_REFRESH, wait, deadline, error);
+  if (mine && account->forked)
+    settle_in_child(account);
+  if (mine && goal == FLOW_TOKEN && still_good(account)) {
+    error_set(error, LUCIDAUTH_OK, "%s", "");
+    mine = false;
+  }
+  if (mine) {
+    account->flying = true;
+    account->goal = goal;
+    tell_rejections(account);
+    flow_start(account->flow, goal, now, deadline);
+  }
+  pthread_mutex_unlock(&account->mutex);
+  return mine;
+}
+
+static void report(const struct lucidauth_account *account, lucidauth_event_kind kind, lucidauth_code code,
+                   const char *message)
+{
+  const struct options *options = &account->client->options;
+  lucidauth_event event = {.kind = kind, .account = account->name, .code = code, .message = message};
+  if (options->on_event)
+    options->on_event(options->on_event_data, &event);
+}
+
+static void report_all(const struct lucidauth_account *account, const struct flow_outcome *outcome, bool repaired)
+{
+  if (repaired)
+    report(account, LUCIDAUTH_EVENT_REPAIRED, LUCIDAUTH_OK, "");
+  for (int i = 0; i < outcome->note_count; i++) {
+    const struct flow_note *note = &outcome->notes[i];
+    report(account, (lucidauth_event_kind)note->kind, (lucidauth_code)note->code, note->message);
+  }
+}
+
+static void keep_status(struct lucidauth_account *account, const struct flow_outcome *outcome)
+{
+  account->status = flow_status(account->flow);
+  if (outcome->code != CODE_OK)
+    error_set(&account->last_error, (lucidauth_code)outcome->code, "%s", outcome->message);
+  else
+    error_set(&account->last_error, (lucidauth_code)account->status.last_code, "%s", account->status.last_error);
+  account->status.last_error = NULL;
+}
+
+static void publish(struct lucidauth_account *account, const struct flow_outcome *outcome)
+{
+  if (account->goal == FLOW_LOOK)
+    return;
+  if (outcome->token && !is_rejected(account, outcome->token))
+    put_in_use(account, outcome, clock_now().wall);
+  else
+    withdraw(account);
+}
+
+static bool take_repaired(struct lucidauth_account *account)
+{
+  bool repaired = account->store && account->store->repaired;
+  if (repaired)
+    account->store->repaired = false;
+  return repaired;
+}
+
+char *account_land(struct lucidauth_account *account, uint64_t *serial, lucidauth_error *error)
+{
+  pthread_mutex_lock(&account->mutex);
+  struct flow_outcome outcome = *flow_outcome(account->flow);
+  bool repaired = take_repaired(account);
+  char *token = secret_copy(outcome.token);
+  publish(account, &outcome);
+  if (serial)
+    *serial = atomic_load_explicit(&account->serial, memory_order_relaxed);
+  keep_status(account, &outcome);
+  account->flying = false;
+  pthread_cond_broadcast(&account->landed);
+  pthread_mutex_unlock(&account->mutex);
+  error_set(error, (lucidauth_code)outcome.code, "%s", outcome.message);
+  report_all(account, &outcome, repaired);
+  return token;
+}
+
+char *account_token(struct lucidauth_account *account, uint64_t *serial)
+{
+  pthread_mutex_lock(&account->mutex);
+  if (serial)
+    *serial = atomic_load_explicit(&account->serial, memory_order_relaxed);
+  char *token = secret_copy(account->token);
+  pthread_mutex_unlock(&account->mutex);
+  return token;
+}
+
+void account_reject(struct lucidauth_account *account, const char *token)
+{
+  pthread_mutex_lock(&account->mutex);
+  bool in_use = account->token && strcmp(account->token, token) == 0;
+  if (!is_rejected(account, token)) {
+    char **place = &account->rejected[account->rejections++ % REJECTED];
+    secret_free(*place);
+    *place = secret_copy(token);
+  }
+  if (in_use)
+    withdraw(account);
+  pthread_mutex_unlock(&account->mutex);
+  if (in_use)
+    report(account, LUCIDAUTH_EVENT_REJECTED, LUCIDAUTH_OK, "");
+}

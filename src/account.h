@@ -1,0 +1,62 @@
+/* One account of a client: its flow, its storage, and the token that it has in use. */
+#ifndef ACCOUNT_H
+#define ACCOUNT_H
+
+#include "core/flow.h"
+#include "lucidauth.h"
+#include "store/store.h"
+
+#include <pthread.h>
+#include <stdatomic.h>
+
+enum { REJECTED = 4 };
+
+struct lucidauth_account {
+  /* read by the hot path, written with the mutex held */
+  const atomic_uint_least64_t *generation; /* of the storage: another process announces a change */
+  atomic_uint_least64_t seen;              /* the generation that the token in use belongs to */
+  atomic_uint_least64_t serial;            /* changes with the token; 0: none is in use */
+  atomic_uint_least64_t good_until;        /* clock_coarse: look again from here on */
+
+  struct lucidauth *client;
+  struct lucidauth_account *next;
+  char *name; /* "default" unless the caller named one */
+
+  pthread_mutex_t mutex; /* over what follows; never held while waiting for anything but `landed` */
+  pthread_cond_t landed; /* a flight has ended */
+  bool flying;           /* somebody carries out a flight: flow and store are theirs */
+  enum flow_goal goal;   /* of that flight */
+  uint64_t flight_seen;  /* the generation when that flight last looked at the record */
+  bool forked;           /* this process is a child of the one that used flow and store */
+  struct flow *flow;
+  struct store *store; /* NULL: LUCIDAUTH_CUSTOM */
+  char *token;
+  double refresh_at, dead_at; /* epoch seconds */
+  char *rejected[REJECTED];   /* not yet told to the flow, which may be in flight */
+  int rejections;
+  struct flow_status status; /* as of the last landing; the message is copied */
+  struct lucidauth_error last_error;
+};
+
+/* NULL: `error` says why. */
+struct lucidauth_account *account_new(struct lucidauth *client, const char *name, lucidauth_error *error);
+
+/* No flight may be in the air. Tokens that could not be saved are tried once more. */
+void account_free(struct lucidauth_account *account);
+
+/* Take the account's flight for the calling thread: flow and store are its own until account_land. False:
+ * there is an `error`, or, with LUCIDAUTH_OK in it, the token in use is to be used as it is. `wait`: wait for
+ * another thread's flight. */
+bool account_take_off(struct lucidauth_account *account, enum flow_goal goal, bool wait, lucidauth_error *error);
+
+/* A copy of the token in use, and its serial (may be NULL). */
+char *account_token(struct lucidauth_account *account, uint64_t *serial);
+
+/* Never hand this token out again. */
+void account_reject(struct lucidauth_account *account, const char *token);
+
+/* End the flight that account_take_off began: publish its outcome, report its events. Returns the token as a
+ * copy, or NULL and the error. */
+char *account_land(struct lucidauth_account *account, uint64_t *serial, lucidauth_error *error);
+
+#endif
