@@ -60,9 +60,19 @@ local function slow_token(account)
   return own:slow_token(account)
 end
 
--- The fast way is one C function. It cannot yield on LuaJIT, so a client
--- whose storage may yield gets a Lua function there (see configure).
+-- One C function, as long as nothing below it has to yield on LuaJIT.
 local fast_token = client.hot(slow_token)
+
+-- Where something may have to, a client brings a Lua function of its own.
+local function yielding_token(account)
+  local own, message, code = default_client()
+  if not own then
+    return nil, message, code
+  end
+  return (own.bare_token or fast_token)(account)
+end
+
+local first_token = client.in_nginx and yielding_token or fast_token
 
 --- An access token that works, refreshed first if it must be. A token that
 --- still lives is served while a refresh fails.
@@ -74,7 +84,7 @@ function lucid.token(account)
   return fast_token(account)
 end
 
-lucid.token = fast_token
+lucid.token = first_token
 
 --- The value of the `Authorization` header: "Bearer " and the token.
 ---@param account? string
@@ -106,13 +116,23 @@ function lucid.reject(token, account)
   return call("reject", token, account)
 end
 
---- What is known of an account in this process; there is no secret in it.
+--- How an account stands; there is no secret in it.
 ---@param account? string
 ---@return LucidStatus? status
 ---@return string? message
 ---@return LucidCode? code
 function lucid.status(account)
   return call("status", account)
+end
+
+--- The state of every account that was asked for in this process, as Prometheus
+--- text.
+---@param prefix? string of the metrics' names, "lucidauth_"
+---@return string? text
+---@return string? message
+---@return LucidCode? code
+function lucid.metrics(prefix)
+  return call("metrics", prefix)
 end
 
 --- Close the module's own client and wipe its secrets. The next call makes a
@@ -123,7 +143,7 @@ function lucid.close()
     default:close()
     default = nil
   end
-  lucid.token = fast_token
+  lucid.token = first_token
   return true
 end
 
@@ -135,9 +155,7 @@ function lucid.configure(options)
   local own = client.configured(options, 2)
   lucid.close()
   default = own
-  if own.may_yield then
-    lucid.token = slow_token
-  end
+  lucid.token = own.bare_token or fast_token
   return true
 end
 

@@ -3,7 +3,9 @@
 #include "client.h"
 #include "clock.h"
 #include "core/secret.h"
+#include "drive/background.h"
 #include "drive/drive.h"
+#include "events.h"
 #include "store/file.h"
 #include "store/memory.h"
 
@@ -11,12 +13,16 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
-#include <time.h>
 #include <unistd.h>
 
 /* The wall clock and the storage are looked at this often while a token is in use (nanoseconds): a machine
  * may have slept, a program that knows nothing of us may have refreshed. */
 #define LOOK_EVERY UINT64_C(1000000000)
+
+/* Processes that refresh by themselves do not start all at once: they spread over this share of the time that
+ * is left, at most so many seconds. */
+#define SPREAD_SHARE 0.2
+#define SPREAD_MOST 10.0
 
 static struct store *open_store(const struct options *options, const char *account, struct store_error *error)
 {
@@ -30,19 +36,9 @@ static struct store *open_store(const struct options *options, const char *accou
   }
 }
 
-static void init_landed(pthread_cond_t *condition)
-{
-  pthread_condattr_t attributes;
-  pthread_condattr_init(&attributes);
-#if !defined(__APPLE__)
-  pthread_condattr_setclock(&attributes, CLOCK_MONOTONIC);
-#endif
-  pthread_cond_init(condition, &attributes);
-  pthread_condattr_destroy(&attributes);
-}
-
 static void dispose(struct lucidauth_account *account)
 {
+  background_job_free(account->job);
   if (account->store)
     account->store->ops->close(account->store);
   flow_free(account->flow);
@@ -55,6 +51,13 @@ static void dispose(struct lucidauth_account *account)
   free(account);
 }
 
+/* Differs between processes and accounts, which is all that jitter needs. */
+static uint64_t account_seed(const struct lucidauth_account *account)
+{
+  uint64_t mixed = (uint64_t)getpid() * 2654435761u ^ clock_coarse() ^ (uintptr_t)account;
+  return mixed ^ mixed >> 29;
+}
+
 /* A storage of the program's own announces nothing. */
 static const atomic_uint_least64_t no_generation;
 
@@ -64,14 +67,17 @@ struct lucidauth_account *account_new(struct lucidauth *client, const char *name
   struct lucidauth_account *account = calloc(1, sizeof *account);
   if (account) {
     pthread_mutex_init(&account->mutex, NULL);
-    init_landed(&account->landed);
+    clock_init_condition(&account->landed);
     account->client = client;
     account->name = strdup(name);
-    account->flow = flow_new(&client->options.flow, (uint64_t)getpid() ^ clock_coarse() ^ (uintptr_t)account);
+    account->flow = flow_new(&client->options.flow, account_seed(account));
     bool custom = client->options.storage == LUCIDAUTH_CUSTOM;
     account->store = custom ? NULL : open_store(&client->options, name, &failure);
     account->generation = account->store ? account->store->generation : &no_generation;
-    if (account->name && account->flow && (account->store || custom))
+    bool background = client->options.background && !custom;
+    account->job = background ? background_job_new(account) : NULL;
+    account->spread = (double)(account_seed(account) % 1000) / 1000;
+    if (account->name && account->flow && (account->store || custom) && (account->job || !background))
       return account;
     dispose(account);
   }
@@ -90,6 +96,8 @@ static void save_what_is_unsaved(struct lucidauth_account *account)
 
 void account_free(struct lucidauth_account *account)
 {
+  if (account->job)
+    background_leave(account->job);
   save_what_is_unsaved(account);
   dispose(account);
 }
@@ -130,13 +138,19 @@ static bool was_announced(const struct lucidauth_account *account)
          atomic_load_explicit(&account->seen, memory_order_relaxed);
 }
 
+/* The background's thread looks by itself: a slow disk is not to hold up anybody else. */
+static bool rewritten(const struct lucidauth_account *account)
+{
+  return account->store && !account->job && account->store->ops->changed(account->store);
+}
+
 /* The second look, once a second: neither suspended past the expiry nor rewritten by another program. With
  * the mutex held. */
 static bool still_good(struct lucidauth_account *account)
 {
   double wall = clock_now().wall;
   if (!account->token || account->flying || account->forked || wall >= account->refresh_at || was_announced(account) ||
-      (account->store && account->store->ops->changed(account->store)))
+      rewritten(account))
     return false;
   look_again_later(account, wall);
   return true;
@@ -168,9 +182,10 @@ static void withdraw(struct lucidauth_account *account)
   account->token = NULL;
 }
 
+/* A new serial sends callers the long way round once, where they meet the events of the background. */
 static void put_in_use(struct lucidauth_account *account, const struct flow_outcome *outcome, double wall)
 {
-  if (!account->token || strcmp(account->token, outcome->token) != 0) {
+  if (!account->token || strcmp(account->token, outcome->token) != 0 || (account->job && outcome->note_count > 0)) {
     withdraw(account);
     account->token = secret_copy(outcome->token);
     uint64_t serial = atomic_fetch_add_explicit(&account->client->serials, 1, memory_order_relaxed) + 1;
@@ -179,23 +194,12 @@ static void put_in_use(struct lucidauth_account *account, const struct flow_outc
   atomic_store_explicit(&account->seen, account->flight_seen, memory_order_relaxed);
   account->refresh_at = outcome->refresh_at;
   account->dead_at = outcome->dead_at;
+  if (account->job)
+    account->refresh_at += account->spread * fmin(SPREAD_MOST, (outcome->dead_at - outcome->refresh_at) * SPREAD_SHARE);
   look_again_later(account, wall);
 }
 
 /* ---- flights ---- */
-
-/* Wait for another thread's flight to end, until the steady clock reads `until`. With the mutex held. */
-static void wait_for_landing(struct lucidauth_account *account, double until)
-{
-#if defined(__APPLE__)
-  double on_its_clock = clock_now().wall + (until - clock_now().steady);
-#else
-  double on_its_clock = until;
-#endif
-  struct timespec time = {.tv_sec = (time_t)on_its_clock,
-                          .tv_nsec = (long)((on_its_clock - floor(on_its_clock)) * 1e9)};
-  pthread_cond_timedwait(&account->landed, &account->mutex, &time);
-}
 
 static bool lives(const struct lucidauth_account *account, struct moment now)
 {
@@ -220,7 +224,7 @@ static bool wait_for_others(struct lucidauth_account *account, bool refresh, boo
                 wait ? "thread" : "coroutine");
       return false;
     }
-    wait_for_landing(account, served ? fmin(patience, deadline) : deadline);
+    clock_wait(&account->landed, &account->mutex, served ? fmin(patience, deadline) : deadline);
   }
   return true;
 }
@@ -243,6 +247,15 @@ static bool is_rejected(const struct lucidauth_account *account, const char *tok
   return false;
 }
 
+/* With the mutex held. */
+static void take_off(struct lucidauth_account *account, enum flow_goal goal, struct moment now)
+{
+  account->flying = true;
+  account->goal = goal;
+  tell_rejections(account);
+  flow_start(account->flow, goal, now, now.steady + account->client->options.flow.timeout);
+}
+
 bool account_take_off(struct lucidauth_account *account, enum flow_goal goal, bool wait, lucidauth_error *error)
 {
   struct moment now = clock_now();
@@ -255,12 +268,8 @@ bool account_take_off(struct lucidauth_account *account, enum flow_goal goal, bo
     error_set(error, LUCIDAUTH_OK, "%s", "");
     mine = false;
   }
-  if (mine) {
-    account->flying = true;
-    account->goal = goal;
-    tell_rejections(account);
-    flow_start(account->flow, goal, now, deadline);
-  }
+  if (mine)
+    take_off(account, goal, now);
   pthread_mutex_unlock(&account->mutex);
   return mine;
 }
@@ -268,10 +277,11 @@ bool account_take_off(struct lucidauth_account *account, enum flow_goal goal, bo
 static void report(const struct lucidauth_account *account, lucidauth_event_kind kind, lucidauth_code code,
                    const char *message)
 {
-  const struct options *options = &account->client->options;
   lucidauth_event event = {.kind = kind, .account = account->name, .code = code, .message = message};
-  if (options->on_event)
-    options->on_event(options->on_event_data, &event);
+  if (account->job)
+    events_queue(account->client, &event);
+  else
+    events_give(account->client, &event);
 }
 
 static void report_all(const struct lucidauth_account *account, const struct flow_outcome *outcome, bool repaired)
@@ -281,6 +291,18 @@ static void report_all(const struct lucidauth_account *account, const struct flo
   for (int i = 0; i < outcome->note_count; i++) {
     const struct flow_note *note = &outcome->notes[i];
     report(account, (lucidauth_event_kind)note->kind, (lucidauth_code)note->code, note->message);
+  }
+}
+
+static void remember(struct lucidauth_account *account, const struct flow_outcome *outcome, double wall)
+{
+  for (int i = 0; i < outcome->note_count; i++) {
+    const struct flow_note *note = &outcome->notes[i];
+    account->refreshes += note->kind == FLOW_REFRESHED;
+    if (note->code != CODE_OK)
+      account->failures[note->code]++;
+    account->past[account->past_events++ % LUCIDAUTH_PAST] =
+        (lucidauth_past){.at = wall, .kind = (lucidauth_event_kind)note->kind, .code = (lucidauth_code)note->code};
   }
 }
 
@@ -322,11 +344,17 @@ char *account_land(struct lucidauth_account *account, uint64_t *serial, lucidaut
   if (serial)
     *serial = atomic_load_explicit(&account->serial, memory_order_relaxed);
   keep_status(account, &outcome);
+  remember(account, &outcome, clock_now().wall);
+  error_set(&account->landed_with, (lucidauth_code)outcome.code, "%s", outcome.message);
+  account->landings++;
+  if (account->job)
+    report_all(account, &outcome, repaired); /* queued, before anybody learns that the flight has landed */
   account->flying = false;
   pthread_cond_broadcast(&account->landed);
   pthread_mutex_unlock(&account->mutex);
   error_set(error, (lucidauth_code)outcome.code, "%s", outcome.message);
-  report_all(account, &outcome, repaired);
+  if (!account->job)
+    report_all(account, &outcome, repaired);
   return token;
 }
 
@@ -354,4 +382,109 @@ void account_reject(struct lucidauth_account *account, const char *token)
   pthread_mutex_unlock(&account->mutex);
   if (in_use)
     report(account, LUCIDAUTH_EVENT_REJECTED, LUCIDAUTH_OK, "");
+}
+
+/* ---- in the background ---- */
+
+void account_wait(struct lucidauth_account *account, double seconds)
+{
+  double until = clock_now().steady + seconds;
+  pthread_mutex_lock(&account->mutex);
+  if (account->flying)
+    clock_wait(&account->landed, &account->mutex, until);
+  pthread_mutex_unlock(&account->mutex);
+}
+
+bool account_is_due(struct lucidauth_account *account)
+{
+  struct moment now = clock_now();
+  pthread_mutex_lock(&account->mutex);
+  bool idle = !account->flying && !account->forked && account->token;
+  bool due = idle && (now.wall >= account->refresh_at || was_announced(account));
+  pthread_mutex_unlock(&account->mutex);
+  /* nobody else touches the storage; the mutex is not held while the disk is asked */
+  due = due || (idle && account->store->ops->changed(account->store));
+  if (!due)
+    return false;
+  pthread_mutex_lock(&account->mutex);
+  due = !account->flying;
+  if (due)
+    take_off(account, FLOW_TOKEN, now);
+  pthread_mutex_unlock(&account->mutex);
+  return due;
+}
+
+/* With the mutex held: have a flight under way that this ticket can wait for. A refresh that was asked for is
+ * not served by a flight that had begun before. */
+static void board(struct lucidauth_account *account, lucidauth_ticket *ticket, struct moment now)
+{
+  enum flow_goal goal = ticket->refresh ? FLOW_REFRESH : FLOW_TOKEN;
+  if (ticket->boarded || (account->flying && ticket->refresh))
+    return;
+  if (!account->flying) {
+    take_off(account, goal, now);
+    if (!background_submit(account->job)) {
+      flow_abandon(account->flow);
+      account->flying = false;
+      return;
+    }
+  }
+  ticket->boarded = true;
+  ticket->landing = account->landings + 1;
+}
+
+/* With the mutex held: what there is to say at once. True: it is said. */
+static bool answer_ticket(struct lucidauth_account *account, const lucidauth_ticket *ticket, bool patient,
+                          struct moment now, lucidauth_error *error)
+{
+  bool landed = ticket->boarded && account->landings >= ticket->landing;
+  bool served = !ticket->refresh && lives(account, now);
+  double waited = now.steady - ticket->begun;
+  error_set(error, LUCIDAUTH_OK, "%s", "");
+  if (served && (!was_announced(account) || landed || !patient))
+    return true;
+  if (served && waited >= account->client->options.flow.refresh_wait) {
+    /* once a flight: until this generation ends, the token is handed out without waiting */
+    atomic_store_explicit(&account->seen, atomic_load(account->generation), memory_order_relaxed);
+    return true;
+  }
+  if (landed) {
+    if (error)
+      *error = account->landed_with;
+    return true;
+  }
+  if (waited >= 2 * account->client->options.flow.timeout)
+    error_set(error, LUCIDAUTH_TIMEOUT,
+              "The refresh takes too long. It goes on, and nothing is lost; ask again later.");
+  return waited >= 2 * account->client->options.flow.timeout;
+}
+
+char *account_poll(struct lucidauth_account *account, lucidauth_ticket *ticket, bool patient, uint64_t *serial,
+                   lucidauth_error *error)
+{
+  struct moment now = clock_now();
+  char *token = NULL;
+  lucidauth_error said = {.code = LUCIDAUTH_OK};
+  pthread_mutex_lock(&account->mutex);
+  if (account->forked)
+    settle_in_child(account);
+  if (ticket->begun == 0)
+    ticket->begun = now.steady;
+  bool done = !ticket->refresh && still_good(account);
+  if (!done) {
+    board(account, ticket, now);
+    done = answer_ticket(account, ticket, patient, now, &said);
+  }
+  if (done && said.code == LUCIDAUTH_OK)
+    token = secret_copy(account->token);
+  if (serial)
+    *serial = atomic_load_explicit(&account->serial, memory_order_relaxed);
+  pthread_mutex_unlock(&account->mutex);
+  if (!done)
+    error_set(&said, LUCIDAUTH_NOT_READY,
+              "There is no token yet: a refresh is under way in the background. Nothing is lost; ask again in a "
+              "moment.");
+  if (error)
+    *error = said;
+  return token;
 }

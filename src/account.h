@@ -22,12 +22,19 @@ struct lucidauth_account {
   struct lucidauth_account *next;
   char *name; /* "default" unless the caller named one */
 
-  pthread_mutex_t mutex; /* over what follows; never held while waiting for anything but `landed` */
-  pthread_cond_t landed; /* a flight has ended */
-  bool flying;           /* somebody carries out a flight: flow and store are theirs */
-  enum flow_goal goal;   /* of that flight */
-  uint64_t flight_seen;  /* the generation when that flight last looked at the record */
-  bool forked;           /* this process is a child of the one that used flow and store */
+  pthread_mutex_t mutex;      /* over what follows; never held while waiting for anything but `landed` */
+  pthread_cond_t landed;      /* a flight has ended */
+  struct background_job *job; /* of a client that works in the background, else NULL */
+  double spread;              /* 0 to 1: this process's place among those that refresh ahead */
+  uint64_t refreshes, failures[LUCIDAUTH_CODES];
+  lucidauth_past past[LUCIDAUTH_PAST]; /* a ring; the next place is past_events % LUCIDAUTH_PAST */
+  uint64_t past_events;
+  uint64_t landings;                  /* flights that have ended */
+  struct lucidauth_error landed_with; /* what the last one came to */
+  bool flying;                        /* somebody carries out a flight: flow and store are theirs */
+  enum flow_goal goal;                /* of that flight */
+  uint64_t flight_seen;               /* the generation when that flight last looked at the record */
+  bool forked;                        /* this process is a child of the one that used flow and store */
   struct flow *flow;
   struct store *store; /* NULL: LUCIDAUTH_CUSTOM */
   char *token;
@@ -51,6 +58,17 @@ bool account_take_off(struct lucidauth_account *account, enum flow_goal goal, bo
 
 /* A copy of the token in use, and its serial (may be NULL). */
 char *account_token(struct lucidauth_account *account, uint64_t *serial);
+
+/* Whether a flight is to start by itself, ahead of the expiry or since the record was changed by others; it
+ * has then taken off. For the background's thread alone. */
+bool account_is_due(struct lucidauth_account *account);
+
+/* lucidauth_poll. */
+char *account_poll(struct lucidauth_account *account, lucidauth_ticket *ticket, bool patient, uint64_t *serial,
+                   lucidauth_error *error);
+
+/* Wait until a flight lands, for at most `seconds`. */
+void account_wait(struct lucidauth_account *account, double seconds);
 
 /* Never hand this token out again. */
 void account_reject(struct lucidauth_account *account, const char *token);

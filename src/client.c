@@ -4,6 +4,7 @@
 #include "clock.h"
 #include "core/secret.h"
 #include "drive/drive.h"
+#include "events.h"
 #include "fork.h"
 
 #include <math.h>
@@ -49,6 +50,7 @@ lucidauth *lucidauth_new(const lucidauth_options *options, lucidauth_error *erro
     return NULL;
   }
   pthread_mutex_init(&client->mutex, NULL);
+  pthread_mutex_init(&client->events_mutex, NULL);
   fork_watch(client);
   return client;
 }
@@ -96,9 +98,28 @@ void lucidauth_close(lucidauth *client)
     next = account->next;
     account_free(account);
   }
+  events_deliver(client);
   options_free(&client->options);
   pthread_mutex_destroy(&client->mutex);
+  pthread_mutex_destroy(&client->events_mutex);
   free(client);
+}
+
+/* The thread flies; this one waits for it. */
+static char *ride_along(struct lucidauth_account *account, bool refresh, uint64_t *serial, lucidauth_error *error)
+{
+  const double look_again = 0.05;
+  lucidauth_error said = {.code = LUCIDAUTH_OK};
+  lucidauth_ticket ticket = {.refresh = refresh};
+  char *token = account_poll(account, &ticket, true, serial, &said);
+  while (!token && said.code == LUCIDAUTH_NOT_READY) {
+    account_wait(account, look_again);
+    token = account_poll(account, &ticket, true, serial, &said);
+  }
+  if (error)
+    *error = said;
+  events_deliver(account->client);
+  return token;
 }
 
 static char *fly(struct lucidauth_account *account, enum flow_goal goal, uint64_t *serial, lucidauth_error *error)
@@ -108,6 +129,8 @@ static char *fly(struct lucidauth_account *account, enum flow_goal goal, uint64_
     error_set(error, LUCIDAUTH_CONFIG, "The storage is the program's own: carry out flights (lucidauth_flight_begin).");
     return NULL;
   }
+  if (account->job)
+    return ride_along(account, goal == FLOW_REFRESH, serial, error);
   if (!account_take_off(account, goal, true, &failure)) {
     if (error)
       *error = failure;
@@ -115,6 +138,23 @@ static char *fly(struct lucidauth_account *account, enum flow_goal goal, uint64_
   }
   drive_blocking(account);
   return account_land(account, serial, error);
+}
+
+char *lucidauth_poll(lucidauth_account *account, lucidauth_ticket *ticket, bool patient, uint64_t *serial,
+                     lucidauth_error *error)
+{
+  if (!account->job) {
+    error_set(error, LUCIDAUTH_CONFIG, "Only a client with the option background can be polled.");
+    return NULL;
+  }
+  char *token = account_poll(account, ticket, patient, serial, error);
+  events_deliver(account->client);
+  return token;
+}
+
+void lucidauth_deliver_events(lucidauth *client)
+{
+  events_deliver(client);
 }
 
 char *lucidauth_token_of(lucidauth_account *account, uint64_t *serial, lucidauth_error *error)
@@ -160,10 +200,19 @@ static const char *state_name(const struct lucidauth_account *account, double wa
 
 static void look(struct lucidauth_account *account)
 {
-  if (account->store && account_take_off(account, FLOW_LOOK, false, NULL)) {
+  if (account->store && !account->job && account_take_off(account, FLOW_LOOK, false, NULL)) {
     drive_blocking(account);
     account_land(account, NULL, NULL);
   }
+}
+
+/* The ring, straightened. */
+static void copy_past(const struct lucidauth_account *account, lucidauth_status *status)
+{
+  uint64_t events = account->past_events, count = events < LUCIDAUTH_PAST ? events : LUCIDAUTH_PAST;
+  for (uint64_t i = 0; i < count; i++)
+    status->past[i] = account->past[(events - count + i) % LUCIDAUTH_PAST];
+  status->past_count = (int)count;
 }
 
 bool lucidauth_get_status(lucidauth *client, const char *name, lucidauth_status *status)
@@ -177,12 +226,16 @@ bool lucidauth_get_status(lucidauth *client, const char *name, lucidauth_status 
   const struct flow_status *known = &account->status;
   *status = (lucidauth_status){.state = state_name(account, now.wall),
                                .expires_in = known->has_token ? fmax(0, known->dead_at - now.wall) : 0,
+                               .lifetime = known->lifetime,
                                .last_refresh = known->last_refresh,
+                               .refreshes = account->refreshes,
                                .last_error = account->last_error,
                                .retry_in = fmax(0, known->retry_at - now.steady),
                                .unsaved = known->unsaved,
                                .shared = account->store && account->store->shared,
                                .generation = atomic_load_explicit(account->generation, memory_order_relaxed)};
+  memcpy(status->failures, account->failures, sizeof status->failures);
+  copy_past(account, status);
   pthread_mutex_unlock(&account->mutex);
   return true;
 }

@@ -12,6 +12,7 @@
 struct options {
   struct flow_settings flow;
   enum lucidauth_storage storage;
+  bool background;
   char *client_id, *client_secret, *refresh_token, *path, *ca_file, *host;
   char *token_url, *introspection_url;
   void (*on_event)(void *data, const lucidauth_event *event);
@@ -20,8 +21,11 @@ struct options {
 
 struct lucidauth {
   struct options options;
-  pthread_mutex_t mutex; /* over the list of accounts */
+  pthread_mutex_t mutex; /* over the accounts' list */
   struct lucidauth_account *accounts;
+  pthread_mutex_t events_mutex; /* over the events; may be taken with an account's mutex held */
+  struct kept_event *events;    /* of the background, oldest first */
+  int events_kept;
   struct lucidauth *next;        /* in the list of all clients, for fork */
   atomic_uint_least64_t serials; /* the last one given out */
 };

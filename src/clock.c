@@ -82,3 +82,24 @@ void clock_sleep(double seconds)
   while (nanosleep(&left, &left) != 0 && errno == EINTR)
     continue;
 }
+
+void clock_init_condition(pthread_cond_t *condition)
+{
+  pthread_condattr_t attributes;
+  pthread_condattr_init(&attributes);
+#if !defined(__APPLE__)
+  pthread_condattr_setclock(&attributes, CLOCK_MONOTONIC);
+#endif
+  pthread_cond_init(condition, &attributes);
+  pthread_condattr_destroy(&attributes);
+}
+
+void clock_wait(pthread_cond_t *condition, pthread_mutex_t *mutex, double until)
+{
+#if defined(__APPLE__)
+  struct moment now = clock_now();
+  until += now.wall - now.steady;
+#endif
+  struct timespec time = {.tv_sec = (time_t)until, .tv_nsec = (long)((until - floor(until)) * 1e9)};
+  pthread_cond_timedwait(condition, mutex, &time);
+}

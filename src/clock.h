@@ -4,6 +4,7 @@
 
 #include "core/world.h"
 
+#include <pthread.h>
 #include <stdint.h>
 
 struct moment clock_now(void);
@@ -17,5 +18,11 @@ double clock_from_local(const struct civil *local);
 
 /* Sleep; goes on after signals. Negative and NaN: not at all. */
 void clock_sleep(double seconds);
+
+/* A condition variable for clock_wait. */
+void clock_init_condition(pthread_cond_t *condition);
+
+/* Wait for a condition until the steady clock reads `until`. */
+void clock_wait(pthread_cond_t *condition, pthread_mutex_t *mutex, double until);
 
 #endif

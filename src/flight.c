@@ -3,6 +3,7 @@
 #include "client.h"
 
 #include "clock.h"
+#include "drive/background.h"
 #include "drive/drive.h"
 
 #include <stdlib.h>
@@ -12,8 +13,10 @@
 struct lucidauth_flight {
   struct lucidauth_account *account;
   struct flow_action action; /* what was asked last */
-  struct http_response response;
-  bool begun, posted;
+  struct background_post post;
+  bool begun;
+  bool started; /* the POST is the background's until it is done */
+  bool posted;
 };
 
 lucidauth_flight *lucidauth_flight_begin(lucidauth_account *account, bool refresh, char **token, lucidauth_error *error)
@@ -56,15 +59,18 @@ static struct flow_event came_of(const lucidauth_flight *flight, lucidauth_resul
   struct flow_event event = {.result = result_of(result), .code = CODE_STORAGE, .text = text ? text : ""};
   if (flight->action.step == FLOW_POST) {
     event.result = FLOW_OK;
-    event.reply = flight->posted ? &flight->response.reply : &not_posted;
+    event.reply = flight->posted ? &flight->post.response.reply : &not_posted;
   }
   return event;
 }
 
 static void let_go_of_response(lucidauth_flight *flight)
 {
+  if (flight->started)
+    background_await(&flight->post);
+  flight->started = false;
   if (flight->posted)
-    drive_release(&flight->response);
+    drive_release(&flight->post.response);
   flight->posted = false;
 }
 
@@ -92,6 +98,9 @@ static lucidauth_step step_of(enum flow_step step)
 lucidauth_action lucidauth_flight_next(lucidauth_flight *flight, lucidauth_result result, const char *text)
 {
   struct flow_event event = {.result = FLOW_OK};
+  if (flight->started)
+    background_await(&flight->post);
+  flight->started = false;
   if (flight->begun)
     event = came_of(flight, result, text);
   flight->begun = true;
@@ -104,7 +113,22 @@ lucidauth_action lucidauth_flight_next(lucidauth_flight *flight, lucidauth_resul
 void lucidauth_flight_post(lucidauth_flight *flight)
 {
   if (flight->action.step == FLOW_POST && !flight->posted)
-    flight->posted = drive_post(&flight->account->client->options, &flight->action, &flight->response);
+    flight->posted = drive_post(&flight->account->client->options, &flight->action, &flight->post.response);
+}
+
+void lucidauth_flight_start_post(lucidauth_flight *flight)
+{
+  if (flight->action.step != FLOW_POST || flight->posted || flight->started)
+    return;
+  flight->post = (struct background_post){.kind = BACKGROUND_POST,
+                                          .request = drive_request(&flight->account->client->options, &flight->action)};
+  flight->started = background_post(&flight->post);
+  flight->posted = flight->started;
+}
+
+bool lucidauth_flight_has_posted(const lucidauth_flight *flight)
+{
+  return !flight->started || atomic_load(&flight->post.done);
 }
 
 char *lucidauth_flight_end(lucidauth_flight *flight, uint64_t *serial, lucidauth_error *error)

@@ -2,6 +2,7 @@
 
 #include "account.h"
 #include "client.h"
+#include "drive/background.h"
 
 #include <dlfcn.h>
 #include <pthread.h>
@@ -34,16 +35,22 @@ static void disown_account(struct lucidauth_account *account)
   pthread_mutex_unlock(&account->mutex);
 }
 
+/* The locks in the order in which they are taken elsewhere. */
 static void before_fork(void)
 {
   pthread_mutex_lock(&clients_mutex);
   for (struct lucidauth *client = clients; client; client = client->next)
     pthread_mutex_lock(&client->mutex);
   for_each_account(lock_account);
+  background_before_fork();
+  for (struct lucidauth *client = clients; client; client = client->next)
+    pthread_mutex_lock(&client->events_mutex);
 }
 
 static void after_fork(void (*visit)(struct lucidauth_account *account))
 {
+  for (struct lucidauth *client = clients; client; client = client->next)
+    pthread_mutex_unlock(&client->events_mutex);
   for_each_account(visit);
   for (struct lucidauth *client = clients; client; client = client->next)
     pthread_mutex_unlock(&client->mutex);
@@ -52,11 +59,13 @@ static void after_fork(void (*visit)(struct lucidauth_account *account))
 
 static void after_fork_in_parent(void)
 {
+  background_after_fork(false);
   after_fork(unlock_account);
 }
 
 static void after_fork_in_child(void)
 {
+  background_after_fork(true);
   after_fork(disown_account);
 }
 

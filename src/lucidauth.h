@@ -113,6 +113,7 @@ typedef struct lucidauth_options {
   double lock_timeout;     /* 60: report a lock that another process holds for longer */
   double default_lifetime; /* 3600: of a token whose answer does not say */
   const char *ca_file;     /* PEM file of trusted authorities instead of the system's */
+  bool background;         /* false: one thread a process carries out every refresh, also ahead of need */
   /* Called on the calling thread, with no lock held; may call lucidauth functions. */
   void (*on_event)(void *data, const lucidauth_event *event);
   void *on_event_data;
@@ -152,16 +153,30 @@ LUCIDAUTH_API void lucidauth_free_token(char *token);
  * another. A token that is no longer in use changes nothing. */
 LUCIDAUTH_API void lucidauth_reject(lucidauth *client, const char *account, const char *token);
 
+/* One line of an account's past. */
+typedef struct lucidauth_past {
+  double at; /* epoch seconds */
+  lucidauth_event_kind kind;
+  lucidauth_code code; /* of a failure */
+} lucidauth_past;
+
+enum { LUCIDAUTH_CODES = LUCIDAUTH_NOT_READY + 1, LUCIDAUTH_PAST = 32 };
+
 typedef struct lucidauth_status {
   const char
       *state; /* "ready", "expired" (the next call refreshes), "failing", "empty" (there is no token); static text */
-  double expires_in;          /* seconds the token in use has left; 0: none */
-  double last_refresh;        /* epoch seconds of the last refresh by this client; 0: none */
-  lucidauth_error last_error; /* of the last failure that no success has followed; LUCIDAUTH_OK: none */
-  double retry_in;            /* seconds until the server is asked again after a failure */
-  bool unsaved;               /* the newest tokens are in this process's memory alone */
-  bool shared;                /* another process's refresh is seen at once; else within a second */
-  uint64_t generation;        /* of the storage: grows with every refresh by any process, odd while one is under way */
+  double expires_in;                   /* seconds the token in use has left; 0: none */
+  double last_refresh;                 /* epoch seconds of the last refresh by this client; 0: none */
+  lucidauth_error last_error;          /* of the last failure that no success has followed; LUCIDAUTH_OK: none */
+  double retry_in;                     /* seconds until the server is asked again after a failure */
+  bool unsaved;                        /* the newest tokens are in this process's memory alone */
+  double lifetime;                     /* seconds that the token in use lives in all; 0: unknown */
+  uint64_t refreshes;                  /* by this client */
+  uint64_t failures[LUCIDAUTH_CODES];  /* refreshes that failed, by code */
+  lucidauth_past past[LUCIDAUTH_PAST]; /* the last events, oldest first */
+  int past_count;
+  bool shared;         /* another process's refresh is seen at once; else within a second */
+  uint64_t generation; /* of the storage: grows with every refresh by any process, odd while one is under way */
 } lucidauth_status;
 
 /* How an account stands: the storage is looked at (but with LUCIDAUTH_CUSTOM: what this process knows), the
@@ -180,6 +195,28 @@ LUCIDAUTH_API bool lucidauth_is_current(const lucidauth_account *account, uint64
 
 /* lucidauth_token, and the serial for lucidauth_is_current. */
 LUCIDAUTH_API char *lucidauth_token_of(lucidauth_account *account, uint64_t *serial, lucidauth_error *error);
+
+/* ---- for event loops: never wait (options.background) ---- */
+
+/* One caller's wish for a token. Starts as {0}, or with `refresh` set: a new token whatever the expiry. */
+typedef struct lucidauth_ticket {
+  bool refresh;
+  bool boarded; /* the rest is the library's */
+  uint64_t landing;
+  double begun;
+} lucidauth_ticket;
+
+/* The token, at once. NULL: with LUCIDAUTH_NOT_READY a refresh is under way in the background, ask again with
+ * the same ticket after a pause; with any other code the refresh has failed. A token that still lives is
+ * handed out while it is being refreshed, but for `refresh_wait` seconds in which it might die. `patient`:
+ * the caller can come back; else any token that lives is handed out. `serial` as in lucidauth_token_of. The
+ * ticket is used up when something else than LUCIDAUTH_NOT_READY comes back. */
+LUCIDAUTH_API char *lucidauth_poll(lucidauth_account *account, lucidauth_ticket *ticket, bool patient, uint64_t *serial,
+                                   lucidauth_error *error);
+
+/* Events of the background are queued, and given to on_event by this call, and by every other that returns a
+ * token, on the calling thread. */
+LUCIDAUTH_API void lucidauth_deliver_events(lucidauth *client);
 
 /* ---- flights: a refresh in your own hands, for storages and event loops of your own ---- */
 
@@ -222,6 +259,10 @@ LUCIDAUTH_API lucidauth_action lucidauth_flight_next(lucidauth_flight *flight, l
 
 /* Carry out a POST with libcurl; blocks. Its result goes into the flight by itself: go on with LUCIDAUTH_DID. */
 LUCIDAUTH_API void lucidauth_flight_post(lucidauth_flight *flight);
+
+/* The same in the background: it starts, and is done when the second function says so. */
+LUCIDAUTH_API void lucidauth_flight_start_post(lucidauth_flight *flight);
+LUCIDAUTH_API bool lucidauth_flight_has_posted(const lucidauth_flight *flight);
 
 /* End a flight, at LUCIDAUTH_DONE or before (it is then left as it stands, as if the process had died): the
  * token and its serial, or NULL and the error. */

@@ -136,8 +136,10 @@ static void fill_settings(struct options *options, const lucidauth_options *give
 
 bool options_copy(struct options *options, const lucidauth_options *given, lucidauth_error *error)
 {
-  *options =
-      (struct options){.storage = given->storage, .on_event = given->on_event, .on_event_data = given->on_event_data};
+  *options = (struct options){.storage = given->storage,
+                              .background = given->background,
+                              .on_event = given->on_event,
+                              .on_event_data = given->on_event_data};
   if (!copy_strings(options, given)) {
     error_set(error, LUCIDAUTH_CONFIG, "There is not enough memory for a client.");
     return false;

@@ -5,6 +5,7 @@ local core = require "lucidauth.core"
 
 local setmetatable = setmetatable
 local is_luajit = rawget(_G, "jit") ~= nil
+local in_nginx = rawget(_G, "ngx") ~= nil
 
 ---@class LucidStatus
 ---@field state "ready"|"expired"|"failing"|"empty"
@@ -13,6 +14,12 @@ local is_luajit = rawget(_G, "jit") ~= nil
 ---@field last_refresh? number epoch seconds of this process's last refresh
 ---@field last_error? { code: LucidCode, message: string }
 ---@field retry_in? number seconds until the server is asked again
+---@field lifetime number seconds the token in use lives in all; 0: unknown
+---@field refreshes integer by this client
+---@field failures table<LucidCode, integer> refreshes that failed
+---@field past { at: number, name: LucidEventName, code?: LucidCode }[] the last events
+---@field shared boolean other processes' refreshes are seen at once; else within a second
+---@field generation integer grows with every refresh by any process
 
 ---@alias LucidEventName
 ---| "refreshed" a refresh brought new tokens
@@ -36,7 +43,7 @@ local is_luajit = rawget(_G, "jit") ~= nil
 local Client = {}
 Client.__index = Client
 
-local M = { version = core.version, hot = core.hot }
+local M = { version = core.version, hot = core.hot, in_nginx = in_nginx }
 
 -- A handler that fails must not cost its caller a token.
 local function report(on_event, event)
@@ -73,7 +80,10 @@ local function fetch(self, account, refresh)
 end
 
 local function obtain(self, account, refresh)
+  local name = account or "default"
+  self.waiters[name] = (self.waiters[name] or 0) + 1
   local token, message, code = fetch(self, account, refresh)
+  self.waiters[name] = self.waiters[name] - 1
   deliver(self)
   if token then
     return token
@@ -84,13 +94,16 @@ end
 local function check_account(account, level)
   if account ~= nil and (type(account) ~= "string" or account == "") then
     error("account must be a string that is not empty", level + 1)
+  elseif account and account:find("\0", 1, true) then
+    error("account holds a NUL byte; take it out", level + 1)
   end
 end
 
 -- The second value tells the hot path whose token it may hand out from now
 -- on; the accounts of a several-account storage take the slow way.
 function Client:slow_token(account)
-  check_account(account, 2)
+  -- called by the hot path, or by token_only
+  check_account(account, 3)
   local token, message, code = obtain(self, account, false)
   if not token then
     return nil, message, code
@@ -110,7 +123,34 @@ local function token_only(self, account)
   return nil, message, code
 end
 
+-- One look, which C may call: it never yields. The second value as above.
+local function look(self, account)
+  check_account(account, 3)
+  local token, message, code = self.host.look(self.core, core.ticket(false), account)
+  deliver(self)
+  if token and account == nil then
+    return token, self.core
+  end
+  return token, message, code
+end
+
+-- LuaJIT cannot yield below a C function: the hot path and the wait for a
+-- token lie side by side in a Lua function.
+local function yielding_token(self)
+  local fast = core.hot(function(account)
+    return look(self, account)
+  end)
+  return function(account)
+    local token, message, code = fast(account)
+    if token or code ~= "not_ready" then
+      return token, message, code
+    end
+    return token_only(self, account)
+  end
+end
+
 function Client:authorization(account)
+  check_account(account, 2)
   local token, message, code = self:token(account)
   if not token then
     return nil, message, code
@@ -144,21 +184,74 @@ function Client:close()
   return true
 end
 
-local function adorn(handle, settings)
-  local self = setmetatable({ core = handle }, Client)
-  if settings then
-    self.on_event = settings.on_event
-    if settings.functions then
-      self.drive = require("lucidauth.drive").over(settings.functions)
-      self.may_yield = is_luajit
+--- The state of every account that was asked for, as Prometheus text.
+---@param prefix? string "lucidauth_"
+---@return string
+function Client:metrics(prefix)
+  if prefix ~= nil and (type(prefix) ~= "string" or not prefix:find("^[%a_:][%w_:]*$")) then
+    error("prefix must be a string that can begin a metric's name", 2)
+  end
+  local accounts = {}
+  for name, waiters in pairs(self.waiters) do
+    local status = self.core:status(name ~= "default" and name or nil)
+    if status then
+      accounts[#accounts + 1] = { name = name, status = status, waiters = waiters }
     end
   end
-  if self.drive then
+  table.sort(accounts, function(a, b)
+    return a.name < b.name
+  end)
+  return require("lucidauth.metrics").render(prefix or "lucidauth_", accounts)
+end
+
+local default_patience = 2
+
+local function set_driver(self, functions, options)
+  if self.host and functions then
+    local patience = options.refresh_wait or default_patience
+    self.drive = require("lucidauth.drive").apart(functions, self.host, patience)
+  elseif functions then
+    self.drive = require("lucidauth.drive").over(functions)
+  elseif self.host then
+    self.drive = self.host.obtain
+  end
+end
+
+local function set_token(self, functions)
+  if functions then
     self.token = token_only
+  elseif self.host then
+    local ask = yielding_token(self)
+    self.bare_token = ask
+    self.token = function(_, account)
+      return ask(account)
+    end
   else
     self.token = core.hot(self.slow_token, true)
   end
+end
+
+local function adorn(handle, options, settings)
+  local self = setmetatable({ core = handle, waiters = { default = 0 } }, Client)
+  local functions = settings and settings.functions
+  self.on_event = settings and settings.on_event
+  self.host = in_nginx and options.background and require("lucidauth.nginx") or nil
+  set_driver(self, functions, options)
+  set_token(self, functions)
+  -- what the module hands out as its own `token`, where C must not call it
+  if functions and is_luajit then
+    self.bare_token = function(account)
+      return token_only(self, account)
+    end
+  end
   return self
+end
+
+local function with_defaults(options)
+  if options.background == nil then
+    options.background = in_nginx
+  end
+  return options
 end
 
 --- A client with everything from the environment.
@@ -166,11 +259,12 @@ end
 ---@return string? message
 ---@return LucidCode? code
 function M.new()
-  local handle, message, code = core.new({})
+  local options = with_defaults {}
+  local handle, message, code = core.new(options)
   if not handle then
     return nil, message, code
   end
-  return adorn(handle)
+  return adorn(handle, options)
 end
 
 --- A client with options; raises at `level` when they cannot be used.
@@ -179,11 +273,11 @@ end
 ---@return LucidClient
 function M.configured(options, level)
   local settings = require("lucidauth.options").check(options, level + 1)
-  local handle, message = core.new(settings.core)
+  local handle, message = core.new(with_defaults(settings.core))
   if not handle then
     error(message, level + 1)
   end
-  return adorn(handle, settings)
+  return adorn(handle, settings.core, settings)
 end
 
 return M

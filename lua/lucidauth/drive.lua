@@ -5,14 +5,24 @@ local cjson = require "cjson.safe"
 local core = require "lucidauth.core"
 
 local json = cjson.new()
--- expiries have thirteen digits and fractions; the default would round them
-json.encode_number_precision(16)
+-- Expiries fit into the default's fourteen digits, other numbers may not. The
+-- original lua-cjson raises when it is asked for more.
+pcall(json.encode_number_precision, 16)
+-- A server may send a number that no double holds; the record stays readable.
+json.encode_invalid_numbers("null")
 
 local M = {}
 
 local longest = 300
 
--- What a storage says of its failure may quote the record.
+-- Whatever is raised, even an object whose text cannot be had.
+local function text_of(reason)
+  local ok, text = pcall(tostring, reason)
+  return ok and text or type(reason)
+end
+
+-- What a storage says of its failure may quote the record: the one in hand, or
+-- one that could not be read, whose tokens nobody knows.
 local function without_secrets(text, record)
   for _, name in ipairs { "access_token", "refresh_token" } do
     local secret = record and record[name]
@@ -20,11 +30,12 @@ local function without_secrets(text, record)
       text = text:gsub(secret:gsub("%p", "%%%0"), "[secret]")
     end
   end
+  text = text:gsub("(_token[\"'%]]*%s*[=:]%s*[\"']?)[^%s\"',;}]+", "%1[secret]")
   return #text > longest and text:sub(1, longest) .. "..." or text
 end
 
 local function failed(what, reason, record)
-  local text = without_secrets(tostring(reason), record)
+  local text = without_secrets(text_of(reason), record)
   local message = "The storage's function %s failed: %s. No stored token was lost."
   return "failed", message:format(what, text)
 end
@@ -35,10 +46,9 @@ function steps.load(storage, account)
   local ok, record, reason = pcall(storage.load, account)
   if not ok then
     return failed("load", record)
+  elseif not record and reason ~= nil then
+    return failed("load", reason)
   elseif record == nil then
-    if reason ~= nil then
-      return failed("load", reason)
-    end
     return "none"
   elseif type(record) ~= "table" then
     return failed("load", "it must return a record (a table) or nil, not a " .. type(record))
@@ -83,38 +93,80 @@ function steps.unlock(storage, account)
   return "did"
 end
 
-function steps.post(_, _, _, flight)
-  flight:post()
+function steps.post(_, _, _, flight, host)
+  if host then
+    host.post(flight)
+  else
+    flight:post()
+  end
   return "did"
 end
 
-local function sleep_of(storage)
-  return storage.sleep or core.sleep
+local function sleep_of(storage, host)
+  return storage.sleep or (host and host.sleep) or core.sleep
 end
 
-function steps.wait(storage, _, seconds)
-  local ok = pcall(sleep_of(storage), seconds)
+function steps.wait(storage, _, seconds, _, host)
+  local ok = pcall(sleep_of(storage, host), seconds)
   if not ok then
     core.sleep(seconds)
   end
   return "did"
 end
 
+local function carry_out(flight, storage, account, host)
+  local step, argument = flight:next()
+  while step ~= "done" do
+    step, argument = flight:next(steps[step](storage, account, argument, flight, host))
+  end
+  return flight:finish()
+end
+
 --- A function that gets a token by way of this storage.
 ---@param storage LucidStorage
 ---@return fun(core: userdata, account: string?, refresh: boolean): string?, string?, string?
 function M.over(storage)
-  return function(client, account, refresh)
-    local flight, token, message, code = client:flight(account, refresh)
+  return function(handle, account, refresh)
+    local flight, token, message, code = handle:flight(account, refresh)
     if not flight then
       return token, message, code
     end
-    account = account or "default"
-    local step, argument = flight:next()
-    while step ~= "done" do
-      step, argument = flight:next(steps[step](storage, account, argument, flight))
+    return carry_out(flight, storage, account or "default")
+  end
+end
+
+-- Another coroutine's flight is waited for.
+local function begin(host, handle, account, refresh)
+  local flight, token, message, code
+  local function try()
+    flight, token, message, code = handle:flight(account, refresh)
+    return flight or token or code ~= "not_ready"
+  end
+  if not try() and host.can_yield() then
+    host.wait_for(try)
+  end
+  return flight, token, message, code
+end
+
+--- The same inside an event loop: the flight is carried out apart from its
+--- caller, who may be cut off, and a token that still lives is handed out after
+--- `patience` seconds, or at once to a caller that may not wait.
+---@param storage LucidStorage
+---@param host table lucidauth.nginx
+---@param patience number seconds
+---@return fun(core: userdata, account: string?, refresh: boolean): string?, string?, string?
+function M.apart(storage, host, patience)
+  return function(handle, account, refresh)
+    local flight, token, message, code = begin(host, handle, account, refresh)
+    if not flight then
+      return token, message, code
     end
-    return flight:finish()
+    return host.apart(function()
+      return carry_out(flight, storage, account or "default", host)
+    end, function()
+      local _, living = handle:flight(account, false)
+      return not refresh and living
+    end, patience)
   end
 end
 

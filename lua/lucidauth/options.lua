@@ -26,6 +26,7 @@
 ---@field lock_timeout? number seconds after which a lock counts as stuck: 60
 ---@field default_lifetime? number seconds a token lives when the server does not say: 3600
 ---@field ca_file? string PEM file of trusted authorities instead of the system's
+---@field background? boolean a thread refreshes, also ahead of need: true inside nginx, else false
 ---@field on_event? fun(event: LucidEvent)
 
 local M = {}
@@ -58,7 +59,8 @@ end
 local function nearest(name, valid)
   local best, least
   for candidate in pairs(valid) do
-    local d = distance(name, candidate)
+    local begun = candidate:sub(1, #name) == name
+    local d = begun and 0 or distance(name, candidate)
     if not least or d < least or (d == least and candidate < best) then
       best, least = candidate, d
     end
@@ -87,6 +89,8 @@ local function text(name, value, level)
   check_type(value, "string", "option " .. name, level + 1)
   if value == "" then
     wrong(level + 1, "option %s is empty; leave it out instead", name)
+  elseif value:find("\0", 1, true) then
+    wrong(level + 1, "option %s holds a NUL byte; take it out", name)
   end
   return value
 end
@@ -101,6 +105,11 @@ local function seconds(name, value, level)
   if not (value >= 0 and value < math.huge) then
     wrong(level + 1, "option %s must be a number of seconds, 0 or more", name)
   end
+  return value
+end
+
+local function a_boolean(name, value, level)
+  check_type(value, "boolean", "option " .. name, level + 1)
   return value
 end
 
@@ -142,6 +151,7 @@ local checks = {
   lock_timeout = seconds,
   default_lifetime = seconds,
   ca_file = text,
+  background = a_boolean,
   on_event = a_function,
 }
 

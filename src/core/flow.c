@@ -56,6 +56,7 @@ struct flow {
   /* between flights */
   char *token;                /* the one in use; NULL: none, or none that may be handed out */
   double refresh_at, dead_at; /* of the token; epoch seconds */
+  double lifetime;            /* of the token, in seconds; 0: unknown */
   char *banned[BANNED];       /* known to be dead, the last ones; never handed out wherever they turn up */
   int bans;
   struct setback setback;
@@ -139,6 +140,7 @@ static void take(struct flow *flow, const struct record *record)
   flow->token = copy;
   flow->refresh_at = record_refresh_at(record, flow->settings->refresh_before);
   flow->dead_at = isnan(record->expires_at) ? 0 : record->expires_at;
+  flow->lifetime = isnan(record->lifetime) ? 0 : record->lifetime;
   if (record_implausible(record, flow->now.wall))
     flow->dead_at = flow->now.wall + record->lifetime;
 }
@@ -933,6 +935,7 @@ struct flow_status flow_status(const struct flow *flow)
   return (struct flow_status){.has_token = flow->token != NULL,
                               .refresh_at = flow->refresh_at,
                               .dead_at = flow->dead_at,
+                              .lifetime = flow->lifetime,
                               .unsaved = flow_unsaved(flow),
                               .last_refresh = flow->last_refresh,
                               .last_code = failing ? flow->setback.code : CODE_OK,

@@ -107,6 +107,7 @@ struct flow_outcome {
 struct flow_status {
   bool has_token;             /* one is known that may be handed out by the clock */
   double refresh_at, dead_at; /* of the token, epoch seconds */
+  double lifetime;            /* seconds in all; 0: unknown */
   bool unsaved;               /* the newest tokens are in this process's memory alone */
   double last_refresh;        /* epoch seconds of the last refresh by this process; 0: none */
   enum code last_code;        /* of the last failure that no success has followed; CODE_OK: none */

@@ -9,6 +9,7 @@
 
 #define CLIENT "lucidauth.core.client"
 #define FLIGHT "lucidauth.core.flight"
+#define TICKET "lucidauth.core.ticket"
 
 struct event {
   struct event *next;
@@ -93,6 +94,8 @@ static struct client *check_client(lua_State *L)
 static int client_event(lua_State *L)
 {
   struct client *client = luaL_checkudata(L, 1, CLIENT);
+  if (client->client)
+    lucidauth_deliver_events(client->client);
   struct event *event = client->events;
   if (!event)
     return 0;
@@ -156,6 +159,8 @@ static lucidauth_options read_options(lua_State *L)
   options.lock_timeout = number_field(L, "lock_timeout", options.lock_timeout);
   options.default_lifetime = number_field(L, "default_lifetime", options.default_lifetime);
   options.ca_file = string_field(L, "ca_file");
+  lua_getfield(L, 1, "background");
+  options.background = lua_toboolean(L, -1);
   return options;
 }
 
@@ -231,6 +236,30 @@ static int client_refresh(lua_State *L)
   return push_token(L, lucidauth_refresh(client->client, luaL_optstring(L, 2, NULL), &error), &error);
 }
 
+/* core.ticket(refresh) -> a caller's wish for a token, for poll */
+static int core_ticket(lua_State *L)
+{
+  lucidauth_ticket *ticket = lua_newuserdata(L, sizeof *ticket);
+  *ticket = (lucidauth_ticket){.refresh = lua_toboolean(L, 1)};
+  luaL_getmetatable(L, TICKET);
+  lua_setmetatable(L, -2);
+  return 1;
+}
+
+/* client:poll(ticket, account, patient) -> token | nil, message, code; never waits */
+static int client_poll(lua_State *L)
+{
+  lucidauth_error error;
+  uint64_t serial = 0;
+  struct client *client = check_client(L);
+  lucidauth_ticket *ticket = luaL_checkudata(L, 2, TICKET);
+  lucidauth_account *account = account_at(L, client, 3, &error);
+  char *token = account ? lucidauth_poll(account, ticket, lua_toboolean(L, 4), &serial, &error) : NULL;
+  if (account == client->account)
+    client->serial = serial;
+  return push_token(L, token, &error);
+}
+
 /* client:reject(account, token) */
 static int client_reject(lua_State *L)
 {
@@ -257,6 +286,33 @@ static void set_last_error(lua_State *L, const lucidauth_error *error)
   lua_setfield(L, -2, "last_error");
 }
 
+static void set_failures(lua_State *L, const lucidauth_status *status)
+{
+  lua_newtable(L);
+  for (int code = LUCIDAUTH_OK + 1; code < LUCIDAUTH_CODES; code++)
+    if (status->failures[code] > 0)
+      set_number(L, lucidauth_code_name((lucidauth_code)code), (double)status->failures[code]);
+  lua_setfield(L, -2, "failures");
+}
+
+static void set_past(lua_State *L, const lucidauth_status *status)
+{
+  lua_createtable(L, status->past_count, 0);
+  for (int i = 0; i < status->past_count; i++) {
+    const lucidauth_past *event = &status->past[i];
+    lua_createtable(L, 0, 3);
+    set_number(L, "at", event->at);
+    lua_pushstring(L, lucidauth_event_name(event->kind));
+    lua_setfield(L, -2, "name");
+    if (event->code != LUCIDAUTH_OK) {
+      lua_pushstring(L, lucidauth_code_name(event->code));
+      lua_setfield(L, -2, "code");
+    }
+    lua_rawseti(L, -2, i + 1);
+  }
+  lua_setfield(L, -2, "past");
+}
+
 /* client:status([account]) -> table | nil, message, code */
 static int client_status(lua_State *L)
 {
@@ -280,6 +336,10 @@ static int client_status(lua_State *L)
     set_number(L, "last_refresh", status.last_refresh);
   if (status.retry_in > 0)
     set_number(L, "retry_in", status.retry_in);
+  set_number(L, "lifetime", status.lifetime);
+  set_number(L, "refreshes", (double)status.refreshes);
+  set_failures(L, &status);
+  set_past(L, &status);
   set_last_error(L, &status.last_error);
   return 1;
 }
@@ -349,6 +409,19 @@ static int flight_post(lua_State *L)
   struct flight *flight = check_flight(L);
   lucidauth_flight_post(flight->flight);
   return 0;
+}
+
+/* flight:start_post(), and flight:has_posted() -> whether it is done */
+static int flight_start_post(lua_State *L)
+{
+  lucidauth_flight_start_post(check_flight(L)->flight);
+  return 0;
+}
+
+static int flight_has_posted(lua_State *L)
+{
+  lua_pushboolean(L, lucidauth_flight_has_posted(check_flight(L)->flight));
+  return 1;
 }
 
 /* flight:finish() -> token | nil, message, code */
@@ -461,15 +534,24 @@ __attribute__((visibility("default"))) int luaopen_lucidauth_core(lua_State *L);
 
 int luaopen_lucidauth_core(lua_State *L)
 {
-  static const luaL_Reg client_methods[] = {
-      {"token", client_token},   {"refresh", client_refresh}, {"reject", client_reject},
-      {"status", client_status}, {"flight", client_flight},   {"event", client_event},
-      {"close", client_close},   {"__gc", client_gc},         {NULL, NULL}};
-  static const luaL_Reg flight_methods[] = {
-      {"next", flight_next}, {"post", flight_post}, {"finish", flight_finish}, {"__gc", flight_gc}, {NULL, NULL}};
-  static const luaL_Reg functions[] = {{"new", core_new}, {"hot", core_hot}, {"sleep", core_sleep}, {NULL, NULL}};
+  static const luaL_Reg client_methods[] = {{"token", client_token},     {"poll", client_poll},
+                                            {"refresh", client_refresh}, {"reject", client_reject},
+                                            {"status", client_status},   {"flight", client_flight},
+                                            {"event", client_event},     {"close", client_close},
+                                            {"__gc", client_gc},         {NULL, NULL}};
+  static const luaL_Reg flight_methods[] = {{"next", flight_next},
+                                            {"post", flight_post},
+                                            {"start_post", flight_start_post},
+                                            {"has_posted", flight_has_posted},
+                                            {"finish", flight_finish},
+                                            {"__gc", flight_gc},
+                                            {NULL, NULL}};
+  static const luaL_Reg functions[] = {
+      {"new", core_new}, {"hot", core_hot}, {"ticket", core_ticket}, {"sleep", core_sleep}, {NULL, NULL}};
   new_class(L, CLIENT, client_methods);
   new_class(L, FLIGHT, flight_methods);
+  luaL_newmetatable(L, TICKET);
+  lua_pop(L, 1);
   lua_newtable(L);
   compat_setfuncs(L, functions);
   lua_pushstring(L, lucidauth_version());

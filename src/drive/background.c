@@ -1,0 +1,480 @@
+#include "background.h"
+
+#include "../clock.h"
+
+#include <math.h>
+#include <pthread.h>
+#include <signal.h>
+#include <stdlib.h>
+
+/* Seconds. The accounts are looked after this often; a lock that another process holds is tried this often at
+ * least. */
+#define ROUND 1.0
+#define LOCK_PAUSE 0.005
+
+/* musl's own is 128 KiB; an answer that is nested a thousand levels deep takes more to read. */
+enum { STACK = 1024 * 1024 };
+
+struct background_job {
+  enum background_kind kind; /* first, as in background_post: what a session returns is one or the other */
+  struct lucidauth_account *account;
+  struct background_job *next_watched, *next_active;
+  struct flow_action action; /* what the flow asked for last */
+  struct came_of came;       /* of that */
+  double wake_at;            /* steady seconds; of a flight that waits */
+  bool watched, pinned;      /* looked after; being looked at */
+  bool active, posting;      /* a flight is in the air; it waits for a server */
+  bool leaving;
+};
+
+static struct worker {
+  pthread_mutex_t mutex; /* over what follows, except where it says otherwise */
+  pthread_cond_t news;   /* for the thread: something is to be done */
+  pthread_cond_t landed; /* from the thread: a flight or a POST has ended */
+  pthread_t thread;
+  bool running, stopping;
+  int users; /* accounts that are watched, and POSTs */
+  struct background_job *watched;
+  struct background_job *handed_in; /* not yet taken over by the thread */
+  struct background_post *posts;    /* the same */
+  struct http_session *session;     /* made and used by the thread, woken by anybody */
+
+  /* the thread's own */
+  struct background_job *active;
+  int in_session;
+  double next_round;
+} worker = {.mutex = PTHREAD_MUTEX_INITIALIZER, .news = PTHREAD_COND_INITIALIZER, .landed = PTHREAD_COND_INITIALIZER};
+
+static const struct http_ops *http(void)
+{
+  char message[1];
+  return http_load(message, sizeof message);
+}
+
+/* ---- one flight ---- */
+
+static void land(struct background_job *job)
+{
+  lucidauth_free_token(account_land(job->account, NULL, NULL));
+  pthread_mutex_lock(&worker.mutex);
+  job->active = false;
+  pthread_cond_broadcast(&worker.landed);
+  pthread_mutex_unlock(&worker.mutex);
+}
+
+static bool open_session(void)
+{
+  if (worker.session)
+    return true;
+  struct http_session *session = http() ? http()->open() : NULL;
+  pthread_mutex_lock(&worker.mutex);
+  worker.session = session;
+  pthread_mutex_unlock(&worker.mutex);
+  return session != NULL;
+}
+
+/* True: it is under way, and the session returns the tag. */
+static bool start_post(const struct http_request *request, struct http_response *response, void *tag)
+{
+  *response = (struct http_response){.reply.delivery = REPLY_NOT_SENT};
+  if (!open_session() || !http()->start(worker.session, request, response, tag))
+    return false;
+  worker.in_session++;
+  return true;
+}
+
+static void post_for(struct background_job *job)
+{
+  struct http_request request = drive_request(&job->account->client->options, &job->action);
+  job->posting = start_post(&request, &job->came.response, job);
+  job->came.posted = true;
+  job->came.event.reply = &job->came.response.reply;
+}
+
+static void pause_for(struct background_job *job, double now)
+{
+  double seconds = job->action.seconds;
+  job->wake_at = now + (job->action.for_others ? fmin(seconds, LOCK_PAUSE) : seconds);
+}
+
+/* Go on with a flight until it has to wait for something, or has landed: then false, and the job may be gone.
+ * `came` holds what came of its last step. */
+static bool proceed(struct background_job *job)
+{
+  for (;;) {
+    job->came.event.now = clock_now();
+    job->action = flow_next(job->account->flow, &job->came.event);
+    drive_clean_up(&job->came);
+    job->came = (struct came_of){.event = {.result = FLOW_OK}};
+    if (job->action.step == FLOW_DONE) {
+      land(job);
+      return false;
+    }
+    if (job->action.step == FLOW_WAIT) {
+      pause_for(job, clock_now().steady);
+      return true;
+    }
+    if (job->action.step != FLOW_POST)
+      drive_step(job->account, &job->action, &job->came);
+    else
+      post_for(job);
+    if (job->posting)
+      return true;
+  }
+}
+
+/* A flight that only waits to try again is left as it stands: what it had stored is settled by whoever comes next. */
+static void break_off(struct background_job *job)
+{
+  struct store *store = job->account->store;
+  flow_abandon(job->account->flow);
+  store->ops->unlock(store);
+  land(job);
+}
+
+/* ---- the thread ---- */
+
+static void take_over(struct background_job *jobs)
+{
+  while (jobs) {
+    struct background_job *job = jobs;
+    jobs = job->next_active;
+    job->came = (struct came_of){.event = {.result = FLOW_OK}};
+    job->wake_at = 0;
+    job->posting = false;
+    job->next_active = worker.active;
+    worker.active = job;
+  }
+}
+
+static void finish_post(struct background_post *post)
+{
+  pthread_mutex_lock(&worker.mutex);
+  atomic_store(&post->done, true);
+  pthread_cond_broadcast(&worker.landed);
+  pthread_mutex_unlock(&worker.mutex);
+}
+
+static void start_posts(struct background_post *posts)
+{
+  while (posts) {
+    struct background_post *post = posts;
+    posts = post->next;
+    if (!start_post(&post->request, &post->response, post))
+      finish_post(post);
+  }
+}
+
+static void finish_transfer(void *tag)
+{
+  worker.in_session--;
+  if (*(enum background_kind *)tag == BACKGROUND_POST) {
+    finish_post(tag);
+    return;
+  }
+  struct background_job *job = tag;
+  job->posting = false;
+  job->wake_at = 0;
+}
+
+static bool is_leaving(const struct background_job *job)
+{
+  pthread_mutex_lock(&worker.mutex);
+  bool leaving = job->leaving;
+  pthread_mutex_unlock(&worker.mutex);
+  return leaving;
+}
+
+/* True: the flight is still in the air. */
+static bool go_on_with(struct background_job *job, double now)
+{
+  bool waiting = job->action.step == FLOW_WAIT && job->wake_at > 0;
+  if (job->posting)
+    return true;
+  if (waiting && is_leaving(job)) {
+    break_off(job);
+    return false;
+  }
+  return job->wake_at > now || proceed(job);
+}
+
+static void go_on(void)
+{
+  double now = clock_now().steady;
+  struct background_job *jobs = worker.active, *next;
+  worker.active = NULL;
+  for (; jobs; jobs = next) {
+    next = jobs->next_active;
+    if (go_on_with(jobs, now)) {
+      jobs->next_active = worker.active;
+      worker.active = jobs;
+    }
+  }
+}
+
+/* Seconds until something is due; an account may have to be looked after. */
+static double time_left(double now)
+{
+  double first = worker.next_round;
+  for (const struct background_job *job = worker.active; job; job = job->next_active)
+    if (!job->posting && job->wake_at < first)
+      first = job->wake_at;
+  return fmax(first - now, 0);
+}
+
+/* A job that is not in the air, held so that nobody takes it away. */
+static struct background_job *pin_next(const struct background_job *after)
+{
+  pthread_mutex_lock(&worker.mutex);
+  struct background_job *job = after ? after->next_watched : worker.watched;
+  while (job && (job->active || job->leaving))
+    job = job->next_watched;
+  if (job)
+    job->pinned = true;
+  pthread_mutex_unlock(&worker.mutex);
+  return job;
+}
+
+static void unpin(struct background_job *job)
+{
+  pthread_mutex_lock(&worker.mutex);
+  job->pinned = false;
+  pthread_cond_broadcast(&worker.landed);
+  pthread_mutex_unlock(&worker.mutex);
+}
+
+static void look_after(struct background_job *job)
+{
+  if (!account_is_due(job->account))
+    return;
+  pthread_mutex_lock(&worker.mutex);
+  job->active = true;
+  pthread_mutex_unlock(&worker.mutex);
+  job->next_active = NULL;
+  take_over(job);
+}
+
+/* Refresh ahead, and see what other programs have changed, with nobody asking. */
+static void make_a_round(void)
+{
+  double now = clock_now().steady;
+  if (now < worker.next_round)
+    return;
+  worker.next_round = now + ROUND;
+  struct background_job *job = pin_next(NULL), *next;
+  for (; job; job = next) {
+    look_after(job);
+    next = pin_next(job);
+    unpin(job);
+  }
+}
+
+static void sleep_until_news(double seconds)
+{
+  double until = clock_now().steady + seconds;
+  pthread_mutex_lock(&worker.mutex);
+  if (!worker.handed_in && !worker.posts && !worker.stopping)
+    clock_wait(&worker.news, &worker.mutex, until);
+  pthread_mutex_unlock(&worker.mutex);
+}
+
+static void wait_for_something(void)
+{
+  double seconds = time_left(clock_now().steady);
+  if (worker.in_session == 0) {
+    sleep_until_news(seconds);
+    return;
+  }
+  void *finished = http()->wait(worker.session, seconds);
+  while (finished) {
+    finish_transfer(finished);
+    finished = worker.in_session > 0 ? http()->wait(worker.session, 0) : NULL;
+  }
+}
+
+/* False: the thread is to end. */
+static bool take_what_was_handed_in(void)
+{
+  pthread_mutex_lock(&worker.mutex);
+  struct background_job *jobs = worker.handed_in;
+  struct background_post *posts = worker.posts;
+  bool stop = worker.stopping;
+  worker.handed_in = NULL;
+  worker.posts = NULL;
+  pthread_mutex_unlock(&worker.mutex);
+  take_over(jobs);
+  start_posts(posts);
+  return !stop;
+}
+
+static void *work(void *unused)
+{
+  (void)unused;
+  while (take_what_was_handed_in()) {
+    go_on();
+    make_a_round();
+    wait_for_something();
+  }
+  if (worker.session)
+    http()->close(worker.session);
+  worker.session = NULL;
+  return NULL;
+}
+
+/* ---- for everybody else; with the mutex held where it says so ---- */
+
+/* Signals are the program's business; those that tell of a fault of this very thread cannot be put off. */
+static bool start_thread(void)
+{
+  static const int fatal[] = {SIGSEGV, SIGBUS, SIGFPE, SIGILL, SIGABRT, SIGTRAP};
+  sigset_t blocked, before;
+  pthread_attr_t attributes;
+  clock_init_condition(&worker.news);
+  sigfillset(&blocked);
+  for (size_t i = 0; i < sizeof fatal / sizeof *fatal; i++)
+    sigdelset(&blocked, fatal[i]);
+  pthread_attr_init(&attributes);
+  pthread_attr_setstacksize(&attributes, STACK);
+  pthread_sigmask(SIG_SETMASK, &blocked, &before);
+  worker.next_round = 0;
+  bool started = pthread_create(&worker.thread, &attributes, work, NULL) == 0;
+  pthread_sigmask(SIG_SETMASK, &before, NULL);
+  pthread_attr_destroy(&attributes);
+  return started;
+}
+
+/* With the mutex held. A thread that is about to end is waited for. */
+static bool have_thread(void)
+{
+  while (worker.stopping)
+    pthread_cond_wait(&worker.landed, &worker.mutex);
+  if (!worker.running)
+    worker.running = start_thread();
+  return worker.running;
+}
+
+/* With the mutex held. */
+static void tell_thread(void)
+{
+  pthread_cond_signal(&worker.news);
+  if (worker.session)
+    http()->wake(worker.session);
+}
+
+/* With the mutex held, which is given back for a while: the last user ends the thread. */
+static void leave_thread(void)
+{
+  if (--worker.users > 0 || !worker.running || worker.stopping)
+    return;
+  worker.stopping = true;
+  tell_thread();
+  pthread_mutex_unlock(&worker.mutex);
+  pthread_join(worker.thread, NULL);
+  pthread_mutex_lock(&worker.mutex);
+  worker.running = worker.stopping = false;
+  pthread_cond_broadcast(&worker.landed);
+}
+
+struct background_job *background_job_new(struct lucidauth_account *account)
+{
+  struct background_job *job = calloc(1, sizeof *job);
+  if (job) {
+    job->kind = BACKGROUND_FLIGHT;
+    job->account = account;
+  }
+  return job;
+}
+
+void background_job_free(struct background_job *job)
+{
+  free(job);
+}
+
+bool background_submit(struct background_job *job)
+{
+  pthread_mutex_lock(&worker.mutex);
+  bool possible = have_thread();
+  if (possible && !job->watched) {
+    job->watched = true;
+    job->next_watched = worker.watched;
+    worker.watched = job;
+    worker.users++;
+  }
+  if (possible) {
+    job->active = true;
+    job->next_active = worker.handed_in;
+    worker.handed_in = job;
+    tell_thread();
+  }
+  pthread_mutex_unlock(&worker.mutex);
+  return possible;
+}
+
+static void unwatch(struct background_job *job)
+{
+  for (struct background_job **place = &worker.watched; *place; place = &(*place)->next_watched)
+    if (*place == job) {
+      *place = job->next_watched;
+      break;
+    }
+  job->watched = false;
+}
+
+void background_leave(struct background_job *job)
+{
+  pthread_mutex_lock(&worker.mutex);
+  job->leaving = true;
+  if (job->active)
+    tell_thread();
+  while (job->active || job->pinned)
+    pthread_cond_wait(&worker.landed, &worker.mutex);
+  if (job->watched) {
+    unwatch(job);
+    leave_thread();
+  }
+  pthread_mutex_unlock(&worker.mutex);
+}
+
+bool background_post(struct background_post *post)
+{
+  pthread_mutex_lock(&worker.mutex);
+  bool possible = have_thread();
+  if (possible) {
+    worker.users++;
+    post->next = worker.posts;
+    worker.posts = post;
+    tell_thread();
+  }
+  pthread_mutex_unlock(&worker.mutex);
+  return possible;
+}
+
+void background_await(struct background_post *post)
+{
+  pthread_mutex_lock(&worker.mutex);
+  while (!atomic_load(&post->done))
+    pthread_cond_wait(&worker.landed, &worker.mutex);
+  leave_thread();
+  pthread_mutex_unlock(&worker.mutex);
+}
+
+void background_before_fork(void)
+{
+  pthread_mutex_lock(&worker.mutex);
+}
+
+/* The parent's thread, its session and what it was doing are not the child's. */
+void background_after_fork(bool child)
+{
+  if (child) {
+    for (struct background_job *job = worker.watched; job; job = job->next_watched)
+      job->active = job->watched = job->pinned = job->posting = false;
+    worker.running = worker.stopping = false;
+    worker.users = worker.in_session = 0;
+    worker.watched = worker.handed_in = worker.active = NULL;
+    worker.posts = NULL;
+    worker.session = NULL;
+    pthread_cond_init(&worker.landed, NULL);
+  }
+  pthread_mutex_unlock(&worker.mutex);
+}

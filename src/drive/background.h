@@ -1,0 +1,42 @@
+/* One thread a process that carries out flights, so that nobody else has to wait for a lock, a disk or a
+ * server. It starts when the first flight is handed to it, looks after the accounts whose flights it has had
+ * (refreshing them ahead of their expiry without being asked, and looking for changes that announce
+ * themselves to nobody), and ends with the last client that uses it. */
+#ifndef DRIVE_BACKGROUND_H
+#define DRIVE_BACKGROUND_H
+
+#include "drive.h"
+
+#include <stdbool.h>
+
+/* What the thread knows of an account; made with it. NULL: memory is out. */
+struct background_job *background_job_new(struct lucidauth_account *account);
+void background_job_free(struct background_job *job);
+
+/* Carry out the account's flight, which account_take_off has begun; the thread lands it. False: there is no
+ * thread to be had. */
+bool background_submit(struct background_job *job);
+
+/* Forget the account; waits until its flight has landed. A flight that is only waiting to try again is broken off. */
+void background_leave(struct background_job *job);
+
+enum background_kind { BACKGROUND_FLIGHT, BACKGROUND_POST };
+
+/* One POST of a flight in the program's own hands. Starts as {.kind = BACKGROUND_POST} with its request. */
+struct background_post {
+  enum background_kind kind;
+  struct http_request request;
+  struct http_response response;
+  struct background_post *next;
+  atomic_bool done;
+};
+
+/* Start it; its strings stay where they are until it is done. False: there is no thread to be had. */
+bool background_post(struct background_post *post);
+void background_await(struct background_post *post);
+
+/* Around fork(): the thread stays with the parent, and the child may start one of its own. */
+void background_before_fork(void);
+void background_after_fork(bool child);
+
+#endif

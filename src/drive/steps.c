@@ -1,0 +1,124 @@
+/* The steps of a flow that every driver carries out in the same way. */
+#include "drive.h"
+
+#include "../core/secret.h"
+
+#include <stdio.h>
+#include <string.h>
+
+void drive_sha256(const void *data, size_t size, unsigned char digest[32])
+{
+  char message[1];
+  const struct http_ops *http = http_load(message, sizeof message);
+  memset(digest, 0, 32);
+  if (http)
+    http->sha256(data, size, digest);
+}
+
+struct http_request drive_request(const struct options *options, const struct flow_action *action)
+{
+  const struct request *asked = action->request;
+  return (struct http_request){.url =
+                                   asked->endpoint == REQUEST_TOKEN ? options->token_url : options->introspection_url,
+                               .content_type = asked->content_type,
+                               .authorization = asked->authorization,
+                               .body = asked->body,
+                               .body_length = strlen(asked->body),
+                               .ca_file = options->ca_file,
+                               .connect_timeout = action->seconds,
+                               .timeout = action->limit};
+}
+
+bool drive_post(const struct options *options, const struct flow_action *action, struct http_response *response)
+{
+  char message[1];
+  struct http_request request = drive_request(options, action);
+  const struct http_ops *http = http_load(message, sizeof message);
+  if (http)
+    http->post(&request, response);
+  return http != NULL;
+}
+
+void drive_release(struct http_response *response)
+{
+  char message[1];
+  const struct http_ops *http = http_load(message, sizeof message);
+  if (http)
+    http->release(response);
+}
+
+static enum flow_result result_of(enum store_result result)
+{
+  static const enum flow_result of[] = {
+      [STORE_OK] = FLOW_OK, [STORE_NONE] = FLOW_NONE, [STORE_BUSY] = FLOW_BUSY, [STORE_FAILED] = FLOW_FAILED};
+  return of[result];
+}
+
+/* The lock is only ever taken for a refresh: what that needs is loaded before anything is promised. */
+static enum flow_result take_lock(struct store *store, struct store_error *error)
+{
+  if (!http_load(error->message, sizeof error->message)) {
+    error->code = CODE_CONFIG;
+    return FLOW_FAILED;
+  }
+  return result_of(store->ops->lock(store, error));
+}
+
+static void load(struct lucidauth_account *account, struct came_of *came)
+{
+  struct store *store = account->store;
+  /* before the record is read: a change in between shows later */
+  account->flight_seen = atomic_load_explicit(store->generation, memory_order_acquire);
+  came->event.result = result_of(store->ops->load(store, &came->record, &came->error));
+  came->event.text = came->record;
+}
+
+static void save(struct store *store, const struct flow_action *action, struct came_of *came)
+{
+  enum store_result result = store->ops->save(store, action->record, &came->error);
+  came->event.result = result_of(result);
+  if (action->spends && result == STORE_OK)
+    store->ops->begin(store);
+}
+
+static void unlock(struct lucidauth_account *account)
+{
+  struct store *store = account->store;
+  /* the generation that unlocking settles; a later one may be another process's already */
+  account->flight_seen = (atomic_load_explicit(store->generation, memory_order_relaxed) + 1) & ~UINT64_C(1);
+  store->ops->unlock(store);
+}
+
+void drive_step(struct lucidauth_account *account, const struct flow_action *action, struct came_of *came)
+{
+  struct flow_event *event = &came->event;
+  switch (action->step) {
+  case FLOW_LOAD:
+    load(account, came);
+    break;
+  case FLOW_LOCK:
+    event->result = take_lock(account->store, &came->error);
+    break;
+  case FLOW_SAVE:
+    save(account->store, action, came);
+    break;
+  case FLOW_UNLOCK:
+    unlock(account);
+    break;
+  default:
+    break;
+  }
+  if (event->result == FLOW_FAILED) {
+    event->code = came->error.code;
+    event->text = came->error.message;
+  }
+}
+
+void drive_clean_up(struct came_of *came)
+{
+  secret_free(came->record);
+  came->record = NULL;
+  if (came->posted)
+    drive_release(&came->response);
+  came->posted = false;
+}
