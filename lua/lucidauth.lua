@@ -163,7 +163,9 @@ end
 ---@param options? LucidOptions
 ---@return LucidClient
 function lucid.new(options)
-  return client.configured(options or {}, 2)
+  -- not a tail call: an error is to name the line of our caller
+  local own = client.configured(options or {}, 2)
+  return own
 end
 
 return lucid

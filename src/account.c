@@ -70,7 +70,12 @@ struct lucidauth_account *account_new(struct lucidauth *client, const char *name
     clock_init_condition(&account->landed);
     account->client = client;
     account->name = strdup(name);
-    account->flow = flow_new(&client->options.flow, account_seed(account));
+    account->settings = client->options.flow;
+    if (strcmp(name, "default") != 0) {
+      account->settings.account = account->name;
+      account->settings.refresh_token = NULL;
+    }
+    account->flow = flow_new(&account->settings, account_seed(account));
     bool custom = client->options.storage == LUCIDAUTH_CUSTOM;
     account->store = custom ? NULL : open_store(&client->options, name, &failure);
     account->generation = account->store ? account->store->generation : &no_generation;
@@ -90,8 +95,10 @@ static void save_what_is_unsaved(struct lucidauth_account *account)
   if (account->forked || !account->store || !flow_unsaved(account->flow))
     return;
   struct moment now = clock_now();
+  account->goal = FLOW_KEEP;
   flow_start(account->flow, FLOW_KEEP, now, now.steady);
   drive_blocking(account);
+  account_land(account, NULL, NULL);
 }
 
 void account_free(struct lucidauth_account *account)
@@ -106,8 +113,8 @@ void account_free(struct lucidauth_account *account)
  * was in stays behind, memory and all, since that thread may have been in the middle of changing it. */
 static void settle_in_child(struct lucidauth_account *account)
 {
-  struct flow *fresh = flow_new(&account->client->options.flow, (uint64_t)getpid());
-  account->client->options.flow.pid = (long)getpid();
+  struct flow *fresh = flow_new(&account->settings, account_seed(account));
+  account->settings.pid = (long)getpid();
   if (!fresh)
     return;
   if (!account->flying)
@@ -209,7 +216,7 @@ static bool lives(const struct lucidauth_account *account, struct moment now)
 static bool wait_for_others(struct lucidauth_account *account, bool refresh, bool wait, double deadline,
                             lucidauth_error *error)
 {
-  double patience = clock_now().steady + account->client->options.flow.refresh_wait;
+  double patience = clock_now().steady + account->settings.refresh_wait;
   while (account->flying && !account->forked) {
     struct moment now = clock_now();
     bool served = !refresh && lives(account, now);
@@ -253,13 +260,13 @@ static void take_off(struct lucidauth_account *account, enum flow_goal goal, str
   account->flying = true;
   account->goal = goal;
   tell_rejections(account);
-  flow_start(account->flow, goal, now, now.steady + account->client->options.flow.timeout);
+  flow_start(account->flow, goal, now, now.steady + account->settings.timeout);
 }
 
 bool account_take_off(struct lucidauth_account *account, enum flow_goal goal, bool wait, lucidauth_error *error)
 {
   struct moment now = clock_now();
-  double deadline = now.steady + account->client->options.flow.timeout;
+  double deadline = now.steady + account->settings.timeout;
   pthread_mutex_lock(&account->mutex);
   bool mine = wait_for_others(account, goal == FLOW_REFRESH, wait, deadline, error);
   if (mine && account->forked)
@@ -318,7 +325,7 @@ static void keep_status(struct lucidauth_account *account, const struct flow_out
 
 static void publish(struct lucidauth_account *account, const struct flow_outcome *outcome)
 {
-  if (account->goal == FLOW_LOOK)
+  if (account->goal == FLOW_LOOK || account->goal == FLOW_KEEP)
     return;
   if (outcome->token && !is_rejected(account, outcome->token))
     put_in_use(account, outcome, clock_now().wall);
@@ -368,14 +375,25 @@ char *account_token(struct lucidauth_account *account, uint64_t *serial)
   return token;
 }
 
+/* With the mutex held: the flow is somebody else's while it flies, and is told later. */
+static void keep_rejection(struct lucidauth_account *account, const char *token)
+{
+  char **place = &account->rejected[account->rejections++ % REJECTED];
+  secret_free(*place);
+  *place = secret_copy(token);
+}
+
 void account_reject(struct lucidauth_account *account, const char *token)
 {
   pthread_mutex_lock(&account->mutex);
+  if (account->forked)
+    settle_in_child(account);
   bool in_use = account->token && strcmp(account->token, token) == 0;
-  if (!is_rejected(account, token)) {
-    char **place = &account->rejected[account->rejections++ % REJECTED];
-    secret_free(*place);
-    *place = secret_copy(token);
+  if (!account->flying) {
+    flow_reject(account->flow, token);
+    account->status.has_token = flow_status(account->flow).has_token;
+  } else if (!is_rejected(account, token)) {
+    keep_rejection(account, token);
   }
   if (in_use)
     withdraw(account);
@@ -424,7 +442,7 @@ static void board(struct lucidauth_account *account, lucidauth_ticket *ticket, s
   if (!account->flying) {
     take_off(account, goal, now);
     if (!background_submit(account->job)) {
-      flow_abandon(account->flow);
+      flow_abandon(account->flow, true);
       account->flying = false;
       return;
     }
@@ -443,7 +461,7 @@ static bool answer_ticket(struct lucidauth_account *account, const lucidauth_tic
   error_set(error, LUCIDAUTH_OK, "%s", "");
   if (served && (!was_announced(account) || landed || !patient))
     return true;
-  if (served && waited >= account->client->options.flow.refresh_wait) {
+  if (served && waited >= account->settings.refresh_wait) {
     /* once a flight: until this generation ends, the token is handed out without waiting */
     atomic_store_explicit(&account->seen, atomic_load(account->generation), memory_order_relaxed);
     return true;
@@ -453,10 +471,10 @@ static bool answer_ticket(struct lucidauth_account *account, const lucidauth_tic
       *error = account->landed_with;
     return true;
   }
-  if (waited >= 2 * account->client->options.flow.timeout)
+  if (waited >= 2 * account->settings.timeout)
     error_set(error, LUCIDAUTH_TIMEOUT,
               "The refresh takes too long. It goes on, and nothing is lost; ask again later.");
-  return waited >= 2 * account->client->options.flow.timeout;
+  return waited >= 2 * account->settings.timeout;
 }
 
 char *account_poll(struct lucidauth_account *account, lucidauth_ticket *ticket, bool patient, uint64_t *serial,

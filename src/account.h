@@ -35,6 +35,7 @@ struct lucidauth_account {
   enum flow_goal goal;                /* of that flight */
   uint64_t flight_seen;               /* the generation when that flight last looked at the record */
   bool forked;                        /* this process is a child of the one that used flow and store */
+  struct flow_settings settings;      /* the client's; the configured refresh token is the default account's alone */
   struct flow *flow;
   struct store *store; /* NULL: LUCIDAUTH_CUSTOM */
   char *token;

@@ -136,7 +136,7 @@ char *lucidauth_flight_end(lucidauth_flight *flight, uint64_t *serial, lucidauth
   struct lucidauth_account *account = flight->account;
   let_go_of_response(flight);
   if (flight->action.step != FLOW_DONE)
-    flow_abandon(account->flow);
+    flow_abandon(account->flow, false);
   free(flight);
   return account_land(account, serial, error);
 }

@@ -185,24 +185,34 @@ end
 
 local types = { file = true, memory = true }
 
--- Returns the kind, the path, and the functions of a storage in Lua.
+local function kind_of(given, level)
+  if given.type ~= nil then
+    check_type(given.type, "string", "storage.type", level + 1)
+    if not types[given.type] then
+      wrong(level + 1, "unknown storage type \"%s\"; did you mean \"%s\"?", given.type,
+        nearest(given.type, types))
+    end
+    return given.type
+  end
+  return (given.path or given.directory) and "file" or "custom"
+end
+
+-- Returns the kind, the path, and the functions of a storage in Lua. (No tail
+-- calls: they would hide a level from error().)
 local function storage_of(given, level)
   if given == nil or type(given) == "string" then
     return "file", given
-  elseif given.type == nil and (given.path or given.directory) then
-    return file_storage(given, level + 1)
-  elseif given.type == nil then
-    own_storage(given, level + 1)
-    return "custom", "of your own (Lua functions)", given
-  elseif given.type == "file" then
-    return file_storage(given, level + 1)
-  elseif given.type == "memory" then
+  end
+  local kind, path = kind_of(given, level + 1), nil
+  if kind == "file" then
+    kind, path = file_storage(given, level + 1)
+    return kind, path
+  elseif kind == "memory" then
     check_names(given, memory_fields, "field of storage", level + 1)
     return "memory"
   end
-  check_type(given.type, "string", "storage.type", level + 1)
-  return wrong(level + 1, "unknown storage type \"%s\"; did you mean \"%s\"?", given.type,
-    nearest(given.type, types))
+  own_storage(given, level + 1)
+  return "custom", "of your own (Lua functions)", given
 end
 
 --- Check options; raises at `level` (as of error(), seen from the caller).

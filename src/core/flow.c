@@ -59,6 +59,7 @@ struct flow {
   double lifetime;            /* of the token, in seconds; 0: unknown */
   char *banned[BANNED];       /* known to be dead, the last ones; never handed out wherever they turn up */
   int bans;
+  bool had_token; /* one was in use before */
   struct setback setback;
   struct record unsaved; /* the newest tokens, which could not be saved; the lock is held while it is here */
   bool locked;
@@ -138,6 +139,7 @@ static void take(struct flow *flow, const struct record *record)
   char *copy = usable(flow, record) ? secret_copy(record->access_token) : NULL;
   drop_token(flow);
   flow->token = copy;
+  flow->had_token = flow->had_token || copy;
   flow->refresh_at = record_refresh_at(record, flow->settings->refresh_before);
   flow->dead_at = isnan(record->expires_at) ? 0 : record->expires_at;
   flow->lifetime = isnan(record->lifetime) ? 0 : record->lifetime;
@@ -145,9 +147,10 @@ static void take(struct flow *flow, const struct record *record)
     flow->dead_at = flow->now.wall + record->lifetime;
 }
 
+/* Another token than the one that was in use, which may have been rejected since. */
 static bool replaces(const struct flow *flow, const struct record *record)
 {
-  return flow->token && record->access_token && strcmp(flow->token, record->access_token) != 0;
+  return flow->token ? strcmp(flow->token, record->access_token) != 0 : flow->had_token;
 }
 
 /* ---- what is said of it ---- */
@@ -161,6 +164,12 @@ static void note(struct flow *flow, enum flow_note_kind kind, enum code code, co
   added->kind = kind;
   added->code = code;
   snprintf(added->message, sizeof added->message, "%s", message);
+}
+
+static void capitalize(char *sentence)
+{
+  if (*sentence >= 'a' && *sentence <= 'z')
+    *sentence = (char)(*sentence - 'a' + 'A');
 }
 
 static const char *advice(enum code code)
@@ -186,12 +195,6 @@ static const char *advice(enum code code)
   }
 }
 
-static void capitalize(char *sentence)
-{
-  if (*sentence >= 'a' && *sentence <= 'z')
-    *sentence = (char)(*sentence - 'a' + 'A');
-}
-
 /* The flight ends without a new token. */
 static void fail(struct flow *flow, enum code code, const char *message)
 {
@@ -205,6 +208,7 @@ static void explain(char out[FLOW_MESSAGE], enum code code, const char *what, co
 {
   snprintf(out, FLOW_MESSAGE, "%s%s%s%s", what, *what && what[strlen(what) - 1] != '.' ? ". " : " ", safe,
            advice(code));
+  capitalize(out);
 }
 
 /* A failure of the server or of the way to it: it is remembered for the refresh token. */
@@ -332,10 +336,19 @@ static struct flow_action damaged(struct flow *flow)
 static struct flow_action empty(struct flow *flow)
 {
   char message[FLOW_MESSAGE];
-  snprintf(message, sizeof message,
-           "There is no token yet: the token storage %s is empty, and no refresh token is configured. Log in to Lucid "
-           "once and set LUCID_REFRESH_TOKEN (or the option refresh_token) to the refresh token that you get.",
-           flow->settings->storage);
+  const struct flow_settings *settings = flow->settings;
+  if (settings->account)
+    snprintf(message, sizeof message,
+             "There is no token yet for the account \"%.100s\": the token storage %s is empty. A configured refresh "
+             "token starts the default account alone; store this account's first record "
+             "({\"refresh_token\": \"...\"}) there.",
+             settings->account, settings->storage);
+  else
+    snprintf(
+        message, sizeof message,
+        "There is no token yet: the token storage %s is empty, and no refresh token is configured. Log in to Lucid "
+        "once and set LUCID_REFRESH_TOKEN (or the option refresh_token) to the refresh token that you get.",
+        settings->storage);
   return fail_and_leave(flow, CODE_CONFIG, message);
 }
 
@@ -557,6 +570,12 @@ static struct flow_action clear_and_leave(struct flow *flow)
   return save(flow, CLEARING, &flow->record);
 }
 
+static void hold_unsaved(struct flow *flow)
+{
+  flow->unsaved = flow->record;
+  flow->record = (struct record){0};
+}
+
 static struct flow_action kept_or_not(struct flow *flow, const struct flow_event *event)
 {
   if (event->result != FLOW_FAILED) {
@@ -569,10 +588,8 @@ static struct flow_action kept_or_not(struct flow *flow, const struct flow_event
            "not kill this process before it has succeeded.",
            event->text);
   note(flow, FLOW_SAVE_FAILED, event->code, message);
-  if (!flow->unsaved.json) {
-    flow->unsaved = flow->record;
-    flow->record = (struct record){0};
-  }
+  if (!flow->unsaved.json)
+    hold_unsaved(flow);
   return leave(flow);
 }
 
@@ -759,9 +776,9 @@ static struct flow_action bury(struct flow *flow)
   return clear_and_leave(flow);
 }
 
-static bool is_another(const struct flow *flow, const struct record *found)
+static bool is_another(const struct record *known, const struct record *found)
 {
-  const char *ours = flow->record.refresh_token, *theirs = found->refresh_token;
+  const char *ours = known->refresh_token, *theirs = found->refresh_token;
   return theirs ? strcmp(ours, theirs) != 0 : found->access_token != NULL;
 }
 
@@ -778,7 +795,7 @@ static struct flow_action relooked(struct flow *flow, const struct flow_event *e
 {
   struct record found = {0};
   if (event->result == FLOW_OK && record_read(&found, event->text, &flow->settings->world)) {
-    if (is_another(flow, &found))
+    if (is_another(&flow->record, &found))
       return go_on_with(flow, &found);
     record_free(&found);
   }
@@ -789,12 +806,21 @@ static struct flow_action relooked(struct flow *flow, const struct flow_event *e
 
 /* ---- tokens that could not be saved ---- */
 
+/* The refresh token that was spent for the unsaved one. */
+static bool was_spent(const struct flow *flow, const struct record *found)
+{
+  char hash[RECORD_HASH];
+  if (!found->refresh_token)
+    return false;
+  record_hash(&flow->settings->world, found->refresh_token, hash);
+  return strcmp(hash, flow->pending.refresh_token) == 0;
+}
+
 static struct flow_action checked(struct flow *flow, const struct flow_event *event)
 {
   struct record found = {0};
-  struct pending ours;
   bool read = event->result == FLOW_OK && record_read(&found, event->text, &flow->settings->world);
-  if (read && !record_pending(&found, &flow->settings->world, &ours) && is_another(flow, &found)) {
+  if (read && !was_spent(flow, &found) && is_another(&flow->unsaved, &found)) {
     record_free(&flow->unsaved);
     return go_on_with(flow, &found);
   }
@@ -804,8 +830,11 @@ static struct flow_action checked(struct flow *flow, const struct flow_event *ev
 
 static struct flow_action saved(struct flow *flow, const struct flow_event *event)
 {
-  if (event->result == FLOW_FAILED)
-    return alive(flow) ? finish(flow) : fail_and_leave(flow, event->code, event->text);
+  if (event->result == FLOW_FAILED) {
+    if (flow->goal != FLOW_TOKEN || !alive(flow))
+      fail(flow, event->code, event->text);
+    return finish(flow);
+  }
   note(flow, FLOW_SAVED, CODE_OK, "");
   flow->record = flow->unsaved;
   flow->unsaved = (struct record){0};
@@ -818,7 +847,10 @@ static struct flow_action begin(struct flow *flow)
 {
   if (flow->unsaved.json)
     return flow->goal == FLOW_LOOK ? finish(flow) : step(flow, CHECKING, FLOW_LOAD);
-  return flow->goal == FLOW_KEEP ? finish(flow) : step(flow, LOOKING, FLOW_LOAD);
+  if (flow->goal == FLOW_KEEP)
+    return finish(flow);
+  /* a flight that was broken off may have left the lock to this one */
+  return step(flow, flow->locked ? LOADING : LOOKING, FLOW_LOAD);
 }
 
 struct flow_action flow_next(struct flow *flow, const struct flow_event *event)
@@ -910,9 +942,12 @@ void flow_reject(struct flow *flow, const char *token)
   ban(flow, token);
 }
 
-void flow_abandon(struct flow *flow)
+void flow_abandon(struct flow *flow, bool unlocked)
 {
-  flow->locked = false;
+  if (flow->state == KEEPING && !flow->unsaved.json)
+    hold_unsaved(flow);
+  if (unlocked)
+    flow->locked = false;
   flow->state = IDLE;
   clear_flight(flow);
   fail(flow, CODE_NOT_READY,

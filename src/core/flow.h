@@ -30,6 +30,7 @@ struct flow_settings {
   struct credentials credentials;
   const char *refresh_token; /* configured: starts an empty storage; NULL: none */
   const char *storage;       /* names the storage in messages */
+  const char *account;       /* names the account in messages; NULL: the default one */
   double refresh_before;     /* refresh this long ahead of the expiry */
   double refresh_wait;       /* wait this long for another process's refresh while the present token still lives */
   double timeout;            /* a call's deadline, waiting and retries included */
@@ -133,8 +134,9 @@ const struct flow_outcome *flow_outcome(const struct flow *flow);
 /* The API did not accept this access token: never hand it out again. Not during a flight. */
 void flow_reject(struct flow *flow, const char *token);
 
-/* Break off a flight where it stands, as if the process had died. The lock counts as gone. */
-void flow_abandon(struct flow *flow);
+/* Break off a flight where it stands. Tokens that were on their way to the storage count as not saved. `unlocked`: the lock is given
+ * back by other means; else the next flight goes on under it. */
+void flow_abandon(struct flow *flow, bool unlocked);
 
 /* The configured refresh token is another now: what was refused before no longer counts. */
 void flow_forget_setback(struct flow *flow);

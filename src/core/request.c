@@ -96,10 +96,11 @@ static bool build(struct request *request, const struct credentials *credentials
                   const struct field own[2])
 {
   bool basic = style == REQUEST_BASIC;
+  const char *secret = credentials->client_secret;
   const struct field fields[FIELDS] = {own[0],
                                        own[1],
                                        {"client_id", basic ? NULL : credentials->client_id},
-                                       {"client_secret", basic ? NULL : credentials->client_secret}};
+                                       {"client_secret", basic || !secret || !*secret ? NULL : secret}};
   bool json = style == REQUEST_JSON;
   request->content_type = json ? "application/json" : "application/x-www-form-urlencoded";
   request->body = json ? json_body(fields) : form_body(fields);

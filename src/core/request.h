@@ -9,7 +9,7 @@ enum request_style { REQUEST_JSON, REQUEST_FORM, REQUEST_BASIC };
 
 struct credentials {
   const char *client_id;
-  const char *client_secret; /* NULL: a public client */
+  const char *client_secret; /* NULL or "": a public client */
   enum request_style
       style; /* of the token endpoint; introspection takes a form body, with HTTP Basic where that is the style */
 };

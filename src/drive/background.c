@@ -127,7 +127,7 @@ static bool proceed(struct background_job *job)
 static void break_off(struct background_job *job)
 {
   struct store *store = job->account->store;
-  flow_abandon(job->account->flow);
+  flow_abandon(job->account->flow, true);
   store->ops->unlock(store);
   land(job);
 }

@@ -370,10 +370,10 @@ static void close_store(struct store *store)
 
 static const struct store_ops ops = {load, save, lock, unlock, begin, wait, changed, forked, close_store};
 
-static void refuse_setting(struct store_error *error, const char *why)
+static void refuse_setting(struct store_error *error, const char *what, const char *value, const char *why)
 {
   error->code = CODE_CONFIG;
-  snprintf(error->message, sizeof error->message, "%s", why);
+  snprintf(error->message, sizeof error->message, "%s \"%.200s\" %s", what, value, why);
 }
 
 static void out_of_memory(struct store_error *error)
@@ -447,14 +447,14 @@ static struct store *new_store(const char *name, const char *path, char *lock_pa
 static bool names_a_file(const char *path, struct store_error *error)
 {
   if (!path || !*path) {
-    refuse_setting(error, "the token file's path is empty: give the path of a file.");
+    refuse_setting(error, "The path of the token file", "", "is empty: give the path of a file.");
     return false;
   }
   const char *slash = strrchr(path, '/');
   const char *last = slash ? slash + 1 : path;
   if (*last && strcmp(last, ".") != 0 && strcmp(last, "..") != 0)
     return true;
-  refuse_setting(error, "the token file's path is that of a folder: give the path of a file.");
+  refuse_setting(error, "The path of the token file", path, "is that of a folder: give the path of a file.");
   return false;
 }
 
@@ -505,7 +505,7 @@ static bool fits_folder(const char *name, struct store_error *error)
 {
   if (strlen(name) + strlen(".tmp") <= 255)
     return true;
-  refuse_setting(error, "the account's name is too long for a file name: choose a shorter one.");
+  refuse_setting(error, "The account's file", name, "has too long a name: choose a shorter one.");
   return false;
 }
 
@@ -528,7 +528,7 @@ static struct store *store_in(const char *directory, const char *folder, const c
 struct store *store_directory(const char *directory, const char *account, struct store_error *error)
 {
   if (!directory || !*directory) {
-    refuse_setting(error, "the token folder's path is empty: give the path of a folder.");
+    refuse_setting(error, "The path of the token folder", "", "is empty: give the path of a folder.");
     return NULL;
   }
   if (!account || !*account)
