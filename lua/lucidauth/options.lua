@@ -203,10 +203,10 @@ local function storage_of(given, level)
   if given == nil or type(given) == "string" then
     return "file", given
   end
-  local kind, path = kind_of(given, level + 1), nil
+  local kind = kind_of(given, level + 1)
   if kind == "file" then
-    kind, path = file_storage(given, level + 1)
-    return kind, path
+    local place, path = file_storage(given, level + 1)
+    return place, path
   elseif kind == "memory" then
     check_names(given, memory_fields, "field of storage", level + 1)
     return "memory"

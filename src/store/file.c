@@ -447,14 +447,16 @@ static struct store *new_store(const char *name, const char *path, char *lock_pa
 static bool names_a_file(const char *path, struct store_error *error)
 {
   if (!path || !*path) {
-    refuse_setting(error, "The path of the token file", "", "is empty: give the path of a file.");
+    refuse_setting(error, "The path of the token file", "",
+                   "is empty: give the path of a file (LUCID_TOKEN_FILE, or the option storage).");
     return false;
   }
   const char *slash = strrchr(path, '/');
   const char *last = slash ? slash + 1 : path;
   if (*last && strcmp(last, ".") != 0 && strcmp(last, "..") != 0)
     return true;
-  refuse_setting(error, "The path of the token file", path, "is that of a folder: give the path of a file.");
+  refuse_setting(error, "The path of the token file", path,
+                 "is that of a folder: give the path of a file (LUCID_TOKEN_FILE, or the option storage).");
   return false;
 }
 

@@ -88,6 +88,16 @@ static int open_file(const struct lockfile *lock, struct store_error *error)
   return fd;
 }
 
+static void share(struct lockfile *lock)
+{
+  struct store_error unheeded;
+  int fd = open_file(lock, &unheeded);
+  if (fd < 0)
+    return;
+  (void)page_share(&lock->page, fd);
+  close(fd);
+}
+
 enum store_result lockfile_try(struct lockfile *lock, struct store_error *error)
 {
   if (lock->held)
@@ -98,7 +108,8 @@ enum store_result lockfile_try(struct lockfile *lock, struct store_error *error)
     if (take(lock) == 0) {
       lock->held = is_current(lock);
       if (lock->held) {
-        lockfile_share(lock);
+        share(lock);
+        page_settle(&lock->page); /* what an owner that died in a refresh has left */
         return STORE_OK;
       }
       close_file(lock);
@@ -115,11 +126,10 @@ enum store_result lockfile_try(struct lockfile *lock, struct store_error *error)
 void lockfile_share(struct lockfile *lock)
 {
   struct store_error unheeded;
-  int fd = open_file(lock, &unheeded);
-  if (fd < 0)
-    return;
-  (void)page_share(&lock->page, fd);
-  close(fd);
+  share(lock);
+  /* An owner that died in a refresh would leave it under way for as long as nobody needs the lock. */
+  if (!lock->held && page_is_under_way(&lock->page) && lockfile_try(lock, &unheeded) == STORE_OK)
+    lockfile_release(lock);
 }
 
 void lockfile_release(struct lockfile *lock)

@@ -41,7 +41,8 @@ enum store_result lockfile_try(struct lockfile *lock, struct store_error *error)
 /* Unlock, if it is held, even if a child of this process still has the descriptor. */
 void lockfile_release(struct lockfile *lock);
 
-/* Share the page with the other users of the file, if that can be; makes the file if it is missing. */
+/* Share the page with the other users of the file, if that can be; makes the file if it is missing. Settles what an
+ * owner that died in a refresh has left, as taking the lock does. */
 void lockfile_share(struct lockfile *lock);
 
 /* In the child after fork(): close the descriptor and forget the lock; the parent keeps it. Async-signal-safe. */

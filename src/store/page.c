@@ -194,6 +194,11 @@ static uint64_t fresh_start(void)
   return ((uint64_t)now.tv_sec * 1000000u + (uint64_t)now.tv_nsec / 1000) & ~UINT64_C(1);
 }
 
+bool page_is_under_way(const struct page *page)
+{
+  return atomic_load_explicit(page->generation, memory_order_relaxed) & 1;
+}
+
 void page_begin(struct page *page)
 {
   uint64_t value = atomic_load_explicit(page->generation, memory_order_relaxed);

@@ -35,6 +35,9 @@ bool page_init(struct page *page, unsigned slot);
  * inherits it: so `fd` must not be the one that locks. It may be closed afterwards. */
 bool page_share(struct page *page, int fd);
 
+/* True between page_begin and page_settle, by whichever process; for ever if that one died. */
+bool page_is_under_way(const struct page *page);
+
 /* With the slot's lock held: a refresh begins; it is settled (nothing happens if none had begun), and waiters
  * wake. */
 void page_begin(struct page *page);
