@@ -487,6 +487,26 @@ static void row_27_not_sent(void **state)
   assert_failed(&reply, ANSWER_NOT_SPENT, CODE_TIMEOUT, "in time");
 }
 
+/* A wrong Content-Length, or a server that never closes: the tokens are here all the same. */
+static void row_28_lost_behind_the_tokens(void **state)
+{
+  static const char whole[] = "{\"access_token\":\"A2\",\"refresh_token\":\"R2\",\"expires_in\":60}";
+  (void)state;
+  for (size_t length = 0; length < sizeof whole; length++) {
+    struct reply reply = {.delivery = REPLY_LOST, .status = 200, .body = whole, .length = length, .timed_out = true};
+    struct answer answer;
+    answer_read(&answer, &reply, &context);
+    assert_int_equal(answer.kind, length == sizeof whole - 1 ? ANSWER_TOKENS : ANSWER_DOUBT);
+    answer_free(&answer);
+  }
+  static const char form[] = "access_token=A2&refresh_token=R2";
+  struct reply reply = {.delivery = REPLY_LOST, .status = 200, .body = form, .length = sizeof form - 1};
+  struct answer answer;
+  answer_read(&answer, &reply, &context);
+  assert_int_equal(answer.kind, ANSWER_DOUBT);
+  answer_free(&answer);
+}
+
 static void row_28_lost(void **state)
 {
   (void)state;
@@ -739,6 +759,7 @@ int main(void)
       cmocka_unit_test(row_23_body_over_the_limit),
       cmocka_unit_test(row_27_not_sent),
       cmocka_unit_test(row_28_lost),
+      cmocka_unit_test(row_28_lost_behind_the_tokens),
       cmocka_unit_test(message_names_what_was_sent),
       cmocka_unit_test(secrets_are_not_quoted),
       cmocka_unit_test(secrets_in_an_error_object_are_not_quoted),

@@ -179,9 +179,26 @@ static void read_status(struct answer *answer, const struct reading *reading)
     conclude(answer, ANSWER_DOUBT, CODE_BAD_RESPONSE, "the %s's answer makes no sense (%s)", endpoint, reading->detail);
 }
 
+/* The connection ended badly, but all of the tokens had come: a wrong Content-Length, a server that never
+ * closes. Only whole JSON will do, since half of a form can be read as well. */
+static bool rescue(struct answer *answer, const struct reply *reply, const struct answer_context *context)
+{
+  if (reply->delivery != REPLY_LOST || !reply->body || reply->status < 200 || reply->status >= 300)
+    return false;
+  struct reading reading = {.reply = reply, .context = context, .body = json_read_whole(reply->body, reply->length)};
+  bool access = is_usable(reading.body, "access_token"), refresh = is_usable(reading.body, "refresh_token");
+  if (access && refresh)
+    read_tokens(answer, &reading, access, refresh);
+  else
+    json_free(reading.body);
+  return answer->fields != NULL;
+}
+
 void answer_read(struct answer *answer, const struct reply *reply, const struct answer_context *context)
 {
   *answer = (struct answer){.kind = ANSWER_DOUBT, .retry_after = -1};
+  if (rescue(answer, reply, context))
+    return;
   if (reply->delivery != REPLY_RECEIVED) {
     answer->kind = reply->delivery == REPLY_NOT_SENT ? ANSWER_NOT_SPENT : ANSWER_DOUBT;
     answer->code = reply_failure(answer->message, endpoint, reply, context);

@@ -18,8 +18,8 @@ struct reply {
   } delivery;
   bool timed_out;   /* NOT_SENT or LOST because time ran out */
   bool cut;         /* the body went over the limit (1 MiB), the transfer was stopped: no part of it is used */
-  int status;       /* HTTP status */
-  const char *body; /* `length` bytes, not NUL-terminated for certain */
+  int status;       /* HTTP status; 0: none */
+  const char *body; /* `length` bytes, not NUL-terminated for certain; with LOST what did arrive */
   size_t length;
   const char *retry_after; /* the header's value, or NULL */
   const char *location;    /* the header's value, or NULL */
