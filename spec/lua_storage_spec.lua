@@ -1,0 +1,882 @@
+-- A storage made of Lua functions, which may yield and may fail.
+
+local codec = require("lucidauth.sandbox.codec")
+local helper = require("spec.helper")
+local lucid = require("lucidauth")
+local tokens = require("spec.tokens")
+
+local sandbox, records, calls, events, clients
+
+local function posts()
+  return sandbox:counts().token_requests
+end
+
+local function contains(text, part)
+  return text:find(part, 1, true) ~= nil
+end
+
+local function copy(value)
+  if type(value) ~= "table" then
+    return value
+  end
+  local result = {}
+  for name, item in pairs(value) do
+    result[name] = copy(item)
+  end
+  return result
+end
+
+-- What a program would write; `changes` replace single functions, and `before`
+-- runs ahead of each of them.
+local function storage_with(changes, before)
+  local held = {}
+  local storage = {
+    load = function(account)
+      return copy(records[account])
+    end,
+    save = function(account, record)
+      records[account] = copy(record)
+      return true
+    end,
+    lock = function(account)
+      if held[account] then
+        return false
+      end
+      held[account] = true
+      return true
+    end,
+    unlock = function(account)
+      held[account] = nil
+    end,
+  }
+  for name, replacement in pairs(changes or {}) do
+    storage[name] = replacement or nil
+  end
+  for name, body in pairs(storage) do
+    storage[name] = function(...)
+      calls[#calls + 1] = name
+      if before then
+        before(name)
+      end
+      return body(...)
+    end
+  end
+  return storage
+end
+
+local function options_with(storage, changes)
+  local options = {
+    api_url = sandbox.url,
+    client_id = sandbox.client_id,
+    client_secret = sandbox.client_secret,
+    refresh_token = sandbox.refresh_token,
+    storage = storage,
+    on_event = function(event)
+      events[#events + 1] = event
+    end,
+  }
+  for name, value in pairs(changes or {}) do
+    options[name] = value
+  end
+  return options
+end
+
+local function client_with(storage, changes)
+  local client = lucid.new(options_with(storage, changes))
+  clients[#clients + 1] = client
+  return client
+end
+
+local function names_of_events()
+  local names = {}
+  for i, event in ipairs(events) do
+    names[i] = event.name
+  end
+  return table.concat(names, " ")
+end
+
+local function names_of_calls()
+  return table.concat(calls, " ")
+end
+
+local function assert_no_secret(text)
+  for _, grant in ipairs(sandbox:grants()) do
+    assert.is_false(contains(text, grant.refresh_token))
+    assert.is_false(grant.access_token ~= nil and contains(text, grant.access_token))
+  end
+  assert.is_false(contains(text, sandbox.refresh_token))
+  assert.is_false(contains(text, sandbox.client_secret))
+end
+
+local function assert_failure(code, token, message, got)
+  assert.is_nil(token)
+  assert.are.equal("string", type(message))
+  assert.are.equal(code, got)
+  assert_no_secret(message)
+end
+
+-- Resumes until the coroutine is done; returns what the last resume did.
+local function finish(thread, ...)
+  local function go_on(...)
+    if coroutine.status(thread) == "dead" then
+      return ...
+    end
+    return finish(thread)
+  end
+  return go_on(coroutine.resume(thread, ...))
+end
+
+-- Resumes until a storage's function named `name` is about to run the
+-- `count`-th time.
+local function run_to(thread, name, count)
+  local left = count or 1
+  while left > 0 do
+    local ok, reached = coroutine.resume(thread)
+    assert(ok, reached)
+    assert(coroutine.status(thread) == "suspended", "it never came to " .. name)
+    left = reached == name and left - 1 or left
+  end
+end
+
+local function yielding_storage(changes)
+  return storage_with(changes, coroutine.yield)
+end
+
+setup(function()
+  sandbox = helper.start_sandbox()
+end)
+
+teardown(function()
+  sandbox:stop()
+end)
+
+before_each(function()
+  sandbox:reset()
+  records, calls, events, clients = {}, {}, {}, {}
+end)
+
+after_each(function()
+  for _, client in ipairs(clients) do
+    client:close()
+  end
+  lucid.close()
+end)
+
+describe("a storage in Lua", function()
+  it("is asked in the order that keeps tokens safe", function()
+    local marks = {}
+    local storage = storage_with()
+    local save = storage.save
+    storage.save = function(account, record)
+      marks[#marks + 1] = record.pending and "marked" or record.access_token
+      return save(account, record)
+    end
+    local token = assert(client_with(storage):token())
+    assert.are.equal("load lock load save save unlock", names_of_calls())
+    assert.are.same({ "marked", token }, marks)
+    assert.is_true(tokens.works(sandbox, token))
+  end)
+
+  it("needs no lock", function()
+    local client = client_with(storage_with({ lock = false, unlock = false }))
+    local token = assert(client:token())
+    assert.are.equal("load load save save", names_of_calls())
+    assert.are.equal(token, records.default.access_token)
+  end)
+
+  it("is left alone while the token is good", function()
+    local client = client_with(storage_with())
+    local token = assert(client:token())
+    calls = {}
+    for _ = 1, 100 do
+      assert.are.equal(token, client:token())
+    end
+    assert.are.equal("", names_of_calls())
+    assert.are.equal(1, posts())
+  end)
+
+  it("gives one value, the token and nothing else", function()
+    local client = client_with(storage_with())
+    assert.are.equal(1, select("#", client:token()))
+    assert.are.equal(1, select("#", client:token()))
+    assert.are.equal(1, select("#", client:refresh()))
+  end)
+
+  it("serves the next client", function()
+    local token = assert(client_with(storage_with()):token())
+    calls = {}
+    assert.are.equal(token, client_with(storage_with()):token())
+    assert.are.equal("load", names_of_calls())
+    assert.are.equal(1, posts())
+  end)
+
+  it("serves refresh, reject, authorization and status as well", function()
+    local client = client_with(storage_with())
+    local first = assert(client:refresh())
+    assert.are.equal("Bearer " .. first, client:authorization())
+    client:reject(first)
+    assert.are.equal("empty", client:status().state)
+    local second = assert(client:token())
+    assert.are_not.equal(first, second)
+    assert.are.equal("ready", client:status().state)
+    assert.are.equal(2, posts())
+  end)
+
+  it("is told which account is meant", function()
+    local asked = {}
+    local storage = storage_with({
+      load = function(account)
+        asked[#asked + 1] = account
+        return records[account]
+      end,
+    })
+    local client = client_with(storage)
+    assert(client:token())
+    sandbox:open_grant({ account = "alice" })
+    records.alice = tokens.record(tokens.pair(sandbox, "alice"), -1)
+    local token = assert(client:token("alice"))
+    assert.are.equal(token, records.alice.access_token)
+    assert.are_not.equal(token, records.default.access_token)
+    assert.are.same({ "default", "default", "alice", "alice" }, asked)
+    assert.are.equal("alice", events[#events].account)
+  end)
+
+  it("gets plain tables, and has them back as they were", function()
+    local record = tokens.record(tokens.pair(sandbox), -1)
+    record.extra = {
+      list = { 1, 2.5, { "three", { four = false } } },
+      text = "slash / quote \" ü \240\159\140\141",
+      number = 1763930000123,
+      yes = true,
+    }
+    records.default = record
+    sandbox:faults({
+      kind = "transform",
+      raw = { deep = '{"a":[{"b":[true,null,"c"]}],"id":12345678901234}' },
+    })
+    local client = client_with(storage_with())
+    local first = assert(client:token())
+    assert.are.same(record.extra, records.default.extra)
+    local deep = records.default.deep
+    assert.are.equal(true, deep.a[1].b[1])
+    assert.are.equal("c", deep.a[1].b[3])
+    assert.are.equal(12345678901234, deep.id)
+    assert.are_not.equal(first, assert(client:refresh()))
+    assert.are.same(record.extra, records.default.extra)
+    assert.are.same(deep, records.default.deep)
+  end)
+
+  it("keeps the fraction of a second in what it keeps", function()
+    assert(client_with(storage_with()):token())
+    local before = records.default.expires_at
+    local status = client_with(storage_with())
+    assert(status:token())
+    assert.are.equal(before, records.default.expires_at)
+    assert.is_true(before > 1e9 and before < 1e11)
+  end)
+
+  it("can read again what no number holds", function()
+    sandbox:faults({ kind = "transform", raw = { expires_in = "1e400", other = "-1e999" } })
+    local token = assert(client_with(storage_with()):token())
+    assert.are.equal(token, client_with(storage_with()):token())
+    assert(client_with(storage_with()):refresh())
+    assert.are.equal(2, posts())
+  end)
+
+  it("may change the tables it gets", function()
+    local storage = storage_with({
+      save = function(account, record)
+        records[account] = copy(record)
+        record.access_token, record.refresh_token = nil, nil
+      end,
+    })
+    local client = client_with(storage)
+    local token = assert(client:token())
+    assert.are.equal(token, records.default.access_token)
+    assert.are.equal(token, client:token())
+  end)
+
+  it("may be a database of JSON texts", function()
+    local texts = {}
+    local storage = {
+      load = function(account)
+        return texts[account] and codec.decode_json(texts[account])
+      end,
+      save = function(account, record)
+        texts[account] = codec.encode_json(record)
+      end,
+    }
+    local token = assert(client_with(storage):token())
+    assert.are.equal(token, client_with(storage):token())
+    assert.are_not.equal(token, assert(client_with(storage):refresh()))
+    assert.are.equal(2, posts())
+  end)
+end)
+
+describe("a lock in Lua", function()
+  it("is waited for, with the storage's own way to sleep", function()
+    local refusals, slept = 5, {}
+    local client = client_with(storage_with({
+      lock = function()
+        refusals = refusals - 1
+        return refusals < 0
+      end,
+      sleep = function(seconds)
+        slept[#slept + 1] = seconds
+      end,
+    }))
+    local token = assert(client:token())
+    assert.is_true(tokens.works(sandbox, token))
+    assert.are.equal(5, #slept)
+    for _, seconds in ipairs(slept) do
+      assert.is_true(seconds > 0 and seconds <= 0.05)
+    end
+  end)
+
+  it("is waited for without one", function()
+    local refusals = 3
+    local client = client_with(storage_with({
+      lock = function()
+        refusals = refusals - 1
+        return refusals < 0
+      end,
+    }))
+    assert(client:token())
+    assert.are.equal(-1, refusals)
+  end)
+
+  it("is waited for even if the storage's sleep fails", function()
+    local refusals = 2
+    local client = client_with(storage_with({
+      lock = function()
+        refusals = refusals - 1
+        return refusals < 0
+      end,
+      sleep = function()
+        error("no sleep")
+      end,
+    }))
+    assert(client:token())
+  end)
+
+  it("brings what its holder has saved meanwhile", function()
+    local pair
+    local client = client_with(storage_with({
+      lock = function()
+        if not pair then
+          pair = tokens.pair(sandbox)
+          records.default = tokens.record(pair, 3000)
+          return false
+        end
+        return true
+      end,
+    }))
+    local token = assert(client:token())
+    assert.are.equal(pair.access_token, token)
+    assert.are.equal(1, posts())
+  end)
+
+  it("that never comes free is reported, and nothing is spent", function()
+    local client = client_with(storage_with({
+      lock = function()
+        return false
+      end,
+    }), { timeout = 0.1 })
+    local token, message, code = client:token()
+    assert_failure("locked", token, message, code)
+    assert.are.equal(0, posts())
+    assert.is_false(contains(names_of_calls(), "unlock"))
+  end)
+
+  it("is given back after a failure, too", function()
+    local client = client_with(storage_with(), { client_secret = "wrong" })
+    assert_failure("invalid_client", client:token())
+    assert.are.equal("unlock", calls[#calls])
+    assert(client_with(storage_with()):token())
+  end)
+end)
+
+describe("a storage's function that fails", function()
+  local function raises(value)
+    return function()
+      error(value)
+    end
+  end
+
+  local function returns(...)
+    local results, count = { ... }, select("#", ...)
+    return function()
+      return (table.unpack or unpack)(results, 1, count)
+    end
+  end
+
+  -- What must not stop anything else: each is tried, and then all works again.
+  local function assert_stopped(name, body, part)
+    local before = posts()
+    local client = client_with(storage_with({ [name] = body }))
+    local token, message, code = client:token()
+    assert_failure("storage", token, message, code)
+    assert.is_true(contains(message, name), message)
+    assert.is_true(contains(message, part or ""), message)
+    assert.are.equal(before, posts())
+    assert.is_true(tokens.works(sandbox, (assert(client_with(storage_with()):token()))))
+  end
+
+  local ways = {
+    ["returns nil and why"] = { returns(nil, "the disk is on fire"), "the disk is on fire" },
+    ["returns false and why"] = { returns(false, "the disk is on fire"), "the disk is on fire" },
+    ["raises a text"] = { raises("the disk is on fire"), "the disk is on fire" },
+    ["raises a table"] = { raises({ code = 42 }), "table" },
+    ["raises nil"] = { raises(nil) },
+    ["raises an object whose text cannot be had"] = {
+      raises(setmetatable({}, { __tostring = raises("no text") })),
+    },
+    ["raises a very long text"] = { raises(("long "):rep(1000)), "long long" },
+    ["yields where nothing can"] = { coroutine.yield, "yield" },
+  }
+
+  for _, name in ipairs({ "load", "lock", "save" }) do
+    for way, case in pairs(ways) do
+      it("is named: " .. name .. " " .. way, function()
+        assert_stopped(name, case[1], case[2])
+      end)
+    end
+  end
+
+  it("is named: save returns false", function()
+    assert_stopped("save", returns(false))
+  end)
+
+  for kind, value in pairs({
+    boolean = false, number = 42, string = "{}", ["function"] = print,
+  }) do
+    it("is named: load returns a " .. kind, function()
+      assert_stopped("load", returns(value), kind)
+    end)
+  end
+
+  it("is named: load returns a table that is no JSON", function()
+    assert_stopped("load", returns({ access_token = print }), "load")
+    local circle = {}
+    circle.circle = circle
+    assert_stopped("load", returns(circle), "load")
+  end)
+
+  it("is named: load returns a table that is no record", function()
+    local client = client_with(storage_with({ load = returns({ colour = "blue" }) }))
+    local token, message, code = client:token()
+    assert_failure("storage", token, message, code)
+    assert.is_true(contains(message, "damaged"))
+    assert.are.equal(0, posts())
+    assert.are.same({}, records)
+  end)
+
+  it("is forgiven: unlock", function()
+    for _, way in ipairs({ raises("no"), returns(nil, "no"), returns(false) }) do
+      local client = client_with(storage_with({ unlock = way }))
+      assert(client:refresh())
+    end
+    assert.are.equal(3, sandbox:counts().rotations)
+  end)
+
+  it("does not stop a token that lives from being served", function()
+    local pair = tokens.pair(sandbox)
+    records.default = tokens.record(pair, 60)
+    local client = client_with(storage_with({ lock = raises("broken lock") }))
+    assert.are.equal(pair.access_token, client:token())
+    assert.are.equal("refresh_failed", names_of_events())
+    assert.are.equal("storage", events[1].code)
+    assert.is_true(contains(events[1].message, "broken lock"))
+  end)
+
+  it("tells no secret: save", function()
+    for _, quote in ipairs({ codec.encode_json, function(record)
+      return record.refresh_token .. "/" .. tostring(record.access_token)
+    end }) do
+      records.default = tokens.record(tokens.pair(sandbox), -1)
+      for _, way in ipairs({ error, function(text)
+        return nil, text
+      end }) do
+        local client = client_with(storage_with({
+          save = function(_, record)
+            return way("cannot insert " .. quote(record))
+          end,
+        }))
+        local token, message, code = client:token()
+        assert_failure("storage", token, message, code)
+        assert.is_true(contains(message, "cannot insert"))
+      end
+    end
+  end)
+
+  it("tells no secret: load, of a record that nobody has seen yet", function()
+    local pair = tokens.pair(sandbox)
+    for _, text in ipairs({
+      codec.encode_json(tokens.record(pair, 100)),
+      ("{ access_token = %q, refresh_token = %q }"):format(pair.access_token, pair.refresh_token),
+      ("access_token: %s, refresh_token: %s"):format(pair.access_token, pair.refresh_token),
+    }) do
+      for _, way in ipairs({ error, function(reason)
+        return nil, reason
+      end }) do
+        local client = client_with(storage_with({
+          load = function()
+            return way("not understood: " .. text)
+          end,
+        }))
+        local token, message, code = client:token()
+        assert_failure("storage", token, message, code)
+        assert.is_true(contains(message, "not understood"))
+      end
+    end
+  end)
+end)
+
+describe("new tokens that cannot be saved", function()
+  local broken
+
+  -- Fails from the second save on, the one after the POST, as long as `broken`.
+  local function breaking_storage(before)
+    local saves = 0
+    broken = true
+    return storage_with({
+      save = function(account, record)
+        saves = saves + 1
+        if saves > 1 and broken then
+          return nil, "out of order"
+        end
+        records[account] = copy(record)
+        return true
+      end,
+    }, before)
+  end
+
+  it("are served, and told of", function()
+    local client = client_with(breaking_storage())
+    local token = assert(client:token())
+    assert.is_true(tokens.works(sandbox, token))
+    assert.are.equal("refreshed save_failed", names_of_events())
+    assert.are.equal("storage", events[2].code)
+    assert.is_true(contains(events[2].message, "out of order"))
+    assert_no_secret(events[2].message)
+    assert.is_true(client:status().unsaved)
+    assert.is_not_nil(records.default.pending)
+    assert.is_false(contains(names_of_calls(), "unlock"))
+  end)
+
+  it("are saved at the next call that can", function()
+    local client = client_with(breaking_storage())
+    local token = assert(client:token())
+    assert.are.equal(token, client:token())
+    assert.is_true(client:status().unsaved)
+    broken = false
+    events = {}
+    assert.are.equal(token, client:token())
+    assert.are.equal("saved", names_of_events())
+    assert.is_false(client:status().unsaved)
+    assert.are.equal(token, records.default.access_token)
+    assert.is_nil(records.default.pending)
+    assert.are.equal("unlock", calls[#calls])
+    assert.are.equal(1, posts())
+  end)
+
+  it("are the ones that the next refresh goes on from", function()
+    local client = client_with(breaking_storage())
+    assert(client:token())
+    broken = false
+    local token = assert(client:refresh())
+    assert.are.equal(token, client:token())
+    assert.are.equal(token, records.default.access_token)
+    assert.are.equal(2, sandbox:counts().rotations)
+    assert.are.equal(0, sandbox:counts().reuses)
+  end)
+
+  it("stop no refresh() from failing, and stay", function()
+    local client = client_with(breaking_storage())
+    local token = assert(client:token())
+    assert_failure("storage", client:refresh())
+    assert.are.equal(token, client:token())
+    broken = false
+    assert(client:refresh())
+    assert.are.equal(0, sandbox:counts().reuses)
+  end)
+end)
+
+describe("a storage that yields", function()
+  it("serves every function of a client in a coroutine", function()
+    local client = client_with(yielding_storage())
+    local ok, first, second, authorization = finish(coroutine.create(function()
+      local token = assert(client:token())
+      local new = assert(client:refresh())
+      client:reject(new)
+      return token, new, client:authorization()
+    end))
+    assert.is_true(ok, first)
+    assert.are_not.equal(first, second)
+    assert.is_true(tokens.works(sandbox, (authorization:gsub("^Bearer ", ""))))
+    assert.are.equal(3, sandbox:counts().rotations)
+  end)
+
+  it("serves the functions of the module, too", function()
+    lucid.configure(options_with(yielding_storage()))
+    local ok, token, again = finish(coroutine.create(function()
+      return lucid.token(), lucid.token()
+    end))
+    assert.is_true(ok, token)
+    assert.are.equal(token, again)
+    assert.is_true(tokens.works(sandbox, token))
+    ok, token = finish(coroutine.wrap(function()
+      return coroutine.create(lucid.refresh)
+    end)())
+    assert.is_true(ok, token)
+    assert.are.equal(records.default.access_token, token)
+  end)
+
+  it("gives a coroutine what it gives the main program", function()
+    lucid.configure(options_with(yielding_storage()))
+    local ok, count = finish(coroutine.create(function()
+      return select("#", lucid.token())
+    end))
+    assert.is_true(ok, count)
+    assert.are.equal(1, count)
+    local _, token, message, code = finish(coroutine.create(function()
+      records, sandbox.at = {}, nil
+      lucid.configure(options_with(yielding_storage({
+        load = function()
+          return nil, "gone"
+        end,
+      })))
+      return lucid.token()
+    end))
+    assert_failure("storage", token, message, code)
+  end)
+
+  it("may sleep by yielding", function()
+    local refusals, naps = 3, 0
+    local client = client_with(yielding_storage({
+      lock = function()
+        refusals = refusals - 1
+        return refusals < 0
+      end,
+      sleep = function(seconds)
+        naps = naps + 1
+        coroutine.yield(seconds)
+      end,
+    }))
+    local ok, token = finish(coroutine.create(function()
+      return client:token()
+    end))
+    assert.is_true(ok, token)
+    assert.is_true(tokens.works(sandbox, token))
+    assert.are.equal(3, naps)
+  end)
+
+  it("may fail after it has yielded", function()
+    local client = client_with(yielding_storage({
+      load = function()
+        error("lost the connection")
+      end,
+    }))
+    local ok, token, message, code = finish(coroutine.create(function()
+      return client:token()
+    end))
+    assert.is_true(ok, token)
+    assert_failure("storage", token, message, code)
+    assert.is_true(contains(message, "lost the connection"))
+  end)
+
+  for what, token_of in pairs({
+    ["of a client"] = function(storage)
+      local client = client_with(storage)
+      return function(account)
+        return client:token(account)
+      end
+    end,
+    ["of the module"] = function(storage)
+      lucid.configure(options_with(storage))
+      return function(account)
+        return lucid.token(account)
+      end
+    end,
+  }) do
+    it("makes one refresh for two coroutines " .. what, function()
+      local get = token_of(yielding_storage())
+      local one, other = coroutine.create(get), coroutine.create(get)
+      run_to(one, "save")
+      local ok, token, message, code = coroutine.resume(other)
+      assert.is_true(ok)
+      assert.are.equal("dead", coroutine.status(other))
+      assert_failure("not_ready", token, message, code)
+      ok, token = finish(one)
+      assert.is_true(ok, token)
+      assert.is_true(tokens.works(sandbox, token))
+      assert.are.equal(token, get())
+      assert.are.equal(1, posts())
+    end)
+
+    it("has the living token for a second coroutine " .. what, function()
+      local pair = tokens.pair(sandbox)
+      records.default = tokens.record(pair, 60)
+      local get = token_of(yielding_storage())
+      -- The first call finds the server slow to take more; the token is in use.
+      sandbox:faults({ kind = "answer", status = 403,
+        body = { error = "invalid_client" } })
+      local ok, token = finish(coroutine.create(get))
+      assert.is_true(ok, token)
+      assert.are.equal(pair.access_token, token)
+    end)
+
+    it("keeps accounts apart " .. what, function()
+      sandbox:open_grant({ account = "alice" })
+      sandbox:open_grant({ account = "bob" })
+      for _, name in ipairs({ "alice", "bob" }) do
+        records[name] = { refresh_token = sandbox:grant(name).refresh_token }
+      end
+      local get = token_of(yielding_storage())
+      local alice, bob = coroutine.create(get), coroutine.create(get)
+      local running = { alice = alice, bob = bob }
+      local got = {}
+      while next(running) do
+        for name, thread in pairs(running) do
+          local ok, token, message = coroutine.resume(thread, name)
+          assert(ok, token)
+          if coroutine.status(thread) == "dead" then
+            got[name] = assert(token, message)
+            running[name] = nil
+          end
+        end
+      end
+      assert.are.equal(sandbox:grant("alice").access_token, got.alice)
+      assert.are.equal(sandbox:grant("bob").access_token, got.bob)
+      assert.are.equal(2, posts())
+    end)
+  end
+
+  it("has the living token for others while refresh() is under way", function()
+    local client = client_with(yielding_storage())
+    local _, old = finish(coroutine.create(function()
+      return client:token()
+    end))
+    local refresh = coroutine.create(function()
+      return client:refresh()
+    end)
+    run_to(refresh, "save", 2)
+    local thread = coroutine.create(function()
+      return client:token()
+    end)
+    local ok, token = coroutine.resume(thread)
+    assert.is_true(ok)
+    assert.are.equal("dead", coroutine.status(thread))
+    assert.are.equal(old, token)
+    local _, new = finish(refresh)
+    assert.are_not.equal(old, new)
+    assert.are.equal(new, client:token())
+  end)
+end)
+
+describe("a coroutine that nobody resumes", function()
+  -- Leaves a call at the `count`-th time that `name` is about to run.
+  local function abandon(client, name, count)
+    local thread = coroutine.create(function()
+      return client:token()
+    end)
+    run_to(thread, name, count)
+    thread = nil -- luacheck: ignore
+    collectgarbage()
+    collectgarbage()
+  end
+
+  local function storage_without_lock()
+    return yielding_storage({ lock = false, unlock = false })
+  end
+
+  local function assert_works_again(client)
+    local ok, token, message = finish(coroutine.create(function()
+      return client:token()
+    end))
+    assert.is_true(ok, token)
+    assert.is_string(token, message)
+    assert.is_true(tokens.works(sandbox, token))
+    assert.are.equal(token, records.default.access_token)
+    assert.is_nil(records.default.pending)
+    assert.are.equal(1, sandbox:counts().rotations)
+    assert.are.equal(0, sandbox:counts().reuses)
+  end
+
+  it("keeps the flight, but not the caller, until it is collected", function()
+    local client = client_with(storage_without_lock())
+    local thread = coroutine.create(function()
+      return client:token()
+    end)
+    run_to(thread, "load")
+    assert_failure("not_ready", client:token())
+    thread = nil -- luacheck: ignore
+    collectgarbage()
+    collectgarbage()
+    assert_works_again(client)
+  end)
+
+  it("leaves things sane while loading", function()
+    local client = client_with(storage_without_lock())
+    abandon(client, "load", 1)
+    assert_works_again(client)
+    assert.are.equal(1, posts())
+  end)
+
+  it("leaves things sane while loading under the lock", function()
+    local client = client_with(storage_without_lock())
+    abandon(client, "load", 2)
+    assert_works_again(client)
+    assert.are.equal(1, posts())
+  end)
+
+  it("leaves things sane before the mark is saved", function()
+    local client = client_with(storage_without_lock())
+    abandon(client, "save", 1)
+    assert_works_again(client)
+    assert.are.equal(1, posts())
+  end)
+
+  it("leaves things sane after the mark was saved", function()
+    local storage = storage_without_lock()
+    local save = storage.save
+    storage.save = function(...)
+      local results = { save(...) }
+      coroutine.yield("saved")
+      return (table.unpack or unpack)(results)
+    end
+    local client = client_with(storage)
+    abandon(client, "saved", 1)
+    assert.is_not_nil(records.default.pending)
+    assert_works_again(client)
+  end)
+
+  it("loses no tokens that were not saved yet", function()
+    local client = client_with(storage_without_lock())
+    abandon(client, "save", 2)
+    assert.are.equal(1, posts())
+    assert.is_not_nil(records.default.pending)
+    assert_works_again(client)
+    assert.are.equal(1, posts())
+  end)
+
+  it("leaves things sane while unlocking", function()
+    local client = client_with(yielding_storage())
+    abandon(client, "unlock", 1)
+    assert_works_again(client)
+    assert.are.equal(1, posts())
+  end)
+
+  it("may be resumed after its client was closed, to no avail", function()
+    local client = client_with(yielding_storage())
+    local thread = coroutine.create(function()
+      return client:token()
+    end)
+    run_to(thread, "save", 1)
+    client:close()
+    local ok, message = finish(thread)
+    assert.is_false(ok)
+    assert.is_true(contains(message, "closed"))
+    assert.are.equal(0, posts())
+  end)
+end)
