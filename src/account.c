@@ -105,8 +105,35 @@ void account_free(struct lucidauth_account *account)
 {
   if (account->job)
     background_leave(account->job);
+  if (account->flight) /* of a coroutine that was thrown away, perhaps */
+    lucidauth_free_token(lucidauth_flight_end(account->flight, NULL, NULL));
   save_what_is_unsaved(account);
   dispose(account);
+}
+
+/* Wait for a flight on another thread; true: there is none any more. With the mutex held. */
+static bool wait_for_last_landing(struct lucidauth_account *account)
+{
+  double until = clock_now().steady + 2 * account->settings.timeout;
+  bool interrupted = account->flying && pthread_equal(account->pilot, pthread_self());
+  while (account->flying && !interrupted && !account->flight && clock_now().steady < until)
+    clock_wait(&account->landed, &account->mutex, until);
+  return !account->flying;
+}
+
+void account_settle(struct lucidauth_account *account)
+{
+  if (account->forked || !account->store)
+    return;
+  if (account->job)
+    background_leave(account->job);
+  if (!clock_lock(&account->mutex))
+    return;
+  bool save = wait_for_last_landing(account) && flow_unsaved(account->flow);
+  account->flying = account->flying || save;
+  pthread_mutex_unlock(&account->mutex);
+  if (save)
+    save_what_is_unsaved(account);
 }
 
 /* In the child, before flow and store are used for the first time: a flight that another thread of the parent
@@ -120,6 +147,7 @@ static void settle_in_child(struct lucidauth_account *account)
   if (!account->flying)
     flow_free(account->flow);
   account->flow = fresh;
+  account->flight = NULL;
   account->flying = false;
   account->forked = false;
 }
@@ -258,6 +286,7 @@ static bool is_rejected(const struct lucidauth_account *account, const char *tok
 static void take_off(struct lucidauth_account *account, enum flow_goal goal, struct moment now)
 {
   account->flying = true;
+  account->pilot = pthread_self();
   account->goal = goal;
   tell_rejections(account);
   flow_start(account->flow, goal, now, now.steady + account->settings.timeout);
@@ -316,6 +345,7 @@ static void remember(struct lucidauth_account *account, const struct flow_outcom
 static void keep_status(struct lucidauth_account *account, const struct flow_outcome *outcome)
 {
   account->status = flow_status(account->flow);
+  account->shared = account->store && account->store->shared;
   if (outcome->code != CODE_OK)
     error_set(&account->last_error, (lucidauth_code)outcome->code, "%s", outcome->message);
   else

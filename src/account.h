@@ -32,8 +32,10 @@ struct lucidauth_account {
   uint64_t landings;                  /* flights that have ended */
   struct lucidauth_error landed_with; /* what the last one came to */
   bool flying;                        /* somebody carries out a flight: flow and store are theirs */
+  pthread_t pilot;                    /* who began that flight */
   enum flow_goal goal;                /* of that flight */
   uint64_t flight_seen;               /* the generation when that flight last looked at the record */
+  lucidauth_flight *flight;           /* of a program that carries it out itself, else NULL */
   bool forked;                        /* this process is a child of the one that used flow and store */
   struct flow_settings settings;      /* the client's; the configured refresh token is the default account's alone */
   struct flow *flow;
@@ -43,6 +45,7 @@ struct lucidauth_account {
   char *rejected[REJECTED];   /* not yet told to the flow, which may be in flight */
   int rejections;
   struct flow_status status; /* as of the last landing; the message is copied */
+  bool shared; /* of the store, as of the last landing */
   struct lucidauth_error last_error;
 };
 
@@ -51,6 +54,9 @@ struct lucidauth_account *account_new(struct lucidauth *client, const char *name
 
 /* No flight may be in the air. Tokens that could not be saved are tried once more. */
 void account_free(struct lucidauth_account *account);
+
+/* The process ends: wait for a flight that is in the air, and try once more to save what could not be saved. */
+void account_settle(struct lucidauth_account *account);
 
 /* Take the account's flight for the calling thread: flow and store are its own until account_land. False:
  * there is an `error`, or, with LUCIDAUTH_OK in it, the token in use is to be used as it is. `wait`: wait for

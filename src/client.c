@@ -232,7 +232,7 @@ bool lucidauth_get_status(lucidauth *client, const char *name, lucidauth_status 
                                .last_error = account->last_error,
                                .retry_in = fmax(0, known->retry_at - now.steady),
                                .unsaved = known->unsaved,
-                               .shared = account->store && account->store->shared,
+                               .shared = account->shared,
                                .generation = atomic_load_explicit(account->generation, memory_order_relaxed)};
   memcpy(status->failures, account->failures, sizeof status->failures);
   copy_past(account, status);

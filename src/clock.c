@@ -1,8 +1,12 @@
 #include "clock.h"
 
+#include "core/calendar.h"
+
 #include <errno.h>
 #include <math.h>
 #include <time.h>
+
+enum { LOCK_TRIES = 200 };
 
 static double read_clock(clockid_t clock)
 {
@@ -46,32 +50,23 @@ bool clock_to_local(double epoch, struct civil *local)
   return true;
 }
 
-static bool same_reading(const struct tm *tm, const struct civil *local)
+/* Seconds that local clocks are ahead of UTC at a moment. */
+static double offset_at(double epoch)
 {
-  return tm->tm_mday == local->day && tm->tm_hour == local->hour && tm->tm_min == local->minute;
-}
-
-/* mktime, told whether daylight saving is in force. An answer that reads otherwise on the clock is no answer. */
-static double try_local(const struct civil *local, int daylight, bool exact)
-{
-  struct tm tm = {.tm_year = local->year - 1900,
-                  .tm_mon = local->month - 1,
-                  .tm_mday = local->day,
-                  .tm_hour = local->hour,
-                  .tm_min = local->minute,
-                  .tm_sec = local->second,
-                  .tm_isdst = daylight};
-  time_t seconds = mktime(&tm);
-  if (seconds == (time_t)-1 || (exact && !same_reading(&tm, local)))
-    return NAN;
-  return (double)seconds + local->microsecond / 1e6;
+  struct civil local;
+  return clock_to_local(floor(epoch), &local) ? calendar_epoch(&local) - floor(epoch) : NAN;
 }
 
 double clock_from_local(const struct civil *local)
 {
-  double found = fmin(try_local(local, 1, true), try_local(local, 0, true));
+  const double day = 86400;
+  double reading = calendar_epoch(local);
+  double before = reading - offset_at(reading - day), after = reading - offset_at(reading + day);
+  double first = fmin(before, after), second = fmax(before, after);
+  if (first + offset_at(first) == reading)
+    return first;
   /* a reading that the clock skipped: count on from the time before the step */
-  return isnan(found) ? try_local(local, 0, false) : found;
+  return second + offset_at(second) == reading ? second : before;
 }
 
 void clock_sleep(double seconds)
@@ -81,6 +76,16 @@ void clock_sleep(double seconds)
   struct timespec left = {.tv_sec = (time_t)seconds, .tv_nsec = (long)((seconds - floor(seconds)) * 1e9)};
   while (nanosleep(&left, &left) != 0 && errno == EINTR)
     continue;
+}
+
+bool clock_lock(pthread_mutex_t *mutex)
+{
+  for (int i = 0; i < LOCK_TRIES; i++) {
+    if (pthread_mutex_trylock(mutex) == 0)
+      return true;
+    clock_sleep(0.001);
+  }
+  return false;
 }
 
 void clock_init_condition(pthread_cond_t *condition)

@@ -29,8 +29,10 @@ lucidauth_flight *lucidauth_flight_begin(lucidauth_account *account, bool refres
   }
   enum flow_goal goal = refresh ? FLOW_REFRESH : FLOW_TOKEN;
   flight->account = account;
-  if (account_take_off(account, goal, false, &failure))
+  if (account_take_off(account, goal, false, &failure)) {
+    account->flight = flight;
     return flight;
+  }
   free(flight);
   if (error)
     *error = failure;
@@ -64,11 +66,16 @@ static struct flow_event came_of(const lucidauth_flight *flight, lucidauth_resul
   return event;
 }
 
+static void await_post(lucidauth_flight *flight)
+{
+  if (flight->started && !background_await(&flight->post))
+    flight->posted = false;
+  flight->started = false;
+}
+
 static void let_go_of_response(lucidauth_flight *flight)
 {
-  if (flight->started)
-    background_await(&flight->post);
-  flight->started = false;
+  await_post(flight);
   if (flight->posted)
     drive_release(&flight->post.response);
   flight->posted = false;
@@ -98,9 +105,7 @@ static lucidauth_step step_of(enum flow_step step)
 lucidauth_action lucidauth_flight_next(lucidauth_flight *flight, lucidauth_result result, const char *text)
 {
   struct flow_event event = {.result = FLOW_OK};
-  if (flight->started)
-    background_await(&flight->post);
-  flight->started = false;
+  await_post(flight);
   if (flight->begun)
     event = came_of(flight, result, text);
   flight->begun = true;
@@ -135,6 +140,7 @@ char *lucidauth_flight_end(lucidauth_flight *flight, uint64_t *serial, lucidauth
 {
   struct lucidauth_account *account = flight->account;
   let_go_of_response(flight);
+  account->flight = NULL;
   if (flight->action.step != FLOW_DONE)
     flow_abandon(account->flow, false);
   free(flight);

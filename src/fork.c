@@ -2,6 +2,7 @@
 
 #include "account.h"
 #include "client.h"
+#include "clock.h"
 #include "drive/background.h"
 
 #include <dlfcn.h>
@@ -15,6 +16,14 @@ static void for_each_account(void (*visit)(struct lucidauth_account *account))
   for (struct lucidauth *client = clients; client; client = client->next)
     for (struct lucidauth_account *account = client->accounts; account; account = account->next)
       visit(account);
+}
+
+void fork_visit_accounts(void (*visit)(struct lucidauth_account *account))
+{
+  if (!clock_lock(&clients_mutex))
+    return;
+  for_each_account(visit);
+  pthread_mutex_unlock(&clients_mutex);
 }
 
 static void lock_account(struct lucidauth_account *account)

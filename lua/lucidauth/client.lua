@@ -5,7 +5,8 @@ local core = require "lucidauth.core"
 
 local setmetatable = setmetatable
 local is_luajit = rawget(_G, "jit") ~= nil
-local in_nginx = rawget(_G, "ngx") ~= nil
+-- nginx's older Lua modules give each request a table of globals of its own
+local in_nginx = package.loaded.ngx ~= nil
 
 ---@class LucidStatus
 ---@field state "ready"|"expired"|"failing"|"empty"
@@ -46,10 +47,16 @@ Client.__index = Client
 local M = { version = core.version, hot = core.hot, in_nginx = in_nginx }
 
 -- A handler that fails must not cost its caller a token.
-local function report(on_event, event)
-  local ok, message = pcall(on_event, event)
-  if not ok then
-    io.stderr:write("lucidauth: on_event failed: ", tostring(message), "\n")
+local function report(self, event)
+  local ok, message = pcall(self.on_event, event)
+  if ok then
+    return
+  end
+  local text = "lucidauth: on_event failed: " .. tostring(message)
+  if self.host then
+    self.host.complain(text)
+  else
+    io.stderr:write(text, "\n")
   end
 end
 
@@ -58,7 +65,7 @@ local function deliver(self)
   local name, account, code, message = handle:event()
   while name do
     if self.on_event then
-      report(self.on_event, {
+      report(self, {
         name = name,
         account = account,
         code = code,
@@ -79,16 +86,23 @@ local function fetch(self, account, refresh)
   return self.core:token(account)
 end
 
+local function explain(self, message, code)
+  return self.host and self.host.explain(message, code, self.default_path) or message
+end
+
+-- A coroutine that is thrown away while it waits is gone from `waiting` when
+-- its memory is.
 local function obtain(self, account, refresh)
-  local name = account or "default"
-  self.waiters[name] = (self.waiters[name] or 0) + 1
+  local name, mark = account or "default", {}
+  self.accounts[name] = true
+  self.waiting[mark] = name
   local token, message, code = fetch(self, account, refresh)
-  self.waiters[name] = self.waiters[name] - 1
+  self.waiting[mark] = nil
   deliver(self)
   if token then
     return token
   end
-  return nil, message, code
+  return nil, explain(self, message, code), code
 end
 
 local function check_account(account, level)
@@ -125,7 +139,6 @@ end
 
 -- One look, which C may call: it never yields. The second value as above.
 local function look(self, account)
-  check_account(account, 3)
   local token, message, code = self.host.look(self.core, core.ticket(false), account)
   deliver(self)
   if token and account == nil then
@@ -141,11 +154,17 @@ local function yielding_token(self)
     return look(self, account)
   end)
   return function(account)
-    local token, message, code = fast(account)
-    if token or code ~= "not_ready" then
-      return token, message, code
+    if account ~= nil then
+      check_account(account, 2)
+      self.accounts[account] = true
     end
-    return token_only(self, account)
+    local token, message, code = fast(account)
+    if token then
+      return token
+    elseif code == "not_ready" then
+      return token_only(self, account)
+    end
+    return nil, explain(self, message, code), code
   end
 end
 
@@ -191,11 +210,14 @@ function Client:metrics(prefix)
   if prefix ~= nil and (type(prefix) ~= "string" or not prefix:find("^[%a_:][%w_:]*$")) then
     error("prefix must be a string that can begin a metric's name", 2)
   end
-  local accounts = {}
-  for name, waiters in pairs(self.waiters) do
+  local waiters, accounts = {}, {}
+  for _, name in pairs(self.waiting) do
+    waiters[name] = (waiters[name] or 0) + 1
+  end
+  for name in pairs(self.accounts) do
     local status = self.core:status(name ~= "default" and name or nil)
     if status then
-      accounts[#accounts + 1] = { name = name, status = status, waiters = waiters }
+      accounts[#accounts + 1] = { name = name, status = status, waiters = waiters[name] or 0 }
     end
   end
   table.sort(accounts, function(a, b)
@@ -232,10 +254,12 @@ local function set_token(self, functions)
 end
 
 local function adorn(handle, options, settings)
-  local self = setmetatable({ core = handle, waiters = { default = 0 } }, Client)
+  local self = setmetatable({ core = handle, accounts = { default = true } }, Client)
   local functions = settings and settings.functions
-  self.on_event = settings and settings.on_event
+  self.waiting = setmetatable({}, { __mode = "k" })
+  self.default_path = not options.path and (options.storage or "file") == "file"
   self.host = in_nginx and options.background and require("lucidauth.nginx") or nil
+  self.on_event = settings and settings.on_event or self.host and self.host.report
   set_driver(self, functions, options)
   set_token(self, functions)
   -- what the module hands out as its own `token`, where C must not call it

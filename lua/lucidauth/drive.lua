@@ -157,16 +157,26 @@ end
 ---@return fun(core: userdata, account: string?, refresh: boolean): string?, string?, string?
 function M.apart(storage, host, patience)
   return function(handle, account, refresh)
+    local _, refusal, why = host.refusal()
+    if refusal then
+      return nil, refusal, why
+    end
     local flight, token, message, code = begin(host, handle, account, refresh)
     if not flight then
       return token, message, code
     end
-    return host.apart(function()
+    local started
+    started, token, message, code = host.apart(function()
       return carry_out(flight, storage, account or "default", host)
     end, function()
+      -- the account's flight is in the air: this begins no other
       local _, living = handle:flight(account, false)
-      return not refresh and living
+      return not refresh and living or nil
     end, patience)
+    if started then
+      return token, message, code
+    end
+    return flight:finish()
   end
 end
 

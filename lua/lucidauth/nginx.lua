@@ -45,10 +45,21 @@ end
 local in_master = "There is no token in init_by_lua: nginx's master process keeps none. Ask in "
   .. "init_worker_by_lua or later."
 
---- One look for a token; never waits.
-function M.look(handle, ticket, account)
+--- What to tell a caller where no token can be had at all.
+---@return nil
+---@return string? message nil: this is no such place
+---@return string? code
+function M.refusal()
   if ngx.get_phase() == "init" then
     return nil, in_master, "not_ready"
+  end
+end
+
+--- One look for a token; never waits.
+function M.look(handle, ticket, account)
+  local _, message, code = M.refusal()
+  if message then
+    return nil, message, code
   end
   return handle:poll(ticket, account, M.can_yield())
 end
@@ -81,45 +92,108 @@ function M.post(flight)
   end)
 end
 
-local function start_timer(run)
-  local box = {}
-  local started, message = ngx.timer.at(0, function()
-    box.results = { run() }
-  end)
-  if not started then
-    -- too many timers: then this coroutine does it itself
-    ngx.log(ngx.WARN, "lucidauth: no timer for a refresh: ", message)
-    box.results = { run() }
-  end
-  return box
+--- A line in the error log.
+---@param text string
+function M.complain(text)
+  ngx.log(ngx.ERR, text)
 end
 
---- Runs a function on a timer's coroutine, so that a client that hangs up does
---- not take it along, and waits for what it returns. After `patience` seconds
---- `otherwise` may have something for the caller, and at once for one that may
---- not wait.
----@param run fun(): any, any, any
----@param otherwise fun(): any
----@param patience number seconds
----@return any, any, any
-function M.apart(run, otherwise, patience)
-  local box = start_timer(run)
+local broken_off = "A refresh was broken off: %s. Nothing that the storage holds was lost; ask again."
+
+-- A timer's coroutine outlives the request that it was started for.
+local function start(run)
+  local box = {}
+  local function carry_out()
+    local ok, token, message, code = pcall(run)
+    if not ok then
+      token, message, code = nil, broken_off:format(token), "not_ready"
+      M.complain("lucidauth: " .. message)
+    end
+    box.landed, box.token, box.message, box.code = true, token, message, code
+  end
+  if ngx.timer.at(0, carry_out) then
+    return box
+  elseif M.can_yield() then
+    -- there are too many timers, or the worker is about to exit
+    carry_out()
+    return box
+  end
+end
+
+local function wait_until_landed(box, living, patience)
   local until_then = ngx.now() + patience
-  local other
-  if M.can_yield() then
-    M.wait_for(function()
-      other = ngx.now() >= until_then and otherwise()
-      return box.results or other
-    end)
+  local token
+  M.wait_for(function()
+    if not box.landed and ngx.now() >= until_then then
+      token = living()
+    end
+    return box.landed or token
+  end)
+  return token
+end
+
+--- Runs a flight on a coroutine of its own, so that a client that hangs up does
+--- not take it along, and waits for what it returns. After `patience` seconds a
+--- token that still lives will do, and at once for a caller that may not wait.
+---@param run fun(): string?, string?, string?
+---@param living fun(): string?
+---@param patience number seconds
+---@return boolean started
+---@return string? token
+---@return string? message
+---@return string? code
+function M.apart(run, living, patience)
+  local box = start(run)
+  if not box then
+    return false
   end
-  if box.results then
-    return box.results[1], box.results[2], box.results[3]
+  local token
+  if not M.can_yield() then
+    token = living()
+  else
+    token = wait_until_landed(box, living, patience)
   end
-  other = other or otherwise()
-  if other then
-    return other
+  if token then
+    return true, token
+  elseif box.landed then
+    return true, box.token, box.message, box.code
   end
-  return nil, "A refresh has begun; there is no token until it ends.", "not_ready"
+  return true, nil, "A refresh has begun; there is no token until it ends.", "not_ready"
+end
+
+local hidden = " nginx hides the environment from its workers: a variable counts once the top of "
+  .. "nginx.conf names it, as in \"%s\"."
+
+--- A failure's message, with a hint when the environment may be the cause.
+---@param message string
+---@param code string
+---@param default_path? boolean nobody has said where the tokens are kept
+---@return string
+function M.explain(message, code, default_path)
+  if code ~= "config" and code ~= "storage" then
+    return message
+  end
+  local lines = {}
+  for name in message:gmatch("LUCID_[%u_]+") do
+    lines[#lines + 1] = not os.getenv(name) and "env " .. name .. ";" or nil
+  end
+  if default_path and not os.getenv("LUCID_TOKEN_FILE") then
+    lines[#lines + 1] = "env LUCID_TOKEN_FILE;"
+  end
+  return #lines == 0 and message or message .. hidden:format(table.concat(lines, " "))
+end
+
+local levels = { refresh_failed = ngx.WARN, save_failed = ngx.ERR, lost = ngx.ERR }
+
+--- What is done with events unless the program has a handler of its own: those
+--- that somebody should know of stand in the error log.
+---@param event LucidEvent
+function M.report(event)
+  local level = levels[event.name]
+  if level then
+    local text = "lucidauth: %s (account %s): %s"
+    ngx.log(level, text:format(event.name, event.account, event.message))
+  end
 end
 
 return M

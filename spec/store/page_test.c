@@ -115,6 +115,47 @@ static void whoever_comes_after_a_dead_owner_settles_its_generation(void **state
   store->ops->close(store);
 }
 
+/* Else whoever had seen the dead one's generation would not learn that another refresh is under way. */
+static void a_refresh_behind_a_dead_owner_is_announced_too(void **state)
+{
+  struct store *store = sharing(*state);
+  assert_true(WIFSIGNALED(run_child(die_in_a_refresh, *state)));
+  uint64_t during = generation(store);
+  assert_true(take(store));
+  store->ops->begin(store);
+  assert_int_equal(generation(store) % 2, 1);
+  assert_true(generation(store) > during);
+  store->ops->unlock(store);
+  store->ops->close(store);
+}
+
+static void whoever_looks_settles_what_a_dead_owner_left(void **state)
+{
+  struct store *store = sharing(*state);
+  assert_true(WIFSIGNALED(run_child(die_in_a_refresh, *state)));
+  uint64_t during = generation(store);
+  assert_true(loads(store, RECORD));
+  assert_int_equal(generation(store), during + 1);
+  assert_true(take(store));
+  store->ops->unlock(store);
+  store->ops->close(store);
+}
+
+static void whoever_looks_leaves_a_living_owner_s_refresh_alone(void **state)
+{
+  struct store *one = sharing(*state), *other = sharing(*state);
+  assert_true(take(one));
+  one->ops->begin(one);
+  uint64_t during = generation(other);
+  assert_true(loads(other, RECORD));
+  assert_true(loads(one, RECORD));
+  assert_int_equal(generation(other), during);
+  assert_false(take(other));
+  one->ops->unlock(one);
+  one->ops->close(one);
+  other->ops->close(other);
+}
+
 /* Were the waiter not woken, the test's time limit would end it. */
 static void a_waiter_is_woken_when_the_refresh_is_settled(void **state)
 {
@@ -341,6 +382,9 @@ int main(void)
     SPEC(a_lock_without_a_refresh_announces_nothing),
     SPEC(another_process_s_refresh_is_seen),
     SPEC(whoever_comes_after_a_dead_owner_settles_its_generation),
+    SPEC(a_refresh_behind_a_dead_owner_is_announced_too),
+    SPEC(whoever_looks_settles_what_a_dead_owner_left),
+    SPEC(whoever_looks_leaves_a_living_owner_s_refresh_alone),
     SPEC(a_waiter_is_woken_when_the_refresh_is_settled),
     SPEC(what_has_changed_already_is_not_waited_for),
     SPEC(a_new_page_does_not_repeat_an_old_one_s_generations),

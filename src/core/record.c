@@ -36,6 +36,15 @@ static bool parse_offset(const char *text, double *offset)
   return true;
 }
 
+static bool is_time(const struct civil *time)
+{
+  int next_year = time->month == 12 ? time->year + 1 : time->year;
+  if (time->month < 1 || time->month > 12 || time->day < 1 || time->hour < 0 || time->hour > 23 || time->minute < 0 ||
+      time->minute > 59 || time->second < 0 || time->second > 59)
+    return false;
+  return time->day <= calendar_days(next_year, time->month % 12 + 1, 1) - calendar_days(time->year, time->month, 1);
+}
+
 /* Python's isoformat(): microseconds and zone are optional. NaN: not such a time. */
 static double parse_expiration(const char *text, const struct world *world)
 {
@@ -45,6 +54,8 @@ static double parse_expiration(const char *text, const struct world *world)
       sscanf(text, "%4d-%2d-%2d%*1[T ]%2d:%2d:%2d%n", &time.year, &time.month, &time.day, &time.hour, &time.minute,
              &time.second, &used) != 6 ||
       used == 0)
+    return NAN;
+  if (!is_time(&time))
     return NAN;
   const char *rest = text + used;
   if (*rest == '.') {

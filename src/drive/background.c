@@ -33,7 +33,9 @@ static struct worker {
   pthread_cond_t landed; /* from the thread: a flight or a POST has ended */
   pthread_t thread;
   bool running, stopping;
-  int users; /* accounts that are watched, and POSTs */
+  bool told;      /* that there is something to do, and has not looked yet */
+  int users;      /* accounts that are watched, and POSTs */
+  unsigned forks; /* between the first process and this one */
   struct background_job *watched;
   struct background_job *handed_in; /* not yet taken over by the thread */
   struct background_post *posts;    /* the same */
@@ -273,9 +275,18 @@ static void sleep_until_news(double seconds)
 {
   double until = clock_now().steady + seconds;
   pthread_mutex_lock(&worker.mutex);
-  if (!worker.handed_in && !worker.posts && !worker.stopping)
+  if (!worker.told)
     clock_wait(&worker.news, &worker.mutex, until);
   pthread_mutex_unlock(&worker.mutex);
+}
+
+/* A session that was not open yet could not be woken. */
+static bool has_news(void)
+{
+  pthread_mutex_lock(&worker.mutex);
+  bool news = worker.told;
+  pthread_mutex_unlock(&worker.mutex);
+  return news;
 }
 
 static void wait_for_something(void)
@@ -285,6 +296,8 @@ static void wait_for_something(void)
     sleep_until_news(seconds);
     return;
   }
+  if (has_news())
+    return;
   void *finished = http()->wait(worker.session, seconds);
   while (finished) {
     finish_transfer(finished);
@@ -299,6 +312,7 @@ static bool take_what_was_handed_in(void)
   struct background_job *jobs = worker.handed_in;
   struct background_post *posts = worker.posts;
   bool stop = worker.stopping;
+  worker.told = false;
   worker.handed_in = NULL;
   worker.posts = NULL;
   pthread_mutex_unlock(&worker.mutex);
@@ -356,6 +370,7 @@ static bool have_thread(void)
 /* With the mutex held. */
 static void tell_thread(void)
 {
+  worker.told = true;
   pthread_cond_signal(&worker.news);
   if (worker.session)
     http()->wake(worker.session);
@@ -441,6 +456,7 @@ bool background_post(struct background_post *post)
   bool possible = have_thread();
   if (possible) {
     worker.users++;
+    post->forks = worker.forks;
     post->next = worker.posts;
     worker.posts = post;
     tell_thread();
@@ -449,13 +465,16 @@ bool background_post(struct background_post *post)
   return possible;
 }
 
-void background_await(struct background_post *post)
+bool background_await(struct background_post *post)
 {
   pthread_mutex_lock(&worker.mutex);
-  while (!atomic_load(&post->done))
+  bool ours = post->forks == worker.forks;
+  while (ours && !atomic_load(&post->done))
     pthread_cond_wait(&worker.landed, &worker.mutex);
-  leave_thread();
+  if (ours)
+    leave_thread();
   pthread_mutex_unlock(&worker.mutex);
+  return ours;
 }
 
 void background_before_fork(void)
@@ -469,11 +488,12 @@ void background_after_fork(bool child)
   if (child) {
     for (struct background_job *job = worker.watched; job; job = job->next_watched)
       job->active = job->watched = job->pinned = job->posting = false;
-    worker.running = worker.stopping = false;
+    worker.running = worker.stopping = worker.told = false;
     worker.users = worker.in_session = 0;
     worker.watched = worker.handed_in = worker.active = NULL;
     worker.posts = NULL;
     worker.session = NULL;
+    worker.forks++;
     pthread_cond_init(&worker.landed, NULL);
   }
   pthread_mutex_unlock(&worker.mutex);

@@ -28,12 +28,16 @@ struct background_post {
   struct http_request request;
   struct http_response response;
   struct background_post *next;
+  unsigned forks; /* when it was started */
   atomic_bool done;
 };
 
 /* Start it; its strings stay where they are until it is done. False: there is no thread to be had. */
 bool background_post(struct background_post *post);
-void background_await(struct background_post *post);
+
+/* Wait until it is done. False: it is the parent's, which was forked meanwhile; the response is then not to be
+ * touched. */
+bool background_await(struct background_post *post);
 
 /* Around fork(): the thread stays with the parent, and the child may start one of its own. */
 void background_before_fork(void);

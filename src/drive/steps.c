@@ -2,6 +2,7 @@
 #include "drive.h"
 
 #include "../core/secret.h"
+#include "../exit.h"
 
 #include <stdio.h>
 #include <string.h>
@@ -77,8 +78,10 @@ static void save(struct store *store, const struct flow_action *action, struct c
 {
   enum store_result result = store->ops->save(store, action->record, &came->error);
   came->event.result = result_of(result);
-  if (action->spends && result == STORE_OK)
+  if (action->spends && result == STORE_OK) {
+    exit_watch();
     store->ops->begin(store);
+  }
 }
 
 static void unlock(struct lucidauth_account *account)

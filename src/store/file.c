@@ -220,7 +220,11 @@ static int open_folder(const struct file_store *file, struct store_error *error)
 
 static bool put_in_place(const struct file_store *file, struct store_error *error)
 {
-  if (rename(file->temporary, file->path) == 0)
+  int result;
+  do
+    result = rename(file->temporary, file->path);
+  while (result != 0 && errno == EINTR); /* network file systems */
+  if (result == 0)
     return true;
   disk_fail(error, "replace", file->path, errno);
   return false;

@@ -1,6 +1,8 @@
 #define _GNU_SOURCE
 #include "page.h"
 
+#include "disk.h"
+
 #include <errno.h>
 #include <fcntl.h>
 #include <math.h>
@@ -133,14 +135,14 @@ static bool lay_out(int fd)
 {
   struct stat found;
   char start[SIGNATURE_SIZE], blank[SIGNATURE_SIZE] = {0};
-  if (fstat(fd, &found) != 0)
+  size_t length = sizeof start;
+  if (fstat(fd, &found) != 0 || !disk_read(fd, start, &length))
     return false;
-  ssize_t length = pread(fd, start, sizeof start, 0);
   if (length == sizeof start && memcmp(start, line, sizeof start) == 0)
     return found.st_size >= SIZE || allocate(fd);
-  if (length < 0 || memcmp(start, blank, (size_t)length) != 0 || (length < (ssize_t)sizeof start && length > 0))
+  if (memcmp(start, blank, length) != 0 || (length < sizeof start && length > 0))
     return false; /* somebody else's */
-  return allocate(fd) && pwrite(fd, line, sizeof line - 1, 0) == (ssize_t)sizeof line - 1;
+  return allocate(fd) && lseek(fd, 0, SEEK_SET) == 0 && disk_write(fd, line, sizeof line - 1);
 }
 
 static bool is_mapped(const struct page *page, const struct stat *file)
@@ -157,6 +159,20 @@ static void make_private(struct page *page)
   atomic_store(&page->lost, false);
 }
 
+/* Replaces the private page at one stroke: readers see the one or the other. Where the file system maps no files, an
+ * attempt in place would leave a hole in older kernels: so it is first made elsewhere. */
+static bool map_file(const struct page *page, int fd)
+{
+  void *elsewhere = mmap(NULL, SIZE, PROT_READ | PROT_WRITE, MAP_SHARED, fd, 0);
+  if (elsewhere == MAP_FAILED)
+    return false;
+  bool mapped = mmap(page->base, SIZE, PROT_READ | PROT_WRITE, MAP_SHARED | MAP_FIXED, fd, 0) != MAP_FAILED;
+  if (!mapped)
+    (void)map_private(page->base);
+  munmap(elsewhere, SIZE);
+  return mapped;
+}
+
 bool page_share(struct page *page, int fd)
 {
   static pthread_once_t once = PTHREAD_ONCE_INIT;
@@ -167,8 +183,7 @@ bool page_share(struct page *page, int fd)
   if (!lay_out(fd))
     return false;
   pthread_once(&once, watch_sigbus);
-  /* replaces the private page at one stroke: readers see the one or the other */
-  page->shared = mmap(page->base, SIZE, PROT_READ | PROT_WRITE, MAP_SHARED | MAP_FIXED, fd, 0) != MAP_FAILED;
+  page->shared = map_file(page, fd);
   page->device = file.st_dev;
   page->inode = file.st_ino;
   return page->shared;
