@@ -24,7 +24,7 @@ end
 
 --- The interpreter that runs the specs, so that what they start runs in the
 --- same one.
-helper.interpreter = output_of("readlink /proc/$PPID/exe 2>/dev/null")
+helper.interpreter = os.getenv("LUA") or output_of("readlink /proc/$PPID/exe 2>/dev/null")
 if helper.interpreter == "" then
   helper.interpreter = rawget(_G, "jit") and "luajit" or "lua5.4"
 end

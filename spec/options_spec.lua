@@ -370,7 +370,6 @@ describe("what is sent", function()
       client_secret = "a secret: ü",
       refresh_token = "a token = %",
       storage = { type = "memory" },
-      timeout = 1,
     }
     for name, value in pairs(changes) do
       options[name] = value

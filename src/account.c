@@ -330,15 +330,22 @@ static void report_all(const struct lucidauth_account *account, const struct flo
   }
 }
 
-static void remember(struct lucidauth_account *account, const struct flow_outcome *outcome, double wall)
+static void remember(struct lucidauth_account *account, lucidauth_event_kind kind, lucidauth_code code)
 {
+  account->past[account->past_events++ % LUCIDAUTH_PAST] =
+      (lucidauth_past){.at = clock_now().wall, .kind = kind, .code = code};
+}
+
+static void remember_all(struct lucidauth_account *account, const struct flow_outcome *outcome, bool repaired)
+{
+  if (repaired)
+    remember(account, LUCIDAUTH_EVENT_REPAIRED, LUCIDAUTH_OK);
   for (int i = 0; i < outcome->note_count; i++) {
     const struct flow_note *note = &outcome->notes[i];
     account->refreshes += note->kind == FLOW_REFRESHED;
     if (note->code != CODE_OK)
       account->failures[note->code]++;
-    account->past[account->past_events++ % LUCIDAUTH_PAST] =
-        (lucidauth_past){.at = wall, .kind = (lucidauth_event_kind)note->kind, .code = (lucidauth_code)note->code};
+    remember(account, (lucidauth_event_kind)note->kind, (lucidauth_code)note->code);
   }
 }
 
@@ -381,7 +388,7 @@ char *account_land(struct lucidauth_account *account, uint64_t *serial, lucidaut
   if (serial)
     *serial = atomic_load_explicit(&account->serial, memory_order_relaxed);
   keep_status(account, &outcome);
-  remember(account, &outcome, clock_now().wall);
+  remember_all(account, &outcome, repaired);
   error_set(&account->landed_with, (lucidauth_code)outcome.code, "%s", outcome.message);
   account->landings++;
   if (account->job)
@@ -392,6 +399,7 @@ char *account_land(struct lucidauth_account *account, uint64_t *serial, lucidaut
   error_set(error, (lucidauth_code)outcome.code, "%s", outcome.message);
   if (!account->job)
     report_all(account, &outcome, repaired);
+  secret_forget();
   return token;
 }
 
@@ -425,8 +433,10 @@ void account_reject(struct lucidauth_account *account, const char *token)
   } else if (!is_rejected(account, token)) {
     keep_rejection(account, token);
   }
-  if (in_use)
+  if (in_use) {
     withdraw(account);
+    remember(account, LUCIDAUTH_EVENT_REJECTED, LUCIDAUTH_OK);
+  }
   pthread_mutex_unlock(&account->mutex);
   if (in_use)
     report(account, LUCIDAUTH_EVENT_REJECTED, LUCIDAUTH_OK, "");

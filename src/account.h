@@ -45,7 +45,7 @@ struct lucidauth_account {
   char *rejected[REJECTED];   /* not yet told to the flow, which may be in flight */
   int rejections;
   struct flow_status status; /* as of the last landing; the message is copied */
-  bool shared; /* of the store, as of the last landing */
+  bool shared;               /* of the store, as of the last landing */
   struct lucidauth_error last_error;
 };
 

@@ -591,7 +591,7 @@ static void without_introspection_there_is_one_resend_after_a_pause(void **state
   assert_string_equal(desk->steps, "load lock load mark post wait post save unlock");
   desk->now.wall += HOUR;
   desk->replies[1] = answer(400, "{\"error\":\"invalid_grant\"}");
-  check_failure(token(desk), CODE_LOST_ROTATION, "never arrived");
+  check_failure(token(desk), CODE_LOST_ROTATION, "the new tokens are lost");
 }
 
 static const char *marked(const char *refresh)

@@ -54,7 +54,7 @@ struct answer {
 struct answer_context {
   double now;              /* epoch seconds when the answer arrived: Retry-After may be a date */
   double default_lifetime; /* seconds, when the server does not say */
-  const char *secrets[5];  /* what must not appear in `message`, even if the server echoes it; NULLs are skipped */
+  const char *secrets[6];  /* what must not appear in `message`, even if the server echoes it; NULLs are skipped */
   const char *grant;       /* what was sent, for messages: "authorization code"; NULL: "refresh token" */
 };
 

@@ -307,17 +307,19 @@ static struct flow_action post(struct flow *flow, enum state state)
   struct flow_action action = step(flow, state, FLOW_POST);
   action.request = &flow->request;
   action.seconds = fmin(CONNECT_MOST, fmax(left, CONNECT_LEAST));
-  action.limit = left + flow->settings->timeout;
+  action.limit = fmax(flow->deadline + flow->settings->timeout - flow->now.steady, CONNECT_LEAST);
   flow->sent = flow->now;
   return action;
 }
 
 static struct answer_context context(const struct flow *flow)
 {
-  return (struct answer_context){.now = flow->now.wall,
-                                 .default_lifetime = flow->settings->default_lifetime,
-                                 .secrets = {flow->settings->credentials.client_secret, flow->record.refresh_token,
-                                             flow->record.access_token, flow->token, flow->settings->refresh_token}};
+  return (struct answer_context){
+      .now = flow->now.wall,
+      .default_lifetime = flow->settings->default_lifetime,
+      .secrets = {flow->settings->credentials.client_secret, flow->record.refresh_token, flow->record.access_token,
+                  flow->token, flow->settings->refresh_token,
+                  flow->request.authorization ? flow->request.authorization + strlen("Basic ") : NULL}};
 }
 
 /* ---- reading the record ---- */
@@ -659,6 +661,8 @@ static struct flow_action doubt(struct flow *flow, const struct answer *answer, 
 
 static struct flow_action refused(struct flow *flow, const struct answer *answer)
 {
+  if (answer->code == CODE_INVALID_GRANT && flow->doubted)
+    return relook(flow); /* what put it into doubt says more */
   fail(flow, answer->code, answer->message);
   if (answer->code == CODE_INVALID_GRANT)
     return relook(flow);
@@ -706,10 +710,12 @@ static struct flow_action unspent_after_all(struct flow *flow)
 {
   static const char *const safe = "The refresh token is still alive, and stored.";
   flow->doubted = false;
-  if (flow->resends++ < RESENDS_MOST)
+  if (flow->resends++ < RESENDS_MOST && flow->now.steady < flow->deadline)
     return send(flow);
   char what[FLOW_MESSAGE + 32];
-  snprintf(what, sizeof what, "%d times in a row: %s", flow->resends, flow->outcome.message);
+  int length = snprintf(what, sizeof what, "%s", flow->outcome.message);
+  if (flow->resends > 1)
+    snprintf(what + length, sizeof what - (size_t)length, " (%d times in a row)", flow->resends);
   fail_refresh(flow, flow->outcome.code, what, safe, -1);
   return clear_and_leave(flow);
 }
@@ -754,10 +760,17 @@ static void describe_loss(const struct flow *flow, char out[FLOW_MESSAGE])
              local.minute, local.second);
   else
     snprintf(when, sizeof when, "an unknown time");
-  snprintf(out, FLOW_MESSAGE,
-           "A refresh that began at %s in process %ld on %s was carried out by the server, but its answer never "
-           "arrived, so the new tokens are lost.",
-           when, flow->pending.pid, flow->pending.host);
+  const char *why = flow->outcome.message; /* empty when another process sent it */
+  if (*why)
+    snprintf(out, FLOW_MESSAGE,
+             "%.400s. The refresh that began at %s in process %ld on %s was carried out all the same, so the new "
+             "tokens are lost.",
+             why, when, flow->pending.pid, flow->pending.host);
+  else
+    snprintf(out, FLOW_MESSAGE,
+             "A refresh that began at %s in process %ld on %s was carried out by the server, but its answer never "
+             "arrived, so the new tokens are lost.",
+             when, flow->pending.pid, flow->pending.host);
 }
 
 static struct flow_action bury(struct flow *flow)

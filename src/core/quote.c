@@ -49,8 +49,11 @@ static size_t match_byte(const char *text, char byte)
     return 3;
   if (*text == '\\' && text[1] == 'u' && hex_value(text + 2, 4, &value) && value < 0x80 && (char)value == byte)
     return 6;
-  if (*text == '\\' && text[1] == byte)
-    return 2;
+  size_t escapes = strspn(text, "\\");
+  if (escapes > 0 && byte == '\\')
+    return escapes;
+  if (escapes > 0 && text[escapes] == byte)
+    return escapes + 1;
   return *text == byte || (*text == '+' && byte == ' ') ? 1 : 0;
 }
 

@@ -18,13 +18,19 @@ enum { STACK = 1024 * 1024 };
 struct background_job {
   enum background_kind kind; /* first, as in background_post: what a session returns is one or the other */
   struct lucidauth_account *account;
-  struct background_job *next_watched, *next_active;
-  struct flow_action action; /* what the flow asked for last */
-  struct came_of came;       /* of that */
-  double wake_at;            /* steady seconds; of a flight that waits */
-  bool watched, pinned;      /* looked after; being looked at */
-  bool active, posting;      /* a flight is in the air; it waits for a server */
+
+  /* with the mutex held */
+  struct background_job *next_watched;
+  bool watched, pinned; /* looked after; being looked at */
+  bool active;          /* a flight is in the air */
   bool leaving;
+
+  /* the thread's own */
+  struct background_job *next_active; /* also in the list of those handed in */
+  struct flow_action action;          /* what the flow asked for last */
+  struct came_of came;                /* of that */
+  double wake_at;                     /* steady seconds; of a flight that waits */
+  bool posting;                       /* it waits for a server */
 };
 
 static struct worker {

@@ -474,6 +474,8 @@ static void explain(const struct transfer *transfer, CURLcode code)
     say(response, "the answer's headers never end");
   else if (transfer->no_memory)
     say(response, "memory is out");
+  else if (code == CURLE_OUT_OF_MEMORY && transfer->sending && !transfer->head_ended)
+    say(response, "a line of the answer's headers is too long"); /* that is what libcurl calls it */
   else if (code == CURLE_OK)
     say(response, "the connection ended before the answer was whole");
   else if (!response->error[0] || strchr(response->error, '@'))

@@ -101,9 +101,16 @@ static enum content read_text(int fd, const char *path, const struct stat *found
   return CONTENT_TEXT;
 }
 
-static bool keep_from_others(struct file_store *file, int fd, const struct stat *found, struct store_error *error)
+/* A path may lead to another program's file by mistake; only what can be a token record is made private. */
+static bool may_hold_tokens(const char *text)
 {
-  if ((found->st_mode & 077) == 0)
+  return strstr(text, "access_token") || strstr(text, "refresh_token");
+}
+
+static bool keep_from_others(struct file_store *file, int fd, const struct stat *found, const char *text,
+                             struct store_error *error)
+{
+  if ((found->st_mode & 077) == 0 || !may_hold_tokens(text))
     return true;
   if (disk_make_private(fd)) {
     file->store.repaired = true;
@@ -130,11 +137,15 @@ static enum store_result read_record(struct file_store *file, char **record, str
   }
   /* Taken before reading: a writer that comes in between shows as a change. */
   struct version before = version_of(&found);
-  bool good =
-      keep_from_others(file, fd, &found, error) && read_text(fd, file->path, &found, record, error) == CONTENT_TEXT;
+  bool good = read_text(fd, file->path, &found, record, error) == CONTENT_TEXT &&
+              keep_from_others(file, fd, &found, *record, error);
   close(fd);
-  if (good)
+  if (good) {
     *version = before;
+  } else {
+    secret_free(*record);
+    *record = NULL;
+  }
   return good ? STORE_OK : STORE_FAILED;
 }
 

@@ -1,0 +1,325 @@
+-- Many processes on one token file: one refresh, and one token for all.
+
+local helper = require("spec.helper")
+local tokens = require("spec.tokens")
+
+local PROCESSES = 32
+
+-- Says that it is ready, waits for its byte, and then asks for a token.
+local CHILD = [[
+local lucid = require("lucidauth")
+local folder, account = os.getenv("BARRIER"), os.getenv("ACCOUNT")
+local ready = assert(io.open(folder .. "/ready", "a"))
+ready:write("x")
+ready:close()
+local gate = assert(io.open(folder .. "/gate", "rb"))
+gate:setvbuf("no")
+assert(gate:read(1))
+local client = lucid.new({ storage = os.getenv("STORAGE_FOLDER")
+  and { directory = os.getenv("STORAGE_FOLDER") } or nil })
+local token, message, code = client:token(account)
+io.stdout:write(token or tostring(code) .. ": " .. tostring(message))
+]]
+
+local sandbox, folder, path
+
+local function posts()
+  return sandbox:counts().token_requests
+end
+
+local function size_of(name)
+  return #(helper.read_file(name) or "")
+end
+
+-- Starts one process for each of these environments, lets all of them go at the
+-- same moment, and returns what they printed.
+local function run_at_once(environments)
+  local processes, results = {}, {}
+  assert(os.execute("mkfifo " .. helper.quote(folder .. "/gate")))
+  -- Read and write: to open the gate must not wait for whoever comes first.
+  local gate = assert(io.open(folder .. "/gate", "r+b"))
+  for i, environment in ipairs(environments) do
+    environment.BARRIER = folder
+    processes[i] = helper.start({ tokens.lua, "-e", CHILD }, environment)
+  end
+  repeat
+    for _, process in ipairs(processes) do
+      assert(size_of(process.folder .. "/err") == 0, "a process failed to start")
+    end
+  until size_of(folder .. "/ready") == #environments
+  gate:write(("x"):rep(#environments))
+  gate:flush()
+  for i, process in ipairs(processes) do
+    local out, err, status = process:wait()
+    assert(status == 0, err)
+    results[i] = out
+  end
+  gate:close()
+  return results
+end
+
+local function environment(changes)
+  local env = tokens.env(sandbox.env)
+  env.LUCID_TOKEN_FILE = path
+  for name, value in pairs(changes or {}) do
+    env[name] = value
+  end
+  return env
+end
+
+local function environments(count, changes)
+  local list = {}
+  for i = 1, count do
+    list[i] = environment(changes)
+  end
+  return list
+end
+
+local function assert_all_equal(expected, results)
+  for _, result in ipairs(results) do
+    assert.are.equal(expected, result)
+  end
+end
+
+local function assert_no_token_twice()
+  local counts = sandbox:counts()
+  assert.are.equal(0, counts.reuses)
+  assert.are.equal(0, counts.overlaps)
+  assert.are.equal(0, counts.refusals)
+end
+
+setup(function()
+  sandbox = helper.start_sandbox()
+end)
+
+teardown(function()
+  sandbox:stop()
+end)
+
+before_each(function()
+  sandbox:reset()
+  folder = helper.tmpdir()
+  path = folder .. "/token.json"
+end)
+
+describe(PROCESSES .. " processes that start at once", function()
+  it("on an expired file make one refresh, and have the same token", function()
+    tokens.write(path, tokens.record(tokens.pair(sandbox), -1))
+    sandbox:settings({ latency = 0.05 })
+    local before = posts()
+    local results = run_at_once(environments(PROCESSES))
+    assert.are.equal(before + 1, posts())
+    assert_all_equal(sandbox:grant().access_token, results)
+    assert.is_true(tokens.works(sandbox, results[1]))
+    assert.are.equal(results[1], tokens.read(path).access_token)
+    assert_no_token_twice()
+  end)
+
+  it("on no file at all spend the first refresh token once", function()
+    local results = run_at_once(environments(PROCESSES))
+    assert.are.equal(1, posts())
+    assert_all_equal(sandbox:grant().access_token, results)
+    assert_no_token_twice()
+  end)
+
+  it("on a token that is due, but lives, make one refresh", function()
+    local pair = tokens.pair(sandbox)
+    tokens.write(path, tokens.record(pair, 60))
+    sandbox:settings({ latency = 0.05 })
+    local before = posts()
+    local results = run_at_once(environments(PROCESSES))
+    assert.are.equal(before + 1, posts())
+    assert_all_equal(sandbox:grant().access_token, results)
+    assert_no_token_twice()
+  end)
+
+  it("on a good token ask nobody", function()
+    local pair = tokens.pair(sandbox)
+    tokens.write(path, tokens.record(pair, 3000))
+    local before = sandbox:counts().connections
+    local results = run_at_once(environments(PROCESSES))
+    assert_all_equal(pair.access_token, results)
+    assert.are.equal(before, sandbox:counts().connections)
+  end)
+
+  it("on a file that the example script wrote make one refresh", function()
+    local pair = tokens.pair(sandbox)
+    pair.expiration = os.date("%Y-%m-%dT%H:%M:%S.000001", os.time() - 10)
+    tokens.write(path, pair)
+    local before = posts()
+    local results = run_at_once(environments(PROCESSES))
+    assert.are.equal(before + 1, posts())
+    assert_all_equal(sandbox:grant().access_token, results)
+    assert_no_token_twice()
+  end)
+
+  it("on four accounts make four refreshes", function()
+    local list = {}
+    for i = 1, 4 do
+      local account = "account-" .. i
+      sandbox:open_grant({ account = account })
+      tokens.write(folder .. "/" .. account .. ".json",
+        tokens.record(tokens.pair(sandbox, account), -1))
+      for _ = 1, PROCESSES / 4 do
+        list[#list + 1] = environment({ ACCOUNT = account, STORAGE_FOLDER = folder })
+      end
+    end
+    sandbox:settings({ latency = 0.05 })
+    local before = posts()
+    local results = run_at_once(list)
+    assert.are.equal(before + 4, posts())
+    for i, env in ipairs(list) do
+      assert.are.equal(sandbox:grant(env.ACCOUNT).access_token, results[i])
+    end
+    assert_no_token_twice()
+  end)
+end)
+
+describe("a few processes on a dead grant", function()
+  it("ask the server once each, one after another, and the record stays", function()
+    tokens.write(path, tokens.record(tokens.pair(sandbox), -1))
+    sandbox:revoke_all()
+    local before, record = posts(), tokens.read(path)
+    local results = run_at_once(environments(4, { LUCID_REFRESH_TOKEN = false }))
+    for _, result in ipairs(results) do
+      assert.is_truthy(result:find("^invalid_grant: "), result)
+    end
+    assert.are.equal(before + 4, posts())
+    assert.are.equal(0, sandbox:counts().overlaps)
+    assert.are.equal(record.refresh_token, tokens.read(path).refresh_token)
+  end)
+end)
+
+describe("a second process", function()
+  local PRINT = 'io.stdout:write((assert(require("lucidauth").token())))'
+
+  it("finds the token of the first", function()
+    local first = tokens.run_lua(PRINT, environment())
+    local second = tokens.run_lua(PRINT, environment())
+    assert.are.equal(sandbox:grant().access_token, first)
+    assert.are.equal(first, second)
+    assert.are.equal(1, posts())
+  end)
+
+  it("needs neither the server nor any secret for it", function()
+    local first = tokens.run_lua(PRINT, environment())
+    local second = tokens.run_lua(PRINT, tokens.env({ LUCID_TOKEN_FILE = path }))
+    assert.are.equal(first, second)
+  end)
+
+  it("goes on from where the first one was when it ended without a word", function()
+    local first = tokens.run_lua(PRINT .. " io.stdout:flush() os.exit(0)", environment())
+    local killed = tokens.run_lua(
+      PRINT .. ' io.stdout:flush() os.execute("kill -KILL $PPID")', environment())
+    assert.are.equal(first, killed)
+    assert.are.equal(first, (tokens.run_lua(PRINT, environment())))
+    assert.are.equal(1, posts())
+  end)
+end)
+
+-- lua-posix is not there for every Lua; spec/fork_test.c has more of this.
+if pcall(require, "posix.unistd") and pcall(require, "posix.sys.wait") then
+  describe("fork()", function()
+    local FORK = [[
+      local lucid = require("lucidauth")
+      local unistd, wait = require("posix.unistd"), require("posix.sys.wait").wait
+      io.stdout:setvbuf("no")
+      local function in_child(body)
+        local child = assert(unistd.fork())
+        if child == 0 then
+          local ok, message = pcall(body)
+          if not ok then
+            print(message)
+          end
+          unistd._exit(ok and 0 or 1)
+        end
+        assert(select(3, wait(child)) == 0)
+      end
+    ]]
+
+    local function run(code)
+      local out, err, status = tokens.run_lua(FORK .. code, environment())
+      assert(status == 0, out .. err)
+      local lines = {}
+      for line in out:gmatch("[^\n]+") do
+        lines[#lines + 1] = line
+      end
+      return lines
+    end
+
+    it("gives the child its parent's token", function()
+      local lines = run([[
+        print(lucid.token())
+        in_child(function() print(lucid.token()) end)
+        print(lucid.token())
+      ]])
+      assert.are.same({ lines[1], lines[1], lines[1] }, lines)
+      assert.are.equal(1, posts())
+    end)
+
+    it("has the parent see what the child refreshed, and the other way round", function()
+      local lines = run([[
+        print(lucid.token())
+        in_child(function() print(lucid.refresh()) end)
+        print(lucid.token())
+        print(lucid.refresh())
+        in_child(function() print(lucid.token()) end)
+      ]])
+      assert.are_not.equal(lines[1], lines[2])
+      assert.are.equal(lines[2], lines[3])
+      assert.are_not.equal(lines[3], lines[4])
+      assert.are.equal(lines[4], lines[5])
+      assert.are.equal(3, posts())
+      assert_no_token_twice()
+    end)
+
+    it("lets the child close what it has without harm to the parent", function()
+      local lines = run([[
+        print(lucid.token())
+        in_child(function() lucid.close() collectgarbage() print(lucid.token()) end)
+        print(lucid.refresh())
+        print(lucid.token())
+      ]])
+      assert.are.equal(lines[1], lines[2])
+      assert.are.equal(lines[3], lines[4])
+      assert.are.equal(2, posts())
+    end)
+
+    it("does not bring a rejected token back", function()
+      local lines = run([[
+        local token = lucid.token()
+        print(token)
+        lucid.reject(token)
+        in_child(function() print(lucid.token()) end)
+        print(lucid.token())
+      ]])
+      assert.are_not.equal(lines[1], lines[2])
+      assert.are.equal(lines[2], lines[3])
+      assert.are.equal(2, posts())
+    end)
+
+    it("of many children at once makes one refresh", function()
+      tokens.write(path, tokens.record(tokens.pair(sandbox), -1))
+      sandbox:settings({ latency = 0.05 })
+      local before = posts()
+      local lines = run([[
+        local children = {}
+        for i = 1, 16 do
+          children[i] = assert(unistd.fork())
+          if children[i] == 0 then
+            print((lucid.token()))
+            unistd._exit(0)
+          end
+        end
+        for i = 1, 16 do
+          assert(select(3, wait(children[i])) == 0)
+        end
+        print((lucid.token()))
+      ]])
+      assert.are.equal(17, #lines)
+      assert_all_equal(sandbox:grant().access_token, lines)
+      assert.are.equal(before + 1, posts())
+      assert_no_token_twice()
+    end)
+  end)
+end

@@ -1,0 +1,228 @@
+-- What goes over the wire: a refresh is one POST on a connection of its own,
+-- whatever the server does with it, and it is sent again only when the server
+-- says that the refresh token is still alive.
+
+local socket = require("socket")
+
+local helper = require("spec.helper")
+local lucid = require("lucidauth")
+local peer = require("spec.peer")
+local tokens = require("spec.tokens")
+
+local sandbox, path, clients
+
+local function client_with(changes)
+  local options = {
+    api_url = sandbox.url,
+    client_id = sandbox.client_id,
+    client_secret = sandbox.client_secret,
+    refresh_token = sandbox.refresh_token,
+    storage = path,
+  }
+  for name, value in pairs(changes or {}) do
+    options[name] = value
+  end
+  local client = lucid.new(options)
+  clients[#clients + 1] = client
+  return client
+end
+
+-- A new client's call for a token, and how long it took.
+local function call(changes)
+  local client = client_with(changes)
+  local start = socket.gettime()
+  local token, message, code = client:token()
+  return { token = token, message = message, code = code, seconds = socket.gettime() - start }
+end
+
+-- The requests in order, "token introspect token"; each must have had a
+-- connection of its own.
+local function requests()
+  local log, names, used = sandbox:log(), {}, {}
+  for i, entry in ipairs(log.entries) do
+    if entry.endpoint ~= "api" then
+      names[i] = entry.endpoint
+      assert.is_false(entry.reused)
+      assert.is_nil(used[entry.connection])
+      used[entry.connection] = true
+    end
+  end
+  assert.are.equal(0, log.counts.reuses)
+  assert.are.equal(0, log.counts.overlaps)
+  return table.concat(names, " ")
+end
+
+local function assert_works(result)
+  assert.is_true(tokens.works(sandbox, (assert(result.token, result.message))))
+  assert.are.equal(sandbox:grant().access_token, result.token)
+end
+
+local function assert_lost(result)
+  assert.is_nil(result.token)
+  assert.are.equal("lost_rotation", result.code)
+end
+
+setup(function()
+  sandbox = helper.start_sandbox()
+end)
+
+teardown(function()
+  sandbox:stop()
+end)
+
+before_each(function()
+  sandbox:reset()
+  path = helper.tmpdir() .. "/token.json"
+  clients = {}
+end)
+
+after_each(function()
+  for _, client in ipairs(clients) do
+    client:close()
+  end
+end)
+
+describe("a server that closes connections which are used again", function()
+  for _, reset in ipairs({ false, true }) do
+    it((reset and "with a reset" or "in order") .. " is not met", function()
+      sandbox:faults({ kind = "close_reused", times = "always", reset = reset })
+      local client = client_with()
+      assert(client:token())
+      for _ = 1, 5 do
+        assert(client:refresh())
+      end
+      assert.are.equal("token token token token token token", requests())
+      assert.are.equal(6, sandbox:counts().rotations)
+      assert.are.equal(0, sandbox:counts().faults)
+    end)
+  end
+end)
+
+describe("an answer that comes", function()
+  it("after the timeout, but before twice that, is waited for", function()
+    sandbox:faults({ kind = "slow", seconds = 0.7 })
+    local result = call({ timeout = 0.5 })
+    assert_works(result)
+    assert.is_true(result.seconds > 0.5)
+    assert.are.equal("token", requests())
+  end)
+
+  it("after twice the timeout is lost, and that is said", function()
+    sandbox:faults({ kind = "slow", seconds = 3 })
+    local result = call({ timeout = 0.3 })
+    assert_lost(result)
+    assert.is_true(result.seconds >= 0.6 and result.seconds < 2.5, result.seconds)
+    assert.are.equal("token introspect", requests())
+  end)
+
+  it("late to a request that waited for its turn is waited for all the same", function()
+    sandbox:settings({ latency = 0.4, rotate_after_latency = true })
+    assert_works(call({ timeout = 0.3 }))
+    assert.are.equal("token", requests())
+  end)
+end)
+
+describe("half an answer", function()
+  -- Where it may break off: within the status line, the headers, the body.
+  for _, bytes in ipairs({ 0, 1, 12, 15, 40, 100, 200, 250, 300 }) do
+    it("of " .. bytes .. " bytes is one POST and one question", function()
+      sandbox:faults({ kind = "half", bytes = bytes })
+      assert_lost(call())
+      assert.are.equal("token introspect", requests())
+      assert.are.equal(1, sandbox:counts().rotations)
+    end)
+  end
+
+  it("of unknown size is one POST and one question", function()
+    sandbox:faults({ kind = "half" })
+    assert_lost(call())
+    assert.are.equal("token introspect", requests())
+  end)
+
+  it("to the question, too, is one question more", function()
+    sandbox:faults({
+      { kind = "half" },
+      { kind = "half", endpoint = "introspect" },
+    })
+    assert_lost(call())
+    assert.are.equal("token introspect introspect", requests())
+  end)
+end)
+
+describe("a connection that closes", function()
+  for _, reset in ipairs({ false, true }) do
+    local how = reset and " with a reset" or ""
+
+    it("before the server rotated" .. how .. " is one POST more", function()
+      sandbox:faults({ kind = "close", reset = reset })
+      assert_works(call())
+      assert.are.equal("token introspect token", requests())
+    end)
+
+    it("after the server rotated" .. how .. " is never one POST more", function()
+      sandbox:faults({ kind = "close", when = "after", reset = reset })
+      assert_lost(call())
+      assert_lost(call())
+      assert.are.equal("token introspect", requests():match("^token introspect"))
+      assert.are.equal(1, sandbox:counts().token_requests)
+    end)
+  end
+
+  it("again and again is four POSTs, each after a question", function()
+    sandbox:faults({ kind = "close", times = "always" })
+    local result = call({ timeout = 20 })
+    assert.is_nil(result.token)
+    assert.are.equal("network", result.code)
+    assert.are.equal(
+      "token introspect token introspect token introspect token introspect", requests())
+    assert.is_true(sandbox:grant().refresh_live)
+  end)
+end)
+
+describe("no answer", function()
+  it("before the server rotated is one POST more, once that is known", function()
+    sandbox:faults({ kind = "hang" })
+    local result = call({ timeout = 0.3 })
+    assert.is_true(result.seconds >= 0.6, result.seconds)
+    assert_works(result.token and result or call())
+    assert.are.equal("token introspect token", requests())
+  end)
+
+  it("after the server rotated is none", function()
+    sandbox:faults({ kind = "hang", when = "after" })
+    assert_lost(call({ timeout = 0.3 }))
+    assert.are.equal("token introspect", requests())
+  end)
+
+  it("to the question either sends nothing until there is one", function()
+    sandbox:faults({
+      { kind = "close" },
+      { kind = "hang", endpoint = "introspect", times = "always" },
+    })
+    for questions = 1, 3 do
+      local result = call({ timeout = 0.2 })
+      assert.are.equal("timeout", result.code)
+      assert.are.equal("token" .. (" introspect"):rep(questions), requests())
+    end
+    sandbox:clear_faults()
+    assert_works(call())
+    assert.are.equal("token introspect introspect introspect introspect token", requests())
+  end)
+
+  it("keeps every other caller from sending", function()
+    assert(client_with():token())
+    sandbox:faults({ kind = "slow", seconds = 0.5 })
+    local process = helper.start({ os.getenv("LUA") or helper.interpreter, "-e", [[
+      print(require("lucidauth").refresh())
+    ]] }, {
+      LUCID_API_URL = sandbox.url, LUCID_CLIENT_ID = sandbox.client_id,
+      LUCID_CLIENT_SECRET = sandbox.client_secret, LUCID_TOKEN_FILE = path,
+    })
+    peer.eventually(function()
+      return sandbox:counts().token_requests == 2
+    end)
+    local token = assert(client_with():token())
+    assert.are.equal(process:wait(), token .. "\n")
+    assert.are.equal("token token", requests())
+  end)
+end)
