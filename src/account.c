@@ -362,8 +362,14 @@ static void keep_status(struct lucidauth_account *account, const struct flow_out
 
 static void publish(struct lucidauth_account *account, const struct flow_outcome *outcome)
 {
-  if (account->goal == FLOW_LOOK || account->goal == FLOW_KEEP)
+  if (account->goal == FLOW_KEEP)
     return;
+  if (account->goal == FLOW_LOOK) {
+    /* what was looked at will not show as a change any more */
+    if (account->token && !flow_uses(account->flow, account->token))
+      withdraw(account);
+    return;
+  }
   if (outcome->token && !is_rejected(account, outcome->token))
     put_in_use(account, outcome, clock_now().wall);
   else
@@ -413,10 +419,11 @@ char *account_token(struct lucidauth_account *account, uint64_t *serial)
   return token;
 }
 
-/* With the mutex held: the flow is somebody else's while it flies, and is told later. */
-static void keep_rejection(struct lucidauth_account *account, const char *token)
+/* With the mutex held: the flow is somebody else's while it flies, and is told later. The first place is the
+ * token's that was in use, so that no other pushes it out. */
+static void keep_rejection(struct lucidauth_account *account, const char *token, bool in_use)
 {
-  char **place = &account->rejected[account->rejections++ % REJECTED];
+  char **place = &account->rejected[in_use ? 0 : 1 + account->rejections++ % (REJECTED - 1)];
   secret_free(*place);
   *place = secret_copy(token);
 }
@@ -431,7 +438,7 @@ void account_reject(struct lucidauth_account *account, const char *token)
     flow_reject(account->flow, token);
     account->status.has_token = flow_status(account->flow).has_token;
   } else if (!is_rejected(account, token)) {
-    keep_rejection(account, token);
+    keep_rejection(account, token, in_use);
   }
   if (in_use) {
     withdraw(account);

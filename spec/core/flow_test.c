@@ -561,7 +561,7 @@ static void a_spent_token_is_called_lost_and_never_sent_again(void **state)
   check_failure(outcome, CODE_LOST_ROTATION, "process 42 on here");
   assert_true(noted(outcome, FLOW_LOST));
   assert_string_equal(desk->steps,
-                      "load lock load mark post save introspect load wait load wait load wait load unlock");
+                      "load lock load mark post save introspect load wait load wait load wait load save unlock");
   assert_non_null(strstr(desk->stored, "<html>"));
   check_failure(token(desk), CODE_LOST_ROTATION, "Log in to Lucid again");
   assert_int_equal(desk->posts, 0);

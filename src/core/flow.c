@@ -17,8 +17,9 @@
 #define LOCK_PAUSE_MOST 0.05
 #define RETRY_FIRST 0.5
 #define RETRY_MOST 8.0
-#define RESEND_PAUSE 2.0 /* a provider without introspection is given this long to settle */
-#define SERVE_LEAST 1.0  /* a token that is served after a failure is not looked after again sooner */
+#define RESEND_PAUSE 2.0  /* a provider without introspection is given this long to settle */
+#define LOST_TRUSTED 60.0 /* what another process was told of a lost refresh is believed this long */
+#define SERVE_LEAST 1.0   /* a token that is served after a failure is not looked after again sooner */
 
 enum { RESENDS_MOST = 3, BANNED = 4, RAW_MOST = 64 * 1024 };
 
@@ -57,8 +58,10 @@ struct flow {
   char *token;                /* the one in use; NULL: none, or none that may be handed out */
   double refresh_at, dead_at; /* of the token; epoch seconds */
   double lifetime;            /* of the token, in seconds; 0: unknown */
+  double busy_since;          /* steady seconds: the lock has been another's since; 0: it was free */
   char *banned[BANNED];       /* known to be dead, the last ones; never handed out wherever they turn up */
-  int bans;
+  char *hearsay[BANNED];      /* rejected without ever having been in use, so that they push out no others */
+  int bans, hearsays;
   bool had_token; /* one was in use before */
   struct setback setback;
   struct record unsaved; /* the newest tokens, which could not be saved; the lock is held while it is here */
@@ -90,12 +93,17 @@ static struct flow_action relook(struct flow *flow);
 
 /* ---- what is known of a token ---- */
 
-static bool is_banned(const struct flow *flow, const char *token)
+static bool is_among(char *const tokens[BANNED], const char *token)
 {
   for (int i = 0; i < BANNED; i++)
-    if (flow->banned[i] && strcmp(flow->banned[i], token) == 0)
+    if (tokens[i] && strcmp(tokens[i], token) == 0)
       return true;
   return false;
+}
+
+static bool is_banned(const struct flow *flow, const char *token)
+{
+  return is_among(flow->banned, token) || is_among(flow->hearsay, token);
 }
 
 static bool alive(const struct flow *flow)
@@ -122,14 +130,19 @@ static void drop_token(struct flow *flow)
   flow->token = NULL;
 }
 
-static void ban(struct flow *flow, const char *token)
+static void keep_in(char *tokens[BANNED], int *count, const char *token)
 {
-  if (!token || is_banned(flow, token))
-    return;
-  char **place = &flow->banned[flow->bans++ % BANNED];
+  char **place = &tokens[(*count)++ % BANNED];
   secret_free(*place);
   *place = secret_copy(token);
-  if (flow->token && strcmp(flow->token, token) == 0)
+}
+
+static void ban(struct flow *flow, const char *token)
+{
+  if (!token || is_among(flow->banned, token))
+    return;
+  keep_in(flow->banned, &flow->bans, token);
+  if (flow_uses(flow, token))
     drop_token(flow);
 }
 
@@ -402,6 +415,7 @@ static struct flow_action settle(struct flow *flow)
   bool other = replaces(flow, &flow->record);
   take(flow, &flow->record);
   setback_forget(&flow->setback);
+  flow->busy_since = 0;
   if (other)
     note(flow, FLOW_ADOPTED, CODE_OK, "");
   return leave(flow);
@@ -436,6 +450,54 @@ static const char *missing_setting(const struct flow *flow)
   return NULL;
 }
 
+static void describe_loss(const struct flow *flow, char out[FLOW_MESSAGE])
+{
+  char when[32];
+  time_t since = (time_t)flow->pending.since;
+  struct civil local;
+  if (flow->settings->world.to_local((double)since, &local))
+    snprintf(when, sizeof when, "%04d-%02d-%02d %02d:%02d:%02d", local.year, local.month, local.day, local.hour,
+             local.minute, local.second);
+  else
+    snprintf(when, sizeof when, "an unknown time");
+  const char *why = flow->outcome.message; /* empty when another process sent it */
+  if (*why)
+    snprintf(out, FLOW_MESSAGE,
+             "%.400s. The refresh that began at %s in process %ld on %s was carried out all the same, so the new "
+             "tokens are lost.",
+             why, when, flow->pending.pid, flow->pending.host);
+  else
+    snprintf(out, FLOW_MESSAGE,
+             "A refresh that began at %s in process %ld on %s was carried out by the server, but its answer never "
+             "arrived, so the new tokens are lost.",
+             when, flow->pending.pid, flow->pending.host);
+}
+
+static void report_loss(struct flow *flow, const char *what)
+{
+  ban(flow, flow->record.access_token);
+  fail_refresh(flow, CODE_LOST_ROTATION, what, "What is known of it is kept in the storage.", -1);
+}
+
+/* Another process has asked the server what became of the refresh under way, and was told that it is lost. */
+static bool is_known_lost(struct flow *flow)
+{
+  struct pending found;
+  if (flow->goal != FLOW_TOKEN || !record_pending(&flow->record, &flow->settings->world, &found) || !(found.lost > 0) ||
+      fabs(flow->now.wall - found.lost) > LOST_TRUSTED || superseded(flow, true))
+    return false;
+  flow->pending = found;
+  return true;
+}
+
+static struct flow_action lost_already(struct flow *flow)
+{
+  char what[FLOW_MESSAGE];
+  describe_loss(flow, what);
+  report_loss(flow, what);
+  return leave(flow);
+}
+
 /* The record as just loaded is in hand. Under the lock this starts a refresh, without it it asks for the lock. */
 static struct flow_action judge(struct flow *flow)
 {
@@ -453,6 +515,8 @@ static struct flow_action judge(struct flow *flow)
     fail(flow, flow->setback.code, flow->setback.message);
     return leave(flow);
   }
+  if (is_known_lost(flow))
+    return lost_already(flow);
   if (missing_setting(flow))
     return fail_and_leave(flow, CODE_CONFIG, missing_setting(flow));
   if (!flow->locked)
@@ -510,7 +574,11 @@ static struct flow_action lock_is_stuck(struct flow *flow)
 static struct flow_action lock_is_busy(struct flow *flow)
 {
   double waited = flow->now.steady - flow->started;
-  if (flow->goal == FLOW_TOKEN && alive(flow) && waited >= flow->settings->refresh_wait) {
+  /* once for all flights that meet the same holder */
+  if (flow->busy_since == 0)
+    flow->busy_since = flow->now.steady;
+  double busy = flow->now.steady - flow->busy_since;
+  if (flow->goal == FLOW_TOKEN && alive(flow) && busy >= flow->settings->refresh_wait) {
     fail(flow, CODE_LOCKED, "");
     return finish(flow);
   }
@@ -529,6 +597,7 @@ static struct flow_action locked(struct flow *flow, const struct flow_event *eve
   if (event->result == FLOW_FAILED)
     return fail_and_leave(flow, event->code, event->text);
   flow->locked = true;
+  flow->busy_since = 0;
   return step(flow, LOADING, FLOW_LOAD);
 }
 
@@ -750,29 +819,6 @@ static struct flow_action relook(struct flow *flow)
   return step(flow, RELOOKING, FLOW_LOAD);
 }
 
-static void describe_loss(const struct flow *flow, char out[FLOW_MESSAGE])
-{
-  char when[32];
-  time_t since = (time_t)flow->pending.since;
-  struct civil local;
-  if (flow->settings->world.to_local((double)since, &local))
-    snprintf(when, sizeof when, "%04d-%02d-%02d %02d:%02d:%02d", local.year, local.month, local.day, local.hour,
-             local.minute, local.second);
-  else
-    snprintf(when, sizeof when, "an unknown time");
-  const char *why = flow->outcome.message; /* empty when another process sent it */
-  if (*why)
-    snprintf(out, FLOW_MESSAGE,
-             "%.400s. The refresh that began at %s in process %ld on %s was carried out all the same, so the new "
-             "tokens are lost.",
-             why, when, flow->pending.pid, flow->pending.host);
-  else
-    snprintf(out, FLOW_MESSAGE,
-             "A refresh that began at %s in process %ld on %s was carried out by the server, but its answer never "
-             "arrived, so the new tokens are lost.",
-             when, flow->pending.pid, flow->pending.host);
-}
-
 static struct flow_action bury(struct flow *flow)
 {
   char what[FLOW_MESSAGE];
@@ -780,9 +826,9 @@ static struct flow_action bury(struct flow *flow)
     return start_from_configured(flow);
   if (flow->doubted) {
     describe_loss(flow, what);
-    ban(flow, flow->record.access_token);
-    fail_refresh(flow, CODE_LOST_ROTATION, what, "What is known of it is kept in the storage.", -1);
-    return leave(flow);
+    report_loss(flow, what);
+    flow->pending.lost = flow->now.wall;
+    return record_mark(&flow->record, &flow->pending, NULL) ? save(flow, CLEARING, &flow->record) : leave(flow);
   }
   snprintf(what, sizeof what, "%s", flow->outcome.message);
   fail_refresh(flow, CODE_INVALID_GRANT, what, "The stored record is kept as it is.", -1);
@@ -927,8 +973,10 @@ void flow_free(struct flow *flow)
   clear_flight(flow);
   record_free(&flow->unsaved);
   secret_free(flow->token);
-  for (int i = 0; i < BANNED; i++)
+  for (int i = 0; i < BANNED; i++) {
     secret_free(flow->banned[i]);
+    secret_free(flow->hearsay[i]);
+  }
   free(flow);
 }
 
@@ -950,9 +998,17 @@ const struct flow_outcome *flow_outcome(const struct flow *flow)
   return &flow->outcome;
 }
 
+bool flow_uses(const struct flow *flow, const char *token)
+{
+  return flow->token && strcmp(flow->token, token) == 0;
+}
+
 void flow_reject(struct flow *flow, const char *token)
 {
-  ban(flow, token);
+  if (flow_uses(flow, token))
+    ban(flow, token);
+  else if (!is_banned(flow, token))
+    keep_in(flow->hearsay, &flow->hearsays, token);
 }
 
 void flow_abandon(struct flow *flow, bool unlocked)

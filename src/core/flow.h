@@ -134,6 +134,9 @@ const struct flow_outcome *flow_outcome(const struct flow *flow);
 /* The API did not accept this access token: never hand it out again. Not during a flight. */
 void flow_reject(struct flow *flow, const char *token);
 
+/* Whether this is the token in use. */
+bool flow_uses(const struct flow *flow, const char *token);
+
 /* Break off a flight where it stands. Tokens that were on their way to the storage count as not saved.
  * `unlocked`: the lock is given back by other means; else the next flight goes on under it. */
 void flow_abandon(struct flow *flow, bool unlocked);

@@ -236,17 +236,31 @@ bool record_pending(const struct record *record, const struct world *world, stru
   if (!json_number(mark, "since", &pending->since))
     pending->since = 0;
   pending->pid = json_number(mark, "pid", &pid) && fabs(pid) < 1e9 ? (long)pid : 0;
+  if (!json_number(mark, "lost", &pending->lost))
+    pending->lost = 0;
   const char *host = json_string(mark, "host");
   snprintf(pending->host, sizeof pending->host, "%s", host ? host : "an unknown host");
   return true;
 }
 
+/* The answer that is kept with the mark of the same refresh token; NULL: none. */
+static const char *kept_answer(const struct record *record, const struct pending *pending)
+{
+  const cJSON *mark = cJSON_GetObjectItemCaseSensitive(record->json, "pending");
+  const char *of = json_string(mark, "refresh_token_sha256");
+  return of && strcmp(of, pending->refresh_token) == 0 ? json_string(mark, "answer") : NULL;
+}
+
 bool record_mark(struct record *record, const struct pending *pending, const char *raw)
 {
   cJSON *mark = cJSON_CreateObject();
+  if (!raw)
+    raw = kept_answer(record, pending);
   if (mark && json_set_string(mark, "refresh_token_sha256", pending->refresh_token) &&
       json_set_number(mark, "since", pending->since) && json_set_number(mark, "pid", (double)pending->pid) &&
-      json_set_string(mark, "host", pending->host) && (!raw || json_set_string(mark, "answer", raw)))
+      json_set_string(mark, "host", pending->host) &&
+      (!(pending->lost > 0) || json_set_number(mark, "lost", pending->lost)) &&
+      (!raw || json_set_string(mark, "answer", raw)))
     return json_set(record->json, "pending", mark);
   json_free(mark);
   return false;

@@ -57,11 +57,12 @@ struct pending {
   double since;                    /* epoch seconds */
   long pid;
   char host[256];
+  double lost; /* epoch seconds: the server said then that it was spent; 0: nobody has asked yet */
 };
 
 /* False: there is no such mark, or it speaks of another refresh token than the record's. */
 bool record_pending(const struct record *record, const struct world *world, struct pending *pending);
-/* `raw` (may be NULL): the senseless answer, kept with the mark. False: memory is out. */
+/* `raw`: the senseless answer, kept with the mark; NULL: one that is there already stays. False: memory is out. */
 bool record_mark(struct record *record, const struct pending *pending, const char *raw);
 void record_unmark(struct record *record);
 
