@@ -373,7 +373,7 @@ function helper.start_sandbox(options)
     ("exec >%s; echo $$; %s; exec %s -e %s -- --until-stdin-closes %s"):format(
       helper.quote(fifo),
       exports(module_paths()),
-      helper.interpreter,
+      helper.quote(helper.interpreter),
       helper.quote(code),
       flags_of(options)
     ),

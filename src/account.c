@@ -140,14 +140,17 @@ void account_settle(struct lucidauth_account *account)
  * was in stays behind, memory and all, since that thread may have been in the middle of changing it. */
 static void settle_in_child(struct lucidauth_account *account)
 {
-  struct flow *fresh = flow_new(&account->settings, account_seed(account));
+  struct flow *flow = account->flow;
   account->settings.pid = (long)getpid();
-  if (!fresh)
+  if (account->flying)
+    flow = flow_new(&account->settings, account_seed(account));
+  else
+    flow_disown(flow);
+  if (!flow)
     return;
-  if (!account->flying)
-    flow_free(account->flow);
-  account->flow = fresh;
+  account->flow = flow;
   account->flight = NULL;
+  clock_init_condition(&account->landed); /* the parent's waiting threads are not here */
   account->flying = false;
   account->forked = false;
 }
@@ -170,7 +173,7 @@ static void look_again_later(struct lucidauth_account *account, double wall)
 static bool was_announced(const struct lucidauth_account *account)
 {
   return atomic_load_explicit(account->generation, memory_order_acquire) !=
-         atomic_load_explicit(&account->seen, memory_order_relaxed);
+         atomic_load_explicit(&account->seen, memory_order_acquire);
 }
 
 /* The background's thread looks by itself: a slow disk is not to hold up anybody else. */
@@ -203,7 +206,8 @@ __attribute__((noinline, cold)) static bool look_again(struct lucidauth_account 
 
 bool lucidauth_is_current(const lucidauth_account *account, uint64_t serial)
 {
-  if (serial == 0 || atomic_load_explicit(&account->serial, memory_order_acquire) != serial || was_announced(account))
+  /* the serial last: a flight that lands in between changes it after the rest */
+  if (serial == 0 || was_announced(account) || atomic_load_explicit(&account->serial, memory_order_acquire) != serial)
     return false;
   if (clock_coarse() < atomic_load_explicit(&account->good_until, memory_order_relaxed))
     return true;
@@ -226,7 +230,7 @@ static void put_in_use(struct lucidauth_account *account, const struct flow_outc
     uint64_t serial = atomic_fetch_add_explicit(&account->client->serials, 1, memory_order_relaxed) + 1;
     atomic_store_explicit(&account->serial, serial, memory_order_release);
   }
-  atomic_store_explicit(&account->seen, account->flight_seen, memory_order_relaxed);
+  atomic_store_explicit(&account->seen, account->flight_seen, memory_order_release);
   account->refresh_at = outcome->refresh_at;
   account->dead_at = outcome->dead_at;
   if (account->job)
@@ -428,6 +432,17 @@ static void keep_rejection(struct lucidauth_account *account, const char *token,
   *place = secret_copy(token);
 }
 
+/* With the mutex held, and no flight in the air. False: there is no thread to be had. */
+static bool take_off_in_background(struct lucidauth_account *account, enum flow_goal goal, struct moment now)
+{
+  take_off(account, goal, now);
+  if (background_submit(account->job))
+    return true;
+  flow_abandon(account->flow, true);
+  account->flying = false;
+  return false;
+}
+
 void account_reject(struct lucidauth_account *account, const char *token)
 {
   pthread_mutex_lock(&account->mutex);
@@ -444,6 +459,9 @@ void account_reject(struct lucidauth_account *account, const char *token)
     withdraw(account);
     remember(account, LUCIDAUTH_EVENT_REJECTED, LUCIDAUTH_OK);
   }
+  /* other processes use that token, too: the sooner there is another one, the better */
+  if (in_use && account->job && !account->flying)
+    (void)take_off_in_background(account, FLOW_TOKEN, clock_now());
   pthread_mutex_unlock(&account->mutex);
   if (in_use)
     report(account, LUCIDAUTH_EVENT_REJECTED, LUCIDAUTH_OK, "");
@@ -486,14 +504,8 @@ static void board(struct lucidauth_account *account, lucidauth_ticket *ticket, s
   enum flow_goal goal = ticket->refresh ? FLOW_REFRESH : FLOW_TOKEN;
   if (ticket->boarded || (account->flying && ticket->refresh))
     return;
-  if (!account->flying) {
-    take_off(account, goal, now);
-    if (!background_submit(account->job)) {
-      flow_abandon(account->flow, true);
-      account->flying = false;
-      return;
-    }
-  }
+  if (!account->flying && !take_off_in_background(account, goal, now))
+    return;
   ticket->boarded = true;
   ticket->landing = account->landings + 1;
 }

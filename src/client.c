@@ -131,10 +131,13 @@ static char *fly(struct lucidauth_account *account, enum flow_goal goal, uint64_
   }
   if (account->job)
     return ride_along(account, goal == FLOW_REFRESH, serial, error);
-  if (!account_take_off(account, goal, true, &failure)) {
+  while (!account_take_off(account, goal, true, &failure)) {
+    char *token = failure.code == LUCIDAUTH_OK ? account_token(account, serial) : NULL;
     if (error)
       *error = failure;
-    return failure.code == LUCIDAUTH_OK ? account_token(account, serial) : NULL;
+    if (token || failure.code != LUCIDAUTH_OK)
+      return token;
+    /* another thread has rejected it between the two looks */
   }
   drive_blocking(account);
   return account_land(account, serial, error);

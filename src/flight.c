@@ -36,8 +36,13 @@ lucidauth_flight *lucidauth_flight_begin(lucidauth_account *account, bool refres
   free(flight);
   if (error)
     *error = failure;
-  if (token && failure.code == LUCIDAUTH_OK)
-    *token = account_token(account, NULL);
+  char *in_use = failure.code == LUCIDAUTH_OK ? account_token(account, NULL) : NULL;
+  if (failure.code == LUCIDAUTH_OK && !in_use)
+    error_set(error, LUCIDAUTH_NOT_READY, "The token was rejected this very moment. Nothing is lost; ask again.");
+  if (token)
+    *token = in_use;
+  else
+    lucidauth_free_token(in_use);
   return NULL;
 }
 

@@ -548,7 +548,7 @@ static void a_lost_answer_is_settled_by_introspection(void **state)
   desk->replies[1] = answer(200, "{\"active\":true}");
   desk->replies[2] = ok_reply;
   check_token(token(desk), "A2");
-  assert_string_equal(desk->steps, "load lock load mark post introspect post save unlock");
+  assert_string_equal(desk->steps, "load lock load mark post wait introspect post save unlock");
 }
 
 static void a_spent_token_is_called_lost_and_never_sent_again(void **state)
@@ -618,7 +618,7 @@ static void a_dead_process_s_refresh_is_settled_first(void **state)
   const struct flow_outcome *outcome = token(desk);
   check_token(outcome, "A2");
   assert_true(noted(outcome, FLOW_RECOVERED));
-  assert_string_equal(desk->steps, "load lock load introspect post save unlock");
+  assert_string_equal(desk->steps, "load lock load wait introspect post save unlock");
 }
 
 static void a_dead_process_s_lost_refresh_names_it(void **state)
@@ -639,7 +639,7 @@ static void introspection_that_is_not_answered_is_asked_again(void **state)
   desk->replies[1] = answer(200, "{\"active\":true}");
   desk->replies[2] = ok_reply;
   check_token(token(desk), "A2");
-  assert_string_equal(desk->steps, "load lock load introspect wait introspect post save unlock");
+  assert_string_equal(desk->steps, "load lock load wait introspect wait introspect post save unlock");
 }
 
 static void a_mark_that_is_of_another_token_counts_for_nothing(void **state)

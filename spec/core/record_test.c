@@ -406,7 +406,7 @@ static void a_record_to_start_from(void **state)
 {
   struct record record, read;
   (void)state;
-  assert_true(record_start(&record, "R0", &world));
+  assert_true(record_start(&record, "R0", &(struct record){0}, &world));
   assert_string_equal(record.refresh_token, "R0");
   assert_null(record.access_token);
   assert_true(record_came_from(&record, "R0", &world));
@@ -658,7 +658,7 @@ static void a_grant_comes_from_its_origin_or_its_present_token(void **state)
 {
   (void)state;
   struct record record;
-  assert_true(record_start(&record, "R0", &world));
+  assert_true(record_start(&record, "R0", &(struct record){0}, &world));
   struct answer answer = answer_with("{\"access_token\":\"A1\",\"refresh_token\":\"R1\"}", 3600);
   assert_true(record_rotate(&record, &answer, 1000, &world));
   assert_true(record_came_from(&record, "R0", &world));

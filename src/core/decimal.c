@@ -120,6 +120,9 @@ static void from_double(double value, struct decimal *decimal)
 bool decimal_survives(const struct decimal *decimal)
 {
   struct decimal written;
+  /* so few digits always come back from a double, but near the ends of its range */
+  if (decimal->count <= DBL_DIG && decimal->exponent > -290 && decimal->exponent < 290)
+    return true;
   double value = decimal_value(decimal);
   if (!isfinite(value))
     return false;

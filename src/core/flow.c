@@ -17,7 +17,9 @@
 #define LOCK_PAUSE_MOST 0.05
 #define RETRY_FIRST 0.5
 #define RETRY_MOST 8.0
-#define RESEND_PAUSE 2.0  /* a provider without introspection is given this long to settle */
+#define RESEND_PAUSE 2.0 /* a provider without introspection is given this long to settle */
+#define SETTLE_TIME \
+  2.0 /* a request may still be on its way when its sender has given up, or died: it is given so long */
 #define LOST_TRUSTED 60.0 /* what another process was told of a lost refresh is believed this long */
 #define SERVE_LEAST 1.0   /* a token that is served after a failure is not looked after again sooner */
 
@@ -217,6 +219,12 @@ static void fail(struct flow *flow, enum code code, const char *message)
   capitalize(outcome->message);
 }
 
+/* What went wrong earlier in the flight is made good. */
+static void succeed(struct flow *flow)
+{
+  fail(flow, CODE_OK, "");
+}
+
 static void explain(char out[FLOW_MESSAGE], enum code code, const char *what, const char *safe)
 {
   snprintf(out, FLOW_MESSAGE, "%s%s%s%s", what, *what && what[strlen(what) - 1] != '.' ? ". " : " ", safe,
@@ -389,19 +397,25 @@ static struct flow_action not_bearer(struct flow *flow)
 static bool superseded(const struct flow *flow, bool dead)
 {
   const char *configured = flow->settings->refresh_token;
-  bool untried = !flow->record.access_token && !(flow->record.lifetime > 0);
-  return configured && (dead || untried || !flow->record.refresh_token) &&
-         !record_came_from(&flow->record, configured, &flow->settings->world);
+  struct pending pending;
+  bool untried = json_string(flow->record.json, "origin") && !flow->record.access_token &&
+                 !(flow->record.lifetime > 0) && !record_pending(&flow->record, &flow->settings->world, &pending);
+  if (!configured || !(dead || untried || !flow->record.refresh_token) ||
+      record_came_from(&flow->record, configured, &flow->settings->world))
+    return false;
+  char hash[RECORD_HASH];
+  record_hash(&flow->settings->world, configured, hash);
+  return !setback_is_death(&flow->setback, hash) && !setback_holds(&flow->setback, hash, flow->now.steady);
 }
 
 static struct flow_action start_from_configured(struct flow *flow)
 {
-  record_free(&flow->record);
+  struct record before = flow->record;
   flow->recovering = flow->doubted = false;
   flow->resends = 0;
-  if (!record_start(&flow->record, flow->settings->refresh_token, &flow->settings->world))
-    return out_of_memory(flow);
-  return mark(flow);
+  bool started = record_start(&flow->record, flow->settings->refresh_token, &before, &flow->settings->world);
+  record_free(&before);
+  return started ? mark(flow) : out_of_memory(flow);
 }
 
 static bool read_record(struct flow *flow, const struct flow_event *event)
@@ -413,6 +427,7 @@ static bool read_record(struct flow *flow, const struct flow_event *event)
 static struct flow_action settle(struct flow *flow)
 {
   bool other = replaces(flow, &flow->record);
+  succeed(flow);
   take(flow, &flow->record);
   setback_forget(&flow->setback);
   flow->busy_since = 0;
@@ -473,10 +488,11 @@ static void describe_loss(const struct flow *flow, char out[FLOW_MESSAGE])
              when, flow->pending.pid, flow->pending.host);
 }
 
-static void report_loss(struct flow *flow, const char *what)
+/* `trusted`: how many seconds it is not asked about again; negative: as after any failure. */
+static void report_loss(struct flow *flow, const char *what, double trusted)
 {
   ban(flow, flow->record.access_token);
-  fail_refresh(flow, CODE_LOST_ROTATION, what, "What is known of it is kept in the storage.", -1);
+  fail_refresh(flow, CODE_LOST_ROTATION, what, "What is known of it is kept in the storage.", trusted);
 }
 
 /* Another process has asked the server what became of the refresh under way, and was told that it is lost. */
@@ -493,8 +509,12 @@ static bool is_known_lost(struct flow *flow)
 static struct flow_action lost_already(struct flow *flow)
 {
   char what[FLOW_MESSAGE];
+  if (setback_is_death(&flow->setback, flow->pending.refresh_token)) {
+    fail(flow, flow->setback.code, flow->setback.message);
+    return leave(flow);
+  }
   describe_loss(flow, what);
-  report_loss(flow, what);
+  report_loss(flow, what, flow->pending.lost + LOST_TRUSTED - flow->now.wall);
   return leave(flow);
 }
 
@@ -505,9 +525,10 @@ static struct flow_action judge(struct flow *flow)
   bool dead;
   if (flow->goal != FLOW_REFRESH && fresh(flow, record))
     return settle(flow);
-  if (flow->goal == FLOW_TOKEN && record->access_token && !record->bearer && flow->now.wall < record->expires_at)
-    return not_bearer(flow);
   take(flow, record);
+  if (flow->goal == FLOW_TOKEN && record->access_token && !record->bearer && flow->now.wall < record->expires_at &&
+      !record_implausible(record, flow->now.wall))
+    return not_bearer(flow);
   if (flow->goal == FLOW_LOOK || flow->goal == FLOW_KEEP)
     return leave(flow);
   bool held = held_back(flow, &dead);
@@ -603,12 +624,25 @@ static struct flow_action locked(struct flow *flow, const struct flow_event *eve
 
 /* ---- the refresh ---- */
 
+/* Ask what became of a request, but not before it has had its time to arrive: "not spent" would else be true for a
+ * moment only. */
+static struct flow_action let_it_settle(struct flow *flow)
+{
+  return wait(flow, ASK_PAUSE, SETTLE_TIME);
+}
+
+/* The process that set the mark may have died just now, unless no request can have taken so long. */
+static struct flow_action recover(struct flow *flow)
+{
+  double age = flow->now.wall - flow->pending.since;
+  flow->recovering = flow->doubted = true;
+  return fabs(age) > 2 * flow->settings->timeout + SETTLE_TIME ? introspect(flow) : let_it_settle(flow);
+}
+
 static struct flow_action mark(struct flow *flow)
 {
-  if (!flow->recovering && record_pending(&flow->record, &flow->settings->world, &flow->pending)) {
-    flow->recovering = flow->doubted = true;
-    return introspect(flow);
-  }
+  if (!flow->recovering && record_pending(&flow->record, &flow->settings->world, &flow->pending))
+    return recover(flow);
   flow->pending = (struct pending){.since = flow->now.wall, .pid = flow->settings->pid};
   snprintf(flow->pending.host, sizeof flow->pending.host, "%s", flow->settings->host);
   record_hash(&flow->settings->world, flow->record.refresh_token, flow->pending.refresh_token);
@@ -672,13 +706,16 @@ static struct flow_action keep(struct flow *flow, const struct answer *answer)
     return out_of_memory(flow);
   take(flow, &flow->record);
   setback_forget(&flow->setback);
+  succeed(flow);
   flow->last_refresh = flow->now.wall;
   note(flow, FLOW_REFRESHED, CODE_OK, "");
   if (flow->recovering)
     note(flow, FLOW_RECOVERED, CODE_OK, "");
   if (answer->code != CODE_OK) {
+    struct pending spent = flow->pending;
     record_hash(&flow->settings->world, flow->record.refresh_token, flow->pending.refresh_token);
     fail_refresh(flow, answer->code, answer->message, "What the server sent is stored.", -1);
+    flow->pending = spent;
   }
   return save(flow, KEEPING, &flow->record);
 }
@@ -720,7 +757,9 @@ static struct flow_action doubt(struct flow *flow, const struct answer *answer, 
   fail(flow, answer->code, answer->message);
   if (!flow->settings->introspection)
     return resend_or_give_up(flow, answer);
-  if (reply->delivery != REPLY_RECEIVED || reply->cut || reply->length == 0)
+  if (reply->delivery != REPLY_RECEIVED)
+    return let_it_settle(flow);
+  if (reply->cut || reply->length == 0)
     return introspect(flow);
   char *raw = copy_text(reply->body, reply->length);
   bool noted = raw && record_mark(&flow->record, &flow->pending, raw);
@@ -779,8 +818,10 @@ static struct flow_action unspent_after_all(struct flow *flow)
 {
   static const char *const safe = "The refresh token is still alive, and stored.";
   flow->doubted = false;
-  if (flow->resends++ < RESENDS_MOST && flow->now.steady < flow->deadline)
-    return send(flow);
+  double pause = flow->resends == 0 ? 0 : backoff(++flow->failures, RETRY_FIRST, RETRY_MOST, &flow->random);
+  bool serve = flow->goal == FLOW_TOKEN && alive(flow) && !flow->recovering;
+  if (!serve && flow->resends++ < RESENDS_MOST && flow->now.steady + pause < flow->deadline)
+    return pause > 0 ? wait(flow, PAUSING, pause) : send(flow);
   char what[FLOW_MESSAGE + 32];
   int length = snprintf(what, sizeof what, "%s", flow->outcome.message);
   if (flow->resends > 1)
@@ -826,7 +867,7 @@ static struct flow_action bury(struct flow *flow)
     return start_from_configured(flow);
   if (flow->doubted) {
     describe_loss(flow, what);
-    report_loss(flow, what);
+    report_loss(flow, what, -1);
     flow->pending.lost = flow->now.wall;
     return record_mark(&flow->record, &flow->pending, NULL) ? save(flow, CLEARING, &flow->record) : leave(flow);
   }
@@ -1009,6 +1050,12 @@ void flow_reject(struct flow *flow, const char *token)
     ban(flow, token);
   else if (!is_banned(flow, token))
     keep_in(flow->hearsay, &flow->hearsays, token);
+}
+
+void flow_disown(struct flow *flow)
+{
+  record_free(&flow->unsaved);
+  flow->locked = false;
 }
 
 void flow_abandon(struct flow *flow, bool unlocked)

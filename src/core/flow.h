@@ -134,6 +134,10 @@ const struct flow_outcome *flow_outcome(const struct flow *flow);
 /* The API did not accept this access token: never hand it out again. Not during a flight. */
 void flow_reject(struct flow *flow, const char *token);
 
+/* In the child after fork(): the lock, and tokens that could not be saved, are the parent's. Not when a
+ * flight was in the air. */
+void flow_disown(struct flow *flow);
+
 /* Whether this is the token in use. */
 bool flow_uses(const struct flow *flow, const char *token);
 

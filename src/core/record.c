@@ -15,6 +15,8 @@
 /* Clocks of two machines on one storage differ by this much without either being wrong, in seconds. */
 #define CLOCK_SLACK 60.0
 
+enum { ORIGINS_MOST = 32 };
+
 static const char *usable(const cJSON *json, const char *name)
 {
   const char *token = json_string(json, name);
@@ -114,13 +116,32 @@ bool record_read(struct record *record, const char *text, const struct world *wo
   return false;
 }
 
-bool record_start(struct record *record, const char *refresh_token, const struct world *world)
+/* What former grants were started from and has been spent: a process that still has it configured must not start
+ * from it again. */
+static bool carry_origins(cJSON *json, const struct record *before)
+{
+  const cJSON *former = cJSON_GetObjectItemCaseSensitive(before->json, "former_origins");
+  const char *origin = json_string(before->json, "origin");
+  bool spent =
+      before->access_token || before->lifetime > 0 || cJSON_GetObjectItemCaseSensitive(before->json, "pending") != NULL;
+  if (!former && !(origin && spent))
+    return true;
+  cJSON *all = former ? cJSON_Duplicate(former, 1) : cJSON_CreateArray();
+  if (all && origin && spent)
+    cJSON_AddItemToArray(all, cJSON_CreateString(origin));
+  while (cJSON_GetArraySize(all) > ORIGINS_MOST)
+    cJSON_DeleteItemFromArray(all, 0);
+  return all && json_set(json, "former_origins", all);
+}
+
+bool record_start(struct record *record, const char *refresh_token, const struct record *before,
+                  const struct world *world)
 {
   char hash[RECORD_HASH];
   record_hash(world, refresh_token, hash);
   *record = (struct record){.json = cJSON_CreateObject()};
   if (record->json && json_set_string(record->json, "refresh_token", refresh_token) &&
-      json_set_string(record->json, "origin", hash)) {
+      json_set_string(record->json, "origin", hash) && carry_origins(record->json, before)) {
     point_into(record, world);
     return true;
   }
@@ -218,8 +239,12 @@ void record_hash(const struct world *world, const char *token, char hash[RECORD_
 {
   unsigned char digest[32];
   world->sha256(token, strlen(token), digest);
-  for (int i = 0; i < 32; i++)
-    snprintf(hash + 2 * i, 3, "%02x", digest[i]);
+  static const char digits[] = "0123456789abcdef";
+  for (int i = 0; i < 32; i++) {
+    hash[2 * i] = digits[digest[i] >> 4];
+    hash[2 * i + 1] = digits[digest[i] & 15];
+  }
+  hash[2 * 32] = '\0';
 }
 
 bool record_pending(const struct record *record, const struct world *world, struct pending *pending)
@@ -278,5 +303,10 @@ bool record_came_from(const struct record *record, const char *refresh_token, co
   record_hash(world, refresh_token, hash);
   if (record->refresh_token && strcmp(record->refresh_token, refresh_token) == 0)
     return true;
+  const cJSON *former;
+  cJSON_ArrayForEach(
+      former, cJSON_GetObjectItemCaseSensitive(record->json, "former_origins")) if (cJSON_IsString(former) &&
+                                                                                    strcmp(former->valuestring, hash) ==
+                                                                                        0) return true;
   return origin && strcmp(origin, hash) == 0;
 }

@@ -26,8 +26,10 @@ struct record {
  * Free with record_free. */
 bool record_read(struct record *record, const char *text, const struct world *world);
 
-/* An empty record that only holds a refresh token to start from. False: memory is out. */
-bool record_start(struct record *record, const char *refresh_token, const struct world *world);
+/* An empty record that only holds a refresh token to start from; of the grant `before` (an empty record is
+ * allowed) it remembers what that was started from. False: memory is out. */
+bool record_start(struct record *record, const char *refresh_token, const struct record *before,
+                  const struct world *world);
 
 /* Lay an answer's fields over the record: tokens, expiry, times. `since` is epoch seconds before the request
  * was sent: lifetimes count from there. A missing refresh token keeps the old one (RFC 6749 section 6); an

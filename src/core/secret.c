@@ -18,10 +18,11 @@ void secret_wipe(void *data, size_t size)
 
 void secret_forget(void)
 {
-  /* Each size takes another way through memcpy, with other registers; volatile keeps the compiler from doing it itself. */
+  /* Each size takes another way through memcpy, with other registers; volatile keeps the compiler from doing
+   * it itself. */
   enum { LARGEST = 4096 };
   static const char zeros[LARGEST];
-  static void *(*const volatile copy)(void *, const void *, size_t) = memcpy;
+  void *(*volatile copy)(void *, const void *, size_t) = memcpy;
   char copied[LARGEST];
   for (size_t size = 1; size <= LARGEST; size *= 2) {
     copy(copied, zeros, size);

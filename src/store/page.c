@@ -219,8 +219,9 @@ void page_begin(struct page *page)
   uint64_t value = atomic_load_explicit(page->generation, memory_order_relaxed);
   if (value == 0 && page->shared)
     value = fresh_start();
+  /* odd already: its owner died, and others may go by that very value */
   if (page->shared)
-    atomic_store_explicit(page->generation, value | 1, memory_order_release);
+    atomic_store_explicit(page->generation, value + (value & 1 ? 2 : 1), memory_order_release);
 }
 
 #if defined(__linux__)

@@ -59,9 +59,9 @@ struct store {
   /* Grows with every change that other processes announce; odd while one is under way. Readable by any thread
    * at any time. */
   const atomic_uint_least64_t *generation;
-  const char *name; /* for messages: the path as the user wrote it, "memory"; owned by the store */
-  bool shared;      /* changes by other processes are seen through the generation */
-  bool repaired;    /* load or save found a mode that let others read, and mended it; whoever reports it sets it back */
+  const char *name;   /* for messages: the path as the user wrote it, "memory"; owned by the store */
+  atomic_bool shared; /* changes by other processes are seen through the generation */
+  bool repaired; /* load or save found a mode that let others read, and mended it; whoever reports it sets it back */
 };
 
 #endif
