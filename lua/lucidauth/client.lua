@@ -150,15 +150,18 @@ end
 -- LuaJIT cannot yield below a C function: the hot path and the wait for a
 -- token lie side by side in a Lua function.
 local function yielding_token(self)
-  local fast = core.hot(function(account)
-    return look(self, account)
+  local fast = core.hot(function()
+    return look(self)
   end)
   return function(account)
-    if account ~= nil then
+    local token, message, code
+    if account == nil then
+      token, message, code = fast()
+    else
       check_account(account, 2)
       self.accounts[account] = true
+      token, message, code = look(self, account)
     end
-    local token, message, code = fast(account)
     if token then
       return token
     elseif code == "not_ready" then

@@ -618,7 +618,36 @@ static void a_dead_process_s_refresh_is_settled_first(void **state)
   const struct flow_outcome *outcome = token(desk);
   check_token(outcome, "A2");
   assert_true(noted(outcome, FLOW_RECOVERED));
-  assert_string_equal(desk->steps, "load lock load wait introspect post save unlock");
+  assert_string_equal(desk->steps, "load lock load wait introspect mark post save unlock");
+}
+
+/* Else it would be spent without knowing whether its successor can be saved, and nobody would be told. */
+static void a_dead_process_s_refresh_token_is_sent_behind_a_mark_of_one_s_own(void **state)
+{
+  struct desk *desk = *state;
+  store(desk, marked("R1"));
+  flow_reject(desk->flow, "A1");
+  desk->replies[0] = answer(200, "{\"active\":true}");
+  desk->failing_saves = 1;
+  check_failure(token(desk), CODE_STORAGE, "");
+  assert_string_equal(desk->steps, "load lock load wait introspect mark unlock");
+  assert_non_null(strstr(desk->stored, "elsewhere"));
+  desk->replies[1] = answer(200, "{\"active\":true}");
+  desk->replies[2] = answer(200, "{}");
+  desk->replies[3] = answer(200, "{\"active\":false}");
+  check_failure(token(desk), CODE_LOST_ROTATION, "");
+  assert_null(strstr(desk->stored, "elsewhere"));
+}
+
+static void without_introspection_a_dead_process_s_refresh_token_is_sent_again(void **state)
+{
+  struct desk *desk = *state;
+  desk->settings.introspection = false;
+  store(desk, marked("R1"));
+  desk->replies[0] = answer(400, "{\"error\":\"invalid_grant\"}");
+  check_failure(token(desk), CODE_LOST_ROTATION, "process 7 on elsewhere");
+  assert_int_equal(strncmp(desk->steps, "load lock load wait mark post", 29), 0);
+  assert_non_null(strstr(desk->stored, "elsewhere"));
 }
 
 static void a_dead_process_s_lost_refresh_names_it(void **state)
@@ -639,7 +668,7 @@ static void introspection_that_is_not_answered_is_asked_again(void **state)
   desk->replies[1] = answer(200, "{\"active\":true}");
   desk->replies[2] = ok_reply;
   check_token(token(desk), "A2");
-  assert_string_equal(desk->steps, "load lock load wait introspect wait introspect post save unlock");
+  assert_string_equal(desk->steps, "load lock load wait introspect wait introspect mark post save unlock");
 }
 
 static void a_mark_that_is_of_another_token_counts_for_nothing(void **state)
@@ -748,6 +777,8 @@ int main(void)
       TEST(a_resend_happens_three_times_at_most),
       TEST(without_introspection_there_is_one_resend_after_a_pause),
       TEST(a_dead_process_s_refresh_is_settled_first),
+      TEST(a_dead_process_s_refresh_token_is_sent_behind_a_mark_of_one_s_own),
+      TEST(without_introspection_a_dead_process_s_refresh_token_is_sent_again),
       TEST(a_dead_process_s_lost_refresh_names_it),
       TEST(introspection_that_is_not_answered_is_asked_again),
       TEST(a_mark_that_is_of_another_token_counts_for_nothing),

@@ -17,9 +17,8 @@
 #define LOCK_PAUSE_MOST 0.05
 #define RETRY_FIRST 0.5
 #define RETRY_MOST 8.0
-#define RESEND_PAUSE 2.0 /* a provider without introspection is given this long to settle */
-#define SETTLE_TIME \
-  2.0 /* a request may still be on its way when its sender has given up, or died: it is given so long */
+#define RESEND_PAUSE 2.0  /* a provider without introspection is given this long to settle */
+#define SETTLE_TIME 1.0   /* a request may still be on its way when its sender is gone: it is given so long */
 #define LOST_TRUSTED 60.0 /* what another process was told of a lost refresh is believed this long */
 #define SERVE_LEAST 1.0   /* a token that is served after a failure is not looked after again sooner */
 
@@ -807,7 +806,7 @@ static struct flow_action posted(struct flow *flow, const struct flow_event *eve
 static struct flow_action introspect(struct flow *flow)
 {
   if (!flow->settings->introspection)
-    return send(flow);
+    return save(flow, MARKING, &flow->record); /* still the other's mark: whose request counted will not be known */
   request_free(&flow->request);
   if (!request_introspection(&flow->request, &flow->settings->credentials, flow->record.refresh_token))
     return out_of_memory(flow);
@@ -818,10 +817,13 @@ static struct flow_action unspent_after_all(struct flow *flow)
 {
   static const char *const safe = "The refresh token is still alive, and stored.";
   flow->doubted = false;
-  double pause = flow->resends == 0 ? 0 : backoff(++flow->failures, RETRY_FIRST, RETRY_MOST, &flow->random);
   bool serve = flow->goal == FLOW_TOKEN && alive(flow) && !flow->recovering;
-  if (!serve && flow->resends++ < RESENDS_MOST && flow->now.steady + pause < flow->deadline)
-    return pause > 0 ? wait(flow, PAUSING, pause) : send(flow);
+  if (!serve && flow->resends++ < RESENDS_MOST && flow->now.steady < flow->deadline) {
+    /* the other's mark says nothing of this process, and does not show that it can save */
+    if (flow->recovering && flow->resends == 1)
+      return mark(flow);
+    return send(flow);
+  }
   char what[FLOW_MESSAGE + 32];
   int length = snprintf(what, sizeof what, "%s", flow->outcome.message);
   if (flow->resends > 1)

@@ -7,8 +7,8 @@
 #include <signal.h>
 #include <stdlib.h>
 
-/* Seconds. The accounts are looked after this often; a lock that another process holds is tried this often at
- * least. */
+/* Seconds. The accounts are looked after this often; what becomes of a lock that another process holds is looked at
+ * this often. */
 #define ROUND 1.0
 #define LOCK_PAUSE 0.005
 
@@ -29,7 +29,7 @@ struct background_job {
   struct background_job *next_active; /* also in the list of those handed in */
   struct flow_action action;          /* what the flow asked for last */
   struct came_of came;                /* of that */
-  double wake_at;                     /* steady seconds; of a flight that waits */
+  double wake_at, wait_until;         /* steady seconds; of a flight that waits */
   bool posting;                       /* it waits for a server */
 };
 
@@ -101,8 +101,19 @@ static void post_for(struct background_job *job)
 
 static void pause_for(struct background_job *job, double now)
 {
-  double seconds = job->action.seconds;
-  job->wake_at = now + (job->action.for_others ? fmin(seconds, LOCK_PAUSE) : seconds);
+  job->wait_until = now + job->action.seconds;
+  job->wake_at = job->action.for_others ? fmin(job->wait_until, now + LOCK_PAUSE) : job->wait_until;
+}
+
+/* Whoever holds the lock announces the end of it, and the page is cheaper to look at than the lock. */
+static bool goes_on_waiting(struct background_job *job, double now)
+{
+  const struct lucidauth_account *account = job->account;
+  if (!job->action.for_others || now >= job->wait_until || !account->store->shared ||
+      atomic_load_explicit(account->generation, memory_order_acquire) != account->flight_seen)
+    return false;
+  job->wake_at = fmin(job->wait_until, now + LOCK_PAUSE);
+  return true;
 }
 
 /* Go on with a flight until it has to wait for something, or has landed: then false, and the job may be gone.
@@ -203,7 +214,7 @@ static bool go_on_with(struct background_job *job, double now)
     break_off(job);
     return false;
   }
-  return job->wake_at > now || proceed(job);
+  return job->wake_at > now || (waiting && goes_on_waiting(job, now)) || proceed(job);
 }
 
 static void go_on(void)

@@ -21,6 +21,7 @@ struct event {
 struct client {
   lucidauth_account *account; /* the default account; NULL: not used yet, or closed */
   uint64_t serial;            /* of its token that was returned last; 0: none */
+  const char *token;          /* where Lua keeps that one; to be compared, not to be read */
   lucidauth *client;          /* NULL: closed */
   struct event *events, **last_event;
 };
@@ -190,7 +191,7 @@ static int core_new(lua_State *L)
 static int client_close(lua_State *L)
 {
   struct client *client = luaL_checkudata(L, 1, CLIENT);
-  client->serial = 0;
+  client->token = NULL;
   client->account = NULL;
   lucidauth_close(client->client);
   client->client = NULL;
@@ -215,6 +216,18 @@ static lucidauth_account *account_at(lua_State *L, struct client *client, int in
   return client->account;
 }
 
+/* As push_token; it also remembers that this is the default account's token, with this serial. */
+static int push_serial_token(lua_State *L, struct client *client, const lucidauth_account *account, char *token,
+                             uint64_t serial, const lucidauth_error *error)
+{
+  int results = push_token(L, token, error);
+  if (account && account == client->account) {
+    client->serial = serial;
+    client->token = results == 1 ? lua_tostring(L, -1) : NULL;
+  }
+  return results;
+}
+
 /* client:token([account]) -> token | nil, message, code */
 static int client_token(lua_State *L)
 {
@@ -223,9 +236,7 @@ static int client_token(lua_State *L)
   struct client *client = check_client(L);
   lucidauth_account *account = account_at(L, client, 2, &error);
   char *token = account ? lucidauth_token_of(account, &serial, &error) : NULL;
-  if (account == client->account)
-    client->serial = serial;
-  return push_token(L, token, &error);
+  return push_serial_token(L, client, account, token, serial, &error);
 }
 
 /* client:refresh([account]) -> token | nil, message, code */
@@ -255,9 +266,7 @@ static int client_poll(lua_State *L)
   lucidauth_ticket *ticket = luaL_checkudata(L, 2, TICKET);
   lucidauth_account *account = account_at(L, client, 3, &error);
   char *token = account ? lucidauth_poll(account, ticket, lua_toboolean(L, 4), &serial, &error) : NULL;
-  if (account == client->account)
-    client->serial = serial;
-  return push_token(L, token, &error);
+  return push_serial_token(L, client, account, token, serial, &error);
 }
 
 /* client:reject(account, token) */
@@ -446,9 +455,17 @@ static int flight_gc(lua_State *L)
 
 /* ---- the hot path ---- */
 
-enum { HOT_CLIENT = 1, HOT_TOKEN, HOT_SLOW };
+enum { HOT_STATE = 1, HOT_TOKEN, HOT_SLOW, HOT_CLIENT };
 
-/* What the slow function returned lies on the stack: a token and its client, or nil, message, code. */
+/* Which token this function may hand out; each has its own, since another may have been the one to notice that the
+ * token has changed. */
+struct hot {
+  const struct client *client; /* kept alive by HOT_CLIENT; NULL: none yet */
+  uint64_t serial;             /* of HOT_TOKEN */
+};
+
+/* What the slow function returned lies on the stack: a token and its client, or nil, message, code. An event handler
+ * may have fetched another token since. */
 COMPAT_CONTINUATION(keep_token)
 {
 #if LUA_VERSION_NUM >= 502
@@ -457,10 +474,14 @@ COMPAT_CONTINUATION(keep_token)
 #endif
   if (lua_type(L, 1) != LUA_TSTRING || !lua_isuserdata(L, 2))
     return lua_gettop(L);
+  struct hot *hot = lua_touserdata(L, lua_upvalueindex(HOT_STATE));
+  const struct client *client = lua_touserdata(L, 2);
   lua_settop(L, 2);
   lua_replace(L, lua_upvalueindex(HOT_CLIENT));
   lua_pushvalue(L, 1);
   lua_replace(L, lua_upvalueindex(HOT_TOKEN));
+  hot->client = client;
+  hot->serial = lua_tostring(L, 1) == client->token ? client->serial : 0;
   return 1;
 }
 
@@ -473,8 +494,9 @@ __attribute__((noinline, cold)) static int call_slow(lua_State *L)
 
 __attribute__((always_inline)) static inline int hand_out(lua_State *L, int arguments)
 {
-  const struct client *client = lua_touserdata(L, lua_upvalueindex(HOT_CLIENT));
-  if (client && lua_gettop(L) <= arguments && lucidauth_is_current(client->account, client->serial)) {
+  const struct hot *hot = lua_touserdata(L, lua_upvalueindex(HOT_STATE));
+  const lucidauth_account *account = hot->client ? hot->client->account : NULL;
+  if (account && lua_gettop(L) <= arguments && lucidauth_is_current(account, hot->serial)) {
     lua_pushvalue(L, lua_upvalueindex(HOT_TOKEN));
     return 1;
   }
@@ -497,10 +519,12 @@ static int core_hot(lua_State *L)
 {
   luaL_checktype(L, 1, LUA_TFUNCTION);
   bool method = lua_toboolean(L, 2);
-  lua_pushnil(L);
+  struct hot *hot = lua_newuserdata(L, sizeof *hot);
+  *hot = (struct hot){.client = NULL};
   lua_pushnil(L);
   lua_pushvalue(L, 1);
-  lua_pushcclosure(L, method ? hot_method : hot_function, 3);
+  lua_pushnil(L);
+  lua_pushcclosure(L, method ? hot_method : hot_function, 4);
   return 1;
 }
 
