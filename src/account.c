@@ -252,7 +252,9 @@ static bool wait_for_others(struct lucidauth_account *account, bool refresh, boo
   while (account->flying && !account->forked) {
     struct moment now = clock_now();
     bool served = !refresh && lives(account, now);
-    if (served && (!wait || now.steady >= patience)) {
+    if (now.steady >= patience)
+      account->sat_out = account->landings + 1;
+    if (served && (!wait || account->sat_out == account->landings + 1)) {
       error_set(error, LUCIDAUTH_OK, "%s", "");
       return false;
     }

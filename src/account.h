@@ -29,6 +29,7 @@ struct lucidauth_account {
   uint64_t refreshes, failures[LUCIDAUTH_CODES];
   lucidauth_past past[LUCIDAUTH_PAST]; /* a ring; the next place is past_events % LUCIDAUTH_PAST */
   uint64_t past_events;
+  uint64_t sat_out;                   /* 1 + the landings before a flight that was waited for long enough; 0: none */
   uint64_t landings;                  /* flights that have ended */
   struct lucidauth_error landed_with; /* what the last one came to */
   bool flying;                        /* somebody carries out a flight: flow and store are theirs */

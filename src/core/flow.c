@@ -441,6 +441,17 @@ static const char *candidate(const struct flow *flow)
   return flow->record.refresh_token ? flow->record.refresh_token : flow->settings->refresh_token;
 }
 
+static void hear_of_setback(struct flow *flow)
+{
+  struct failure failure;
+  char hash[RECORD_HASH];
+  if (!record_failure(&flow->record, &flow->settings->world, &failure))
+    return;
+  record_hash(&flow->settings->world, flow->record.refresh_token, hash);
+  setback_take_over(&flow->setback, hash, failure.code, failure.message,
+                    flow->now.steady + failure.until - flow->now.wall, flow->now.steady);
+}
+
 static bool held_back(struct flow *flow, bool *dead)
 {
   char hash[RECORD_HASH];
@@ -530,6 +541,7 @@ static struct flow_action judge(struct flow *flow)
     return not_bearer(flow);
   if (flow->goal == FLOW_LOOK || flow->goal == FLOW_KEEP)
     return leave(flow);
+  hear_of_setback(flow);
   bool held = held_back(flow, &dead);
   if (held && !superseded(flow, dead)) {
     fail(flow, flow->setback.code, flow->setback.message);
@@ -665,12 +677,25 @@ static struct flow_action marked(struct flow *flow, const struct flow_event *eve
   return send(flow);
 }
 
+/* The other processes need not ask the server for themselves what it has just said to this one. A dead grant
+ * is left to each: it costs one request, and nobody is to be stopped by a mistake of another's. */
+static void tell_setback(struct flow *flow)
+{
+  const struct setback *setback = &flow->setback;
+  if (strcmp(setback->of, flow->pending.refresh_token) != 0 || setback_is_death(setback, setback->of))
+    return;
+  struct failure failure = {
+      .code = setback->code, .until = flow->now.wall + setback->until - flow->now.steady, .message = setback->message};
+  (void)record_fail(&flow->record, &flow->settings->world, &failure);
+}
+
 /* The refresh token was not spent: the mark is taken back, unless an earlier POST is still in doubt. */
 static struct flow_action clear_and_leave(struct flow *flow)
 {
   if (flow->doubted)
     return leave(flow);
   record_unmark(&flow->record);
+  tell_setback(flow);
   return save(flow, CLEARING, &flow->record);
 }
 

@@ -194,6 +194,7 @@ static bool lay_over(cJSON *json, const struct answer *answer, double since, con
   json_remove(json, "access_token");
   json_remove(json, "token_type");
   json_remove(json, "pending");
+  json_remove(json, "failure");
   return overlay(json, answer->fields) && json_set_number(json, "expires_at", expires_at) &&
          json_set_number(json, "obtained_at", to_milliseconds(since)) && set_expiration(json, expires_at, world);
 }
@@ -294,6 +295,34 @@ bool record_mark(struct record *record, const struct pending *pending, const cha
 void record_unmark(struct record *record)
 {
   json_remove(record->json, "pending");
+}
+
+bool record_failure(const struct record *record, const struct world *world, struct failure *failure)
+{
+  char hash[RECORD_HASH];
+  double code;
+  const cJSON *found = cJSON_GetObjectItemCaseSensitive(record->json, "failure");
+  const char *of = json_string(found, "refresh_token_sha256");
+  failure->message = json_string(found, "message");
+  if (!of || !record->refresh_token || !failure->message || !json_number(found, "until", &failure->until) ||
+      !json_number(found, "code", &code) || !(code > CODE_OK && code < CODE_COUNT))
+    return false;
+  failure->code = (enum code)code;
+  record_hash(world, record->refresh_token, hash);
+  return strcmp(of, hash) == 0;
+}
+
+bool record_fail(struct record *record, const struct world *world, const struct failure *failure)
+{
+  char hash[RECORD_HASH];
+  cJSON *entry = cJSON_CreateObject();
+  record_hash(world, record->refresh_token, hash);
+  if (entry && json_set_string(entry, "refresh_token_sha256", hash) &&
+      json_set_number(entry, "until", to_milliseconds(failure->until)) &&
+      json_set_number(entry, "code", failure->code) && json_set_string(entry, "message", failure->message))
+    return json_set(record->json, "failure", entry);
+  json_free(entry);
+  return false;
 }
 
 bool record_came_from(const struct record *record, const char *refresh_token, const struct world *world)

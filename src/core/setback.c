@@ -42,6 +42,18 @@ void setback_remember(struct setback *setback, const char of[RECORD_HASH], enum 
   setback->until = now + wait;
 }
 
+void setback_take_over(struct setback *setback, const char of[RECORD_HASH], enum code code, const char *message,
+                       double until, double now)
+{
+  if (setback_holds(setback, of, now) || until <= now)
+    return;
+  setback->failures = 1;
+  setback->code = code;
+  setback->until = until < now + SERVER_WAIT_MOST ? until : now + SERVER_WAIT_MOST;
+  snprintf(setback->of, sizeof setback->of, "%s", of);
+  snprintf(setback->message, sizeof setback->message, "%s", message);
+}
+
 bool setback_holds(const struct setback *setback, const char of[RECORD_HASH], double now)
 {
   return setback->of[0] && strcmp(setback->of, of) == 0 && now < setback->until;

@@ -27,6 +27,11 @@ double backoff(int failures, double first, double most, uint64_t *state);
 void setback_remember(struct setback *setback, const char of[RECORD_HASH], enum code code, const char *message,
                       double server_wait, double now, uint64_t *random);
 
+/* Take over another process's setback, unless there is one of this refresh token already; `until` in seconds
+ * of the steady clock. */
+void setback_take_over(struct setback *setback, const char of[RECORD_HASH], enum code code, const char *message,
+                       double until, double now);
+
 /* Whether a refresh of this token is to wait; `now` in seconds of the steady clock. */
 bool setback_holds(const struct setback *setback, const char of[RECORD_HASH], double now);
 

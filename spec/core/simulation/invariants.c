@@ -291,6 +291,12 @@ static void watch_back_off(struct simulation *sim, struct worker *worker)
   }
   if (status.retry_at == worker->known.retry_at)
     return;
+  if (!worker->known.posted_any) {
+    /* another process's failure, which this one has read of */
+    worker->known.retry_at = status.retry_at;
+    worker->known.failures = 0;
+    return;
+  }
   bool new_token = worker->known.answered_any && worker->known.held.refresh.kind;
   struct token of = new_token ? worker->known.held.refresh : worker->known.posted;
   if (worker->known.answered_any || !token_same(of, worker->known.retry_of))

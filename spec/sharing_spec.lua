@@ -1,0 +1,713 @@
+-- One token file, several processes: what one of them learns, all know at once,
+-- and what one of them leaves unfinished the others settle.
+
+local socket = require("socket")
+
+local codec = require("lucidauth.sandbox.codec")
+local helper = require("spec.helper")
+local lucid = require("lucidauth")
+local peer = require("spec.peer")
+local tokens = require("spec.tokens")
+
+local quote, eventually = helper.quote, peer.eventually
+
+local sandbox, folder, path, peers, clients
+
+local function options_with(changes)
+  local options = {
+    api_url = sandbox.url,
+    client_id = sandbox.client_id,
+    client_secret = sandbox.client_secret,
+    refresh_token = sandbox.refresh_token,
+    storage = path,
+  }
+  for name, value in pairs(changes or {}) do
+    options[name] = value
+  end
+  return options
+end
+
+local function start(changes)
+  local one = peer.start(options_with(changes))
+  peers[#peers + 1] = one
+  return one
+end
+
+local function start_many(count, changes)
+  local list = peer.start_many(count, options_with(changes))
+  for _, one in ipairs(list) do
+    peers[#peers + 1] = one
+  end
+  return list
+end
+
+local function tell_all(list, code)
+  for _, one in ipairs(list) do
+    one:send(code)
+  end
+end
+
+local function client_with(changes)
+  local client = lucid.new(options_with(changes))
+  clients[#clients + 1] = client
+  return client
+end
+
+-- A record in the file whose token has `left` seconds.
+local function store(left)
+  local record = tokens.record(tokens.pair(sandbox), left)
+  tokens.write(path, record)
+  return record
+end
+
+local function posts()
+  return sandbox:counts().token_requests
+end
+
+local function always(fault)
+  fault.times = "always"
+  return fault
+end
+
+local function contains(text, part)
+  return text:find(part, 1, true) ~= nil
+end
+
+local function shell(command)
+  local out, err, status = helper.run(command)
+  assert(status == 0, command .. ": " .. out .. err)
+  return out
+end
+
+setup(function()
+  sandbox = helper.start_sandbox()
+end)
+
+teardown(function()
+  sandbox:stop()
+end)
+
+before_each(function()
+  sandbox:reset()
+  folder = helper.tmpdir()
+  path = folder .. "/token.json"
+  peers, clients = {}, {}
+end)
+
+after_each(function()
+  for _, one in ipairs(peers) do
+    one:kill()
+  end
+  for _, client in ipairs(clients) do
+    client:close()
+  end
+end)
+
+describe("another process's refresh", function()
+  it("is seen by the very next call", function()
+    local one, other = client_with(), start()
+    assert(one:token())
+    for _ = 1, 20 do
+      local token = other:run("return client:refresh()")
+      assert.are.equal(token, one:token())
+      token = one:refresh()
+      assert.are.equal(token, (other:run("return client:token()")))
+    end
+    assert.are.equal(41, posts())
+  end)
+
+  it("is seen by those who were there before there was a file", function()
+    local one, other = lucid.new({ api_url = sandbox.url, storage = path }), start()
+    clients[1] = one
+    assert.is_nil(one:token())
+    local token = other:run("return client:token()")
+    assert.are.equal(token, one:token())
+    token = other:run("return client:refresh()")
+    assert.are.equal(token, one:token())
+    assert.are.equal(2, posts())
+  end)
+
+  it("after a rejection is seen by the very next call, too", function()
+    local one, other = client_with(), start()
+    local old = assert(one:token())
+    assert.are.equal(old, (other:run("return client:token()")))
+    local new = other:run("client:reject(client:token()); return client:token()")
+    assert.are_not.equal(old, new)
+    assert.are.equal(new, one:token())
+    assert.are.equal(2, posts())
+  end)
+
+  it("makes the generation grow, and leaves it even", function()
+    local one, other = client_with(), start()
+    assert(one:token())
+    local last = one:status().generation
+    assert.are.equal(0, last % 2)
+    for _ = 1, 3 do
+      other:run("return client:refresh()")
+      local status = one:status()
+      assert.is_true(status.shared)
+      assert.are.equal(0, status.generation % 2)
+      assert.is_true(status.generation > last)
+      last = status.generation
+    end
+  end)
+
+  it("makes the generation odd while it is under way", function()
+    local one, other = client_with(), start()
+    assert(one:token())
+    assert.are.equal(0, one:status().generation % 2)
+    sandbox:faults({ kind = "hang" })
+    other:send("return client:refresh()")
+    eventually(function()
+      return posts() == 2
+    end)
+    assert.are.equal(1, one:status().generation % 2)
+  end)
+
+  it("of one account is nothing to the others", function()
+    local storage = { type = "file", directory = folder }
+    for _, name in ipairs({ "anna", "bert" }) do
+      sandbox:open_grant({ account = name })
+      tokens.write(folder .. "/" .. name .. ".json",
+        tokens.record(tokens.pair(sandbox, name), 1000))
+    end
+    local one, other = client_with({ storage = storage }), start({ storage = storage })
+    local anna, bert = one:token("anna"), one:token("bert")
+    local generation = one:status("bert").generation
+    local new = other:run("return client:refresh('anna')")
+    assert.are_not.equal(anna, new)
+    assert.are.equal(new, one:token("anna"))
+    assert.are.equal(bert, one:token("bert"))
+    assert.are.equal(generation, one:status("bert").generation)
+  end)
+
+  it("is waited for by all, who have it as soon as it is there", function()
+    local many = start_many(16)
+    local owner = start()
+    local old = owner:run("return client:token()")
+    tell_all(many, "return client:token()")
+    for _, one in ipairs(many) do
+      assert.are.equal(old, (one:receive()))
+    end
+    sandbox:faults({ kind = "slow", seconds = 0.6 })
+    owner:send("local token = client:refresh(); return token, socket.gettime()")
+    eventually(function()
+      return posts() == 2
+    end)
+    tell_all(many, "local token = client:token(); return token, socket.gettime()")
+    local new, at = owner:receive()
+    assert.are_not.equal(old, new)
+    for _, one in ipairs(many) do
+      local token, later = one:receive()
+      assert.are.equal(new, token)
+      assert.is_true(later - at < 0.5, "woken " .. later - at .. " s late")
+    end
+    assert.are.equal(2, posts())
+  end)
+
+  it("is waited for no longer than refresh_wait while the token lives", function()
+    local owner, other = start(), start({ refresh_wait = 0.2 })
+    local old = owner:run("return client:token()")
+    assert.are.equal(old, (other:run("return client:token()")))
+    sandbox:faults({ kind = "slow", seconds = 5 })
+    owner:send("return client:refresh()")
+    eventually(function()
+      return posts() == 2
+    end)
+    assert.are.equal(old, (other:run("return client:token()")))
+    assert.is_true(other.seconds >= 0.2 and other.seconds < 2, other.seconds)
+    assert.are.equal(2, posts())
+  end)
+
+  it("is waited for once a flight, not at every call", function()
+    local owner, other = start(), start({ refresh_wait = 0.2 })
+    owner:run("return client:token()")
+    other:run("return client:token()")
+    sandbox:faults({ kind = "slow", seconds = 4 })
+    owner:send("return client:refresh()")
+    eventually(function()
+      return posts() == 2
+    end)
+    local waits = other:run([[
+      local waits, start = 0, socket.gettime()
+      repeat
+        local before = socket.gettime()
+        assert(client:token())
+        if socket.gettime() - before > 0.15 then
+          waits = waits + 1
+        end
+        socket.sleep(0.002)
+      until socket.gettime() - start > 2.5
+      return waits
+    ]])
+    assert.are.equal(1, waits)
+    assert.are.equal((owner:receive()), (other:run("return client:token()")))
+  end)
+
+  it("of a token that is dead is waited for as long as it takes", function()
+    local owner, other = start(), start({ refresh_wait = 0.1 })
+    local old = owner:run("return client:token()")
+    other:run("return client:token()")
+    sandbox:faults({ kind = "slow", seconds = 0.8 })
+    owner:send("return client:refresh()")
+    eventually(function()
+      return posts() == 2
+    end)
+    local token = other:run("client:reject(client:token()); return client:token()")
+    assert.are_not.equal(old, token)
+    assert.are.equal((owner:receive()), token)
+    assert.are.equal(2, posts())
+  end)
+end)
+
+describe("a process that dies in its refresh", function()
+  -- It has died when its request had reached the server, and `other` waits.
+  local function die(when)
+    local owner, other = start(), start()
+    local old = owner:run("return client:token()")
+    other:run("return client:token()")
+    local rotations = sandbox:counts().rotations
+    sandbox:faults({ kind = "hang", when = when })
+    owner:send("return client:refresh()")
+    eventually(function()
+      local counts = sandbox:counts()
+      return counts.token_requests == 2
+        and (when == "before" or counts.rotations == rotations + 1)
+    end)
+    other:send(("client:reject(%q); return client:token()"):format(old))
+    owner:kill()
+    return other, owner.pid
+  end
+
+  it("before the server saw it has cost nothing", function()
+    local other = die("before")
+    local token = other:receive()
+    assert.is_true(tokens.works(sandbox, token))
+    assert.is_true(other.seconds < 1.5, other.seconds)
+    assert.are.equal("rejected refreshed recovered",
+      (other:run("return table.concat(events, ' ')")))
+    local counts = sandbox:counts()
+    assert.are.equal(3, counts.token_requests)
+    assert.are.equal(1, counts.introspections)
+    assert.are.equal(0, counts.reuses)
+    assert.are.equal(0, other:run("return client:status().generation") % 2)
+  end)
+
+  it("after the server had rotated is named", function()
+    local other, pid = die("after")
+    local token, message, code = other:receive()
+    assert.is_nil(token)
+    assert.are.equal("lost_rotation", code)
+    assert.is_true(contains(message, "process " .. pid .. " "), message)
+    local host = shell("uname -n"):gsub("%s+$", "")
+    assert.is_true(contains(message, host), message)
+    assert.is_true(contains(message, "LUCID_REFRESH_TOKEN"), message)
+    assert.are.equal("rejected lost", (other:run("return table.concat(events, ' ')")))
+    assert.are.equal(0, sandbox:counts().reuses)
+    assert.are.equal(2, posts())
+    local login = sandbox:open_grant({ account = "again" }).refresh_token
+    local new = client_with({ refresh_token = login }):token()
+    assert.is_true(tokens.works(sandbox, new))
+    eventually(function()
+      return other:run("return client:token()") == new
+    end)
+  end)
+
+  it("leaves a dead token that nobody is given", function()
+    local owner, many = start(), start_many(24)
+    local old = owner:run("return client:token()")
+    tell_all(many, "return client:token()")
+    for _, one in ipairs(many) do
+      assert.are.equal(old, (one:receive()))
+    end
+    sandbox:faults({ kind = "hang", when = "after" })
+    owner:send("return client:refresh()")
+    eventually(function()
+      return sandbox:counts().rotations == 2
+    end)
+    tell_all(many, "return client:token()")
+    owner:kill()
+    for _, one in ipairs(many) do
+      local token, _, code = one:receive()
+      assert.is_nil(token)
+      assert.are.equal("lost_rotation", code)
+      assert.is_true(one.seconds < 2, one.seconds)
+    end
+    assert.are.equal(0, sandbox:counts().reuses)
+  end)
+
+  it("is noticed by those who have nothing to wait for", function()
+    local owner, other = start(), start()
+    local old = owner:run("return client:token()")
+    assert.are.equal(old, (other:run("return client:token()")))
+    sandbox:faults({ kind = "hang" })
+    owner:send("return client:refresh()")
+    eventually(function()
+      return posts() == 2
+    end)
+    owner:kill()
+    local token = other:run("return client:token()")
+    assert.is_true(tokens.works(sandbox, token))
+    assert.is_true(other.seconds < 1.5, other.seconds)
+    assert.are.equal(0, sandbox:counts().reuses)
+  end)
+end)
+
+describe("a program that knows no lock", function()
+  -- It rewrites the file in place, in pieces: a reader may find half of it.
+  local REWRITE = [[
+import os, sys
+path, text = sys.argv[1], sys.stdin.read()
+with open(path, "w") as file:
+  for i in range(0, len(text), 40):
+    file.write(text[i:i + 40])
+    file.flush()
+    os.fsync(file.fileno())
+]]
+
+  local function rewrite(record)
+    local _, err, status = helper.run({ "python3", "-c", REWRITE, path }, nil,
+      codec.encode_json(record))
+    assert(status == 0, err)
+  end
+
+  local function is_noticed_by(client, token)
+    local start_time = socket.gettime()
+    eventually(function()
+      local got, message = client:token()
+      assert(got, message)
+      return got == token
+    end)
+    return socket.gettime() - start_time
+  end
+
+  it("is noticed within the second", function()
+    local client = client_with()
+    assert(client:token())
+    for _ = 1, 2 do
+      local record = tokens.record(tokens.pair(sandbox), 1000)
+      rewrite(record)
+      local seconds = is_noticed_by(client, record.access_token)
+      assert.is_true(seconds < 1.3, seconds)
+    end
+    assert.are.equal(3, posts())
+  end)
+
+  it("is noticed at once when its token replaces a rejected one", function()
+    local client = client_with()
+    local old = assert(client:token())
+    local record = tokens.record(tokens.pair(sandbox), 1000)
+    rewrite(record)
+    client:reject(old)
+    assert.are.equal(record.access_token, client:token())
+    assert.are.equal(2, posts())
+  end)
+
+  it("is noticed whatever status() has seen of it", function()
+    local client = client_with()
+    local old = assert(client:token())
+    local record = tokens.record(tokens.pair(sandbox), 1000)
+    rewrite(record)
+    assert.are.equal("ready", client:status().state)
+    is_noticed_by(client, record.access_token)
+    assert.are_not.equal(old, client:token())
+  end)
+
+  it("may write while others read, and nobody fails", function()
+    local client = client_with()
+    assert(client:token())
+    for _ = 1, 5 do
+      local record = tokens.record(tokens.pair(sandbox), 1000)
+      local process = helper.start({ "python3", "-c", REWRITE, path }, nil,
+        codec.encode_json(record))
+      is_noticed_by(client, record.access_token)
+      process:wait()
+    end
+    assert.are.equal(6, posts())
+  end)
+end)
+
+describe("the lock file", function()
+  local lock
+
+  before_each(function()
+    lock = path .. ".lock"
+  end)
+
+  -- Both go on, and each finds what the other refreshes.
+  local function check_both(one, other, within)
+    for _ = 1, 3 do
+      local token = other:run("return client:refresh()")
+      local start_time = socket.gettime()
+      eventually(function()
+        return one:token() == token
+      end)
+      assert.is_true(socket.gettime() - start_time < within)
+      token = assert(one:refresh())
+      eventually(function()
+        return other:run("return client:token()") == token
+      end)
+    end
+    assert.are.equal(0, sandbox:counts().reuses)
+    assert.are.equal(0, sandbox:counts().overlaps)
+  end
+
+  local HARM = {
+    ["is cut short"] = function()
+      shell("truncate -s 0 " .. quote(lock))
+      return true
+    end,
+    ["is cut off in the middle of the page"] = function()
+      shell("truncate -s 100 " .. quote(lock))
+      return true
+    end,
+    ["is removed"] = function()
+      assert(os.remove(lock))
+      return true
+    end,
+    ["is overwritten by something short"] = function()
+      helper.write_file(lock, "4711\n")
+      return false
+    end,
+    ["is replaced by somebody else's"] = function()
+      helper.write_file(lock .. ".new", ("a line of somebody else's\n"):rep(1000))
+      assert(os.rename(lock .. ".new", lock))
+      return false
+    end,
+  }
+
+  for name, harm in pairs(HARM) do
+    it("that " .. name .. " under running processes is survived", function()
+      local one, other = client_with(), start()
+      local token = assert(one:token())
+      assert.are.equal(token, (other:run("return client:token()")))
+      local stays_shared = harm()
+      assert.are.equal(token, one:token())
+      check_both(one, other, 1.3)
+      assert.are.equal(stays_shared, one:status().shared)
+      assert.are.equal(stays_shared, (other:run("return client:status().shared")))
+    end)
+  end
+
+  it("that is cut short in the middle of a refresh is survived", function()
+    local one, other = client_with(), start()
+    assert(one:token())
+    sandbox:faults({ kind = "slow", seconds = 0.3 })
+    other:send("return client:refresh()")
+    eventually(function()
+      return posts() == 2
+    end)
+    shell("truncate -s 0 " .. quote(lock))
+    local token = other:receive()
+    eventually(function()
+      return one:token() == token
+    end)
+    check_both(one, other, 1.3)
+    assert.is_true(one:status().shared)
+  end)
+
+  it("that is somebody else's from the start is left alone", function()
+    helper.write_file(lock, "4711\n")
+    local one, other = client_with(), start()
+    local token = assert(one:token())
+    assert.are.equal(token, (other:run("return client:token()")))
+    assert.is_false(one:status().shared)
+    assert.is_false((other:run("return client:status().shared")))
+    check_both(one, other, 1.3)
+    assert.are.equal("4711\n", helper.read_file(lock))
+  end)
+end)
+
+describe("a folder that cannot be written", function()
+  local is_root = helper.run("id -u") == "0\n"
+  -- root without its privileges is still the owner of its files
+  local plain = is_root and "exec setpriv --inh-caps=-all --bounding-set=-all " or "exec "
+
+  it("is used without a page, and its token is served", function()
+    local record = store(1000)
+    local asked = posts()
+    assert(os.execute("chmod 500 " .. quote(folder)))
+    local out, err = helper.run(plain .. quote(os.getenv("LUA") or helper.interpreter)
+      .. " -e " .. quote([[
+      local client = require("lucidauth").new({})
+      print(client:token())
+      print(client:status().shared, client:status().state, client:status().generation % 2)
+    ]]), tokens.env({ LUCID_TOKEN_FILE = path, LUCID_API_URL = sandbox.url }))
+    assert(os.execute("chmod 700 " .. quote(folder)))
+    assert.are.equal(record.access_token, out:match("^[^\n]*"), err)
+    assert.is_true(contains(out, "false\tready\t0"), out)
+    assert.are.equal(asked, posts())
+  end)
+end)
+
+describe("rejections", function()
+  it("in a flood make one refresh", function()
+    local many = start_many(12)
+    tell_all(many, "return client:token()")
+    local old
+    for _, one in ipairs(many) do
+      old = one:receive()
+    end
+    sandbox:expire()
+    tell_all(many, ([[
+      local old = %q
+      for _ = 1, 200 do
+        client:reject(old)
+        assert(client:token() ~= old)
+      end
+      return client:token()
+    ]]):format(old))
+    local new = sandbox:grant().access_token
+    for _, one in ipairs(many) do
+      local token = one:receive()
+      new = new ~= old and new or token
+      assert.are.equal(sandbox:grant().access_token, token)
+    end
+    assert.are.equal(2, posts())
+    assert.are.equal(0, sandbox:counts().introspections)
+  end)
+
+  it("of the same token a second time change nothing", function()
+    local one, other = client_with(), start()
+    local old = assert(one:token())
+    one:reject(old)
+    local new = assert(one:token())
+    assert.are.equal(new, (other:run("return client:token()")))
+    one:reject(old)
+    other:run(("client:reject(%q)"):format(old))
+    assert.are.equal(new, one:token())
+    assert.are.equal(new, (other:run("return client:token()")))
+    assert.are.equal(2, posts())
+  end)
+
+  it("hold against any number of others that come later", function()
+    local one = client_with()
+    local old = assert(one:token())
+    one:reject(old)
+    for i = 1, 10 do
+      one:reject("a late one " .. i)
+    end
+    assert.are_not.equal(old, one:token())
+    assert.are.equal(2, posts())
+  end)
+end)
+
+describe("an outage", function()
+  -- The requests that a crowd of processes makes while each calls very often;
+  -- the server is asked again a tenth of a second after a failure at the soonest.
+  local function count_posts(count, left, fault)
+    store(left)
+    local before = posts()
+    sandbox:faults(always(fault))
+    local many = start_many(count, { timeout = 0.2, refresh_wait = 0.2 })
+    local code = [[
+      local token
+      for _ = 1, 500 do
+        token = client:token()
+      end
+      return token
+    ]]
+    tell_all(many, code)
+    local last
+    for _, one in ipairs(many) do
+      last = one:receive()
+    end
+    return posts() - before, last
+  end
+
+  local OUTAGES = {
+    ["that asks to wait"] = { kind = "answer", status = 503, headers = { ["Retry-After"] = "30" } },
+    ["that says nothing of the token"] = { kind = "answer", status = 500 },
+  }
+
+  for name, fault in pairs(OUTAGES) do
+    it(name .. " is asked once by a process, while its token is served", function()
+      local asked, token = count_posts(1, 100, fault)
+      assert.are.equal(sandbox:grant().access_token, token)
+      assert.are.equal(1, asked)
+    end)
+
+    it(name .. " is asked once by all processes", function()
+      local asked, token = count_posts(12, 100, fault)
+      assert.are.equal(sandbox:grant().access_token, token)
+      assert.are.equal(1, asked)
+    end)
+  end
+
+  it("ends for all at once when one of them brings new tokens", function()
+    store(-1)
+    sandbox:faults(always({ kind = "answer", status = 429, headers = { ["Retry-After"] = "600" } }))
+    local many = start_many(6, { timeout = 0.2 })
+    tell_all(many, "return client:token()")
+    for _, one in ipairs(many) do
+      assert.is_nil((one:receive()))
+    end
+    sandbox:clear_faults()
+    local token = assert(client_with():refresh())
+    tell_all(many, "return client:token()")
+    for _, one in ipairs(many) do
+      assert.are.equal(token, (one:receive()))
+    end
+  end)
+
+  it("ends at once when a login is written into the file", function()
+    store(-1)
+    sandbox:faults(always({ kind = "answer", status = 429, headers = { ["Retry-After"] = "600" } }))
+    local client = client_with({ timeout = 0.2 })
+    assert.are.equal("rate_limited", (select(3, client:token())))
+    sandbox:clear_faults()
+    sandbox:open_grant({ account = "again" })
+    tokens.write(path, { refresh_token = sandbox:grant("again").refresh_token })
+    local token = assert(client:token())
+    assert.are.equal(sandbox:grant("again").access_token, token)
+  end)
+
+  it("of a dead grant ends at once for a new configured refresh token", function()
+    local many = start_many(6)
+    local old = many[1]:run("return client:token()")
+    sandbox:revoke_all()
+    tell_all(many, "client:reject(client:token()); return select(3, client:token())")
+    for _, one in ipairs(many) do
+      assert.are.equal("invalid_grant", (one:receive()))
+    end
+    local login = sandbox:open_grant({ account = "again" }).refresh_token
+    local client = client_with({ refresh_token = login })
+    client:reject(old)
+    local token = assert(client:token())
+    tell_all(many, "return client:token()")
+    for _, one in ipairs(many) do
+      local got, message = one:receive()
+      assert.are.equal(token, got, message)
+    end
+  end)
+end)
+
+describe("a clock", function()
+  it("that makes a stored token outlive its lifetime is not believed", function()
+    local record = tokens.record(tokens.pair(sandbox), 1000)
+    record.expires_at = os.time() + 30 * 86400
+    record.obtained_at = record.expires_at - 3600
+    tokens.write(path, record)
+    local many = start_many(4)
+    tell_all(many, "return client:token()")
+    local new
+    for _, one in ipairs(many) do
+      local token = one:receive()
+      assert.are_not.equal(record.access_token, token)
+      new = new or token
+      assert.are.equal(new, token)
+    end
+    assert.are.equal(2, posts())
+  end)
+
+  it("of a record from the future still lets its token be served in an outage", function()
+    local record = tokens.record(tokens.pair(sandbox), 7200)
+    tokens.write(path, record)
+    sandbox:faults(always({ kind = "close" }))
+    sandbox:faults(always({ kind = "close", endpoint = "introspect" }))
+    local client = client_with({ timeout = 0.3 })
+    assert.are.equal(record.access_token, client:token())
+    local left = client:status().expires_in
+    assert.is_true(left > 3500 and left <= 3600, left)
+  end)
+end)
