@@ -98,7 +98,8 @@ function M.complain(text)
   ngx.log(ngx.ERR, text)
 end
 
-local broken_off = "A refresh was broken off: %s. Nothing that the storage holds was lost; ask again."
+local broken_off = "A refresh was broken off: %s. Nothing that the storage holds was lost; "
+  .. "ask again."
 
 -- A timer's coroutine outlives the request that it was started for.
 local function start(run)
