@@ -460,7 +460,9 @@ static void judge_rotations(void)
   for (int i = 0; i < crowd.rotated; i++) {
     const struct rotation *next = rotation_that_spent(crowd.rotations[i].refresh);
     double lived = next ? next->at - crowd.rotations[i].at : wanted.lifetime;
-    if (lived < wanted.lifetime / 2)
+    /* a client refreshes at three quarters of the lifetime, and counts it from before it asked: on a busy machine that
+     * was long before the server issued the token */
+    if (lived < wanted.lifetime / 3)
       wrong("token %s was replaced after %.3f s of its %.3f", crowd.rotations[i].access, lived, wanted.lifetime);
   }
 }
