@@ -677,12 +677,13 @@ static struct flow_action marked(struct flow *flow, const struct flow_event *eve
   return send(flow);
 }
 
-/* The other processes need not ask the server for themselves what it has just said to this one. A dead grant
- * is left to each: it costs one request, and nobody is to be stopped by a mistake of another's. */
+/* What the server has just said to this process holds for the others too. What else may go wrong is of this process's
+ * own making: its network, its settings. */
 static void tell_setback(struct flow *flow)
 {
   const struct setback *setback = &flow->setback;
-  if (strcmp(setback->of, flow->pending.refresh_token) != 0 || setback_is_death(setback, setback->of))
+  bool said_by_server = setback->code == CODE_RATE_LIMITED || setback->code == CODE_SERVER_ERROR;
+  if (!said_by_server || strcmp(setback->of, flow->pending.refresh_token) != 0)
     return;
   struct failure failure = {
       .code = setback->code, .until = flow->now.wall + setback->until - flow->now.steady, .message = setback->message};
