@@ -88,9 +88,19 @@ local function assert_still_stored(is_pending)
   return record
 end
 
+-- What the server has said of later is kept with the record, for everybody.
+local function let_later_come()
+  local record = tokens.read(path)
+  if record.failure then
+    record.failure["until"] = 0
+    tokens.write(path, record)
+  end
+end
+
 -- A new client, since one that has failed remembers it for a while.
 local function assert_recovers()
   sandbox:clear_faults()
+  let_later_come()
   local before = requests()
   local result = call()
   assert.is_true(tokens.works(sandbox, (assert(result.token, result.message))))

@@ -1,0 +1,275 @@
+--- What lucidauth costs inside nginx, as ratios within one run. Run with the
+--- LuaJIT build's interpreter:
+---
+---     build/luajit/lua bench/nginx.lua           a million requests
+---     build/luajit/lua bench/nginx.lua --short   fewer of everything
+
+local socket = require("socket")
+
+local helper = require("spec.helper")
+local nginx = require("spec.nginx.nginx")
+local tokens = require("spec.tokens")
+
+local short = arg[1] == "--short"
+local here = arg[0]:gsub("[^/]*$", "")
+
+local ROUNDS = short and 3 or 7
+local SECONDS = short and 1 or 2
+local EXPIRIES = short and 4 or 20
+local REQUESTS = short and 100000 or 1000000
+
+-- Rows --------------------------------------------------------------------
+
+local rows = { { "what", "measured", "reference", "ratio", "limit", "" } }
+
+local function add(what, measured, reference, ratio, limit, ok)
+  rows[#rows + 1] = { what, measured, reference, ratio, limit, ok and "ok" or "over" }
+end
+
+local function print_table()
+  local widths = {}
+  for _, row in ipairs(rows) do
+    for i, cell in ipairs(row) do
+      widths[i] = math.max(widths[i] or 0, #cell)
+    end
+  end
+  for _, row in ipairs(rows) do
+    local line = ""
+    for i, cell in ipairs(row) do
+      local gap = (" "):rep(widths[i] - #cell)
+      line = line .. (i == 1 and cell .. gap or "  " .. gap .. cell)
+    end
+    print(line)
+  end
+end
+
+local function median(list)
+  table.sort(list)
+  return list[math.floor((#list + 1) / 2)]
+end
+
+-- Servers -------------------------------------------------------------------
+
+local SERVER = [[
+  location /with { content_by_lua_block {
+    local token = require("lucidauth").token() ngx.print(token and "x" or "y") } }
+  location /without { content_by_lua_block {
+    local cjson = require("cjson") ngx.print(cjson and "x" or "y") } }
+  location /token { content_by_lua_block {
+    local token, message = require("lucidauth").token()
+    ngx.status = token and 200 or 500
+    ngx.print(token or message) } }
+  location /refresh { content_by_lua_block {
+    ngx.timer.at(0, function() require("lucidauth").refresh() end) ngx.print("x") } }
+  location /cost { content_by_lua_block {
+    local lucid, ffi = require("lucidauth"), require("ffi")
+    ffi.cdef("typedef struct { long s, n; } lucid_time; int clock_gettime(int, lucid_time *);")
+    local at = ffi.new("lucid_time")
+    local function now()
+      ffi.C.clock_gettime(1, at)
+      return tonumber(at.s) + tonumber(at.n) / 1e9
+    end
+    local least = 1
+    assert(lucid.token())
+    for _ = 1, 50 do
+      local began = now()
+      for _ = 1, 100000 do lucid.token() end
+      least = math.min(least, (now() - began) / 100000)
+    end
+    ngx.print(least * 1e9)
+  } }
+]]
+
+local sandbox
+
+-- With a token file of its own, which the sandbox's first refresh token starts.
+local function start(options)
+  sandbox:reset()
+  options.sandbox = sandbox
+  options.server = options.server or SERVER
+  return nginx.start(options)
+end
+
+-- One line of what wrk says.
+local function wrk(server, path, seconds, connections)
+  local out = helper.run({ "wrk", "-t1", "-c" .. (connections or 16), "-d" .. seconds .. "s",
+    "--latency", "http://127.0.0.1:" .. server.port .. path })
+  local number, unit = out:match("99%%%s+([%d.]+)(%a+)")
+  local scale = { us = 1, ms = 1e3, s = 1e6 }
+  return {
+    rate = tonumber(out:match("Requests/sec:%s+([%d.]+)")),
+    requests = tonumber(out:match("(%d+) requests in")),
+    failures = tonumber(out:match("Non%-2xx or 3xx responses: (%d+)") or 0),
+    p99 = tonumber(number) * scale[unit],
+  }
+end
+
+local function posts()
+  return sandbox:counts().token_requests
+end
+
+-- What is measured ----------------------------------------------------------
+
+local function requests_a_second(server)
+  local with, without = {}, {}
+  wrk(server, "/with", 1)
+  for i = 1, ROUNDS do
+    with[i] = wrk(server, "/with", SECONDS).rate
+    without[i] = wrk(server, "/without", SECONDS).rate
+  end
+  local ratio = median(with) / median(without)
+  add("requests a second, with lucid.token() and without", ("%.0f"):format(median(with)),
+    ("%.0f"):format(median(without)), ("%.3f"):format(ratio), "at least 0.97", ratio >= 0.97)
+end
+
+local function cost_of_a_call(server)
+  local _, body = server:get("/cost")
+  local cost = tonumber(body)
+  add("lucid.token() in a worker", ("%.1f ns"):format(cost), "", "", "at most 25 ns", cost <= 25)
+end
+
+-- The 99th percentile elsewhere, while a refresh hangs and while none does.
+local function elsewhere(server, what, begin, finish)
+  local during, before = {}, {}
+  for i = 1, ROUNDS do
+    before[i] = wrk(server, "/without", 1, 4).p99
+    begin()
+    during[i] = wrk(server, "/without", 1, 4).p99
+    finish()
+  end
+  local ratio = median(during) / median(before)
+  add(what, ("%.0f us"):format(median(during)), ("%.0f us"):format(median(before)),
+    ("%.2f"):format(ratio), "at most 1.2", ratio <= 1.2)
+end
+
+local function while_the_server_hangs(server)
+  local before
+  elsewhere(server, "p99 of other requests while a refresh hangs", function()
+    before = posts()
+    sandbox:faults({ kind = "slow", when = "before", seconds = 2 })
+    server:get("/refresh")
+    nginx.eventually(function()
+      return posts() == before + 1
+    end)
+  end, function()
+    assert(posts() == before + 1, "the refresh did not hang")
+    nginx.eventually(function()
+      return sandbox:counts().rotations == before + 1
+    end)
+  end)
+end
+
+local function while_the_disk_is_slow()
+  local folder = helper.tmpdir()
+  local slow, shim = folder .. "/slow", folder .. "/slow_sync.so"
+  assert(select(3, helper.run({ "cc", "-O2", "-shared", "-fPIC", "-o", shim,
+    here .. "slow_sync.c" })) == 0)
+  helper.run("chmod 755 " .. folder .. " && chmod 755 " .. folder .. "/..")
+  local server = start({
+    main = "env SLOW_SYNC;",
+    command = ("LD_PRELOAD=%s SLOW_SYNC=%s nginx"):format(shim, slow),
+  })
+  server:get("/token")
+  local record
+  elsewhere(server, "p99 of other requests while fsync takes 500 ms", function()
+    record = helper.read_file(server.token_file)
+    helper.write_file(slow, "")
+    server:get("/refresh")
+  end, function()
+    os.remove(slow)
+    nginx.eventually(function()
+      local now = helper.read_file(server.token_file)
+      return now ~= record and not now:find("pending", 1, true)
+    end)
+  end)
+  server:quit()
+end
+
+-- Under load all the while, with the API asked on the side.
+local function many_expiries()
+  local server = start({ server = SERVER .. ([[
+    location /users/ {
+      access_by_lua_block {
+        ngx.req.set_header("Authorization", (require("lucidauth").authorization())) }
+      proxy_set_header Lucid-Api-Version 1;
+      proxy_pass %s;
+    }
+  ]]):format(sandbox.url) })
+  sandbox:settings({ lifetime = short and 2 or 3 })
+  server:get("/token")
+  local first = posts()
+  local requests, failures, refused, asked = 0, 0, 0, 0
+  repeat
+    local load = helper.start({ "wrk", "-t1", "-c16", "-d2s",
+      "http://127.0.0.1:" .. server.port .. "/token" })
+    local until_then = socket.gettime() + 1.9
+    repeat
+      local status = server:get("/users/me/profile")
+      asked = asked + 1
+      refused = refused + (status == 401 and 1 or 0)
+      failures = failures + ((status or 500) >= 500 and 1 or 0)
+      socket.sleep(0.005)
+    until socket.gettime() > until_then
+    local out = load:wait()
+    requests = requests + tonumber(out:match("(%d+) requests in"))
+    failures = failures + tonumber(out:match("Non%-2xx or 3xx responses: (%d+)") or 0)
+  until posts() - first >= EXPIRIES and requests >= REQUESTS
+  local counts = sandbox:counts()
+  server:quit()
+  local sent, got = counts.token_requests - first, counts.rotations - first
+  add(("refreshes sent and needed, %d requests"):format(requests), tostring(sent), tostring(got),
+    ("%.2f"):format(sent / got), "1", sent == got and counts.overlaps == 0 and counts.reuses == 0)
+  add(("requests that failed, of %d"):format(requests + asked), tostring(failures), "", "", "0",
+    failures == 0)
+  add(("401 from the API, of %d calls"):format(asked), tostring(refused), "", "",
+    "at most 1 a refresh", refused <= sent)
+end
+
+local function kibibytes(server)
+  return tonumber(helper.read_file("/proc/" .. server:workers()[1] .. "/status")
+    :match("VmRSS:%s*(%d+)"))
+end
+
+local function memory()
+  local plain = start({ workers = 1 })
+  for _ = 1, 200 do
+    plain:get("/without")
+  end
+  local without = kibibytes(plain)
+  plain:quit()
+  local server = start({ workers = 1 })
+  tokens.write(server.token_file, tokens.record(tokens.pair(sandbox), 3000))
+  nginx.give(server.token_file)
+  for _ = 1, 200 do
+    server:get("/token")
+  end
+  local before = kibibytes(server) - without
+  local rotations = sandbox:counts().rotations
+  for i = 1, 3 do
+    server:get("/refresh")
+    nginx.eventually(function()
+      return sandbox:counts().rotations == rotations + i
+    end)
+    server:get("/token")
+  end
+  local after = kibibytes(server) - without
+  server:quit()
+  local reference = ("%.1f MiB"):format(without / 1024)
+  add("memory of a worker before its first refresh", ("+%.2f MiB"):format(before / 1024), reference,
+    "", "at most 1.5 MiB", before <= 1536)
+  add("memory of a worker after it", ("+%.2f MiB"):format(after / 1024), reference, "",
+    "at most 6 MiB", after <= 6144)
+end
+
+sandbox = helper.start_sandbox()
+local server = start({})
+server:get("/token")
+requests_a_second(server)
+cost_of_a_call(server)
+while_the_server_hangs(server)
+server:quit()
+while_the_disk_is_slow()
+many_expiries()
+memory()
+sandbox:stop()
+print_table()
