@@ -71,7 +71,7 @@ end
 local function ours_in(zone)
   local env = tokens.env(sandbox.env)
   env.LUCID_TOKEN_FILE, env.TZ = path, zone
-  local out, err, status = tokens.run_lua(OURS, env)
+  local out, err, status = helper.run_lua(OURS, env)
   assert(status == 0, err)
   local token, left = out:match("^(%S+)\n(%S+)\n$")
   return token, tonumber(left)

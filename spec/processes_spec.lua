@@ -40,7 +40,7 @@ local function run_at_once(environments)
   local gate = assert(io.open(folder .. "/gate", "r+b"))
   for i, environment in ipairs(environments) do
     environment.BARRIER = folder
-    processes[i] = helper.start({ tokens.lua, "-e", CHILD }, environment)
+    processes[i] = helper.start({ helper.interpreter, "-e", CHILD }, environment)
   end
   repeat
     for _, process in ipairs(processes) do
@@ -194,25 +194,25 @@ describe("a second process", function()
   local PRINT = 'io.stdout:write((assert(require("lucidauth").token())))'
 
   it("finds the token of the first", function()
-    local first = tokens.run_lua(PRINT, environment())
-    local second = tokens.run_lua(PRINT, environment())
+    local first = helper.run_lua(PRINT, environment())
+    local second = helper.run_lua(PRINT, environment())
     assert.are.equal(sandbox:grant().access_token, first)
     assert.are.equal(first, second)
     assert.are.equal(1, posts())
   end)
 
   it("needs neither the server nor any secret for it", function()
-    local first = tokens.run_lua(PRINT, environment())
-    local second = tokens.run_lua(PRINT, tokens.env({ LUCID_TOKEN_FILE = path }))
+    local first = helper.run_lua(PRINT, environment())
+    local second = helper.run_lua(PRINT, tokens.env({ LUCID_TOKEN_FILE = path }))
     assert.are.equal(first, second)
   end)
 
   it("goes on from where the first one was when it ended without a word", function()
-    local first = tokens.run_lua(PRINT .. " io.stdout:flush() os.exit(0)", environment())
-    local killed = tokens.run_lua(
+    local first = helper.run_lua(PRINT .. " io.stdout:flush() os.exit(0)", environment())
+    local killed = helper.run_lua(
       PRINT .. ' io.stdout:flush() os.execute("kill -KILL $PPID")', environment())
     assert.are.equal(first, killed)
-    assert.are.equal(first, (tokens.run_lua(PRINT, environment())))
+    assert.are.equal(first, (helper.run_lua(PRINT, environment())))
     assert.are.equal(1, posts())
   end)
 end)
@@ -238,7 +238,7 @@ if pcall(require, "posix.unistd") and pcall(require, "posix.sys.wait") then
     ]]
 
     local function run(code)
-      local out, err, status = tokens.run_lua(FORK .. code, environment())
+      local out, err, status = helper.run_lua(FORK .. code, environment())
       assert(status == 0, out .. err)
       local lines = {}
       for line in out:gmatch("[^\n]+") do

@@ -659,7 +659,7 @@ describe("events", function()
   end)
 
   it("cost nothing when their handler fails", function()
-    local out, err, status = tokens.run_lua([[
+    local out, err, status = helper.run_lua([[
       local lucid = require("lucidauth")
       lucid.configure({
         storage = { type = "memory" },
@@ -820,22 +820,22 @@ describe("the environment", function()
     for name, value in pairs(changes or {}) do
       env[name] = value
     end
-    return tokens.run_lua(print_token, env)
+    return helper.run_lua(print_token, env)
   end
 
   it("is enough", function()
     local env = tokens.env(sandbox.env)
     env.LUCID_TOKEN_FILE = path
-    local out = tokens.run_lua(print_token, env)
+    local out = helper.run_lua(print_token, env)
     assert.are.equal(sandbox:grant().access_token .. "\nnil\n", out)
-    assert.are.equal(out, (tokens.run_lua(print_token, env)))
+    assert.are.equal(out, (helper.run_lua(print_token, env)))
     assert.are.equal(1, posts())
   end)
 
   it("without LUCID_TOKEN_FILE means token_info.json here", function()
     local folder = helper.tmpdir()
     local out = helper.run(("cd %s && exec %s -e %s"):format(helper.quote(folder),
-      tokens.lua, helper.quote(print_token)), tokens.env(sandbox.env))
+      helper.interpreter, helper.quote(print_token)), tokens.env(sandbox.env))
     local token = sandbox:grant().access_token
     assert.are.equal(token .. "\nnil\n", out)
     assert.are.equal(token, tokens.read(folder .. "/token_info.json").access_token)
@@ -845,7 +845,7 @@ describe("the environment", function()
     local env = tokens.env(sandbox.env)
     env.LUCID_CLIENT_SECRET = "wrong"
     env.LUCID_TOKEN_FILE = "/nowhere/at/all.json"
-    local out = tokens.run_lua(([[
+    local out = helper.run_lua(([[
       print(require("lucidauth").new({
         client_secret = %q, storage = %q,
       }):token())
@@ -860,7 +860,7 @@ describe("the environment", function()
   end)
 
   it("may be completed while the program runs", function()
-    local out = tokens.run_lua(([[
+    local out = helper.run_lua(([[
       local lucid = require("lucidauth")
       local _, _, code = lucid.token()
       print(code)

@@ -6,10 +6,6 @@ local helper = require("spec.helper")
 
 local tokens = {}
 
---- What runs a script that loads lucidauth: a build's own interpreter, if there
---- is one, has the runtime that the build needs.
-tokens.lua = os.getenv("LUA") or helper.interpreter
-
 --- The answer to a refresh that was sent by hand: the grant's present pair.
 ---@param sandbox helper.Sandbox
 ---@param account string|nil "default"
@@ -64,16 +60,6 @@ function tokens.works(sandbox, token)
     authorization = "Bearer " .. token,
     ["lucid-api-version"] = "1",
   }) == 200
-end
-
---- Runs Lua code that loads lucidauth in a process of its own.
----@param code string
----@param env table<string, string|false>|nil
----@return string stdout
----@return string stderr
----@return integer exitcode
-function tokens.run_lua(code, env)
-  return helper.run({ tokens.lua, "-e", code }, env)
 end
 
 --- A table without any LUCID_ variable of the one who runs the specs.

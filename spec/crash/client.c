@@ -1,0 +1,109 @@
+/* A program that uses the C library and says what comes of it, for the crash sweep and the faults; client.lua is the
+ * same in Lua. Settings come from the environment. Its arguments are what to do:
+ *
+ *   token, refresh   prints "token <access token>" or "failure <code> <message>"
+ *   status           prints "status <state> saved|unsaved shared|private settled|under_way"
+ *   open=PATH        tries to open a file; it need not be there
+ *   run=COMMAND      runs a shell command, which must succeed
+ *   begin            begins a refresh on another thread and waits until its request is about to be sent; C alone
+ *   close            closes the client
+ *   exit             ends the process at once by exit(), whatever is behind it
+ *
+ * Events are printed as "event <name>". It leaves the client open unless told otherwise. With BACKGROUND in the
+ * environment, the C client has the option background. */
+#include "../../src/lucidauth.h"
+
+#include <pthread.h>
+#include <sched.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+
+static void tell(void *data, const lucidauth_event *event)
+{
+  (void)data;
+  printf("event %s\n", lucidauth_event_name(event->kind));
+}
+
+static void print_token(char *token, const lucidauth_error *error)
+{
+  if (token)
+    printf("token %s\n", token);
+  else
+    printf("failure %s %s\n", lucidauth_code_name(error->code), error->message);
+  lucidauth_free_token(token);
+}
+
+static void print_status(lucidauth *client)
+{
+  lucidauth_status status;
+  if (lucidauth_get_status(client, NULL, &status))
+    printf("status %s %s %s %s\n", status.state, status.unsaved ? "unsaved" : "saved",
+           status.shared ? "shared" : "private", status.generation & 1 ? "under_way" : "settled");
+}
+
+static void *refresh(void *client)
+{
+  lucidauth_free_token(lucidauth_refresh(client, NULL, NULL));
+  return NULL;
+}
+
+static void begin(lucidauth *client)
+{
+  pthread_t thread;
+  lucidauth_status status = {.generation = 0};
+  if (pthread_create(&thread, NULL, refresh, client) != 0)
+    exit(2);
+  pthread_detach(thread);
+  while (status.generation % 2 == 0 && lucidauth_get_status(client, NULL, &status))
+    sched_yield();
+}
+
+static bool starts(const char *text, const char *with)
+{
+  return strncmp(text, with, strlen(with)) == 0;
+}
+
+static void do_step(lucidauth **client, const char *step)
+{
+  lucidauth_error error;
+  if (strcmp(step, "token") == 0) {
+    print_token(lucidauth_token(*client, NULL, &error), &error);
+  } else if (strcmp(step, "refresh") == 0) {
+    print_token(lucidauth_refresh(*client, NULL, &error), &error);
+  } else if (strcmp(step, "status") == 0) {
+    print_status(*client);
+  } else if (strcmp(step, "begin") == 0) {
+    begin(*client);
+  } else if (strcmp(step, "close") == 0) {
+    lucidauth_close(*client);
+    *client = NULL;
+  } else if (strcmp(step, "exit") == 0) {
+    exit(0);
+  } else if (starts(step, "open=")) {
+    FILE *file = fopen(step + 5, "re");
+    if (file)
+      fclose(file);
+  } else if (!starts(step, "run=") || system(step + 4) != 0) {
+    fprintf(stderr, "cannot do %s\n", step);
+    exit(2);
+  }
+}
+
+int main(int count, char **steps)
+{
+  lucidauth_error error;
+  lucidauth_options options = LUCIDAUTH_OPTIONS_INIT;
+  options.on_event = tell;
+  options.timeout = 5;
+  options.lock_timeout = 1;
+  options.background = getenv("BACKGROUND") != NULL;
+  lucidauth *client = lucidauth_new(&options, &error);
+  if (!client) {
+    print_token(NULL, &error);
+    return 1;
+  }
+  for (int i = 1; i < count; i++)
+    do_step(&client, steps[i]);
+  return 0;
+}

@@ -1,0 +1,42 @@
+-- A process that ends by exit() or by returning from main while another of its
+-- threads refreshes: the answer is waited for and saved.
+
+local stage = require("spec.crash.stage")
+
+describe("a process that ends in the middle of a refresh", function()
+  local self
+
+  setup(function()
+    self = stage.new("c")
+  end)
+
+  teardown(function()
+    self.sandbox:stop()
+  end)
+
+  local function end_in_flight(steps, before)
+    self:reset(self:record(-10))
+    self.sandbox:settings({ latency = 0.3 })
+    local outcome = self:run(self:command(steps, before))
+    assert.are.equal(0, outcome.code, table.concat(outcome.lines, "\n"))
+    self.sandbox:settings({ latency = 0 })
+    local grant = self.sandbox:grant()
+    assert.are.equal(1, grant.rotations)
+    assert.is_true(self:holds(grant.refresh_token))
+    assert.are.equal(grant.access_token, stage.answer(self:follow({ "token" })))
+    assert.is_nil(self:find_fault_in_files(grant))
+  end
+
+  for name, steps in pairs({
+    ["by exit()"] = { "begin", "exit" },
+    ["by returning from main"] = { "begin" },
+  }) do
+    it(name .. " waits for the thread that refreshes", function()
+      end_in_flight(steps)
+    end)
+
+    it(name .. " waits for the background", function()
+      end_in_flight(steps, "env BACKGROUND=1")
+    end)
+  end
+end)

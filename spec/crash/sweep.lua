@@ -1,0 +1,326 @@
+--- The crash sweep: a refresh is killed just before and just behind each of its
+--- system calls, then a fresh process asks for a token. It has to get one that
+--- works, unless the server had rotated and its answer had not reached the
+--- disk: then it has to be told so, and a new login has to work.
+
+local USAGE = [[
+usage: spec/crash/sweep [--full] [--scene NAME] [--client lua|c]
+
+Without --full: the scene "expired"; before the request is sent only the points
+behind a system call, and none after the last unlock.
+]]
+
+local socket = require("socket")
+local stage = require("spec.crash.stage")
+
+local NAMES = { lua = rawget(_G, "jit") and "LuaJIT" or _VERSION, c = "C" }
+
+-- How often libcurl polls differs from run to run, so that a point may have to
+-- be tried for.
+local TRIES = 5
+
+-- A process that has to ask the server may take this long, and no lock or
+-- timeout may hold it up.
+local SLOWEST = 3
+
+local function host_name()
+  local pipe = io.popen("uname -n")
+  local name = pipe:read("*l")
+  pipe:close()
+  return name
+end
+
+local HOST = host_name()
+
+-- Scenes --------------------------------------------------------------------
+
+local function is_sending(point)
+  return point.call:find("^send") and point.object == "socket"
+end
+
+local function first_sent(points)
+  for i, point in ipairs(points) do
+    if is_sending(point) then
+      return i
+    end
+  end
+  return math.huge
+end
+
+local function last_unlock(points)
+  for i = #points, 1, -1 do
+    if points[i].object:find("^unlock ") then
+      return i
+    end
+  end
+  return 0
+end
+
+-- The first point of this call, from the request on if `sent`.
+local function find_call(points, call, sent)
+  for i = sent and first_sent(points) or 1, #points do
+    if points[i].call:find("^" .. call) then
+      return points[i]
+    end
+  end
+end
+
+local function kill_at(self, point)
+  local _, report = self:trace(("--kill '%s:%s:%s:%s'"):format(point.when, point.occurrence,
+    point.call, point.object), { "token" })
+  self:let_time_pass()
+  return #report.points == 1, report.pid
+end
+
+-- A first process dies before this call, and leaves what it leaves.
+local function left_before(call, sent)
+  local point
+  return function(self)
+    self:reset(self:record(-10))
+    if not point then
+      point = find_call(self:list_points(), call, sent)
+      self:reset(self:record(-10))
+    end
+    local struck, pid = kill_at(self, point)
+    assert(struck, "the scene cannot be set")
+    return pid
+  end
+end
+
+-- `set` returns the process that has spent the refresh token, if one has.
+local SCENES = {
+  {
+    name = "expired",
+    title = "the stored token has expired",
+    set = function(self)
+      self:reset(self:record(-10))
+    end,
+  },
+  {
+    name = "due",
+    title = "the stored token is due, and lives until it is refreshed",
+    set = function(self)
+      self:reset(self:record(100))
+    end,
+  },
+  {
+    name = "first",
+    title = "there is no token file yet",
+    set = function(self)
+      self:reset()
+    end,
+  },
+  {
+    name = "unsent",
+    title = "an earlier process died before it sent the request",
+    set = left_before("connect"),
+  },
+  {
+    name = "unsaved",
+    title = "an earlier process died with the answer in its memory",
+    set = left_before("unlink", true),
+  },
+  {
+    name = "unnamed",
+    title = "an earlier process died before it put the new file in its place",
+    set = left_before("rename", true),
+  },
+}
+
+-- One point -----------------------------------------------------------------
+
+local function check_found(self, outcome, grant)
+  local token, code = stage.answer(outcome)
+  if not token then
+    return "no token, but " .. tostring(code or "silence")
+  elseif not self:works(token, grant) then
+    return "a token that does not work"
+  elseif grant.rotations ~= 1 then
+    return grant.rotations .. " rotations"
+  elseif not stage.says(outcome, "status ready saved shared settled") then
+    return outcome.lines[#outcome.lines]
+  end
+  return self:find_fault_in_files(grant)
+end
+
+local function check_new_login(self)
+  local login = self.sandbox:open_grant({ account = "again" })
+  self.refresh_token = login.refresh_token
+  local token = stage.answer(self:follow({ "token" }))
+  local grant = self.sandbox:grant("again")
+  if not token or not self:works(token, grant) then
+    return "a new login does not help"
+  end
+  return self:find_fault_in_files(grant)
+end
+
+local function check_lost(self, outcome, spender)
+  local _, code, message = stage.answer(outcome)
+  if code ~= "lost_rotation" then
+    return (code or "silence") .. " instead of lost_rotation"
+  elseif not message:find(("in process %d on %s "):format(spender, HOST), 1, true) then
+    return "lost_rotation does not name the process that died"
+  elseif not stage.says(outcome, "status failing saved shared settled") then
+    return outcome.lines[#outcome.lines]
+  end
+  return check_new_login(self)
+end
+
+local function check_always(self, outcome)
+  if outcome.code ~= 0 then
+    return "the next process ended with " .. outcome.code
+  elseif outcome.seconds > SLOWEST then
+    return ("the next process took %.1f s"):format(outcome.seconds)
+  elseif self.sandbox:counts().reuses > 0 then
+    return "the refresh token was sent again after it was spent"
+  end
+end
+
+-- What became of the grant when the process had died, and what the next
+-- process makes of it.
+local function judge(self, spender)
+  local left = self.sandbox:grant()
+  local saved = self:holds(left.refresh_token)
+  local spent = left.rotations > 0
+  local outcome = self:follow({ "token", "status" })
+  local problem, result
+  if spent and not saved then
+    result = "lost_rotation"
+    problem = check_lost(self, outcome, spender)
+  else
+    result = spent and "found" or "refreshed"
+    problem = check_found(self, outcome, self.sandbox:grant())
+  end
+  return {
+    server = spent and "rotated" or "unspent",
+    disk = spent and saved and "new" or "old",
+    result = result,
+    problem = check_always(self, outcome) or problem,
+    seconds = outcome.seconds,
+  }
+end
+
+-- nil: the point was not reached.
+local function strike(self, scene, point)
+  for _ = 1, TRIES do
+    local spender = scene.set(self)
+    local before = self.sandbox:counts().rotations
+    local struck, pid = kill_at(self, point)
+    if struck then
+      local spent = self.sandbox:counts().rotations > before
+      return judge(self, spent and pid or spender)
+    end
+  end
+end
+
+-- A whole scene -------------------------------------------------------------
+
+local LINE = "%-6s  %-16s %2s  %-24s  %-7s  %-6s  %-13s %5s"
+
+local function print_point(point, verdict)
+  print(LINE:format(point.when, point.call, point.occurrence, point.object, verdict.server,
+    verdict.disk, verdict.result, ("%.0f"):format(verdict.seconds * 1000)))
+  if verdict.problem then
+    print("        WRONG: " .. verdict.problem)
+  end
+  io.stdout:flush()
+end
+
+local UNREACHED =
+  { server = "", disk = "", result = "unreached", seconds = 0 }
+
+local function new_tally()
+  return { points = 0, wrong = 0, slowest = 0, refreshed = 0, found = 0, lost_rotation = 0,
+    unreached = 0 }
+end
+
+local function count(tally, verdict)
+  tally.points = tally.points + (verdict ~= UNREACHED and 1 or 0)
+  tally[verdict.result] = tally[verdict.result] + 1
+  tally.slowest = math.max(tally.slowest, verdict.seconds)
+  tally.wrong = tally.wrong + (verdict.problem and 1 or 0)
+end
+
+-- A lock that is only taken to see who holds it opens no window.
+local function first_of_window(points)
+  local first = 1
+  for i, point in ipairs(points) do
+    first = point.object:find("^lock ") and point.when == "before" and i or first
+  end
+  return first
+end
+
+local function is_about_tokens(point)
+  return point.object:find("token.json", 1, true) or point.object == "."
+end
+
+-- All points, or those that a short sweep does not pass over.
+local function sweep(self, scene, full)
+  scene.set(self)
+  local points, tally = self:list_points(), new_tally()
+  local first, sent, last = first_of_window(points), first_sent(points), last_unlock(points)
+  for i, point in ipairs(points) do
+    local inside = i >= first or is_about_tokens(point)
+    if inside and (full or i <= last and (i >= sent or point.when == "after")) then
+      local verdict = strike(self, scene, point) or UNREACHED
+      print_point(point, verdict)
+      count(tally, verdict)
+    end
+  end
+  return tally
+end
+
+local SUMMARY = "\n%s, %s: %d points in %.0f s: %d refreshed, %d found the new tokens, "
+  .. "%d told lost_rotation; %d not reached; %d wrong; the slowest next process took %.0f ms"
+
+local function run_scene(scene, client, full)
+  local start = socket.gettime()
+  local self = stage.new(client)
+  print(("\n%s: %s\n"):format(NAMES[client], scene.title))
+  print(LINE:format("killed", "call", "", "on", "server", "disk", "next process", "ms"))
+  local tally = sweep(self, scene, full)
+  self.sandbox:stop()
+  print(SUMMARY:format(NAMES[client], scene.name, tally.points, socket.gettime() - start,
+    tally.refreshed, tally.found, tally.lost_rotation, tally.unreached, tally.wrong,
+    tally.slowest * 1000))
+  return tally.wrong == 0 and tally.points > 100 and tally.unreached < 10
+end
+
+-- The command ---------------------------------------------------------------
+
+local function read_arguments(words)
+  local options, place = { clients = { "lua", "c" } }, 1
+  while words[place] do
+    local word, value = words[place], words[place + 1]
+    if word == "--full" then
+      options.full = true
+    elseif word == "--scene" and value then
+      options.scene = value
+    elseif word == "--client" and stage.clients[value] then
+      options.clients = { value }
+    else
+      io.stderr:write(USAGE)
+      os.exit(2)
+    end
+    place = place + (word == "--full" and 1 or 2)
+  end
+  return options
+end
+
+local function main(words)
+  local options, good, any = read_arguments(words), true, false
+  for _, client in ipairs(options.clients) do
+    for _, scene in ipairs(SCENES) do
+      local wanted = options.scene or not options.full and "expired" or scene.name
+      if scene.name == wanted then
+        good, any = run_scene(scene, client, options.full) and good, true
+      end
+    end
+  end
+  if not any then
+    io.stderr:write(USAGE)
+  end
+  return good and any
+end
+
+os.exit(main(arg) and 0 or 1, true)

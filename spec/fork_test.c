@@ -1,0 +1,649 @@
+/* fork(): a child owns nothing of its parent's flights, and both go on getting tokens. */
+#define _GNU_SOURCE
+#include "lucidauth.h"
+#include "store/file.h"
+
+#include <arpa/inet.h>
+#include <pthread.h>
+#include <setjmp.h>
+#include <signal.h>
+#include <stdarg.h>
+#include <stdatomic.h>
+#include <stddef.h>
+#include <stdint.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/mman.h>
+#include <sys/socket.h>
+#include <sys/stat.h>
+#include <sys/wait.h>
+#include <unistd.h>
+
+#include <cmocka.h>
+
+#if defined(__SANITIZE_THREAD__)
+/* Else it ends a child that starts a thread. */
+const char *__tsan_default_options(void);
+
+const char *__tsan_default_options(void)
+{
+  return "die_after_fork=0";
+}
+#endif
+
+/* Seconds: what hangs is ended by then. */
+enum { PATIENCE = 20 };
+
+/* ---- a token endpoint in a process of its own; every answer waits for a byte of `gate` ---- */
+
+struct seen {
+  atomic_int posts;    /* have arrived */
+  atomic_int rotation; /* the refresh token in use is "R<rotation>" */
+  atomic_int refused;  /* others that were sent */
+};
+
+static struct {
+  struct seen *seen;
+  pid_t process;
+  int gate, port;
+} server;
+
+static void answer(int connection, const char *status, const char *body)
+{
+  char text[400];
+  int length = snprintf(text, sizeof text,
+                        "HTTP/1.1 %s\r\nContent-Type: application/json\r\nContent-Length: %zu\r\n"
+                        "Connection: close\r\n\r\n%s",
+                        status, strlen(body), body);
+  if (send(connection, text, (size_t)length, MSG_NOSIGNAL) < 0)
+    return; /* the client is dead, as it is meant to be */
+  shutdown(connection, SHUT_WR);
+  while (recv(connection, text, sizeof text, 0) > 0)
+    continue;
+}
+
+/* The request's text, up to the end of its JSON body. */
+static void read_request(int connection, char *request, size_t room)
+{
+  size_t length = 0;
+  ssize_t more = 1;
+  request[0] = '\0';
+  while (!strstr(request, "\"}") && length < room - 1 && more > 0) {
+    more = recv(connection, request + length, room - 1 - length, 0);
+    length += more > 0 ? (size_t)more : 0;
+    request[length] = '\0';
+  }
+}
+
+static void serve(int listener, int gate)
+{
+  char request[4096], expected[64], body[200], pass;
+  for (;;) {
+    int connection = accept(listener, NULL, NULL);
+    read_request(connection, request, sizeof request);
+    snprintf(expected, sizeof expected, "\"refresh_token\":\"R%d\"", server.seen->rotation);
+    server.seen->posts++;
+    if (read(gate, &pass, 1) != 1)
+      _exit(0);
+    if (strstr(request, expected)) {
+      int next = ++server.seen->rotation;
+      snprintf(body, sizeof body, "{\"access_token\":\"A%d\",\"refresh_token\":\"R%d\",\"expires_in\":3600}", next,
+               next);
+      answer(connection, "200 OK", body);
+    } else {
+      server.seen->refused++;
+      answer(connection, "400 Bad Request", "{\"error\":\"invalid_grant\"}");
+    }
+    close(connection);
+  }
+}
+
+static void start_server(void)
+{
+  int pipes[2], listener = socket(AF_INET, SOCK_STREAM, 0);
+  struct sockaddr_in address = {.sin_family = AF_INET, .sin_addr.s_addr = htonl(INADDR_LOOPBACK)};
+  socklen_t length = sizeof address;
+  server.seen = mmap(NULL, sizeof *server.seen, PROT_READ | PROT_WRITE, MAP_SHARED | MAP_ANONYMOUS, -1, 0);
+  assert_true(server.seen != MAP_FAILED);
+  assert_int_equal(pipe(pipes), 0);
+  assert_int_equal(bind(listener, (struct sockaddr *)&address, length), 0);
+  assert_int_equal(listen(listener, 16), 0);
+  assert_int_equal(getsockname(listener, (struct sockaddr *)&address, &length), 0);
+  server.port = ntohs(address.sin_port);
+  server.process = fork();
+  if (server.process == 0) {
+    close(pipes[1]);
+    serve(listener, pipes[0]);
+  }
+  close(pipes[0]);
+  close(listener);
+  server.gate = pipes[1];
+}
+
+static void let_answer(int count)
+{
+  while (count-- > 0)
+    assert_int_equal(write(server.gate, "x", 1), 1);
+}
+
+static void stop_server(void)
+{
+  kill(server.process, SIGKILL);
+  waitpid(server.process, NULL, 0);
+  close(server.gate);
+  munmap(server.seen, sizeof *server.seen);
+}
+
+static void until(bool (*condition)(void))
+{
+  for (int i = 0; i < PATIENCE * 1000 && !condition(); i++)
+    usleep(1000);
+  assert_true(condition());
+}
+
+static bool posted(void)
+{
+  return server.seen->posts > 0;
+}
+
+/* ---- clients and children ---- */
+
+static char folder[64], path[80];
+
+static lucidauth *client_with(bool background)
+{
+  char url[80];
+  lucidauth_error error;
+  lucidauth_options options = LUCIDAUTH_OPTIONS_INIT;
+  snprintf(url, sizeof url, "http://127.0.0.1:%d", server.port);
+  options.api_url = url;
+  options.client_id = "id";
+  options.client_secret = "secret";
+  options.refresh_token = "R0";
+  options.path = path;
+  options.timeout = PATIENCE;
+  options.background = background;
+  lucidauth *client = lucidauth_new(&options, &error);
+  if (!client)
+    fail_msg("%s", error.message);
+  return client;
+}
+
+/* Frees the token. */
+static bool is_token(char *token, const char *expected)
+{
+  bool good = token && strcmp(token, expected) == 0;
+  if (!good)
+    fprintf(stderr, "%s instead of %s\n", token ? token : "no token", expected);
+  lucidauth_free_token(token);
+  return good;
+}
+
+static bool gets(lucidauth *client, const char *expected)
+{
+  lucidauth_error error = {.message = ""};
+  char *token = lucidauth_token(client, NULL, &error);
+  if (!token)
+    fprintf(stderr, "%s\n", error.message);
+  return is_token(token, expected);
+}
+
+/* A refresh in a thread, of which the result is kept for fetch. */
+struct flight {
+  pthread_t thread;
+  lucidauth *client;
+  char *token;
+};
+
+static void *fly(void *data)
+{
+  struct flight *flight = data;
+  flight->token = lucidauth_token(flight->client, NULL, NULL);
+  return NULL;
+}
+
+static void take_off(struct flight *flight, lucidauth *client)
+{
+  *flight = (struct flight){.client = client};
+  assert_int_equal(pthread_create(&flight->thread, NULL, fly, flight), 0);
+}
+
+static bool lands_with(struct flight *flight, const char *expected)
+{
+  return pthread_join(flight->thread, NULL) == 0 && is_token(flight->token, expected);
+}
+
+/* What a child does; its exit status is 0 if it returns true. */
+typedef bool child_body(lucidauth *client);
+
+static pid_t start_child(child_body *body, lucidauth *client)
+{
+  fflush(stdout);
+  pid_t child = fork();
+  if (child == 0) {
+    alarm(PATIENCE);
+    /* to exit would have valgrind tell of what is left behind on purpose, with the parent's flights */
+    execl("/bin/sh", "sh", "-c", body(client) ? "exit 0" : "exit 1", (char *)NULL);
+    _exit(1);
+  }
+  assert_true(child > 0);
+  return child;
+}
+
+static bool ends_well(pid_t child)
+{
+  int status = -1;
+  if (waitpid(child, &status, 0) != child)
+    return false;
+  if (WIFSIGNALED(status))
+    fprintf(stderr, "the child was ended by signal %d\n", WTERMSIG(status));
+  return WIFEXITED(status) && WEXITSTATUS(status) == 0;
+}
+
+/* Somebody else's try at the lock of the token file. */
+static enum store_result lock_of_another(void)
+{
+  struct store_error error;
+  struct store *store = store_file(path, &error);
+  assert_non_null(store);
+  enum store_result result = store->ops->lock(store, &error);
+  store->ops->close(store);
+  return result;
+}
+
+/* ---- the tests ---- */
+
+static int set_up(void **state)
+{
+  (void)state;
+  snprintf(folder, sizeof folder, "/tmp/lucidauth-fork-XXXXXX");
+  if (!mkdtemp(folder))
+    return -1;
+  snprintf(path, sizeof path, "%s/token.json", folder);
+  start_server();
+  return 0;
+}
+
+static int tear_down(void **state)
+{
+  char name[96];
+  (void)state;
+  stop_server();
+  unlink(path);
+  snprintf(name, sizeof name, "%s.lock", path);
+  unlink(name);
+  return rmdir(folder);
+}
+
+static bool gets_a1(lucidauth *client)
+{
+  return gets(client, "A1");
+}
+
+static bool gets_a1_and_closes(lucidauth *client)
+{
+  bool good = gets(client, "A1");
+  lucidauth_close(client);
+  return good;
+}
+
+static bool closes(lucidauth *client)
+{
+  lucidauth_close(client);
+  return true;
+}
+
+static bool refreshes_to_a2(lucidauth *client)
+{
+  bool good = is_token(lucidauth_refresh(client, NULL, NULL), "A2") && gets(client, "A2");
+  lucidauth_close(client);
+  return good;
+}
+
+static void both_have_the_token_of_before(void **state)
+{
+  lucidauth *client = client_with(false);
+  (void)state;
+  let_answer(1);
+  assert_true(gets(client, "A1"));
+  assert_true(ends_well(start_child(gets_a1_and_closes, client)));
+  assert_true(gets(client, "A1"));
+  assert_int_equal(server.seen->posts, 1);
+  lucidauth_close(client);
+}
+
+static void a_child_that_refreshes_is_heard_by_its_parent(void **state)
+{
+  lucidauth *client = client_with(false);
+  (void)state;
+  let_answer(2);
+  assert_true(gets(client, "A1"));
+  assert_true(ends_well(start_child(refreshes_to_a2, client)));
+  assert_true(gets(client, "A2"));
+  assert_int_equal(server.seen->posts, 2);
+  lucidauth_close(client);
+}
+
+static int heard;
+
+static bool hears_its_parent(lucidauth *client)
+{
+  char byte;
+  return read(heard, &byte, 1) == 1 && gets(client, "A2");
+}
+
+static void a_parent_that_refreshes_is_heard_by_its_child(void **state)
+{
+  lucidauth *client = client_with(false);
+  int pipes[2];
+  (void)state;
+  let_answer(2);
+  assert_true(gets(client, "A1"));
+  assert_int_equal(pipe(pipes), 0);
+  heard = pipes[0];
+  pid_t child = start_child(hears_its_parent, client);
+  assert_true(is_token(lucidauth_refresh(client, NULL, NULL), "A2"));
+  assert_int_equal(write(pipes[1], "x", 1), 1);
+  assert_true(ends_well(child));
+  assert_int_equal(server.seen->posts, 2);
+  close(pipes[0]);
+  close(pipes[1]);
+  lucidauth_close(client);
+}
+
+static void a_child_may_be_the_first_to_ask(void **state)
+{
+  lucidauth *client = client_with(false);
+  (void)state;
+  let_answer(1);
+  assert_true(ends_well(start_child(gets_a1_and_closes, client)));
+  assert_true(gets(client, "A1"));
+  assert_int_equal(server.seen->posts, 1);
+  lucidauth_close(client);
+}
+
+static bool has_a_child_that_gets_a1(lucidauth *client)
+{
+  return ends_well(start_child(gets_a1_and_closes, client)) && gets_a1_and_closes(client);
+}
+
+static void a_child_may_have_children(void **state)
+{
+  lucidauth *client = client_with(false);
+  (void)state;
+  let_answer(1);
+  assert_true(gets(client, "A1"));
+  assert_true(ends_well(start_child(has_a_child_that_gets_a1, client)));
+  assert_int_equal(server.seen->posts, 1);
+  lucidauth_close(client);
+}
+
+static void a_child_of_the_middle_of_a_flight_waits_for_its_parent(bool background)
+{
+  struct flight flight;
+  lucidauth *client = client_with(background);
+  take_off(&flight, client);
+  until(posted);
+  pid_t child = start_child(gets_a1, client);
+  assert_int_equal(lock_of_another(), STORE_BUSY);
+  let_answer(1);
+  assert_true(lands_with(&flight, "A1"));
+  assert_true(ends_well(child));
+  assert_int_equal(server.seen->posts, 1);
+  assert_int_equal(lock_of_another(), STORE_OK);
+  lucidauth_close(client);
+}
+
+static void a_child_waits_for_the_flight_of_its_parent(void **state)
+{
+  (void)state;
+  a_child_of_the_middle_of_a_flight_waits_for_its_parent(false);
+}
+
+static void a_child_waits_for_the_background_of_its_parent(void **state)
+{
+  (void)state;
+  a_child_of_the_middle_of_a_flight_waits_for_its_parent(true);
+}
+
+static void a_child_closes_in_the_middle_of_a_flight(bool background)
+{
+  struct flight flight;
+  lucidauth *client = client_with(background);
+  take_off(&flight, client);
+  until(posted);
+  assert_true(ends_well(start_child(closes, client)));
+  assert_int_equal(lock_of_another(), STORE_BUSY);
+  let_answer(1);
+  assert_true(lands_with(&flight, "A1"));
+  assert_true(gets(client, "A1"));
+  assert_int_equal(server.seen->posts, 1);
+  lucidauth_close(client);
+}
+
+static void a_child_that_closes_takes_nothing_from_its_parent(void **state)
+{
+  (void)state;
+  a_child_closes_in_the_middle_of_a_flight(false);
+}
+
+static void a_child_that_closes_takes_no_background_from_its_parent(void **state)
+{
+  (void)state;
+  a_child_closes_in_the_middle_of_a_flight(true);
+}
+
+/* The parent dies in its flight; what it has forked lives on and must not keep the lock. */
+static void a_child_does_not_hold_the_lock_of_a_parent_that_died(void **state)
+{
+  struct flight flight;
+  int alive[2], end[2];
+  char byte = 'x';
+  (void)state;
+  assert_int_equal(pipe(alive), 0);
+  assert_int_equal(pipe(end), 0);
+  lucidauth *client = client_with(false);
+  pid_t parent = fork();
+  if (parent == 0) {
+    close(end[1]);
+    take_off(&flight, client);
+    until(posted);
+    if (fork() == 0) {
+      ssize_t told = write(alive[1], &byte, 1);
+      _exit(told == 1 && read(end[0], &byte, 1) == 0 ? 0 : 1);
+    }
+    for (;;)
+      pause();
+  }
+  close(alive[1]);
+  assert_int_equal(read(alive[0], &byte, 1), 1);
+  assert_int_equal(lock_of_another(), STORE_BUSY);
+  kill(parent, SIGKILL);
+  assert_int_equal(waitpid(parent, NULL, 0), parent);
+  assert_int_equal(lock_of_another(), STORE_OK);
+  close(end[1]);
+  close(end[0]);
+  close(alive[0]);
+  lucidauth_close(client);
+}
+
+/* Threads that wait for the flight are not in the child; it must not wait for them to leave. */
+static void a_child_does_not_wait_for_threads_that_it_has_not(void **state)
+{
+  struct flight first, others[4];
+  lucidauth *client = client_with(false);
+  (void)state;
+  take_off(&first, client);
+  until(posted);
+  for (int i = 0; i < 4; i++)
+    take_off(&others[i], client);
+  usleep(20000); /* most of them wait by now; nothing depends on it */
+  pid_t child = start_child(gets_a1_and_closes, client);
+  let_answer(1);
+  assert_true(lands_with(&first, "A1"));
+  for (int i = 0; i < 4; i++)
+    assert_true(lands_with(&others[i], "A1"));
+  assert_true(ends_well(child));
+  assert_int_equal(server.seen->posts, 1);
+  lucidauth_close(client);
+}
+
+static bool gets_a2(lucidauth *client)
+{
+  return gets(client, "A2");
+}
+
+static void a_child_knows_what_its_parent_rejected(void **state)
+{
+  lucidauth *client = client_with(false);
+  (void)state;
+  let_answer(2);
+  assert_true(gets(client, "A1"));
+  lucidauth_reject(client, NULL, "A1");
+  assert_true(ends_well(start_child(gets_a2, client)));
+  assert_true(gets(client, "A2"));
+  assert_int_equal(server.seen->posts, 2);
+  lucidauth_close(client);
+}
+
+static bool is_unsaved(lucidauth *client)
+{
+  lucidauth_status status;
+  return lucidauth_get_status(client, NULL, &status) && status.unsaved;
+}
+
+static void tokens_that_could_not_be_saved_stay_their_parents_business(void **state)
+{
+  struct flight flight;
+  char temporary[96];
+  (void)state;
+  snprintf(temporary, sizeof temporary, "%s.tmp", path);
+  lucidauth *client = client_with(false);
+  take_off(&flight, client);
+  until(posted);
+  assert_int_equal(mkdir(temporary, 0700), 0); /* stops even root */
+  let_answer(1);
+  assert_true(lands_with(&flight, "A1"));
+  assert_true(is_unsaved(client));
+  assert_true(ends_well(start_child(gets_a1_and_closes, client)));
+  assert_int_equal(lock_of_another(), STORE_BUSY);
+  assert_int_equal(rmdir(temporary), 0);
+  assert_true(gets(client, "A1"));
+  assert_false(is_unsaved(client));
+  assert_int_equal(lock_of_another(), STORE_OK);
+  lucidauth_close(client);
+}
+
+/* ---- flights in the program's own hands ---- */
+
+static lucidauth *client_with_storage_of_its_own(void)
+{
+  char url[80];
+  lucidauth_options options = LUCIDAUTH_OPTIONS_INIT;
+  snprintf(url, sizeof url, "http://127.0.0.1:%d", server.port);
+  options.api_url = url;
+  options.client_id = "id";
+  options.client_secret = "secret";
+  options.refresh_token = "R0";
+  options.storage = LUCIDAUTH_CUSTOM;
+  lucidauth *client = lucidauth_new(&options, NULL);
+  assert_non_null(client);
+  return client;
+}
+
+/* A flight whose storage is one text, and what it is to do next. */
+struct own_flight {
+  lucidauth_flight *flight;
+  lucidauth_action action;
+  char stored[2000];
+  int steps;
+};
+
+static void do_step(struct own_flight *own)
+{
+  lucidauth_result result = LUCIDAUTH_DID;
+  if (own->action.step == LUCIDAUTH_LOAD && !own->stored[0])
+    result = LUCIDAUTH_NONE;
+  if (own->action.step == LUCIDAUTH_SAVE)
+    snprintf(own->stored, sizeof own->stored, "%s", own->action.record);
+  if (own->action.step == LUCIDAUTH_POST)
+    lucidauth_flight_post(own->flight);
+  own->action = lucidauth_flight_next(own->flight, result, own->stored);
+  own->steps++;
+}
+
+static void begin(struct own_flight *own, lucidauth *client)
+{
+  *own = (struct own_flight){.flight =
+                                 lucidauth_flight_begin(lucidauth_get_account(client, NULL, NULL), false, NULL, NULL)};
+  assert_non_null(own->flight);
+  own->action = lucidauth_flight_next(own->flight, LUCIDAUTH_DID, NULL);
+}
+
+static struct own_flight *inherited;
+
+/* It does what it was about to do, is told that it need not, and may begin anew. */
+static bool is_not_flying(lucidauth *client)
+{
+  lucidauth_error error = {.message = ""};
+  do_step(inherited);
+  if (inherited->action.step != LUCIDAUTH_DONE)
+    return false;
+  char *token = lucidauth_flight_end(inherited->flight, NULL, &error);
+  if (token || error.code != LUCIDAUTH_NOT_READY)
+    return false;
+  lucidauth_flight *flight = lucidauth_flight_begin(lucidauth_get_account(client, NULL, NULL), false, NULL, &error);
+  lucidauth_action action = lucidauth_flight_next(flight, LUCIDAUTH_DID, NULL);
+  lucidauth_free_token(lucidauth_flight_end(flight, NULL, NULL));
+  lucidauth_close(client);
+  return action.step == LUCIDAUTH_LOAD;
+}
+
+static bool closes_without_a_step(lucidauth *client)
+{
+  lucidauth_close(client);
+  return true;
+}
+
+static void a_child_carries_no_flight_on(void **state)
+{
+  struct own_flight own;
+  lucidauth *client = client_with_storage_of_its_own();
+  (void)state;
+  let_answer(1);
+  begin(&own, client);
+  inherited = &own;
+  while (own.action.step != LUCIDAUTH_DONE) {
+    assert_true(ends_well(start_child(is_not_flying, client)));
+    assert_true(ends_well(start_child(closes_without_a_step, client)));
+    do_step(&own);
+  }
+  assert_int_equal(own.steps, 7);
+  assert_true(is_token(lucidauth_flight_end(own.flight, NULL, NULL), "A1"));
+  assert_int_equal(server.seen->posts, 1);
+  assert_non_null(strstr(own.stored, "\"R1\""));
+  lucidauth_close(client);
+}
+
+int main(void)
+{
+  alarm(4 * PATIENCE);
+  const struct CMUnitTest tests[] = {
+      cmocka_unit_test_setup_teardown(both_have_the_token_of_before, set_up, tear_down),
+      cmocka_unit_test_setup_teardown(a_child_that_refreshes_is_heard_by_its_parent, set_up, tear_down),
+      cmocka_unit_test_setup_teardown(a_parent_that_refreshes_is_heard_by_its_child, set_up, tear_down),
+      cmocka_unit_test_setup_teardown(a_child_may_be_the_first_to_ask, set_up, tear_down),
+      cmocka_unit_test_setup_teardown(a_child_may_have_children, set_up, tear_down),
+      cmocka_unit_test_setup_teardown(a_child_waits_for_the_flight_of_its_parent, set_up, tear_down),
+      cmocka_unit_test_setup_teardown(a_child_waits_for_the_background_of_its_parent, set_up, tear_down),
+      cmocka_unit_test_setup_teardown(a_child_that_closes_takes_nothing_from_its_parent, set_up, tear_down),
+      cmocka_unit_test_setup_teardown(a_child_that_closes_takes_no_background_from_its_parent, set_up, tear_down),
+      cmocka_unit_test_setup_teardown(a_child_does_not_hold_the_lock_of_a_parent_that_died, set_up, tear_down),
+      cmocka_unit_test_setup_teardown(a_child_does_not_wait_for_threads_that_it_has_not, set_up, tear_down),
+      cmocka_unit_test_setup_teardown(a_child_knows_what_its_parent_rejected, set_up, tear_down),
+      cmocka_unit_test_setup_teardown(tokens_that_could_not_be_saved_stay_their_parents_business, set_up, tear_down),
+      cmocka_unit_test_setup_teardown(a_child_carries_no_flight_on, set_up, tear_down),
+  };
+  return cmocka_run_group_tests(tests, NULL, NULL);
+}

@@ -1,0 +1,455 @@
+--- A real nginx for the specs: a folder and a port of its own, Debian's Lua
+--- module, four workers that run as another user where that is possible.
+
+local socket = require("socket")
+
+local helper = require("spec.helper")
+
+local nginx = {}
+
+local quote = helper.quote
+
+-- Long enough for a machine that has better things to do.
+local PATIENCE = 20
+
+local function shell(command)
+  local pipe = assert(io.popen(command .. " 2>&1", "r"))
+  local text = pipe:read("*a")
+  pipe:close()
+  return (text:gsub("%s+$", ""))
+end
+
+local is_root = shell("id -u") == "0"
+
+-- A build with a sanitizer: its runtime has to be there before nginx.
+local runtime = (helper.read_file("/proc/self/maps") or ""):match("(/%S*lib[at]san%.so%S*)")
+
+--- Its path; then all is slower, and takes more memory, than it is for users.
+nginx.runtime = runtime
+
+--- The user that workers run as; nil: the one who runs the specs.
+nginx.user = is_root and "www-data" or nil
+
+--- Polls until a condition holds, and returns what it returned.
+---@param condition fun(): any
+---@param what string|nil what is waited for
+---@return any
+function nginx.eventually(condition, what)
+  local deadline = socket.gettime() + PATIENCE
+  repeat
+    local value = condition()
+    if value then
+      return value
+    end
+    socket.sleep(0.002)
+  until socket.gettime() > deadline
+  error("this never came true: " .. (what or "a condition"), 2)
+end
+
+local shared
+
+--- The modules where workers of another user can read them, wherever the
+--- source lies.
+---@return string folder with "lua" and "lib"
+function nginx.modules()
+  if not shared then
+    shared = helper.tmpdir()
+    local core = assert(package.searchpath("lucidauth.core", package.cpath))
+    local lua = assert(package.searchpath("lucidauth", package.path))
+    shell(("cd %s && cp -r %s lua && cp -r %s lib && chmod 711 .. && chmod -R a+rX ."):format(
+      quote(shared), quote(lua:match("^(.*)/[^/]*$")), quote(core:match("^(.*)/[^/]*/[^/]*$"))))
+  end
+  return shared
+end
+
+--- A new folder that workers may write.
+---@return string path
+function nginx.folder()
+  local path = helper.tmpdir()
+  shell(("chmod 711 %s/.. && chmod 700 %s"):format(quote(path), quote(path)))
+  if nginx.user then
+    shell(("chown %s %s"):format(nginx.user, quote(path)))
+  end
+  return path
+end
+
+--- Gives a file to the workers' user.
+---@param path string
+function nginx.give(path)
+  if nginx.user then
+    assert(shell(("chown %s %s"):format(nginx.user, quote(path))) == "")
+  end
+end
+
+--- A port that nobody listens on just now.
+---@return integer
+function nginx.free_port()
+  local server = assert(socket.bind("127.0.0.1", 0))
+  local _, port = server:getsockname()
+  server:close()
+  return port
+end
+
+local CONFIGURATION = [[
+include /etc/nginx/modules-enabled/*.conf;
+$user
+worker_processes $workers;
+error_log $prefix/error.log notice;
+pid $prefix/nginx.pid;
+$main
+events { worker_connections 512; }
+http {
+  access_log off;
+  client_body_temp_path $prefix/body;
+  proxy_temp_path $prefix/proxy;
+  fastcgi_temp_path $prefix/fastcgi;
+  uwsgi_temp_path $prefix/uwsgi;
+  scgi_temp_path $prefix/scgi;
+  lua_package_path "$modules/lua/?.lua;;";
+  lua_package_cpath "$modules/lib/?.so;;";
+  $http
+  server {
+    listen 127.0.0.1:$port;
+    $server
+  }
+}
+]]
+
+---@class spec.nginx.Server
+---@field pid integer of the master
+---@field prefix string its folder
+local Server = {}
+Server.__index = Server
+
+--- The text of the error log.
+---@return string
+function Server:log()
+  return helper.read_file(self.prefix .. "/error.log") or ""
+end
+
+local function holds_one_of(line, texts)
+  for _, text in ipairs(texts) do
+    if line:find(text, 1, true) then
+      return true
+    end
+  end
+  return false
+end
+
+--- The error log's lines above notice, without those that hold one of the
+--- expected texts.
+---@param ... string expected texts
+---@return string lines
+function Server:problems(...)
+  local found, in_expected = {}, false
+  for line in self:log():gmatch("[^\n]+") do
+    local is_entry = line:find("^%d+/%d+/%d+ ")
+    local harmless = is_entry and holds_one_of(line, { "[notice]", "[info]" })
+    if is_entry then
+      in_expected = not harmless and holds_one_of(line, { ... })
+    end
+    -- an expected error's traceback goes on over several lines
+    if not harmless and not in_expected then
+      found[#found + 1] = line
+    end
+  end
+  return table.concat(found, "\n")
+end
+
+--- The workers that run now.
+---@return integer[]
+function Server:workers()
+  local pids = {}
+  for pid in shell("pgrep -P " .. self.pid):gmatch("%d+") do
+    pids[#pids + 1] = tonumber(pid)
+  end
+  return pids
+end
+
+local function is_there(pid)
+  return helper.read_file("/proc/" .. pid .. "/stat") ~= nil
+end
+
+nginx.is_there = is_there
+
+---@param signal string
+---@param pid integer|nil the master
+function Server:signal(signal, pid)
+  shell(("kill -%s %d"):format(signal, pid or self.pid))
+end
+
+--- A new configuration or the same again; returns when the old workers have
+--- gone.
+function Server:reload()
+  local old = self:workers()
+  self:signal("HUP")
+  for _, pid in ipairs(old) do
+    nginx.eventually(function()
+      return not is_there(pid)
+    end, "an old worker's end")
+  end
+end
+
+--- Waits until it has ended.
+function Server:wait()
+  nginx.eventually(function()
+    return not is_there(self.pid)
+  end, "nginx's end")
+end
+
+--- Ends it: requests under way are finished first.
+function Server:quit()
+  if self.stdin then
+    self:signal("QUIT")
+    self:wait()
+    self.stdin:close()
+    self.stdin = nil
+  end
+end
+
+--- Ends it at once.
+function Server:stop()
+  if self.stdin then
+    self:signal("TERM")
+    self:wait()
+    self.stdin:close()
+    self.stdin = nil
+  end
+end
+
+---@class spec.nginx.Request
+local Request = {}
+Request.__index = Request
+
+--- Sends a request and does not wait for its answer.
+---@param path string
+---@param options { method?: string, headers?: table<string, string>, body?: string }|nil
+---@return spec.nginx.Request
+function Server:send(path, options)
+  options = options or {}
+  local client = assert(socket.tcp())
+  client:settimeout(PATIENCE)
+  assert(client:connect("127.0.0.1", self.port))
+  local lines = {
+    (options.method or "GET") .. " " .. path .. " HTTP/1.1",
+    "Host: localhost",
+    "Connection: close",
+  }
+  for name, value in pairs(options.headers or {}) do
+    lines[#lines + 1] = name .. ": " .. value
+  end
+  if options.body then
+    lines[#lines + 1] = "Content-Length: " .. #options.body
+  end
+  assert(client:send(table.concat(lines, "\r\n") .. "\r\n\r\n" .. (options.body or "")))
+  return setmetatable({ client = client, began = socket.gettime() }, Request)
+end
+
+local function unchunk(text)
+  local parts, position = {}, 1
+  while true do
+    local size, after = text:match("^(%x+)[^\r]*\r\n()", position)
+    size = size and tonumber(size, 16)
+    if not size or size == 0 then
+      return table.concat(parts)
+    end
+    parts[#parts + 1] = text:sub(after, after + size - 1)
+    position = after + size + 2
+  end
+end
+
+--- Waits for the answer.
+---@return integer|nil status nil: the connection ended without one
+---@return string body
+---@return table<string, string> headers names in lower case
+---@return number seconds since it was sent
+function Request:receive()
+  local text, _, part = self.client:receive("*a")
+  local seconds = socket.gettime() - self.began
+  self.client:close()
+  text = text or part or ""
+  local head, body = text:match("^(.-\r\n)\r\n(.*)$")
+  if not head then
+    return nil, text, {}, seconds
+  end
+  local headers = {}
+  for name, value in head:gmatch("\n([^:\r\n]+): *([^\r\n]*)") do
+    headers[name:lower()] = value
+  end
+  if headers["transfer-encoding"] == "chunked" then
+    body = unchunk(body)
+  end
+  return tonumber(head:match("^HTTP/1%.%d (%d+)")), body, headers, seconds
+end
+
+--- Hangs up.
+function Request:close()
+  self.client:close()
+end
+
+--- A request and its answer.
+---@param path string
+---@param options { method?: string, headers?: table<string, string>, body?: string }|nil
+---@return integer|nil status
+---@return string body
+---@return table<string, string> headers
+---@return number seconds
+function Server:get(path, options)
+  return self:send(path, options):receive()
+end
+
+local function fill(template, values)
+  return (template:gsub("%$(%l+)", function(name)
+    return values[name]
+  end))
+end
+
+--- What is said in a log line or an answer where a location has to say all that
+--- lucidauth returns.
+local PRELUDE = [[
+  init_by_lua_block {
+    function said(token, message, code)
+      return token or tostring(code) .. ": " .. tostring(message)
+    end
+    $init
+  }
+]]
+
+-- The sandbox's environment, and a token file that workers may write.
+local function complete(options)
+  local env = {}
+  if options.sandbox then
+    env.LUCID_TOKEN_FILE = nginx.folder() .. "/token.json"
+    for name, value in pairs(options.sandbox.env) do
+      env[name] = value
+    end
+  end
+  for name, value in pairs(options.env or {}) do
+    env[name] = value or nil
+  end
+  local exports, lines = {}, {}
+  for name, value in pairs(env) do
+    exports[#exports + 1] = ("export %s=%s; "):format(name, quote(value))
+    lines[#lines + 1] = "env " .. name .. ";"
+  end
+  if runtime then
+    exports[#exports + 1] = ("LD_PRELOAD=%s ASAN_OPTIONS=detect_leaks=0 "):format(quote(runtime))
+  end
+  return env, table.concat(exports), table.concat(lines, " ")
+end
+
+-- The example as it stands, but for what it includes.
+local function configure_example(self, options)
+  local source = package.searchpath("lucidauth", package.path):match("^(.*)/[^/]*/[^/]*$")
+  shell(("cd %s && cp %s/examples/openresty/* . && ln -sf /etc/nginx/modules-enabled ."):format(
+    quote(self.prefix), quote(source)))
+  helper.write_file(self.prefix .. "/listen.conf", "listen 127.0.0.1:" .. self.port .. ";")
+  helper.write_file(self.prefix .. "/lucid.conf", fill([[
+    map "" $lucid_api { default http://lucid; }
+    upstream lucid { server $api; }
+    lua_package_path "$prefix/?.lua;$modules/lua/?.lua;;";
+    lua_package_cpath "$modules/lib/?.so;;";
+    client_body_temp_path body;
+    proxy_temp_path proxy;
+    fastcgi_temp_path fastcgi;
+    uwsgi_temp_path uwsgi;
+    scgi_temp_path scgi;
+    $http
+  ]], {
+    api = options.sandbox.url:match("//(.*)$"),
+    lucid = "$lucid",
+    prefix = self.prefix,
+    modules = nginx.modules(),
+    http = options.http or "",
+  }))
+end
+
+local function configure(self, options, env_lines)
+  if options.example then
+    return configure_example(self, options)
+  end
+  helper.write_file(self.prefix .. "/nginx.conf", fill(CONFIGURATION, {
+    user = nginx.user and "user " .. nginx.user .. ";" or "",
+    workers = tostring(options.workers or 4),
+    prefix = self.prefix,
+    modules = nginx.modules(),
+    main = env_lines .. (options.main or ""),
+    http = fill(PRELUDE, { init = options.init or "" }) .. (options.http or ""),
+    server = options.server or "",
+    port = tostring(self.port),
+  }))
+end
+
+local function has_begun(self)
+  local text = helper.read_file(self.prefix .. "/nginx.pid")
+  self.pid = text and tonumber(text)
+  local client = self.pid and socket.connect("127.0.0.1", self.port)
+  if client then
+    client:close()
+  end
+  return client or not is_there(self.shell)
+end
+
+-- It ends with the specs, whatever becomes of them.
+local function try_to_start(self, options, exports)
+  local command = ("cd %s; rm -f nginx.pid; "
+    .. "%s %s -p %s -e error.log -c nginx.conf -g 'daemon off;' >out 2>&1 & "
+    .. "echo $! >shell; cat >/dev/null; kill -TERM $! 2>/dev/null"):format(
+    quote(self.prefix), exports, options.command or "nginx", quote(self.prefix))
+  self.stdin = assert(io.popen(command, "w"))
+  self.shell = nginx.eventually(function()
+    return tonumber(helper.read_file(self.prefix .. "/shell") or "")
+  end, "a process")
+  nginx.eventually(function()
+    return has_begun(self)
+  end, "nginx's start")
+  return is_there(self.shell)
+end
+
+---@class spec.nginx.Options
+---@field sandbox? helper.Sandbox what the environment points at
+---@field env? table<string, string|false> changes to that
+---@field main? string parts of nginx.conf
+---@field init? string Lua for init_by_lua
+---@field http? string
+---@field server? string
+---@field workers? integer
+---@field command? string instead of "nginx"
+---@field example? boolean examples/openresty/nginx.conf, with `http` added
+
+--- Starts one.
+---@param options spec.nginx.Options
+---@return spec.nginx.Server
+function nginx.start(options)
+  local self = setmetatable({ prefix = helper.tmpdir(), options = options }, Server)
+  shell(("cd %s && chmod 711 . .. && ln -s /usr/share/nginx/modules modules"):format(
+    quote(self.prefix)))
+  local env, exports, lines = complete(options)
+  self.token_file, self.env_lines = env.LUCID_TOKEN_FILE, lines
+  for _ = 1, 5 do
+    self.port = nginx.free_port()
+    configure(self, options, lines)
+    if try_to_start(self, options, exports) then
+      nginx.eventually(function()
+        return #self:workers() >= (options.example and 1 or options.workers or 4)
+      end, "the workers' start")
+      return self
+    end
+    self.stdin:close()
+    if not self:log():find("Address already in use", 1, true) then
+      break
+    end
+  end
+  error("nginx did not start: " .. self:log() .. helper.read_file(self.prefix .. "/out"), 2)
+end
+
+--- Changes the configuration for the next reload.
+---@param changes spec.nginx.Options
+function Server:change(changes)
+  for name, value in pairs(changes) do
+    self.options[name] = value
+  end
+  configure(self, self.options, self.env_lines)
+end
+
+return nginx
