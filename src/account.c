@@ -136,12 +136,23 @@ void account_settle(struct lucidauth_account *account)
     save_what_is_unsaved(account);
 }
 
+/* The parent saves what it could not save yet. Until it says so, its token is as good here, and the storage holds
+ * nothing better. */
+static void leave_unsaved_to_parent(struct lucidauth_account *account)
+{
+  account->refresh_at = account->dead_at;
+  atomic_store_explicit(&account->seen, atomic_load_explicit(account->generation, memory_order_acquire),
+                        memory_order_release);
+}
+
 /* In the child, before flow and store are used for the first time: a flight that another thread of the parent
  * was in stays behind, memory and all, since that thread may have been in the middle of changing it. */
 static void settle_in_child(struct lucidauth_account *account)
 {
   struct flow *flow = account->flow;
   account->settings.pid = (long)getpid();
+  if (!account->flying && flow_unsaved(flow))
+    leave_unsaved_to_parent(account);
   if (account->flying)
     flow = flow_new(&account->settings, account_seed(account));
   else
@@ -150,7 +161,6 @@ static void settle_in_child(struct lucidauth_account *account)
     return;
   account->flow = flow;
   account->flight = NULL;
-  clock_init_condition(&account->landed); /* the parent's waiting threads are not here */
   account->flying = false;
   account->forked = false;
 }

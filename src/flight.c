@@ -71,6 +71,12 @@ static struct flow_event came_of(const lucidauth_flight *flight, lucidauth_resul
   return event;
 }
 
+/* In the child of a fork the flight goes on in the parent alone. */
+static bool is_of_parent(const lucidauth_flight *flight)
+{
+  return flight->account->forked || flight->account->flight != flight;
+}
+
 static void await_post(lucidauth_flight *flight)
 {
   if (flight->started && !background_await(&flight->post))
@@ -110,6 +116,8 @@ static lucidauth_step step_of(enum flow_step step)
 lucidauth_action lucidauth_flight_next(lucidauth_flight *flight, lucidauth_result result, const char *text)
 {
   struct flow_event event = {.result = FLOW_OK};
+  if (is_of_parent(flight))
+    return (lucidauth_action){.step = LUCIDAUTH_DONE};
   await_post(flight);
   if (flight->begun)
     event = came_of(flight, result, text);
@@ -122,13 +130,13 @@ lucidauth_action lucidauth_flight_next(lucidauth_flight *flight, lucidauth_resul
 
 void lucidauth_flight_post(lucidauth_flight *flight)
 {
-  if (flight->action.step == FLOW_POST && !flight->posted)
+  if (flight->action.step == FLOW_POST && !flight->posted && !is_of_parent(flight))
     flight->posted = drive_post(&flight->account->client->options, &flight->action, &flight->post.response);
 }
 
 void lucidauth_flight_start_post(lucidauth_flight *flight)
 {
-  if (flight->action.step != FLOW_POST || flight->posted || flight->started)
+  if (flight->action.step != FLOW_POST || flight->posted || flight->started || is_of_parent(flight))
     return;
   flight->post = (struct background_post){.kind = BACKGROUND_POST,
                                           .request = drive_request(&flight->account->client->options, &flight->action)};
@@ -144,7 +152,16 @@ bool lucidauth_flight_has_posted(const lucidauth_flight *flight)
 char *lucidauth_flight_end(lucidauth_flight *flight, uint64_t *serial, lucidauth_error *error)
 {
   struct lucidauth_account *account = flight->account;
+  bool left_behind = is_of_parent(flight);
   let_go_of_response(flight);
+  if (left_behind) {
+    free(flight);
+    if (serial)
+      *serial = 0;
+    error_set(error, LUCIDAUTH_NOT_READY,
+              "The refresh goes on in the process that this one was forked from. Nothing is lost; ask again.");
+    return NULL;
+  }
   account->flight = NULL;
   if (flight->action.step != FLOW_DONE)
     flow_abandon(account->flow, false);

@@ -40,6 +40,8 @@ static void disown_account(struct lucidauth_account *account)
 {
   if (account->store)
     account->store->ops->forked(account->store);
+  /* the parent's waiting threads are not here, and whoever destroys the old one waits for them */
+  clock_init_condition(&account->landed);
   account->forked = true;
   pthread_mutex_unlock(&account->mutex);
 }
