@@ -12,7 +12,10 @@
 --- Misuse (an unknown option, a wrong type) raises. What can fail at run time
 --- returns `nil, message, code`; the codes are the `LucidCode` below.
 
-local client = require "lucidauth.client"
+local core = require "lucidauth.core"
+
+-- nginx's older Lua modules give each request a table of globals of its own
+local in_nginx = package.loaded.ngx ~= nil
 
 ---@alias LucidCode
 ---| "config" a setting is missing or cannot be used
@@ -30,16 +33,25 @@ local client = require "lucidauth.client"
 
 ---@class lucidauth
 ---@field _VERSION string the module's version
-local lucid = { _VERSION = client.version }
+local lucid = { _VERSION = core.version }
 
 ---@type LucidClient?
 local default
+-- the core of the client to come, while nothing but token() was called
+local handle
+
+-- Loaded when it is used: to compile it takes longer than to bring a token
+-- from the file, and many a process wants no more.
+local function clients()
+  return require("lucidauth.client")
+end
 
 -- The environment may be set later in the program: a failure is not kept.
 local function default_client()
   local message, code
   if not default then
-    default, message, code = client.new()
+    default, message, code = clients().new(handle)
+    handle = nil
   end
   return default, message, code
 end
@@ -52,16 +64,34 @@ local function call(method, ...)
   return own[method](own, ...)
 end
 
-local function slow_token(account)
-  local own, message, code = default_client()
-  if not own then
-    return nil, message, code
+-- As LucidClient:slow_token; without options there is nobody to hear events.
+local function plain_token()
+  local token, message, code
+  if not handle then
+    handle, message, code = core.new({ background = false })
+    if not handle then
+      return nil, message, code
+    end
   end
-  return own:slow_token(account)
+  token, message, code = handle:token()
+  repeat
+    local event = handle:event()
+  until not event
+  if token then
+    return token, handle
+  end
+  return nil, message, code
+end
+
+local function slow_token(account)
+  if default or account ~= nil or in_nginx then
+    return call("slow_token", account)
+  end
+  return plain_token()
 end
 
 -- One C function, as long as nothing below it has to yield on LuaJIT.
-local fast_token = client.hot(slow_token)
+local fast_token = core.hot(slow_token)
 
 -- Where something may have to, a client brings a Lua function of its own.
 local function yielding_token(account)
@@ -72,7 +102,7 @@ local function yielding_token(account)
   return (own.bare_token or fast_token)(account)
 end
 
-local first_token = client.in_nginx and yielding_token or fast_token
+local first_token = in_nginx and yielding_token or fast_token
 
 --- An access token that works, refreshed first if it must be. A token that
 --- still lives is served while a refresh fails.
@@ -139,8 +169,8 @@ end
 --- new one from the environment.
 ---@return true
 function lucid.close()
-  if default then
-    default:close()
+  if default or handle then
+    default_client():close()
     default = nil
   end
   lucid.token = first_token
@@ -152,7 +182,7 @@ end
 ---@param options LucidOptions
 ---@return true
 function lucid.configure(options)
-  local own = client.configured(options, 2)
+  local own = clients().configured(options, 2)
   lucid.close()
   default = own
   lucid.token = own.bare_token or fast_token
@@ -164,7 +194,7 @@ end
 ---@return LucidClient
 function lucid.new(options)
   -- not a tail call: an error is to name the line of our caller
-  local own = client.configured(options or {}, 2)
+  local own = clients().configured(options or {}, 2)
   return own
 end
 

@@ -15,9 +15,8 @@
 #include <string.h>
 #include <unistd.h>
 
-/* The wall clock and the storage are looked at this often while a token is in use (nanoseconds): a machine
- * may have slept, a program that knows nothing of us may have refreshed. */
-#define LOOK_EVERY UINT64_C(1000000000)
+/* No second of the clock. */
+#define NEVER INT64_MIN
 
 /* Processes that refresh by themselves do not start all at once: they spread over this share of the time that
  * is left, at most so many seconds. */
@@ -167,17 +166,13 @@ static void settle_in_child(struct lucidauth_account *account)
 
 /* ---- the token in use ---- */
 
-static uint64_t steps_until(double seconds)
+/* The hot path may hand the token out without a second look as long as this second lasts. In the second in which the
+ * token falls due every call looks. With the mutex held. */
+static void look_again_later(struct lucidauth_account *account)
 {
-  return seconds > 0 ? (uint64_t)(fmin(seconds, 1) * 1e9) : 0;
-}
-
-/* Until when the hot path may hand the token out without a second look. With the mutex held. */
-static void look_again_later(struct lucidauth_account *account, double wall)
-{
-  uint64_t ahead = steps_until(account->refresh_at - wall);
-  atomic_store_explicit(&account->good_until, clock_coarse() + (ahead < LOOK_EVERY ? ahead : LOOK_EVERY),
-                        memory_order_relaxed);
+  int64_t second = clock_second();
+  bool lasts = account->refresh_at >= (double)second + 1;
+  atomic_store_explicit(&account->good_in, lasts ? second : NEVER, memory_order_relaxed);
 }
 
 static bool was_announced(const struct lucidauth_account *account)
@@ -196,11 +191,10 @@ static bool rewritten(const struct lucidauth_account *account)
  * the mutex held. */
 static bool still_good(struct lucidauth_account *account)
 {
-  double wall = clock_now().wall;
-  if (!account->token || account->flying || account->forked || wall >= account->refresh_at || was_announced(account) ||
-      rewritten(account))
+  if (!account->token || account->flying || account->forked || clock_now().wall >= account->refresh_at ||
+      was_announced(account) || rewritten(account))
     return false;
-  look_again_later(account, wall);
+  look_again_later(account);
   return true;
 }
 
@@ -214,12 +208,13 @@ __attribute__((noinline, cold)) static bool look_again(struct lucidauth_account 
   return good;
 }
 
+/* Any other second than the one of the last look says that time has passed, or was set, or that the machine slept. */
 bool lucidauth_is_current(const lucidauth_account *account, uint64_t serial)
 {
   /* the serial last: a flight that lands in between changes it after the rest */
   if (serial == 0 || was_announced(account) || atomic_load_explicit(&account->serial, memory_order_acquire) != serial)
     return false;
-  if (clock_coarse() < atomic_load_explicit(&account->good_until, memory_order_relaxed))
+  if (clock_second() == atomic_load_explicit(&account->good_in, memory_order_relaxed))
     return true;
   return look_again((struct lucidauth_account *)(uintptr_t)account, serial);
 }
@@ -232,7 +227,7 @@ static void withdraw(struct lucidauth_account *account)
 }
 
 /* A new serial sends callers the long way round once, where they meet the events of the background. */
-static void put_in_use(struct lucidauth_account *account, const struct flow_outcome *outcome, double wall)
+static void put_in_use(struct lucidauth_account *account, const struct flow_outcome *outcome)
 {
   if (!account->token || strcmp(account->token, outcome->token) != 0 || (account->job && outcome->note_count > 0)) {
     withdraw(account);
@@ -245,7 +240,7 @@ static void put_in_use(struct lucidauth_account *account, const struct flow_outc
   account->dead_at = outcome->dead_at;
   if (account->job)
     account->refresh_at += account->spread * fmin(SPREAD_MOST, (outcome->dead_at - outcome->refresh_at) * SPREAD_SHARE);
-  look_again_later(account, wall);
+  look_again_later(account);
 }
 
 /* ---- flights ---- */
@@ -387,7 +382,7 @@ static void publish(struct lucidauth_account *account, const struct flow_outcome
     return;
   }
   if (outcome->token && !is_rejected(account, outcome->token))
-    put_in_use(account, outcome, clock_now().wall);
+    put_in_use(account, outcome);
   else
     withdraw(account);
 }

@@ -16,7 +16,7 @@ struct lucidauth_account {
   const atomic_uint_least64_t *generation; /* of the storage: another process announces a change */
   atomic_uint_least64_t seen;              /* the generation that the token in use belongs to */
   atomic_uint_least64_t serial;            /* changes with the token; 0: none is in use */
-  atomic_uint_least64_t good_until;        /* clock_coarse: look again from here on */
+  atomic_int_least64_t good_in;            /* clock_second: look again in any other */
 
   struct lucidauth *client;
   struct lucidauth_account *next;

@@ -282,12 +282,16 @@ local function with_defaults(options)
 end
 
 --- A client with everything from the environment.
+---@param handle? userdata its core, if there is one already
 ---@return LucidClient? client
 ---@return string? message
 ---@return LucidCode? code
-function M.new()
+function M.new(handle)
+  local message, code
   local options = with_defaults {}
-  local handle, message, code = core.new(options)
+  if not handle then
+    handle, message, code = core.new(options)
+  end
   if not handle then
     return nil, message, code
   end

@@ -503,12 +503,13 @@ __attribute__((always_inline)) static inline int hand_out(lua_State *L, int argu
   return call_slow(L);
 }
 
-static int hot_function(lua_State *L)
+/* Flattened: link-time optimization is to put the library's check right here. */
+__attribute__((flatten)) static int hot_function(lua_State *L)
 {
   return hand_out(L, 0);
 }
 
-static int hot_method(lua_State *L)
+__attribute__((flatten)) static int hot_method(lua_State *L)
 {
   return hand_out(L, 1);
 }
