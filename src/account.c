@@ -171,7 +171,7 @@ static void settle_in_child(struct lucidauth_account *account)
 static void look_again_later(struct lucidauth_account *account)
 {
   int64_t second = clock_second();
-  bool lasts = account->refresh_at >= (double)second + 1;
+  bool lasts = account->refresh_at.wall >= (double)second + 1 && moment_left(account->refresh_at, clock_now()) >= 1;
   atomic_store_explicit(&account->good_in, lasts ? second : NEVER, memory_order_relaxed);
 }
 
@@ -187,11 +187,10 @@ static bool rewritten(const struct lucidauth_account *account)
   return account->store && !account->job && account->store->ops->changed(account->store);
 }
 
-/* The second look, once a second: neither suspended past the expiry nor rewritten by another program. With
- * the mutex held. */
+/* The second look, once a second: due by neither clock, nor rewritten by another program. With the mutex held. */
 static bool still_good(struct lucidauth_account *account)
 {
-  if (!account->token || account->flying || account->forked || clock_now().wall >= account->refresh_at ||
+  if (!account->token || account->flying || account->forked || moment_has_come(account->refresh_at, clock_now()) ||
       was_announced(account) || rewritten(account))
     return false;
   look_again_later(account);
@@ -226,6 +225,13 @@ static void withdraw(struct lucidauth_account *account)
   account->token = NULL;
 }
 
+/* How much later than others this process refreshes ahead, in seconds. */
+static double spread(const struct lucidauth_account *account)
+{
+  double left = account->dead_at.wall - account->refresh_at.wall;
+  return account->spread * fmin(SPREAD_MOST, left * SPREAD_SHARE);
+}
+
 /* A new serial sends callers the long way round once, where they meet the events of the background. */
 static void put_in_use(struct lucidauth_account *account, const struct flow_outcome *outcome)
 {
@@ -239,7 +245,7 @@ static void put_in_use(struct lucidauth_account *account, const struct flow_outc
   account->refresh_at = outcome->refresh_at;
   account->dead_at = outcome->dead_at;
   if (account->job)
-    account->refresh_at += account->spread * fmin(SPREAD_MOST, (outcome->dead_at - outcome->refresh_at) * SPREAD_SHARE);
+    account->refresh_at = moment_after(account->refresh_at, spread(account));
   look_again_later(account);
 }
 
@@ -247,7 +253,7 @@ static void put_in_use(struct lucidauth_account *account, const struct flow_outc
 
 static bool lives(const struct lucidauth_account *account, struct moment now)
 {
-  return account->token && now.wall < account->dead_at;
+  return account->token && !moment_has_come(account->dead_at, now);
 }
 
 static bool wait_for_others(struct lucidauth_account *account, bool refresh, bool wait, double deadline,
@@ -490,7 +496,7 @@ bool account_is_due(struct lucidauth_account *account)
   struct moment now = clock_now();
   pthread_mutex_lock(&account->mutex);
   bool idle = !account->flying && !account->forked && account->token;
-  bool due = idle && (now.wall >= account->refresh_at || was_announced(account));
+  bool due = idle && (moment_has_come(account->refresh_at, now) || was_announced(account));
   pthread_mutex_unlock(&account->mutex);
   /* nobody else touches the storage; the mutex is not held while the disk is asked */
   due = due || (idle && account->store->ops->changed(account->store));

@@ -42,7 +42,7 @@ struct lucidauth_account {
   struct flow *flow;
   struct store *store; /* NULL: LUCIDAUTH_CUSTOM */
   char *token;
-  double refresh_at, dead_at; /* epoch seconds */
+  struct moment refresh_at, dead_at;
   char *rejected[REJECTED];   /* not yet told to the flow, which may be in flight */
   int rejections;
   struct flow_status status; /* as of the last landing; the message is copied */

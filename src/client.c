@@ -191,10 +191,10 @@ void lucidauth_reject(lucidauth *client, const char *name, const char *token)
 
 /* ---- status ---- */
 
-static const char *state_name(const struct lucidauth_account *account, double wall)
+static const char *state_name(const struct lucidauth_account *account, struct moment now)
 {
   const struct flow_status *known = &account->status;
-  if (known->has_token && wall < known->refresh_at)
+  if (known->has_token && !moment_has_come(known->refresh_at, now))
     return "ready";
   if (account->last_error.code != LUCIDAUTH_OK)
     return "failing";
@@ -227,8 +227,8 @@ bool lucidauth_get_status(lucidauth *client, const char *name, lucidauth_status 
   struct moment now = clock_now();
   pthread_mutex_lock(&account->mutex);
   const struct flow_status *known = &account->status;
-  *status = (lucidauth_status){.state = state_name(account, now.wall),
-                               .expires_in = known->has_token ? fmax(0, known->dead_at - now.wall) : 0,
+  *status = (lucidauth_status){.state = state_name(account, now),
+                               .expires_in = known->has_token ? fmax(0, moment_left(known->dead_at, now)) : 0,
                                .lifetime = known->lifetime,
                                .last_refresh = known->last_refresh,
                                .refreshes = account->refreshes,

@@ -158,13 +158,18 @@ static void do_post(struct desk *desk, const struct flow_action *action, struct 
   desk->posts++;
 }
 
+static void pass(struct desk *desk, double seconds)
+{
+  desk->now.wall += seconds;
+  desk->now.steady += seconds;
+}
+
 static void do_wait(struct desk *desk, const struct flow_action *action)
 {
   log_step(desk, "wait");
   desk->waits++;
   desk->waited += action->seconds;
-  desk->now.wall += action->seconds;
-  desk->now.steady += action->seconds;
+  pass(desk, action->seconds);
   if (desk->appears)
     store(desk, desk->appears);
   desk->appears = NULL;
@@ -244,8 +249,10 @@ static void a_fresh_record_is_served_without_a_lock(void **state)
   const struct flow_outcome *outcome = token(desk);
   check_token(outcome, "A1");
   assert_string_equal(desk->steps, "load");
-  assert_true(outcome->refresh_at == NOW + HOUR - 300);
-  assert_true(outcome->dead_at == NOW + HOUR);
+  assert_true(outcome->refresh_at.wall == NOW + HOUR - 300);
+  assert_true(outcome->dead_at.wall == NOW + HOUR);
+  assert_true(outcome->refresh_at.steady == desk->now.steady + HOUR - 300);
+  assert_true(outcome->dead_at.steady == desk->now.steady + HOUR);
 }
 
 static void an_expired_record_is_refreshed_under_the_lock(void **state)
@@ -495,7 +502,7 @@ static void an_outage_is_covered_up_while_the_token_lives(void **state)
   assert_true(noted(outcome, FLOW_REFRESH_FAILED));
   assert_int_equal(desk->posts, 1);
   assert_int_equal(desk->waits, 0);
-  assert_true(outcome->refresh_at > NOW);
+  assert_true(outcome->refresh_at.wall > NOW);
   check_token(token(desk), "A1");
   assert_int_equal(desk->posts, 0);
 }
@@ -621,6 +628,19 @@ static void a_dead_process_s_refresh_is_settled_first(void **state)
   assert_string_equal(desk->steps, "load lock load wait introspect mark post save unlock");
 }
 
+static void a_dead_process_s_refresh_that_takes_all_the_time_to_settle_is_a_timeout(void **state)
+{
+  struct desk *desk = *state;
+  desk->settings.timeout = 0.5;
+  store(desk, marked("R1"));
+  desk->now.wall = 999990; /* the mark was set just now */
+  flow_reject(desk->flow, "A1");
+  desk->replies[0] = answer(200, "{\"active\":true}");
+  desk->replies[1] = ok_reply;
+  check_failure(token(desk), CODE_TIMEOUT, "still alive");
+  assert_string_equal(desk->steps, "load lock load wait introspect save unlock");
+}
+
 /* Else it would be spent without knowing whether its successor can be saved, and nobody would be told. */
 static void a_dead_process_s_refresh_token_is_sent_behind_a_mark_of_one_s_own(void **state)
 {
@@ -722,7 +742,50 @@ static void a_clock_that_was_set_back_does_not_lengthen_a_tokens_life(void **sta
   check_token(token(desk), "A1");
   desk->now.wall -= 5 * HOUR;
   check_token(token(desk), "A2");
-  assert_true(flow_outcome(desk->flow)->dead_at == NOW - 4 * HOUR);
+  assert_true(flow_outcome(desk->flow)->dead_at.wall == NOW - 4 * HOUR);
+}
+
+/* So little that the stored expiry still looks right. */
+static void a_clock_that_was_set_back_a_little_does_not_either(void **state)
+{
+  struct desk *desk = *state;
+  store(desk, record("A1", "R1", NOW + HOUR));
+  check_token(token(desk), "A1");
+  pass(desk, HOUR / 2);
+  desk->now.wall -= HOUR / 3;
+  check_token(token(desk), "A1");
+  pass(desk, HOUR / 2);
+  check_token(token(desk), "A2");
+}
+
+static void a_token_that_died_by_the_steady_clock_is_not_served_in_an_outage(void **state)
+{
+  struct desk *desk = *state;
+  store(desk, record("A1", "R1", NOW + HOUR));
+  check_token(token(desk), "A1");
+  pass(desk, HOUR);
+  desk->now.wall -= HOUR / 3;
+  desk->replies[0] = not_sent;
+  check_failure(token(desk), CODE_NETWORK, "untouched");
+}
+
+static void a_clock_that_was_set_forward_leaves_what_is_left(void **state)
+{
+  struct desk *desk = *state;
+  store(desk, record("A1", "R1", NOW + HOUR));
+  check_token(token(desk), "A1");
+  desk->now.wall += HOUR / 2;
+  check_token(token(desk), "A1");
+  assert_string_equal(desk->steps, "load");
+}
+
+static void a_machine_that_slept_past_the_expiry_refreshes(void **state)
+{
+  struct desk *desk = *state;
+  store(desk, record("A1", "R1", NOW + HOUR));
+  check_token(token(desk), "A1");
+  desk->now.wall += HOUR;
+  check_token(token(desk), "A2");
 }
 
 static void a_lifetime_counts_from_before_the_request(void **state)
@@ -730,7 +793,7 @@ static void a_lifetime_counts_from_before_the_request(void **state)
   struct desk *desk = *state;
   store(desk, record("A1", "R1", NOW - 1));
   const struct flow_outcome *outcome = token(desk);
-  assert_true(outcome->dead_at == NOW + HOUR);
+  assert_true(outcome->dead_at.wall == NOW + HOUR);
 }
 
 static void a_token_that_is_not_bearer_is_kept_and_not_served(void **state)
@@ -778,6 +841,7 @@ int main(void)
       TEST(a_resend_happens_three_times_at_most),
       TEST(without_introspection_there_is_one_resend_after_a_pause),
       TEST(a_dead_process_s_refresh_is_settled_first),
+      TEST(a_dead_process_s_refresh_that_takes_all_the_time_to_settle_is_a_timeout),
       TEST(a_dead_process_s_refresh_token_is_sent_behind_a_mark_of_one_s_own),
       TEST(without_introspection_a_dead_process_s_refresh_token_is_sent_again),
       TEST(a_dead_process_s_lost_refresh_names_it),
@@ -787,6 +851,10 @@ int main(void)
       TEST(after_a_rejection_another_process_s_token_is_adopted),
       TEST(an_expiry_beyond_the_lifetime_is_not_believed),
       TEST(a_clock_that_was_set_back_does_not_lengthen_a_tokens_life),
+      TEST(a_clock_that_was_set_back_a_little_does_not_either),
+      TEST(a_token_that_died_by_the_steady_clock_is_not_served_in_an_outage),
+      TEST(a_clock_that_was_set_forward_leaves_what_is_left),
+      TEST(a_machine_that_slept_past_the_expiry_refreshes),
       TEST(a_lifetime_counts_from_before_the_request),
       TEST(a_token_that_is_not_bearer_is_kept_and_not_served),
   };

@@ -57,7 +57,7 @@ struct flow {
 
   /* between flights */
   char *token;                /* the one in use; NULL: none, or none that may be handed out */
-  double refresh_at, dead_at; /* of the token; epoch seconds */
+  struct moment refresh_at, dead_at; /* of the token */
   double lifetime;            /* of the token, in seconds; 0: unknown */
   double busy_since;          /* steady seconds: the lock has been another's since; 0: it was free */
   char *banned[BANNED];       /* known to be dead, the last ones; never handed out wherever they turn up */
@@ -109,7 +109,7 @@ static bool is_banned(const struct flow *flow, const char *token)
 
 static bool alive(const struct flow *flow)
 {
-  return flow->token && flow->now.wall < flow->dead_at;
+  return flow->token && !moment_has_come(flow->dead_at, flow->now);
 }
 
 static bool usable(const struct flow *flow, const struct record *record)
@@ -117,11 +117,18 @@ static bool usable(const struct flow *flow, const struct record *record)
   return record->access_token && record->bearer && !is_banned(flow, record->access_token);
 }
 
+/* The token in use has lived its time by the steady clock, whatever a wall clock that was set back makes of its expiry. */
+static bool outlived(const struct flow *flow, const struct record *record)
+{
+  return flow_uses(flow, record->access_token) && flow->now.steady >= flow->refresh_at.steady;
+}
+
 /* A token beside a pending mark may die at any moment, or be dead already. */
 static bool fresh(const struct flow *flow, const struct record *record)
 {
   struct pending pending;
   return usable(flow, record) && flow->now.wall < record_refresh_at(record, flow->settings->refresh_before) &&
+         !outlived(flow, record) &&
          !record_implausible(record, flow->now.wall) && !record_pending(record, &flow->settings->world, &pending);
 }
 
@@ -147,18 +154,30 @@ static void ban(struct flow *flow, const char *token)
     drop_token(flow);
 }
 
+/* A point of the record's time by both clocks. A token that was in use before lives no longer than was known then. */
+static struct moment deadline(const struct flow *flow, double wall, const struct moment *known)
+{
+  struct moment at = moment_after(flow->now, wall - flow->now.wall);
+  if (known)
+    at.steady = fmin(at.steady, known->steady);
+  return at;
+}
+
 /* The record's access token is the one in use from now on. */
 static void take(struct flow *flow, const struct record *record)
 {
+  bool same = record->access_token && flow_uses(flow, record->access_token);
   char *copy = usable(flow, record) ? secret_copy(record->access_token) : NULL;
+  double dead_at = isnan(record->expires_at) ? 0 : record->expires_at;
+  if (record_implausible(record, flow->now.wall))
+    dead_at = flow->now.wall + record->lifetime;
   drop_token(flow);
   flow->token = copy;
   flow->had_token = flow->had_token || copy;
-  flow->refresh_at = record_refresh_at(record, flow->settings->refresh_before);
-  flow->dead_at = isnan(record->expires_at) ? 0 : record->expires_at;
+  flow->refresh_at = deadline(flow, record_refresh_at(record, flow->settings->refresh_before),
+                              same ? &flow->refresh_at : NULL);
+  flow->dead_at = deadline(flow, dead_at, same ? &flow->dead_at : NULL);
   flow->lifetime = isnan(record->lifetime) ? 0 : record->lifetime;
-  if (record_implausible(record, flow->now.wall))
-    flow->dead_at = flow->now.wall + record->lifetime;
 }
 
 /* Another token than the one that was in use, which may have been rejected since. */
@@ -276,10 +295,10 @@ static struct flow_action finish(struct flow *flow)
     fail(flow, CODE_BAD_RESPONSE, "The server issued the very access token again that the API does not accept.");
   bool serve = wanted && (outcome->code == CODE_OK || (flow->goal == FLOW_TOKEN && alive(flow)));
   if (serve) {
-    double again = flow->now.wall + fmax(SERVE_LEAST, flow->setback.until - flow->now.steady);
-    outcome->refresh_at = outcome->code == CODE_OK ? flow->refresh_at : again;
+    double again = fmax(SERVE_LEAST, flow->setback.until - flow->now.steady);
+    outcome->refresh_at = outcome->code == CODE_OK ? flow->refresh_at : moment_after(flow->now, again);
     if (flow->unsaved.json)
-      outcome->refresh_at = flow->now.wall; /* every call tries to save */
+      outcome->refresh_at = flow->now; /* every call tries to save */
     outcome->dead_at = flow->dead_at;
     outcome->token = flow->token;
     outcome->code = CODE_OK;
@@ -850,6 +869,8 @@ static struct flow_action unspent_after_all(struct flow *flow)
       return mark(flow);
     return send(flow);
   }
+  if (flow->outcome.code == CODE_OK)
+    fail(flow, CODE_TIMEOUT, "A process left a refresh unfinished, and to settle that took all the time of this call");
   char what[FLOW_MESSAGE + 32];
   int length = snprintf(what, sizeof what, "%s", flow->outcome.message);
   if (flow->resends > 1)

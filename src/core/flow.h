@@ -99,7 +99,7 @@ struct flow_outcome {
   enum code code;             /* CODE_OK: `token` is good */
   char message[FLOW_MESSAGE]; /* what happened, what is safe, what to do; no secret */
   const char *token;          /* owned by the flow, valid until the next flight starts; NULL on failure */
-  double refresh_at, dead_at; /* of the token, epoch seconds */
+  struct moment refresh_at, dead_at; /* of the token */
   struct flow_note notes[FLOW_NOTES];
   int note_count;
 };
@@ -107,7 +107,7 @@ struct flow_outcome {
 /* What the flow remembers between flights, for status(). */
 struct flow_status {
   bool has_token;             /* one is known that may be handed out by the clock */
-  double refresh_at, dead_at; /* of the token, epoch seconds */
+  struct moment refresh_at, dead_at; /* of the token */
   double lifetime;            /* seconds in all; 0: unknown */
   bool unsaved;               /* the newest tokens are in this process's memory alone */
   double last_refresh;        /* epoch seconds of the last refresh by this process; 0: none */

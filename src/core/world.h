@@ -13,11 +13,28 @@ struct civil {
   int microsecond;
 };
 
-/* Two clocks at one moment, in seconds. */
+/* Two clocks at one moment, in seconds; or a deadline by both, which has come when either says so. */
 struct moment {
   double wall;   /* since the epoch; may be set back, goes on during suspend */
   double steady; /* since any fixed point; never set back, may stand still during suspend */
 };
+
+static inline bool moment_has_come(struct moment deadline, struct moment now)
+{
+  return now.wall >= deadline.wall || now.steady >= deadline.steady;
+}
+
+/* Seconds until then, by the clock that says less. */
+static inline double moment_left(struct moment deadline, struct moment now)
+{
+  double by_wall = deadline.wall - now.wall, by_steady = deadline.steady - now.steady;
+  return by_wall < by_steady ? by_wall : by_steady;
+}
+
+static inline struct moment moment_after(struct moment from, double seconds)
+{
+  return (struct moment){.wall = from.wall + seconds, .steady = from.steady + seconds};
+}
 
 struct world {
   /* Epoch seconds as local time. False when it cannot be expressed. */

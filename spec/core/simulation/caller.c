@@ -17,7 +17,7 @@ static void call_at(struct simulation *sim, struct worker *worker, double due)
 /* Most callers come when the token is about to be refreshed: that is when it gets crowded. */
 static void call_later(struct simulation *sim, struct worker *worker)
 {
-  double left = worker->refresh_at - simulation_moment(sim, worker).wall;
+  double left = moment_left(worker->refresh_at, simulation_moment(sim, worker));
   if (left <= 0 || left > 1e6)
     left = random_magnitude(&sim->random, 0.01, 10);
   double roll = random_unit(&sim->random);
@@ -37,7 +37,7 @@ bool caller_calls(struct simulation *sim, struct worker *worker, enum flow_goal 
     *goal = FLOW_REFRESH;
   else if (random_chance(&sim->random, weather->look))
     *goal = FLOW_LOOK;
-  bool good = worker->cached[0] && simulation_moment(sim, worker).wall < worker->refresh_at &&
+  bool good = worker->cached[0] && !moment_has_come(worker->refresh_at, simulation_moment(sim, worker)) &&
               worker->seen == sim->accounts[worker->account].storage.version;
   if (!good || *goal != FLOW_TOKEN || sim->calm)
     return true;

@@ -101,6 +101,12 @@ static bool is_unspent(const struct wire *wire)
   }
 }
 
+/* Seconds; an odd answer may tell anything. */
+static double told_lifetime(const struct simulation *sim)
+{
+  return sim->weather.odd > 0 ? INFINITY : sim->weather.lifetime;
+}
+
 void invariants_told(struct simulation *sim, struct worker *worker, const struct wire *wire)
 {
   struct grant *grant = server_grant(sim, wire->token);
@@ -114,6 +120,8 @@ void invariants_told(struct simulation *sim, struct worker *worker, const struct
   worker->known.answered_any = true;
   worker->known.answered_usable = wire->usable && !is_rejected(worker, wire->issued.access);
   worker->known.answered = worker->known.held.access;
+  worker->known.own = worker->known.held.access;
+  worker->known.own_dies = simulation_moment(sim, worker).steady + told_lifetime(sim);
 }
 
 void invariants_reuse(struct simulation *sim, struct token token, const char *who)
@@ -355,6 +363,8 @@ static void check_served(struct simulation *sim, struct worker *worker, struct t
     simulation_violate(sim, worker, worker->account, "a token is served that the server never issued for this account");
   if (is_rejected(worker, token))
     simulation_violate(sim, worker, worker->account, "%s is served, which this process knows to be dead", name(token));
+  if (token_same(worker->known.own, token) && simulation_moment(sim, worker).steady >= worker->known.own_dies)
+    simulation_violate(sim, worker, worker->account, "%s is served, which has outlived its time", name(token));
   if (worker->known.answered_any && !token_same(worker->known.answered, token))
     simulation_violate(sim, worker, worker->account, "%s is served, but the server has just issued %s", name(token),
                        name(worker->known.answered));

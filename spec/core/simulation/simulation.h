@@ -114,7 +114,7 @@ struct worker {
 
   /* what its caller has in hand */
   char cached[TOKEN_TEXT];
-  double refresh_at; /* by the wall clock */
+  struct moment refresh_at;
   unsigned seen;     /* version of the storage */
   int calm_successes;
 
@@ -127,6 +127,8 @@ struct worker {
     bool loaded_any;
     bool answered_any, answered_usable;
     struct token answered; /* the access token of the last answer of this flight */
+    struct token own;      /* the last access token that was issued to this worker itself */
+    double own_dies;       /* by the steady clock, at the latest */
     double effect;         /* when its last action took effect */
     struct token rejected[REJECTIONS];
     int rejections;
