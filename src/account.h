@@ -43,7 +43,7 @@ struct lucidauth_account {
   struct store *store; /* NULL: LUCIDAUTH_CUSTOM */
   char *token;
   struct moment refresh_at, dead_at;
-  char *rejected[REJECTED];   /* not yet told to the flow, which may be in flight */
+  char *rejected[REJECTED]; /* not yet told to the flow, which may be in flight */
   int rejections;
   struct flow_status status; /* as of the last landing; the message is copied */
   bool shared;               /* of the store, as of the last landing */

@@ -56,12 +56,12 @@ struct flow {
   uint64_t random;
 
   /* between flights */
-  char *token;                /* the one in use; NULL: none, or none that may be handed out */
+  char *token;                       /* the one in use; NULL: none, or none that may be handed out */
   struct moment refresh_at, dead_at; /* of the token */
-  double lifetime;            /* of the token, in seconds; 0: unknown */
-  double busy_since;          /* steady seconds: the lock has been another's since; 0: it was free */
-  char *banned[BANNED];       /* known to be dead, the last ones; never handed out wherever they turn up */
-  char *hearsay[BANNED];      /* rejected without ever having been in use, so that they push out no others */
+  double lifetime;                   /* of the token, in seconds; 0: unknown */
+  double busy_since;                 /* steady seconds: the lock has been another's since; 0: it was free */
+  char *banned[BANNED];              /* known to be dead, the last ones; never handed out wherever they turn up */
+  char *hearsay[BANNED];             /* rejected without ever having been in use, so that they push out no others */
   int bans, hearsays;
   bool had_token; /* one was in use before */
   struct setback setback;
@@ -128,8 +128,8 @@ static bool fresh(const struct flow *flow, const struct record *record)
 {
   struct pending pending;
   return usable(flow, record) && flow->now.wall < record_refresh_at(record, flow->settings->refresh_before) &&
-         !outlived(flow, record) &&
-         !record_implausible(record, flow->now.wall) && !record_pending(record, &flow->settings->world, &pending);
+         !outlived(flow, record) && !record_implausible(record, flow->now.wall) &&
+         !record_pending(record, &flow->settings->world, &pending);
 }
 
 static void drop_token(struct flow *flow)
@@ -174,8 +174,8 @@ static void take(struct flow *flow, const struct record *record)
   drop_token(flow);
   flow->token = copy;
   flow->had_token = flow->had_token || copy;
-  flow->refresh_at = deadline(flow, record_refresh_at(record, flow->settings->refresh_before),
-                              same ? &flow->refresh_at : NULL);
+  flow->refresh_at =
+      deadline(flow, record_refresh_at(record, flow->settings->refresh_before), same ? &flow->refresh_at : NULL);
   flow->dead_at = deadline(flow, dead_at, same ? &flow->dead_at : NULL);
   flow->lifetime = isnan(record->lifetime) ? 0 : record->lifetime;
 }

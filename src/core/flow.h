@@ -96,9 +96,9 @@ struct flow_note {
 
 /* The end of a flight. */
 struct flow_outcome {
-  enum code code;             /* CODE_OK: `token` is good */
-  char message[FLOW_MESSAGE]; /* what happened, what is safe, what to do; no secret */
-  const char *token;          /* owned by the flow, valid until the next flight starts; NULL on failure */
+  enum code code;                    /* CODE_OK: `token` is good */
+  char message[FLOW_MESSAGE];        /* what happened, what is safe, what to do; no secret */
+  const char *token;                 /* owned by the flow, valid until the next flight starts; NULL on failure */
   struct moment refresh_at, dead_at; /* of the token */
   struct flow_note notes[FLOW_NOTES];
   int note_count;
@@ -106,14 +106,14 @@ struct flow_outcome {
 
 /* What the flow remembers between flights, for status(). */
 struct flow_status {
-  bool has_token;             /* one is known that may be handed out by the clock */
+  bool has_token;                    /* one is known that may be handed out by the clock */
   struct moment refresh_at, dead_at; /* of the token */
-  double lifetime;            /* seconds in all; 0: unknown */
-  bool unsaved;               /* the newest tokens are in this process's memory alone */
-  double last_refresh;        /* epoch seconds of the last refresh by this process; 0: none */
-  enum code last_code;        /* of the last failure that no success has followed; CODE_OK: none */
-  const char *last_error;     /* its message, owned by the flow */
-  double retry_at;            /* steady seconds: the server is not asked again before; 0: no failure */
+  double lifetime;                   /* seconds in all; 0: unknown */
+  bool unsaved;                      /* the newest tokens are in this process's memory alone */
+  double last_refresh;               /* epoch seconds of the last refresh by this process; 0: none */
+  enum code last_code;               /* of the last failure that no success has followed; CODE_OK: none */
+  const char *last_error;            /* its message, owned by the flow */
+  double retry_at;                   /* steady seconds: the server is not asked again before; 0: no failure */
 };
 
 struct flow;

@@ -115,7 +115,7 @@ struct worker {
   /* what its caller has in hand */
   char cached[TOKEN_TEXT];
   struct moment refresh_at;
-  unsigned seen;     /* version of the storage */
+  unsigned seen; /* version of the storage */
   int calm_successes;
 
   /* what the invariants remember of it */
