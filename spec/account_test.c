@@ -66,8 +66,12 @@ static void sha256(const void *data, size_t size, unsigned char digest[32])
     digest[i] = i < size ? bytes[i] : 0;
 }
 
+static void start(void)
+{
+}
+
 const struct http_ops lucidauth_http = {
-    .version = HTTP_OPS_VERSION, .post = post, .release = release, .sha256 = sha256};
+    .version = HTTP_OPS_VERSION, .start = start, .post = post, .release = release, .sha256 = sha256};
 
 /* ---- a caller as the Lua module is one: it keeps the token for as long as it is current ---- */
 

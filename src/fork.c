@@ -4,6 +4,7 @@
 #include "client.h"
 #include "clock.h"
 #include "drive/background.h"
+#include "http/http.h"
 
 #include <dlfcn.h>
 #include <pthread.h>
@@ -56,10 +57,12 @@ static void before_fork(void)
   background_before_fork();
   for (struct lucidauth *client = clients; client; client = client->next)
     pthread_mutex_lock(&client->events_mutex);
+  http_before_fork();
 }
 
 static void after_fork(void (*visit)(struct lucidauth_account *account))
 {
+  http_after_fork();
   for (struct lucidauth *client = clients; client; client = client->next)
     pthread_mutex_unlock(&client->events_mutex);
   for_each_account(visit);

@@ -85,7 +85,7 @@ static bool open_session(void)
 static bool start_post(const struct http_request *request, struct http_response *response, void *tag)
 {
   *response = (struct http_response){.reply.delivery = REPLY_NOT_SENT};
-  if (!open_session() || !http()->start(worker.session, request, response, tag))
+  if (!open_session() || !http()->begin(worker.session, request, response, tag))
     return false;
   worker.in_session++;
   return true;

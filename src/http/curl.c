@@ -85,7 +85,7 @@ static char *wiped_strdup(const char *text)
 
 /* When the process has initialized libcurl before, its allocator stays as it is; there is nothing to be done
  * about it. Never cleaned up: the module stays loaded. */
-static void start(void)
+static void set_up(void)
 {
   curl_global_init_mem(CURL_GLOBAL_DEFAULT, wiped_malloc, wiped_free, wiped_realloc, wiped_strdup, wiped_calloc);
   /* Its manual wants this before any other call; what can fail here are random numbers, which hashes do not need. */
@@ -93,10 +93,10 @@ static void start(void)
   (void)ready;
 }
 
-static void start_once(void)
+static void start(void)
 {
   static pthread_once_t once = PTHREAD_ONCE_INIT;
-  pthread_once(&once, start);
+  pthread_once(&once, set_up);
 }
 
 /* With CURLOPT_NOSIGNAL, which threads need, libcurl leaves SIGPIPE alone, and TLS libraries may write to a
@@ -537,7 +537,7 @@ static void post(const struct http_request *request, struct http_response *respo
 {
   struct transfer transfer = {.response = response};
   struct sigpipe sigpipe;
-  start_once();
+  start();
   sigpipe_hold(&sigpipe);
   if (prepare(&transfer, request))
     judge(transfer.handle, &transfer, curl_easy_perform(transfer.handle));
@@ -549,11 +549,11 @@ static void post(const struct http_request *request, struct http_response *respo
 
 static struct http_session *open_session(void)
 {
-  start_once();
+  start();
   return (struct http_session *)curl_multi_init();
 }
 
-static bool start_in_session(struct http_session *session, const struct http_request *request,
+static bool begin_in_session(struct http_session *session, const struct http_request *request,
                              struct http_response *response, void *tag)
 {
   struct transfer *transfer = calloc(1, sizeof *transfer);
@@ -633,15 +633,16 @@ static void release(struct http_response *response)
 
 static void sha256(const void *data, size_t size, unsigned char digest[32])
 {
-  start_once();
+  start();
   crypto_hash_sha256(digest, data, size);
 }
 
 __attribute__((visibility("default"))) const struct http_ops lucidauth_http = {
     .version = HTTP_OPS_VERSION,
+    .start = start,
     .post = post,
     .open = open_session,
-    .start = start_in_session,
+    .begin = begin_in_session,
     .wait = wait_in_session,
     .wake = wake_session,
     .close = close_session,

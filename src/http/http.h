@@ -33,11 +33,13 @@ struct http_response {
   char error[256];
 };
 
-enum { HTTP_OPS_VERSION = 2, HTTP_BODY_MAX = 1024 * 1024 };
+enum { HTTP_OPS_VERSION = 3, HTTP_BODY_MAX = 1024 * 1024 };
 
 /* Thread-safe, all of them. */
 struct http_ops {
   int version; /* HTTP_OPS_VERSION: module and library come from one build */
+  /* Set libcurl and libsodium up, once a process; the others do it too if nobody has. http_load calls it. */
+  void (*start)(void);
   /* One POST on a fresh connection, never repeated, no redirect followed. Always fills `response`, whatever
    * was in it. Blocks for at most `timeout`, but with a libcurl before 7.87 until the system's resolver gives
    * a name up. https goes through the proxy that the environment names (https_proxy, all_proxy, no_proxy);
@@ -46,7 +48,7 @@ struct http_ops {
   /* The same side by side, for one thread that carries out many: open a session, start POSTs in it, wait. The request's
    * strings and the response belong to the session until the POST's `tag` has come back from wait. */
   struct http_session *(*open)(void); /* NULL: memory is out */
-  bool (*start)(struct http_session *session, const struct http_request *request, struct http_response *response,
+  bool (*begin)(struct http_session *session, const struct http_request *request, struct http_response *response,
                 void *tag); /* false: memory is out, nothing was sent; the response says so */
   /* Wait for at most `seconds` until a POST has ended, and return its tag; NULL: none has. */
   void *(*wait)(struct http_session *session, double seconds);
@@ -64,6 +66,11 @@ extern const struct http_ops lucidauth_http;
 /* The module's functions; loads it at the first call, thread-safe. NULL: `message` (of `size` bytes) says what could
  * not be loaded and what to install; the next call tries again. */
 const struct http_ops *http_load(char *message, size_t size);
+
+/* Around fork(): nobody loads the module meanwhile. A child that came into being in the middle of it would find libcurl
+ * half set up, and its locks held by a thread that is not there. */
+void http_before_fork(void);
+void http_after_fork(void);
 
 /* Whether secrets may be sent to this URL: https, or plain http to a loopback host ("localhost", 127.0.0.0/8,
  * [::1]). NULL when they may, else one sentence that says why not and what to do (static text, no full stop,

@@ -1,23 +1,22 @@
-#ifdef LUCIDAUTH_HTTP_LINKED
-
+#define _GNU_SOURCE
 #include "http.h"
 
-const struct http_ops *http_load(char *message, size_t size)
+#include <pthread.h>
+#include <stdatomic.h>
+
+#ifdef LUCIDAUTH_HTTP_LINKED
+
+static const struct http_ops *find(char *message, size_t size)
 {
-  if (size > 0)
-    message[0] = '\0';
+  (void)message, (void)size;
   return &lucidauth_http;
 }
 
 #else
 
-#define _GNU_SOURCE
-#include "http.h"
-
 #include <dlfcn.h>
 #include <inttypes.h>
 #include <limits.h>
-#include <stdatomic.h>
 #include <stdbool.h>
 #include <stdio.h>
 #include <string.h>
@@ -123,18 +122,37 @@ static const struct http_ops *find(char *message, size_t size)
   return NULL;
 }
 
-const struct http_ops *http_load(char *message, size_t size)
+#endif
+
+static pthread_mutex_t loading = PTHREAD_MUTEX_INITIALIZER;
+static _Atomic(const struct http_ops *) loaded;
+
+static const struct http_ops *load_once(char *message, size_t size)
 {
-  static _Atomic(const struct http_ops *) loaded;
-  if (size > 0)
-    message[0] = '\0';
-  const struct http_ops *ops = atomic_load_explicit(&loaded, memory_order_acquire);
-  if (ops)
-    return ops;
-  ops = find(message, size);
-  if (ops)
+  pthread_mutex_lock(&loading);
+  const struct http_ops *ops = atomic_load_explicit(&loaded, memory_order_relaxed);
+  if (!ops && (ops = find(message, size)) != NULL) {
+    ops->start();
     atomic_store_explicit(&loaded, ops, memory_order_release);
+  }
+  pthread_mutex_unlock(&loading);
   return ops;
 }
 
-#endif
+const struct http_ops *http_load(char *message, size_t size)
+{
+  if (size > 0)
+    message[0] = '\0';
+  const struct http_ops *ops = atomic_load_explicit(&loaded, memory_order_acquire);
+  return ops ? ops : load_once(message, size);
+}
+
+void http_before_fork(void)
+{
+  pthread_mutex_lock(&loading);
+}
+
+void http_after_fork(void)
+{
+  pthread_mutex_unlock(&loading);
+}
