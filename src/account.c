@@ -366,14 +366,11 @@ static void remember_all(struct lucidauth_account *account, const struct flow_ou
   }
 }
 
-static void keep_status(struct lucidauth_account *account, const struct flow_outcome *outcome)
+static void keep_status(struct lucidauth_account *account)
 {
   account->status = flow_status(account->flow);
   account->shared = account->store && account->store->shared;
-  if (outcome->code != CODE_OK)
-    error_set(&account->last_error, (lucidauth_code)outcome->code, "%s", outcome->message);
-  else
-    error_set(&account->last_error, (lucidauth_code)account->status.last_code, "%s", account->status.last_error);
+  error_set(&account->last_error, (lucidauth_code)account->status.last_code, "%s", account->status.last_error);
   account->status.last_error = NULL;
 }
 
@@ -410,7 +407,7 @@ char *account_land(struct lucidauth_account *account, uint64_t *serial, lucidaut
   publish(account, &outcome);
   if (serial)
     *serial = atomic_load_explicit(&account->serial, memory_order_relaxed);
-  keep_status(account, &outcome);
+  keep_status(account);
   remember_all(account, &outcome, repaired);
   error_set(&account->landed_with, (lucidauth_code)outcome.code, "%s", outcome.message);
   account->landings++;

@@ -16,8 +16,11 @@
 
 /* ---- the world of a test ---- */
 
+static int zone_looks; /* the first one reads the disk */
+
 static bool to_local(double epoch, struct civil *local)
 {
+  zone_looks++;
   *local = (struct civil){.year = 2020, .month = 1, .day = 1, .second = (int)fmod(epoch, 60)};
   return true;
 }
@@ -70,6 +73,7 @@ static void store(struct desk *desk, const char *text)
 static int set_up(void **state)
 {
   struct desk *desk = calloc(1, sizeof *desk);
+  zone_looks = 0;
   desk->settings = (struct flow_settings){.credentials = {.client_id = "cid", .client_secret = "hush"},
                                           .storage = "the storage",
                                           .refresh_before = 300,
@@ -153,6 +157,7 @@ static void do_post(struct desk *desk, const struct flow_action *action, struct 
   while (last + 1 < 8 && (desk->replies[last + 1].status || desk->replies[last + 1].error))
     last++;
   log_step(desk, action->request->endpoint == REQUEST_TOKEN ? "post" : "introspect");
+  assert_true(zone_looks > 0 || action->request->endpoint != REQUEST_TOKEN);
   snprintf(desk->body, sizeof desk->body, "%s", action->request->body);
   event->reply = &desk->replies[desk->posts < last ? desk->posts : last];
   desk->posts++;
@@ -238,6 +243,13 @@ static bool noted(const struct flow_outcome *outcome, enum flow_note_kind kind)
     if (outcome->notes[i].kind == kind)
       return true;
   return false;
+}
+
+static void check_trouble(const struct desk *desk, enum code code, const char *part)
+{
+  struct flow_status status = flow_status(desk->flow);
+  assert_string_equal(code_name(status.last_code), code_name(code));
+  assert_non_null(strstr(status.last_error, part));
 }
 
 /* ---- the straight way ---- */
@@ -380,12 +392,14 @@ static void tokens_that_cannot_be_saved_are_served_and_saved_later(void **state)
   assert_string_equal(desk->steps, "load lock load mark post save");
   assert_true(noted(flow_outcome(desk->flow), FLOW_SAVE_FAILED));
   assert_true(flow_unsaved(desk->flow));
+  check_trouble(desk, CODE_STORAGE, "in this process's memory");
   const struct flow_outcome *outcome = token(desk);
   check_token(outcome, "A3");
   assert_string_equal(desk->steps, "load save unlock");
   assert_true(noted(outcome, FLOW_SAVED));
   assert_false(flow_unsaved(desk->flow));
   assert_non_null(strstr(desk->stored, "R3"));
+  check_trouble(desk, CODE_OK, "");
 }
 
 static void a_damaged_record_is_left_alone(void **state)
@@ -492,6 +506,36 @@ static void a_wrong_client_secret_erases_nothing(void **state)
 
 /* ---- the server says later ---- */
 
+static struct flow *another_process(struct desk *desk)
+{
+  flow_free(desk->flow);
+  desk->flow = flow_new(&desk->settings, 2);
+  return desk->flow;
+}
+
+static void what_the_server_said_holds_for_other_processes(void **state)
+{
+  struct desk *desk = *state;
+  desk->settings.timeout = 1;
+  store(desk, record("A1", "R1", NOW - 1));
+  desk->replies[0] = answer(503, "");
+  desk->replies[0].retry_after = "600";
+  check_failure(token(desk), CODE_SERVER_ERROR, "later");
+  another_process(desk);
+  check_failure(token(desk), CODE_SERVER_ERROR, "later");
+  assert_int_equal(desk->posts, 0);
+}
+
+static void but_not_once_the_clock_was_set_back(void **state)
+{
+  struct desk *desk = *state;
+  what_the_server_said_holds_for_other_processes(state);
+  desk->now.wall -= 24 * HOUR;
+  another_process(desk);
+  desk->replies[0] = ok_reply;
+  check_token(token(desk), "A2");
+}
+
 static void an_outage_is_covered_up_while_the_token_lives(void **state)
 {
   struct desk *desk = *state;
@@ -505,6 +549,21 @@ static void an_outage_is_covered_up_while_the_token_lives(void **state)
   assert_true(outcome->refresh_at.wall > NOW);
   check_token(token(desk), "A1");
   assert_int_equal(desk->posts, 0);
+}
+
+/* ---- the status ---- */
+
+static void a_storage_that_fails_stays_in_the_status_until_a_success(void **state)
+{
+  struct desk *desk = *state;
+  store(desk, record("A1", "R1", NOW + 100));
+  desk->failing_saves = 1;
+  check_token(token(desk), "A1");
+  check_trouble(desk, CODE_STORAGE, "The disk is full.");
+  fly(desk, FLOW_LOOK);
+  check_trouble(desk, CODE_STORAGE, "The disk is full.");
+  check_token(token(desk), "A2");
+  check_trouble(desk, CODE_OK, "");
 }
 
 static void an_outage_is_waited_for_when_there_is_no_token(void **state)
@@ -832,7 +891,10 @@ int main(void)
       TEST(a_new_login_takes_a_dead_grants_place),
       TEST(the_token_a_dead_grant_started_from_is_not_tried_again),
       TEST(a_wrong_client_secret_erases_nothing),
+      TEST(what_the_server_said_holds_for_other_processes),
+      TEST(but_not_once_the_clock_was_set_back),
       TEST(an_outage_is_covered_up_while_the_token_lives),
+      TEST(a_storage_that_fails_stays_in_the_status_until_a_success),
       TEST(an_outage_is_waited_for_when_there_is_no_token),
       TEST(an_outage_ends_with_the_deadline_and_the_mark_is_taken_back),
       TEST(retry_after_is_honoured_up_to_the_deadline),

@@ -671,6 +671,26 @@ static void a_grant_comes_from_its_origin_or_its_present_token(void **state)
   record_free(&record);
 }
 
+/* A process that still has it configured would else take it for a login that nobody has tried. */
+static void a_refused_origin_is_remembered_by_the_grants_that_follow(void **state)
+{
+  (void)state;
+  struct record first, second, third;
+  assert_true(record_start(&first, "R0", &(struct record){0}, &world));
+  assert_true(record_start(&second, "R1", &first, &world));
+  assert_false(record_came_from(&second, "R0", &world));
+  record_free(&second);
+  record_refuse_origin(&first);
+  assert_true(record_start(&second, "R1", &first, &world));
+  assert_true(record_came_from(&second, "R0", &world));
+  assert_true(record_start(&third, "R2", &second, &world));
+  assert_true(record_came_from(&third, "R0", &world));
+  assert_false(record_came_from(&third, "R1", &world));
+  record_free(&first);
+  record_free(&second);
+  record_free(&third);
+}
+
 int main(void)
 {
   const struct CMUnitTest tests[] = {
@@ -706,6 +726,7 @@ int main(void)
       cmocka_unit_test(a_mark_in_odd_shape),
       cmocka_unit_test(a_hash_is_lower_case_hexadecimal),
       cmocka_unit_test(a_grant_comes_from_its_origin_or_its_present_token),
+      cmocka_unit_test(a_refused_origin_is_remembered_by_the_grants_that_follow),
   };
   return cmocka_run_group_tests(tests, NULL, NULL);
 }

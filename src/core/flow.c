@@ -65,6 +65,8 @@ struct flow {
   int bans, hearsays;
   bool had_token; /* one was in use before */
   struct setback setback;
+  enum code trouble; /* the last failure that no success has followed; CODE_OK: none */
+  char trouble_message[FLOW_MESSAGE];
   struct record unsaved; /* the newest tokens, which could not be saved; the lock is held while it is here */
   bool locked;
   double last_refresh;
@@ -228,6 +230,13 @@ static const char *advice(enum code code)
   }
 }
 
+/* For the status, until a success follows. */
+static void remember_trouble(struct flow *flow, enum code code, const char *message)
+{
+  flow->trouble = code;
+  snprintf(flow->trouble_message, sizeof flow->trouble_message, "%s", message);
+}
+
 /* The flight ends without a new token. */
 static void fail(struct flow *flow, enum code code, const char *message)
 {
@@ -235,12 +244,15 @@ static void fail(struct flow *flow, enum code code, const char *message)
   outcome->code = code;
   snprintf(outcome->message, sizeof outcome->message, "%s", message);
   capitalize(outcome->message);
+  if (*message)
+    remember_trouble(flow, code, outcome->message);
 }
 
 /* What went wrong earlier in the flight is made good. */
 static void succeed(struct flow *flow)
 {
   fail(flow, CODE_OK, "");
+  remember_trouble(flow, CODE_OK, "");
 }
 
 static void explain(char out[FLOW_MESSAGE], enum code code, const char *what, const char *safe)
@@ -464,7 +476,7 @@ static void hear_of_setback(struct flow *flow)
 {
   struct failure failure;
   char hash[RECORD_HASH];
-  if (!record_failure(&flow->record, &flow->settings->world, &failure))
+  if (!record_failure(&flow->record, &flow->settings->world, flow->now.wall, &failure))
     return;
   record_hash(&flow->settings->world, flow->record.refresh_token, hash);
   setback_take_over(&flow->setback, hash, failure.code, failure.message,
@@ -683,6 +695,9 @@ static struct flow_action mark(struct flow *flow)
 
 static struct flow_action send(struct flow *flow)
 {
+  /* the zone's data is read from the disk now, and not between the answer and its save */
+  struct civil unused;
+  (void)flow->settings->world.to_local(flow->now.wall, &unused);
   request_free(&flow->request);
   if (!request_refresh(&flow->request, &flow->settings->credentials, flow->record.refresh_token))
     return out_of_memory(flow);
@@ -704,8 +719,10 @@ static void tell_setback(struct flow *flow)
   bool said_by_server = setback->code == CODE_RATE_LIMITED || setback->code == CODE_SERVER_ERROR;
   if (!said_by_server || strcmp(setback->of, flow->pending.refresh_token) != 0)
     return;
-  struct failure failure = {
-      .code = setback->code, .until = flow->now.wall + setback->until - flow->now.steady, .message = setback->message};
+  struct failure failure = {.since = flow->now.wall,
+                            .code = setback->code,
+                            .until = flow->now.wall + setback->until - flow->now.steady,
+                            .message = setback->message};
   (void)record_fail(&flow->record, &flow->settings->world, &failure);
 }
 
@@ -737,6 +754,7 @@ static struct flow_action kept_or_not(struct flow *flow, const struct flow_event
            "not kill this process before it has succeeded.",
            event->text);
   note(flow, FLOW_SAVE_FAILED, event->code, message);
+  remember_trouble(flow, event->code, message);
   if (!flow->unsaved.json)
     hold_unsaved(flow);
   return leave(flow);
@@ -922,6 +940,7 @@ static struct flow_action bury(struct flow *flow)
   }
   snprintf(what, sizeof what, "%s", flow->outcome.message);
   fail_refresh(flow, CODE_INVALID_GRANT, what, "The stored record is kept as it is.", -1);
+  record_refuse_origin(&flow->record);
   return clear_and_leave(flow);
 }
 
@@ -1119,11 +1138,6 @@ void flow_abandon(struct flow *flow, bool unlocked)
        "The refresh was broken off. What it had stored stays, and the next call goes on from there.");
 }
 
-void flow_forget_setback(struct flow *flow)
-{
-  setback_forget(&flow->setback);
-}
-
 bool flow_unsaved(const struct flow *flow)
 {
   return flow->unsaved.json != NULL;
@@ -1131,16 +1145,15 @@ bool flow_unsaved(const struct flow *flow)
 
 struct flow_status flow_status(const struct flow *flow)
 {
-  bool failing = flow->setback.of[0] != '\0';
   return (struct flow_status){.has_token = flow->token != NULL,
                               .refresh_at = flow->refresh_at,
                               .dead_at = flow->dead_at,
                               .lifetime = flow->lifetime,
                               .unsaved = flow_unsaved(flow),
                               .last_refresh = flow->last_refresh,
-                              .last_code = failing ? flow->setback.code : CODE_OK,
-                              .last_error = failing ? flow->setback.message : "",
-                              .retry_at = failing ? flow->setback.until : 0};
+                              .last_code = flow->trouble,
+                              .last_error = flow->trouble_message,
+                              .retry_at = flow->setback.of[0] ? flow->setback.until : 0};
 }
 
 const char *flow_note_name(enum flow_note_kind kind)

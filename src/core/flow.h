@@ -145,9 +145,6 @@ bool flow_uses(const struct flow *flow, const char *token);
  * `unlocked`: the lock is given back by other means; else the next flight goes on under it. */
 void flow_abandon(struct flow *flow, bool unlocked);
 
-/* The configured refresh token is another now: what was refused before no longer counts. */
-void flow_forget_setback(struct flow *flow);
-
 /* A record that could not be saved yet waits in memory, and the lock is held for it. */
 bool flow_unsaved(const struct flow *flow);
 

@@ -116,14 +116,19 @@ bool record_read(struct record *record, const char *text, const struct world *wo
   return false;
 }
 
+static bool has(const cJSON *json, const char *name)
+{
+  return cJSON_GetObjectItemCaseSensitive(json, name) != NULL;
+}
+
 /* What former grants were started from and has been spent: a process that still has it configured must not start
  * from it again. */
 static bool carry_origins(cJSON *json, const struct record *before)
 {
   const cJSON *former = cJSON_GetObjectItemCaseSensitive(before->json, "former_origins");
   const char *origin = json_string(before->json, "origin");
-  bool spent =
-      before->access_token || before->lifetime > 0 || cJSON_GetObjectItemCaseSensitive(before->json, "pending") != NULL;
+  bool spent = before->access_token || before->lifetime > 0 || has(before->json, "pending") ||
+               has(before->json, "origin_refused");
   if (!former && !(origin && spent))
     return true;
   cJSON *all = former ? cJSON_Duplicate(former, 1) : cJSON_CreateArray();
@@ -195,6 +200,7 @@ static bool lay_over(cJSON *json, const struct answer *answer, double since, con
   json_remove(json, "token_type");
   json_remove(json, "pending");
   json_remove(json, "failure");
+  json_remove(json, "origin_refused");
   return overlay(json, answer->fields) && json_set_number(json, "expires_at", expires_at) &&
          json_set_number(json, "obtained_at", to_milliseconds(since)) && set_expiration(json, expires_at, world);
 }
@@ -297,15 +303,16 @@ void record_unmark(struct record *record)
   json_remove(record->json, "pending");
 }
 
-bool record_failure(const struct record *record, const struct world *world, struct failure *failure)
+bool record_failure(const struct record *record, const struct world *world, double now, struct failure *failure)
 {
   char hash[RECORD_HASH];
   double code;
   const cJSON *found = cJSON_GetObjectItemCaseSensitive(record->json, "failure");
   const char *of = json_string(found, "refresh_token_sha256");
   failure->message = json_string(found, "message");
-  if (!of || !record->refresh_token || !failure->message || !json_number(found, "until", &failure->until) ||
-      !json_number(found, "code", &code) || !(code > CODE_OK && code < CODE_COUNT))
+  if (!of || !record->refresh_token || !failure->message || !json_number(found, "since", &failure->since) ||
+      !json_number(found, "until", &failure->until) || !json_number(found, "code", &code) ||
+      !(code > CODE_OK && code < CODE_COUNT) || failure->since > now + CLOCK_SLACK)
     return false;
   failure->code = (enum code)code;
   record_hash(world, record->refresh_token, hash);
@@ -318,6 +325,7 @@ bool record_fail(struct record *record, const struct world *world, const struct 
   cJSON *entry = cJSON_CreateObject();
   record_hash(world, record->refresh_token, hash);
   if (entry && json_set_string(entry, "refresh_token_sha256", hash) &&
+      json_set_number(entry, "since", to_milliseconds(failure->since)) &&
       json_set_number(entry, "until", to_milliseconds(failure->until)) &&
       json_set_number(entry, "code", failure->code) && json_set_string(entry, "message", failure->message))
     return json_set(record->json, "failure", entry);
@@ -338,4 +346,10 @@ bool record_came_from(const struct record *record, const char *refresh_token, co
                                                                                     strcmp(former->valuestring, hash) ==
                                                                                         0) return true;
   return origin && strcmp(origin, hash) == 0;
+}
+
+void record_refuse_origin(struct record *record)
+{
+  if (!record->access_token && has(record->json, "origin"))
+    (void)json_set(record->json, "origin_refused", cJSON_CreateTrue());
 }

@@ -68,20 +68,24 @@ bool record_pending(const struct record *record, const struct world *world, stru
 bool record_mark(struct record *record, const struct pending *pending, const char *raw);
 void record_unmark(struct record *record);
 
-/* What the server last said to a refresh that did not come about, for the other processes: `until` is in
- * epoch seconds. */
+/* What the server last said to a refresh that did not come about, for the other processes. Epoch seconds. */
 struct failure {
   enum code code;
-  double until;
+  double since, until;
   const char *message; /* owned by the record when read from it */
 };
 
-/* False: there is none, or it is of another refresh token than the record's. */
-bool record_failure(const struct record *record, const struct world *world, struct failure *failure);
+/* False: there is none, or it is of another refresh token than the record's, or of a time to come: the clock was set
+ * back since, and nobody knows how much of the wait is left. */
+bool record_failure(const struct record *record, const struct world *world, double now, struct failure *failure);
 /* False: memory is out. It goes with the next rotation. */
 bool record_fail(struct record *record, const struct world *world, const struct failure *failure);
 
 /* Whether the record's grant was started from this refresh token, by the hash that is kept as `origin`. */
 bool record_came_from(const struct record *record, const char *refresh_token, const struct world *world);
+
+/* The server refused the refresh token that the record was started from: no process that still has it configured is to
+ * start from it again. */
+void record_refuse_origin(struct record *record);
 
 #endif

@@ -292,7 +292,7 @@ static void watch_back_off(struct simulation *sim, struct worker *worker)
 {
   struct flow_status status = flow_status(worker->flow);
   double now = simulation_moment(sim, worker).steady;
-  if (status.last_code == CODE_OK) {
+  if (status.retry_at == 0) {
     worker->known.retry_at = 0;
     worker->known.failures = 0;
     return;
