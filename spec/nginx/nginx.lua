@@ -157,6 +157,20 @@ function Server:problems(...)
   return table.concat(found, "\n")
 end
 
+local FAULTS = { "AddressSanitizer", "ThreadSanitizer", "runtime error:", "exited on signal 11",
+  "exited on signal 6", "exited on signal 7", "exited on signal 8", "exited on signal 4" }
+
+--- Asserts that no process of it had a fault in memory; to be asked when it has
+--- ended.
+function Server:assert_sound()
+  local said = self:log() .. (helper.read_file(self.prefix .. "/out") or "")
+  for _, fault in ipairs(FAULTS) do
+    if said:find(fault, 1, true) then
+      error("a process of nginx is broken:\n" .. said, 2)
+    end
+  end
+end
+
 --- The workers that run now.
 ---@return integer[]
 function Server:workers()
@@ -497,9 +511,11 @@ function nginx.stage(settings)
     self.sandbox:reset()
   end)
   busted.after_each(function()
-    if self.server then
-      self.server:stop()
-      self.server = nil
+    local server = self.server
+    self.server = nil
+    if server then
+      server:stop()
+      server:assert_sound()
     end
   end)
   return self
