@@ -8,16 +8,6 @@ local nginx = require("spec.nginx.nginx")
 
 local stage = nginx.stage()
 
--- Begins a refresh whose answer takes so long, and returns the worker.
-local function begin_slow(seconds, when)
-  stage.server:get("/token")
-  stage.sandbox:faults({ kind = "slow", when = when or "after", seconds = seconds })
-  local before = stage:posts()
-  local _, pid = stage.server:get("/background")
-  stage:await_posts(before + 1)
-  return tonumber(pid)
-end
-
 local function works_again()
   stage:await_token()
   assert.are.equal(0, stage.sandbox:counts().reuses)
@@ -26,7 +16,7 @@ end
 describe("in the middle of a flight", function()
   it("a reload loses nothing", function()
     stage:start()
-    begin_slow(0.5)
+    stage:begin_slow(0.5)
     stage.server:reload()
     works_again()
     local counts = stage.sandbox:counts()
@@ -37,7 +27,7 @@ describe("in the middle of a flight", function()
 
   it("a worker that is told to quit loses nothing", function()
     stage:start()
-    local pid = begin_slow(0.5)
+    local pid = stage:begin_slow(0.5)
     stage.server:signal("QUIT", pid)
     nginx.eventually(function()
       return not nginx.is_there(pid)
@@ -49,7 +39,7 @@ describe("in the middle of a flight", function()
 
   it("nginx told to quit ends in good order", function()
     stage:start()
-    begin_slow(0.5)
+    stage:begin_slow(0.5)
     local file = stage.server.token_file
     stage.server:quit()
     local record = helper.read_file(file)
@@ -60,7 +50,7 @@ describe("in the middle of a flight", function()
 
   it("nginx told to stop at once stores an answer that comes soon", function()
     stage:start()
-    begin_slow(0.3)
+    stage:begin_slow(0.3)
     local file = stage.server.token_file
     stage.server:stop()
     assert.is_truthy(helper.read_file(file):find(stage.sandbox:grant().refresh_token, 1, true))
@@ -69,7 +59,7 @@ describe("in the middle of a flight", function()
 
   it("a killed worker is replaced, and its refresh is settled", function()
     stage:start()
-    local pid = begin_slow(2, "before")
+    local pid = stage:begin_slow(2, "before")
     stage.server:signal("KILL", pid)
     nginx.eventually(function()
       return not nginx.is_there(pid)
@@ -102,39 +92,115 @@ describe("in the middle of a flight", function()
     works_again()
     stage:assert_no_problems()
   end)
+end)
 
-  it("a reload loses nothing with a storage in Lua", function()
-    local path = nginx.folder() .. "/record"
-    stage:start({
-      init = ([[
-        local cjson = require("cjson")
-        local path = %q
-        require("lucidauth").configure({ storage = {
-          load = function()
-            local file = io.open(path)
-            if not file then return nil end
-            local text = file:read("*a")
-            file:close()
-            return cjson.decode(text)
-          end,
-          save = function(_, record)
-            ngx.sleep(0.01)
-            local file = assert(io.open(path .. ".new", "w"))
-            file:write(cjson.encode(record))
-            file:close()
-            return os.rename(path .. ".new", path)
-          end,
-        } })
-      ]]):format(path),
-      workers = 1,
-    })
-    begin_slow(0.5)
+-- Functions over a file that wait where they may.
+local STORAGE = [[
+  local cjson = require("cjson")
+  local path = %q
+  local waits = { content = true, timer = true, access = true }
+  local function pause() if waits[ngx.get_phase()] then ngx.sleep(0.01) end end
+  require("lucidauth").configure({ storage = {
+    load = function()
+      pause()
+      local file = io.open(path)
+      if not file then return nil end
+      local text = file:read("*a")
+      file:close()
+      return cjson.decode(text)
+    end,
+    save = function(_, record)
+      pause()
+      local file = assert(io.open(path .. ".new", "w"))
+      file:write(cjson.encode(record))
+      file:close()
+      return os.rename(path .. ".new", path)
+    end,
+    lock = function()
+      pause()
+      local file = io.open(path .. ".held")
+      if file then file:close() return false end
+      assert(io.open(path .. ".held", "w")):close()
+      return true
+    end,
+    unlock = function() os.remove(path .. ".held") end,
+  } })
+]]
+
+describe("in the middle of a flight with a storage in Lua", function()
+  local path
+
+  before_each(function()
+    path = nginx.folder() .. "/record"
+    stage:start({ init = STORAGE:format(path), workers = 1 })
+  end)
+
+  local function assert_saved()
+    local record = helper.read_file(path)
+    assert.is_truthy(record:find(stage.sandbox:grant().refresh_token, 1, true), record)
+    assert.is_nil(record:find("pending", 1, true))
+    assert.is_nil(helper.read_file(path .. ".held"))
+    assert.are.equal(2, stage:posts())
+    assert.are.equal(0, stage.sandbox:counts().introspections)
+  end
+
+  it("a reload loses nothing", function()
+    stage:begin_slow(0.5)
     stage.server:reload()
+    assert_saved()
     works_again()
-    local counts = stage.sandbox:counts()
-    assert.are.equal(2, counts.token_requests)
-    assert.are.equal(0, counts.introspections)
     stage:assert_no_problems()
+  end)
+
+  it("nginx told to quit saves the answer", function()
+    stage:begin_slow(0.5)
+    stage.server:quit()
+    assert_saved()
+    stage:assert_no_problems()
+  end)
+
+  it("nginx told to stop at once saves an answer that comes soon", function()
+    stage:begin_slow(0.3)
+    stage.server:stop()
+    assert_saved()
+    stage:assert_no_problems()
+  end)
+
+  it("a worker that waits to try again is not waited for", function()
+    stage.sandbox:faults({ kind = "answer", status = 429, headers = { ["Retry-After"] = "20" },
+      times = "always" })
+    stage.server:get("/background")
+    stage:await_posts(1)
+    local began = socket.gettime()
+    stage.server:quit()
+    assert.is_true(socket.gettime() - began < 10)
+    assert.is_nil(helper.read_file(path .. ".held"))
+    stage:assert_no_problems()
+  end)
+end)
+
+describe("a storage in Lua whose functions must wait", function()
+  it("cannot save when nginx is told to stop at once: the loss is named", function()
+    local path = nginx.folder() .. "/record"
+    local must_wait = STORAGE:format(path):gsub("if waits%[.-%] then (.-) end", "%1")
+    stage:start({ init = must_wait, workers = 1 })
+    -- a request that is gone must not be taken for one that is there
+    stage.server:get("/header")
+    stage:await_token()
+    stage:begin_slow(0.3)
+    stage.server:get("/header")
+    stage.server:stop()
+    stage:assert_no_problems("could not be saved by a process that ends")
+    nginx.assert_contains(stage.server:log(), "[error]", "(account default)",
+      "function save failed")
+    assert.is_truthy(helper.read_file(path):find("pending", 1, true))
+    stage.server:assert_sound()
+
+    stage:start({ init = must_wait, workers = 1 })
+    local _, body = stage.server:get("/token")
+    assert.is_truthy(body:find("^lost_rotation: "), body)
+    assert.are.equal(2, stage:posts())
+    assert.are.equal(1, stage.sandbox:counts().introspections)
   end)
 end)
 

@@ -157,15 +157,15 @@ function Server:problems(...)
   return table.concat(found, "\n")
 end
 
-local FAULTS = { "AddressSanitizer", "ThreadSanitizer", "runtime error:", "exited on signal 11",
-  "exited on signal 6", "exited on signal 7", "exited on signal 8", "exited on signal 4" }
+local FAULTS = { "AddressSanitizer", "%.[ch]:%d+:%d+: runtime error:",
+  "exited on signal [45678]%f[%D]", "exited on signal 11" }
 
 --- Asserts that no process of it had a fault in memory; to be asked when it has
 --- ended.
 function Server:assert_sound()
   local said = self:log() .. (helper.read_file(self.prefix .. "/out") or "")
   for _, fault in ipairs(FAULTS) do
-    if said:find(fault, 1, true) then
+    if said:find(fault) then
       error("a process of nginx is broken:\n" .. said, 2)
     end
   end
@@ -552,6 +552,19 @@ function Stage:await_posts(count)
   nginx.eventually(function()
     return self:posts() == count
   end, "POST " .. count)
+end
+
+--- Has a token, and begins a refresh of it whose answer takes so long.
+---@param seconds number
+---@param when? "before"|"after" the tokens are changed; after
+---@return integer pid the worker's
+function Stage:begin_slow(seconds, when)
+  self:await_token()
+  self.sandbox:faults({ kind = "slow", when = when or "after", seconds = seconds })
+  local before = self:posts()
+  local _, pid = self.server:get("/background")
+  self:await_posts(before + 1)
+  return tonumber(pid)
 end
 
 --- Waits until a location says the token that works.
