@@ -546,6 +546,28 @@ function Stage:is_token(text)
   return (text:gsub("%s+$", "")) == self.sandbox:grant().access_token
 end
 
+--- Runs a plain script beside nginx, over the same token file.
+---@param what "token"|"refresh"
+---@param user? string who runs it
+---@return string token
+function Stage:run_script(what, user)
+  local env = {
+    LUCID_TOKEN_FILE = self.server.token_file,
+    LUA_PATH = nginx.modules() .. "/lua/?.lua;;",
+    LUA_CPATH = nginx.modules() .. "/lib/?.so;;",
+    LD_PRELOAD = runtime,
+  }
+  for name, value in pairs(self.sandbox.env) do
+    env[name] = value
+  end
+  local as = user and ("setpriv --reuid %s --clear-groups "):format(user) or ""
+  local code = ('print(assert(require("lucidauth").%s()))'):format(what)
+  local out, err, status =
+    helper.run(("exec %s%s -e %s"):format(as, helper.interpreter, quote(code)), env)
+  assert(status == 0, err)
+  return out
+end
+
 --- Waits until the sandbox has had so many token requests.
 ---@param count integer
 function Stage:await_posts(count)

@@ -3,7 +3,6 @@
 
 local socket = require("socket")
 
-local helper = require("spec.helper")
 local nginx = require("spec.nginx.nginx")
 local tokens = require("spec.tokens")
 
@@ -72,22 +71,8 @@ describe("a refresh", function()
     stage:start()
     local _, token = stage.server:get("/token")
     ask_all("/both")
-    local env = {
-      LUCID_TOKEN_FILE = stage.server.token_file,
-      LUA_PATH = nginx.modules() .. "/lua/?.lua;;",
-      LUA_CPATH = nginx.modules() .. "/lib/?.so;;",
-      LD_PRELOAD = nginx.runtime,
-    }
-    for name, value in pairs(stage.sandbox.env) do
-      env[name] = value
-    end
-    local code = [[ print(assert(require("lucidauth").%s())) ]]
-    local as = nginx.user and ("setpriv --reuid %s --clear-groups "):format(nginx.user) or ""
-    local run = ("exec %s%s -e "):format(as, helper.interpreter)
     local function script(what)
-      local out, err, status = helper.run(run .. helper.quote(code:format(what)), env)
-      assert(status == 0, err)
-      return out
+      return stage:run_script(what, nginx.user)
     end
     assert.are.equal(token, script("token"))
     local new = script("refresh")
