@@ -169,11 +169,13 @@ end
 --- new one from the environment.
 ---@return true
 function lucid.close()
-  if default or handle then
-    default_client():close()
-    default = nil
-  end
+  local own = (default or handle) and default_client()
+  default = nil
   lucid.token = first_token
+  -- this may yield, and others may call meanwhile
+  if own then
+    own:close()
+  end
   return true
 end
 
@@ -183,9 +185,12 @@ end
 ---@return true
 function lucid.configure(options)
   local own = clients().configured(options, 2)
-  lucid.close()
+  local former = (default or handle) and default_client()
   default = own
   lucid.token = own.bare_token or fast_token
+  if former then
+    former:close()
+  end
   return true
 end
 

@@ -3,6 +3,7 @@
 #include "account.h"
 #include "clock.h"
 #include "core/secret.h"
+#include "drive/background.h"
 #include "drive/drive.h"
 #include "events.h"
 #include "fork.h"
@@ -103,6 +104,17 @@ void lucidauth_close(lucidauth *client)
   pthread_mutex_destroy(&client->mutex);
   pthread_mutex_destroy(&client->events_mutex);
   free(client);
+}
+
+bool lucidauth_leave(lucidauth *client)
+{
+  bool idle = true;
+  pthread_mutex_lock(&client->mutex);
+  for (struct lucidauth_account *account = client->accounts; account; account = account->next)
+    if (account->job && !background_start_leaving(account->job))
+      idle = false;
+  pthread_mutex_unlock(&client->mutex);
+  return idle;
 }
 
 /* The thread flies; this one waits for it. */

@@ -137,6 +137,10 @@ LUCIDAUTH_API lucidauth *lucidauth_new(const lucidauth_options *options, lucidau
  * may use the client any more. NULL is allowed. */
 LUCIDAUTH_API void lucidauth_close(lucidauth *client);
 
+/* For event loops: whether lucidauth_close would not have to wait for a refresh by the background's thread. From
+ * now on one that only waits to try again is broken off; others are carried on to their end. Never waits. */
+LUCIDAUTH_API bool lucidauth_leave(lucidauth *client);
+
 /* An access token that works (RFC 6750), refreshed first if it must be; a token that still lives is served
  * when a refresh fails. `account` NULL: the default one. Waits for at most `timeout`, except for an answer
  * whose refresh was sent already. The caller gives the token to lucidauth_free_token. NULL: `error` says why. */

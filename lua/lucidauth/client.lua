@@ -200,9 +200,37 @@ function Client:status(account)
   return self.core:status(account)
 end
 
-function Client:close()
+local function close_now(self)
+  if self.fleet then
+    self.fleet.leave_off()
+  end
   self.core:close()
   deliver(self)
+end
+
+-- A refresh that only waits to try again is broken off.
+local function is_idle(self)
+  local rests = not self.fleet or self.fleet.rests()
+  return self.core:leave() and rests
+end
+
+--- Ends the client and wipes its secrets. A refresh that is under way is waited
+--- for: inside nginx by yielding, and where that is not possible it goes on
+--- while this returns.
+---@return true
+function Client:close()
+  if not self.host then
+    close_now(self)
+    return true
+  end
+  self.host.leaving[self.core] = true
+  self.host.close_when_idle(function()
+    return is_idle(self)
+  end, function()
+    return next(self.waiting) ~= nil
+  end, function()
+    close_now(self)
+  end)
   return true
 end
 
@@ -234,7 +262,7 @@ local default_patience = 2
 local function set_driver(self, functions, options)
   if self.host and functions then
     local patience = options.refresh_wait or default_patience
-    self.drive = require("lucidauth.drive").apart(functions, self.host, patience)
+    self.drive, self.fleet = require("lucidauth.drive").apart(functions, self.host, patience)
   elseif functions then
     self.drive = require("lucidauth.drive").over(functions)
   elseif self.host then

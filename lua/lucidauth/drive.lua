@@ -40,10 +40,23 @@ local function failed(what, reason, record)
   return "failed", message:format(what, text)
 end
 
-local steps = {}
+--- One flight on its way. Whoever carries it out may be cut off, and what has
+--- come of it is then somebody else's to bring home.
+---@class lucidauth.Course
+---@field flight userdata
+---@field storage LucidStorage
+---@field account string
+---@field host? table lucidauth.nginx
+---@field step? string what the flight asked for last
+---@field argument? string|number
+---@field sent? boolean a POST was sent, and what it brought may not be saved yet
+---@field holds? boolean the storage's lock
+---@field over? boolean
 
-function steps.load(storage, account)
-  local ok, record, reason = pcall(storage.load, account)
+local steps, leave_off = {}, nil
+
+function steps.load(course)
+  local ok, record, reason = pcall(course.storage.load, course.account)
   if not ok then
     return failed("load", record)
   elseif not record and reason ~= nil then
@@ -60,9 +73,9 @@ function steps.load(storage, account)
   return "did", text
 end
 
-function steps.save(storage, account, text)
+function steps.save(course, text)
   local record = json.decode(text)
-  local ok, saved, reason = pcall(storage.save, account, record)
+  local ok, saved, reason = pcall(course.storage.save, course.account, record)
   if not ok then
     return failed("save", saved, json.decode(text))
   elseif saved == false or reason ~= nil then
@@ -71,55 +84,92 @@ function steps.save(storage, account, text)
   return "did"
 end
 
-function steps.lock(storage, account)
-  if not storage.lock then
+function steps.lock(course)
+  local lock = course.storage.lock
+  if not lock then
     return "did"
   end
-  local ok, locked, reason = pcall(storage.lock, account)
+  local ok, locked, reason = pcall(lock, course.account)
   if not ok then
     return failed("lock", locked)
   elseif reason ~= nil then
     return failed("lock", reason)
   end
+  course.holds = locked ~= false
   return locked == false and "busy" or "did"
 end
 
 -- There is nothing to be done about an unlock that fails: whoever comes next
 -- finds the record as it was saved.
-function steps.unlock(storage, account)
-  if storage.unlock then
-    pcall(storage.unlock, account)
+function steps.unlock(course)
+  course.holds = false
+  if course.storage.unlock then
+    pcall(course.storage.unlock, course.account)
   end
   return "did"
 end
 
-function steps.post(_, _, _, flight, host)
-  if host then
-    host.post(flight)
+function steps.post(course)
+  course.sent = true
+  if course.host then
+    course.host.post(course.flight)
   else
-    flight:post()
+    course.flight:post()
   end
   return "did"
 end
 
-local function sleep_of(storage, host)
-  return storage.sleep or (host and host.sleep) or core.sleep
-end
-
-function steps.wait(storage, _, seconds, _, host)
-  local ok = pcall(sleep_of(storage, host), seconds)
-  if not ok then
+local function wait_for(course, seconds)
+  local sleep = course.storage.sleep or (course.host and course.host.sleep) or core.sleep
+  if not pcall(sleep, seconds) then
     core.sleep(seconds)
   end
+end
+
+-- Seconds after which one who waits inside an event loop looks whether it ends.
+local longest_nap = 0.5
+
+function steps.wait(course, seconds)
+  local host = course.host
+  local nap = host and longest_nap or seconds
+  while seconds > 0 and not course.over do
+    wait_for(course, math.min(nap, seconds))
+    seconds = seconds - nap
+    if host and host.is_ending() then
+      leave_off(course)
+    end
+  end
   return "did"
 end
 
-local function carry_out(flight, storage, account, host)
-  local step, argument = flight:next()
-  while step ~= "done" do
-    step, argument = flight:next(steps[step](storage, account, argument, flight, host))
+local function is_landed(course)
+  return course.over or course.step == "done"
+end
+
+local function land(course)
+  course.over = true
+  return course.flight:finish()
+end
+
+local function broken_off()
+  return nil, "A refresh was broken off, since its client or its process ends. Nothing was lost; "
+    .. "ask again.", "not_ready"
+end
+
+local function carry_out(course)
+  course.step, course.argument = course.flight:next()
+  while not is_landed(course) do
+    local result, text = steps[course.step](course, course.argument)
+    if course.over then
+      return broken_off()
+    end
+    course.step, course.argument = course.flight:next(result, text)
   end
-  return flight:finish()
+  return land(course)
+end
+
+local function new_course(flight, storage, account, host)
+  return { flight = flight, storage = storage, account = account or "default", host = host }
 end
 
 --- A function that gets a token by way of this storage.
@@ -131,7 +181,7 @@ function M.over(storage)
     if not flight then
       return token, message, code
     end
-    return carry_out(flight, storage, account or "default")
+    return carry_out(new_course(flight, storage, account))
   end
 end
 
@@ -148,6 +198,85 @@ local function begin(host, handle, account, refresh)
   return flight, token, message, code
 end
 
+local unsaved = "lucidauth: the answer to a refresh (account %s) could not be saved by a process "
+  .. "that ends, where a storage's functions cannot wait: %s"
+
+local brought_home = { load = true, save = true, unlock = true }
+
+-- The POST was sent, so its answer is waited for, and saved by functions that
+-- cannot wait any more: their coroutine does not go on.
+local function bring_home(course)
+  local result, text = "did", nil
+  if course.step ~= "post" then
+    result, text = steps[course.step](course, course.argument)
+  end
+  while not is_landed(course) do
+    course.step, course.argument = course.flight:next(result, text)
+    if not brought_home[course.step] then
+      return
+    end
+    result, text = steps[course.step](course, course.argument)
+    if course.step == "save" and result == "failed" then
+      course.host.complain(unsaved:format(course.account, text))
+    end
+  end
+end
+
+--- Ends a flight whose coroutine does not go on. One that waits for nothing but
+--- to try again is left as it stands: its mark is settled by whoever comes next.
+function leave_off(course)
+  if course.over then
+    return
+  end
+  if course.sent and course.step ~= "wait" and course.step ~= "done" then
+    pcall(bring_home, course)
+  end
+  if course.holds then
+    steps.unlock(course)
+  end
+  pcall(land, course)
+end
+
+-- When the Lua state ends, nginx having been told to stop at once, coroutines
+-- are gone and what is to be collected still has its turn.
+local function guard(course)
+  local proxy = newproxy(true)
+  getmetatable(proxy).__gc = function()
+    course.host.outside_requests(leave_off, course)
+  end
+  course.guard = proxy
+end
+
+-- The courses of a client, until they are over.
+local function new_fleet()
+  local courses = setmetatable({}, { __mode = "k" })
+  local fleet = {}
+
+  function fleet.add(course)
+    courses[course] = true
+    guard(course)
+  end
+
+  --- Whether no flight is in the air but those that wait to try again.
+  function fleet.rests()
+    for course in pairs(courses) do
+      if not course.over and course.step ~= "wait" then
+        return false
+      end
+    end
+    return true
+  end
+
+  --- Ends all of them; what was sent is waited for.
+  function fleet.leave_off()
+    for course in pairs(courses) do
+      leave_off(course)
+    end
+  end
+
+  return fleet
+end
+
 --- The same inside an event loop: the flight is carried out apart from its
 --- caller, who may be cut off, and a token that still lives is handed out after
 --- `patience` seconds, or at once to a caller that may not wait.
@@ -155,7 +284,9 @@ end
 ---@param host table lucidauth.nginx
 ---@param patience number seconds
 ---@return fun(core: userdata, account: string?, refresh: boolean): string?, string?, string?
+---@return table fleet what is in the air
 function M.apart(storage, host, patience)
+  local fleet = new_fleet()
   return function(handle, account, refresh)
     local _, refusal, why = host.refusal()
     if refusal then
@@ -165,9 +296,11 @@ function M.apart(storage, host, patience)
     if not flight then
       return token, message, code
     end
+    local course = new_course(flight, storage, account, host)
+    fleet.add(course)
     local started
     started, token, message, code = host.apart(function()
-      return carry_out(flight, storage, account or "default", host)
+      return carry_out(course)
     end, function()
       -- the account's flight is in the air: this begins no other
       local _, living = handle:flight(account, false)
@@ -176,8 +309,8 @@ function M.apart(storage, host, patience)
     if started then
       return token, message, code
     end
-    return flight:finish()
-  end
+    return land(course)
+  end, fleet
 end
 
 return M

@@ -4,7 +4,11 @@
 local ngx = ngx
 local core = require "lucidauth.core"
 
-local M = { sleep = ngx.sleep }
+local M = { sleep = ngx.sleep, is_ending = ngx.worker.exiting }
+
+--- The cores of clients that are about to close.
+---@type table<userdata, true>
+M.leaving = setmetatable({}, { __mode = "k" })
 
 local shortest, longest = 0.001, 0.05
 
@@ -55,6 +59,54 @@ function M.refusal()
   end
 end
 
+-- Where nobody is held up by one who waits.
+local may_block = { init = true, exit_worker = true }
+
+-- Whoever waits for a token looks again within this time, and has what has
+-- landed.
+local last_look = 2 * longest
+
+local function when_all_is_over(is_idle, has_waiters, close)
+  M.wait_for(is_idle)
+  local until_then = ngx.now() + last_look
+  M.wait_for(function()
+    return not has_waiters() or ngx.now() > until_then
+  end)
+  close()
+end
+
+--- Closes something once no refresh is in the air: the caller waits by yielding;
+--- one that may not yield does not wait at all. When the worker ends, all that
+--- is left is to block.
+---@param is_idle fun(): boolean
+---@param has_waiters fun(): boolean
+---@param close fun()
+function M.close_when_idle(is_idle, has_waiters, close)
+  if M.can_yield() then
+    when_all_is_over(is_idle, has_waiters, close)
+  elseif may_block[ngx.get_phase()] or is_idle() or not ngx.timer.at(0, function()
+    when_all_is_over(is_idle, has_waiters, close)
+  end) then
+    close()
+  end
+end
+
+local has_exdata, exdata = pcall(require, "thread.exdata")
+local no_request = has_exdata and require("ffi").cast("void *", 0)
+
+--- Calls a function to which no request belongs. nginx's functions look for the
+--- present one, and when the Lua state ends they would find one that is gone.
+---@param run function
+---@param ... any
+function M.outside_requests(run, ...)
+  if has_exdata then
+    local present = exdata()
+    exdata(no_request)
+    pcall(run, ...)
+    exdata(present)
+  end
+end
+
 --- One look for a token; never waits.
 function M.look(handle, ticket, account)
   local _, message, code = M.refusal()
@@ -79,7 +131,8 @@ function M.obtain(handle, account, refresh)
   end
   M.wait_for(function()
     token, message, code = handle:poll(ticket, account, true)
-    return token or code ~= "not_ready"
+    -- nothing more will come of a flight that was broken off
+    return token or code ~= "not_ready" or M.leaving[handle] and handle:leave()
   end)
   return token, message, code
 end

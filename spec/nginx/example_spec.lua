@@ -6,65 +6,41 @@ local helper = require("spec.helper")
 local nginx = require("spec.nginx.nginx")
 local tokens = require("spec.tokens")
 
-local sandbox, server
+local contains = nginx.assert_contains
+local stage = nginx.stage({ accounts = { "anna", "bert" } })
 
 local function start(http)
-  server = nginx.start({ sandbox = sandbox, example = true, http = http })
-end
-
-local function contains(text, ...)
-  for _, part in ipairs({ ... }) do
-    assert.is_truthy(text:find(part, 1, true), ("%q is missing in: %s"):format(part, text))
-  end
+  stage.server = nginx.start({ sandbox = stage.sandbox, example = true, http = http })
 end
 
 local function assert_no_secret(text)
-  for _, grant in ipairs(sandbox:grants()) do
+  for _, grant in ipairs(stage.sandbox:grants()) do
     assert.is_nil(text:find(grant.refresh_token, 1, true))
     assert.is_nil(grant.access_token and text:find(grant.access_token, 1, true))
   end
-  assert.is_nil(text:find(sandbox.client_secret, 1, true))
+  assert.is_nil(text:find(stage.sandbox.client_secret, 1, true))
 end
-
-setup(function()
-  sandbox = helper.start_sandbox({ accounts = { "anna", "bert" } })
-end)
-
-teardown(function()
-  sandbox:stop()
-end)
-
-before_each(function()
-  sandbox:reset()
-  server = nil
-end)
-
-after_each(function()
-  if server then
-    server:quit()
-  end
-end)
 
 describe("the proxy", function()
   it("adds what the API wants to see", function()
     start()
-    local status, body = server:get("/lucid/users/me/profile")
+    local status, body = stage.server:get("/lucid/users/me/profile")
     assert.are.equal(200, status)
     assert.is_truthy(codec.decode_json(body).email)
-    local entries = sandbox:log().entries
+    local entries = stage.sandbox:log().entries
     assert.are.equal("/users/me/profile", entries[#entries].path)
-    assert.are.equal("", server:problems())
+    stage:assert_no_problems()
   end)
 
   for _, method in ipairs({ "GET", "POST", "DELETE" }) do
     it("sends a request once more after a 401: " .. method, function()
       start()
-      assert.are.equal(200, (server:get("/lucid/users/me/profile")))
-      sandbox:expire()
+      assert.are.equal(200, (stage.server:get("/lucid/users/me/profile")))
+      stage.sandbox:expire()
       local sent = method == "POST" and ("x"):rep(40000) or nil
-      local status = server:get("/lucid/documents?page=2", { method = method, body = sent })
+      local status = stage.server:get("/lucid/documents?page=2", { method = method, body = sent })
       assert.are.equal(404, status)
-      local counts, entries = sandbox:counts(), sandbox:log(3).entries
+      local counts, entries = stage.sandbox:counts(), stage.sandbox:log(3).entries
       assert.are.equal(2, counts.token_requests)
       assert.are.equal(1, counts.api_401)
       for _, number in ipairs({ 1, 3 }) do
@@ -74,33 +50,33 @@ describe("the proxy", function()
         assert.are.equal(sent and sent:sub(1, 4096) or "", entries[number].body)
       end
       assert.are.equal("token", entries[2].endpoint)
-      assert.are.equal("", server:problems("is buffered to a temporary file"))
+      stage:assert_no_problems("is buffered to a temporary file")
     end)
   end
 
   it("passes a second 401 on, and other errors as they are", function()
     start()
-    assert.are.equal(404, (server:get("/lucid/nowhere")))
-    sandbox:faults({ kind = "answer", endpoint = "api", status = 401, times = 2 })
-    assert.are.equal(401, (server:get("/lucid/users/me/profile")))
-    assert.are.equal(200, (server:get("/lucid/users/me/profile")))
-    assert.are.equal("", server:problems())
+    assert.are.equal(404, (stage.server:get("/lucid/nowhere")))
+    stage.sandbox:faults({ kind = "answer", endpoint = "api", status = 401, times = 2 })
+    assert.are.equal(401, (stage.server:get("/lucid/users/me/profile")))
+    assert.are.equal(200, (stage.server:get("/lucid/users/me/profile")))
+    stage:assert_no_problems()
   end)
 
   it("answers 503 when there is no token", function()
-    sandbox:revoke_all()
+    stage.sandbox:revoke_all()
     start()
-    assert.are.equal(503, (server:get("/lucid/users/me/profile")))
-    assert.are.equal(0, sandbox:counts().api_requests)
-    contains(server:log(), "Log in to Lucid again")
+    assert.are.equal(503, (stage.server:get("/lucid/users/me/profile")))
+    assert.are.equal(0, stage.sandbox:counts().api_requests)
+    contains(stage.server:log(), "Log in to Lucid again")
   end)
 end)
 
 describe("the metrics", function()
   it("are Prometheus text without secrets", function()
     start()
-    server:get("/lucid/users/me/profile")
-    local status, body, headers = server:get("/metrics")
+    stage.server:get("/lucid/users/me/profile")
+    local status, body, headers = stage.server:get("/metrics")
     assert.are.equal(200, status)
     assert.are.equal("text/plain; version=0.0.4; charset=utf-8", headers["content-type"])
     for line in body:gmatch("[^\n]+") do
@@ -172,14 +148,14 @@ end
 describe("the status page", function()
   it("is for this machine alone, and holds no secret", function()
     start()
-    server:get("/lucid/users/me/profile")
-    local status, body, headers = server:get("/token-status")
+    stage.server:get("/lucid/users/me/profile")
+    local status, body, headers = stage.server:get("/token-status")
     assert.are.equal(200, status)
     assert.are.equal("text/html; charset=utf-8", headers["content-type"])
     assert.are.equal("no-store", headers["cache-control"])
     contains(body, '<section id="default">', ">ready</span>", "lifetime 1 h")
     assert_no_secret(body)
-    local text = helper.read_file(server.prefix .. "/nginx.conf")
+    local text = helper.read_file(stage.server.prefix .. "/nginx.conf")
     for _, name in ipairs({ "token%-status", "metrics" }) do
       contains(text:match("location = /" .. name .. " (%b{})"), "allow 127.0.0.1;", "deny all;")
     end
@@ -189,7 +165,7 @@ describe("the status page", function()
     local folder, port = nginx.folder(), nginx.free_port()
     for name, left in pairs({ anna = 2400, bert = 100 }) do
       local path = folder .. "/" .. name .. ".json"
-      tokens.write(path, tokens.record(tokens.pair(sandbox, name), left))
+      tokens.write(path, tokens.record(tokens.pair(stage.sandbox, name), left))
       nginx.give(path)
     end
     start(([[
@@ -206,10 +182,8 @@ describe("the status page", function()
         } }
       }
     ]]):format(port, folder))
-    nginx.eventually(function()
-      return sandbox:counts().token_requests == 3
-    end)
-    sandbox:faults({ { kind = "pass" }, { kind = "answer", status = 429 } })
+    stage:await_posts(3)
+    stage.sandbox:faults({ { kind = "pass" }, { kind = "answer", status = 429 } })
     local document, picture = look_at("http://127.0.0.1:" .. port .. "/")
     local anna = document:match('<section id="anna">.-</section>') or document
     local bert = document:match('<section id="bert">.-</section>') or document

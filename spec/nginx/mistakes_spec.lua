@@ -4,87 +4,55 @@
 local helper = require("spec.helper")
 local nginx = require("spec.nginx.nginx")
 
-local sandbox, server
+local contains = nginx.assert_contains
+local stage = nginx.stage()
 
-local function start(options)
-  options.sandbox = sandbox
-  server = nginx.start(options)
-  return server
-end
-
-local SERVER = [[
-  location /token { content_by_lua_block { ngx.say(said(require("lucidauth").token())) } }
+local ASSERT = [[
   location /assert { access_by_lua_block {
     ngx.req.set_header("Authorization", assert(require("lucidauth").authorization())) }
     content_by_lua_block { ngx.exit(204) } }
-  location /other { return 200 "other"; }
 ]]
-
-local function contains(text, ...)
-  for _, part in ipairs({ ... }) do
-    assert.is_truthy(text:find(part, 1, true), ("%q is missing in: %s"):format(part, text))
-  end
-end
 
 -- The worker that was there at the start still is, and serves.
 local function lives_on(pid)
-  assert.are.equal(pid, server:workers()[1])
-  local status = server:get("/other")
+  assert.are.equal(pid, stage.server:workers()[1])
+  local status = stage.server:get("/other")
   assert.are.equal(200, status)
 end
-
-setup(function()
-  sandbox = helper.start_sandbox()
-end)
-
-teardown(function()
-  sandbox:stop()
-end)
-
-before_each(function()
-  sandbox:reset()
-  server = nil
-end)
-
-after_each(function()
-  if server then
-    server:stop()
-  end
-end)
 
 describe("a missing env directive", function()
   for _, name in ipairs({ "LUCID_CLIENT_ID", "LUCID_CLIENT_SECRET", "LUCID_REFRESH_TOKEN" }) do
     it("is named, and how to add it: " .. name, function()
-      start({ workers = 1, env = { [name] = false }, server = SERVER })
-      local pid = server:workers()[1]
-      local _, body = server:get("/token")
+      stage:start({ workers = 1, env = { [name] = false }, server = ASSERT })
+      local pid = stage.server:workers()[1]
+      local _, body = stage.server:get("/token")
       contains(body, "config: ", name, "nginx hides the environment", '"env ' .. name .. ';"')
-      assert.are.equal(500, (server:get("/assert")))
-      contains(server:log(), "[error]", '"env ' .. name .. ';"')
-      assert.are.equal("", server:problems("env " .. name))
+      assert.are.equal(500, (stage.server:get("/assert")))
+      contains(stage.server:log(), "[error]", '"env ' .. name .. ';"')
+      stage:assert_no_problems("env " .. name)
       lives_on(pid)
-      assert.are.equal(0, sandbox:counts().token_requests)
+      assert.are.equal(0, stage.sandbox:counts().token_requests)
     end)
   end
 
   it("of the token file is named when the default cannot be used", function()
-    start({ workers = 1, env = { LUCID_TOKEN_FILE = false }, server = SERVER })
-    helper.run("chmod 755 " .. helper.quote(server.prefix))
-    local _, body = server:get("/token")
+    stage:start({ workers = 1, env = { LUCID_TOKEN_FILE = false }, server = ASSERT })
+    helper.run("chmod 755 " .. helper.quote(stage.server.prefix))
+    local _, body = stage.server:get("/token")
     if nginx.user then
       contains(body, "storage: ", '"env LUCID_TOKEN_FILE;"')
-      assert.are.equal(0, sandbox:counts().token_requests)
+      assert.are.equal(0, stage.sandbox:counts().token_requests)
     end
   end)
 
   it("is not suspected when the option is given", function()
-    start({
+    stage:start({
       workers = 1,
       init = [[ require("lucidauth").configure({ client_id = "somebody else" }) ]],
       env = { LUCID_CLIENT_ID = false },
-      server = SERVER,
+      server = ASSERT,
     })
-    local _, body = server:get("/token")
+    local _, body = stage.server:get("/token")
     contains(body, "invalid_client: ")
     assert.is_nil(body:find("environment", 1, true))
   end)
@@ -95,74 +63,94 @@ describe("a storage", function()
     it("that the workers may not write is reported, and nothing is spent", function()
       local folder = helper.tmpdir()
       helper.run("chmod 755 " .. helper.quote(folder))
-      start({ workers = 1, env = { LUCID_TOKEN_FILE = folder .. "/token.json" }, server = SERVER })
-      local pid = server:workers()[1]
-      local _, body = server:get("/token")
+      stage:start({
+        workers = 1,
+        env = { LUCID_TOKEN_FILE = folder .. "/token.json" },
+        server = ASSERT,
+      })
+      local pid = stage.server:workers()[1]
+      local _, body = stage.server:get("/token")
       contains(body, "storage: ", folder .. "/token.json.lock", "Permission denied",
         "Let this program's user read and write the file and its folder.")
-      assert.are.equal(500, (server:get("/assert")))
-      contains(server:log(), "[error]", "Permission denied")
-      assert.are.equal("", server:problems("Permission denied"))
+      assert.are.equal(500, (stage.server:get("/assert")))
+      contains(stage.server:log(), "[error]", "Permission denied")
+      stage:assert_no_problems("Permission denied")
       lives_on(pid)
-      assert.are.equal(0, sandbox:counts().token_requests)
+      assert.are.equal(0, stage.sandbox:counts().token_requests)
       -- and once it is mended, the next call works
       helper.run(("chown %s %s"):format(nginx.user, helper.quote(folder)))
-      _, body = server:get("/token")
-      assert.are.equal(sandbox:grant().access_token .. "\n", body)
+      _, body = stage.server:get("/token")
+      assert.are.equal(stage.sandbox:grant().access_token .. "\n", body)
     end)
 
-    it("that root has filled is refused with advice", function()
-      start({ workers = 1, server = SERVER })
-      local file = server.token_file
-      helper.write_file(file, '{"refresh_token": "x"}')
-      helper.run("chmod 600 " .. helper.quote(file))
-      local _, body = server:get("/token")
-      contains(body, "storage: ", file)
-      assert.is_truthy(body:find("chown") or body:find("Permission denied"), body)
-      helper.run(("chown %s %s"):format(nginx.user, helper.quote(file)))
-      helper.write_file(file, ('{"refresh_token": "%s"}'):format(sandbox.refresh_token))
-      _, body = server:get("/token")
-      assert.are.equal(sandbox:grant().access_token .. "\n", body)
+    it("that a script of root's has made is named, file by file, until it is given away", function()
+      stage:start({ workers = 1 })
+      local file = stage.server.token_file
+      local token = stage:run_script("token")
+      local _, body = stage.server:get("/token")
+      contains(body, "storage: ", "Cannot open " .. file .. ": Permission denied",
+        "Let this program's user read and write the file and its folder.")
+
+      nginx.give(file)
+      _, body = stage.server:get("/token")
+      assert.are.equal(token, body)
+      _, body = stage.server:get("/refresh")
+      contains(body, "storage: ", file .. ".lock: Permission denied")
+      assert.are.equal(1, stage:posts())
+
+      nginx.give(file .. ".lock")
+      _, body = stage.server:get("/refresh")
+      assert.is_true(stage:is_token(body), body)
+      assert.are.equal(body, stage:run_script("token", nginx.user))
+      assert.are.equal(2, stage:posts())
+    end)
+
+    it("that belongs to the workers is left alone by a script of root's, with advice", function()
+      stage:start({ workers = 1 })
+      stage.server:get("/token")
+      local ok, message = pcall(stage.run_script, stage, "refresh")
+      assert.is_false(ok)
+      contains(message, "belongs to user ", "Run it as that user, or give it the file (chown).")
+      assert.are.equal(1, stage:posts())
+      stage:await_token()
     end)
   end
 
   it("that disappears while nginx runs costs no token", function()
-    start({ workers = 1, server = SERVER .. [[
-      location /refresh { content_by_lua_block {
-        ngx.say(said(require("lucidauth").refresh())) } } ]] })
-    server:get("/token")
-    local folder = server.token_file:match("^(.*)/")
+    stage:start({ workers = 1, server = ASSERT })
+    stage.server:get("/token")
+    local folder = stage.server.token_file:match("^(.*)/")
     helper.run(("mv %s %s"):format(helper.quote(folder), helper.quote(folder .. ".away")))
-    local _, body = server:get("/refresh")
+    local _, body = stage.server:get("/refresh")
     contains(body, "storage: ", "No such file or directory")
-    assert.are.equal(1, sandbox:counts().token_requests)
+    assert.are.equal(1, stage.sandbox:counts().token_requests)
     helper.run(("mv %s %s"):format(helper.quote(folder .. ".away"), helper.quote(folder)))
-    _, body = server:get("/refresh")
-    assert.are.equal(sandbox:grant().access_token .. "\n", body)
-    assert.are.equal(0, sandbox:counts().reuses)
+    _, body = stage.server:get("/refresh")
+    assert.are.equal(stage.sandbox:grant().access_token .. "\n", body)
+    assert.are.equal(0, stage.sandbox:counts().reuses)
   end)
 end)
 
 describe("a server that is down at the start", function()
   it("is reported, and asked again when it is there", function()
     local port = nginx.free_port()
-    start({
+    stage:start({
       workers = 1,
       init = [[ require("lucidauth").configure({ timeout = 0.3 }) ]],
       env = { LUCID_API_URL = "http://127.0.0.1:" .. port },
-      server = SERVER,
+      server = ASSERT,
     })
-    local pid = server:workers()[1]
-    local _, body = server:get("/token")
+    local pid = stage.server:workers()[1]
+    local _, body = stage.server:get("/token")
     contains(body, "network: ", "LUCID_API_URL")
-    assert.are.equal(500, (server:get("/assert")))
-    contains(server:log(), "[error]", "Check the network and LUCID_API_URL")
-    contains(server:log(), "[warn]", "lucidauth: refresh_failed (account default): ")
-    assert.are.equal("", server:problems("Check the network and LUCID_API_URL"))
+    assert.are.equal(500, (stage.server:get("/assert")))
+    contains(stage.server:log(), "[error]", "Check the network and LUCID_API_URL")
+    contains(stage.server:log(), "[warn]", "lucidauth: refresh_failed (account default): ")
+    stage:assert_no_problems("Check the network and LUCID_API_URL")
     lives_on(pid)
-    local late = helper.start_sandbox({ port = port, refresh_token = sandbox.refresh_token })
+    local late = helper.start_sandbox({ port = port, refresh_token = stage.sandbox.refresh_token })
     nginx.eventually(function()
-      _, body = server:get("/token")
+      _, body = stage.server:get("/token")
       return body == tostring(late:grant().access_token) .. "\n"
     end)
     assert.are.equal(1, late:counts().token_requests)
@@ -172,7 +160,7 @@ end)
 
 describe("a mistake in configure", function()
   it("in a handler is an error in the log, and the worker lives on", function()
-    start({ workers = 1, server = SERVER .. [[
+    stage:start({ workers = 1, server = ASSERT .. [[
       location /mistake { content_by_lua_block {
         require("lucidauth").configure({ client_idd = "x" })
       } }
@@ -183,25 +171,25 @@ describe("a mistake in configure", function()
         require("lucidauth").token(5)
       } }
     ]] })
-    local pid = server:workers()[1]
-    assert.are.equal(500, (server:get("/mistake")))
-    assert.are.equal(500, (server:get("/url")))
-    assert.are.equal(500, (server:get("/account")))
-    contains(server:log(), "content_by_lua(nginx.conf:",
+    local pid = stage.server:workers()[1]
+    assert.are.equal(500, (stage.server:get("/mistake")))
+    assert.are.equal(500, (stage.server:get("/url")))
+    assert.are.equal(500, (stage.server:get("/account")))
+    contains(stage.server:log(), "content_by_lua(nginx.conf:",
       'unknown option "client_idd"; did you mean "client_id"?',
       "The option api_url cannot be used: ", "account must be a string")
-    for line in server:log():gmatch("[^\n]+") do
+    for line in stage.server:log():gmatch("[^\n]+") do
       if line:find("[error]", 1, true) then
         contains(line, "content_by_lua(nginx.conf:")
       end
     end
     lives_on(pid)
-    local _, body = server:get("/token")
-    assert.are.equal(sandbox:grant().access_token .. "\n", body)
+    local _, body = stage.server:get("/token")
+    assert.are.equal(stage.sandbox:grant().access_token .. "\n", body)
   end)
 
   it("in init_by_lua keeps nginx from starting, and says why", function()
-    local ok, message = pcall(start, {
+    local ok, message = pcall(stage.start, stage, {
       init = [[ require("lucidauth").configure({ refresh_befor = 5 }) ]],
     })
     assert.is_false(ok)
@@ -209,32 +197,32 @@ describe("a mistake in configure", function()
   end)
 
   it("in init_by_lua at a reload leaves the old workers alone", function()
-    start({ workers = 1, server = SERVER })
-    local pid = server:workers()[1]
-    server:change({ init = [[ require("lucidauth").configure({ refresh_befor = 5 }) ]] })
-    server:signal("HUP")
+    stage:start({ workers = 1, server = ASSERT })
+    local pid = stage.server:workers()[1]
+    stage.server:change({ init = [[ require("lucidauth").configure({ refresh_befor = 5 }) ]] })
+    stage.server:signal("HUP")
     nginx.eventually(function()
-      return server:log():find("did you mean", 1, true)
+      return stage.server:log():find("did you mean", 1, true)
     end)
     lives_on(pid)
-    local _, body = server:get("/token")
-    assert.are.equal(sandbox:grant().access_token .. "\n", body)
+    local _, body = stage.server:get("/token")
+    assert.are.equal(stage.sandbox:grant().access_token .. "\n", body)
   end)
 end)
 
 describe("an event handler", function()
   it("that fails costs no token, and is an error in the log", function()
-    start({
+    stage:start({
       workers = 1,
       init = [[ require("lucidauth").configure({ on_event = function(event)
         ngx.log(ngx.NOTICE, "event ", event.name)
         error("a mistake in the handler")
       end }) ]],
-      server = SERVER,
+      server = ASSERT,
     })
-    local _, body = server:get("/token")
-    assert.are.equal(sandbox:grant().access_token .. "\n", body)
-    contains(server:log(), "event refreshed", "[error]", "on_event failed: ",
+    local _, body = stage.server:get("/token")
+    assert.are.equal(stage.sandbox:grant().access_token .. "\n", body)
+    contains(stage.server:log(), "event refreshed", "[error]", "on_event failed: ",
       "a mistake in the handler")
   end)
 end)

@@ -1,6 +1,7 @@
 --- A real nginx for the specs: a folder and a port of its own, Debian's Lua
 --- module, four workers that run as another user where that is possible.
 
+local busted = require("busted")
 local socket = require("socket")
 
 local helper = require("spec.helper")
@@ -154,6 +155,20 @@ function Server:problems(...)
     end
   end
   return table.concat(found, "\n")
+end
+
+local FAULTS = { "AddressSanitizer", "%.[ch]:%d+:%d+: runtime error:",
+  "exited on signal [45678]%f[%D]", "exited on signal 11" }
+
+--- Asserts that no process of it had a fault in memory; to be asked when it has
+--- ended.
+function Server:assert_sound()
+  local said = self:log() .. (helper.read_file(self.prefix .. "/out") or "")
+  for _, fault in ipairs(FAULTS) do
+    if said:find(fault) then
+      error("a process of nginx is broken:\n" .. said, 2)
+    end
+  end
 end
 
 --- The workers that run now.
@@ -450,6 +465,157 @@ function Server:change(changes)
     self.options[name] = value
   end
   configure(self, self.options, self.env_lines)
+end
+
+-- What most specs ask for; a spec may have its own of the same name.
+local LOCATIONS = {
+  token = [[ content_by_lua_block { ngx.say(said(require("lucidauth").token())) } ]],
+  refresh = [[ content_by_lua_block { ngx.say(said(require("lucidauth").refresh())) } ]],
+  background = [[ content_by_lua_block {
+    ngx.timer.at(0, function() require("lucidauth").refresh() end) ngx.say(ngx.worker.pid()) } ]],
+  header = [[ return 200 "x"; header_filter_by_lua_block {
+    ngx.header["x-said"] = said(require("lucidauth").token()) } ]],
+  both = [[ content_by_lua_block {
+    ngx.say(ngx.worker.pid(), " ", said(require("lucidauth").token())) } ]],
+  other = [[ return 200 "other"; ]],
+}
+
+local function with_common_locations(text)
+  for name, body in pairs(LOCATIONS) do
+    if not text:find("location /" .. name .. " ", 1, true) then
+      text = ("%s location /%s { %s }\n"):format(text, name, body)
+    end
+  end
+  return text
+end
+
+---@class spec.nginx.Stage
+---@field sandbox helper.Sandbox as new for each test
+---@field server spec.nginx.Server what `start` started last; it ends after the test
+local Stage = {}
+Stage.__index = Stage
+
+--- A sandbox, and nginx against it, for the tests of the file or the block that
+--- calls this.
+---@param settings? lucidauth.sandbox.Settings
+---@return spec.nginx.Stage
+function nginx.stage(settings)
+  local self = setmetatable({}, Stage)
+  busted.setup(function()
+    self.sandbox = helper.start_sandbox(settings)
+  end)
+  busted.teardown(function()
+    self.sandbox:stop()
+  end)
+  busted.before_each(function()
+    self.sandbox:reset()
+  end)
+  busted.after_each(function()
+    local server = self.server
+    self.server = nil
+    if server then
+      server:stop()
+      server:assert_sound()
+    end
+  end)
+  return self
+end
+
+--- Starts nginx with the sandbox as its Lucid, and with the locations that most
+--- specs ask for.
+---@param options? spec.nginx.Options
+---@return spec.nginx.Server
+function Stage:start(options)
+  options = options or {}
+  options.sandbox = self.sandbox
+  options.server = with_common_locations(options.server or "")
+  self.server = nginx.start(options)
+  return self.server
+end
+
+--- How many token requests the sandbox has had.
+---@return integer
+function Stage:posts()
+  return self.sandbox:counts().token_requests
+end
+
+--- Whether a text is the token that works now.
+---@param text string
+---@return boolean
+function Stage:is_token(text)
+  return (text:gsub("%s+$", "")) == self.sandbox:grant().access_token
+end
+
+--- Runs a plain script beside nginx, over the same token file.
+---@param what "token"|"refresh"
+---@param user? string who runs it
+---@return string token
+function Stage:run_script(what, user)
+  local env = {
+    LUCID_TOKEN_FILE = self.server.token_file,
+    LUA_PATH = nginx.modules() .. "/lua/?.lua;;",
+    LUA_CPATH = nginx.modules() .. "/lib/?.so;;",
+    LD_PRELOAD = runtime,
+  }
+  for name, value in pairs(self.sandbox.env) do
+    env[name] = value
+  end
+  local as = user and ("setpriv --reuid %s --clear-groups "):format(user) or ""
+  local code = ('print(assert(require("lucidauth").%s()))'):format(what)
+  local out, err, status =
+    helper.run(("exec %s%s -e %s"):format(as, helper.interpreter, quote(code)), env)
+  assert(status == 0, err)
+  return out
+end
+
+--- Waits until the sandbox has had so many token requests.
+---@param count integer
+function Stage:await_posts(count)
+  nginx.eventually(function()
+    return self:posts() == count
+  end, "POST " .. count)
+end
+
+--- Has a token, and begins a refresh of it whose answer takes so long.
+---@param seconds number
+---@param when? "before"|"after" the tokens are changed; after
+---@return integer pid the worker's
+function Stage:begin_slow(seconds, when)
+  self:await_token()
+  self.sandbox:faults({ kind = "slow", when = when or "after", seconds = seconds })
+  local before = self:posts()
+  local _, pid = self.server:get("/background")
+  self:await_posts(before + 1)
+  return tonumber(pid)
+end
+
+--- Waits until a location says the token that works.
+---@param path? string
+function Stage:await_token(path)
+  nginx.eventually(function()
+    local _, body = self.server:get(path or "/token")
+    return self:is_token(body)
+  end, "a token that works")
+end
+
+--- Asserts that nothing stands in the error log that is not expected.
+---@param ... string expected texts
+function Stage:assert_no_problems(...)
+  local problems = self.server:problems(...)
+  if problems ~= "" then
+    error("the error log says:\n" .. problems, 2)
+  end
+end
+
+--- What is wrong with a text that lacks parts.
+---@param text string
+---@param ... string
+function nginx.assert_contains(text, ...)
+  for _, part in ipairs({ ... }) do
+    if not text:find(part, 1, true) then
+      error(("%q is missing in: %s"):format(part, text), 2)
+    end
+  end
 end
 
 return nginx

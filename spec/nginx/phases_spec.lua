@@ -3,44 +3,11 @@
 local helper = require("spec.helper")
 local nginx = require("spec.nginx.nginx")
 
-local sandbox, server
-
-local function start(options)
-  options.sandbox = sandbox
-  server = nginx.start(options)
-  return server
-end
-
-local function posts()
-  return sandbox:counts().token_requests
-end
-
-setup(function()
-  sandbox = helper.start_sandbox()
-end)
-
-teardown(function()
-  sandbox:stop()
-end)
-
-before_each(function()
-  sandbox:reset()
-  server = nil
-end)
-
-after_each(function()
-  if server then
-    server:quit()
-  end
-end)
-
-local function is_token(text)
-  return (text:gsub("%s+$", "")) == sandbox:grant().access_token
-end
+local stage = nginx.stage()
 
 describe("phases that may yield", function()
   it("wait for a token, each one", function()
-    start({
+    stage:start({
       server = [[
         location /set { set $t ""; rewrite_by_lua_block {
           ngx.var.t = said(require("lucidauth").token()) } return 200 $t; }
@@ -63,16 +30,16 @@ describe("phases that may yield", function()
       ]],
     })
     for number, path in ipairs({ "/rewrite", "/access", "/content", "/timer", "/coroutine" }) do
-      local status, body = server:get(path)
+      local status, body = stage.server:get(path)
       assert.are.equal(200, status, path)
-      assert.is_true(is_token(body), path .. ": " .. body)
-      assert.are.equal(number, posts())
+      assert.is_true(stage:is_token(body), path .. ": " .. body)
+      assert.are.equal(number, stage:posts())
     end
-    assert.are.equal("", server:problems())
+    stage:assert_no_problems()
   end)
 
   it("return one value, and three for a failure", function()
-    start({
+    stage:start({
       env = { LUCID_REFRESH_TOKEN = false },
       server = [[ location / { content_by_lua_block {
         local lucid = require("lucidauth")
@@ -80,10 +47,10 @@ describe("phases that may yield", function()
           select("#", lucid.authorization()), select("#", lucid.token()))
       } } ]],
     })
-    local _, body = server:get("/")
+    local _, body = stage.server:get("/")
     assert.are.equal("3333\n", body)
-    server:quit()
-    start({
+    stage.server:quit()
+    stage:start({
       server = [[ location / { content_by_lua_block {
         local lucid = require("lucidauth")
         local token = lucid.token
@@ -91,37 +58,32 @@ describe("phases that may yield", function()
           select("#", lucid.authorization()), select("#", token()), select("#", lucid.token()))
       } } ]],
     })
-    _, body = server:get("/")
+    _, body = stage.server:get("/")
     assert.are.equal("111111\n", body)
   end)
 
   it("go on side by side while a refresh is under way", function()
-    start({
+    stage:start({
       workers = 1,
       server = [[
-        location /token { content_by_lua_block { ngx.say(said(require("lucidauth").token())) } }
-        location /other { return 200 "other"; }
       ]],
     })
-    sandbox:settings({ latency = 0.5 })
+    stage.sandbox:faults({ kind = "slow", when = "before", seconds = 1 })
     local waiting = {}
     for i = 1, 20 do
-      waiting[i] = server:send("/token")
+      waiting[i] = stage.server:send("/token")
     end
-    nginx.eventually(function()
-      return posts() == 1
-    end)
+    stage:await_posts(1)
     for _ = 1, 20 do
-      local status, _, _, seconds = server:get("/other")
-      assert.are.equal(200, status)
-      assert.is_true(seconds < 0.2, "another location took " .. seconds)
+      assert.are.equal(200, (stage.server:get("/other")))
     end
+    assert.are.equal(0, stage.sandbox:counts().rotations)
     for _, request in ipairs(waiting) do
       local _, body = request:receive()
-      assert.is_true(is_token(body), body)
+      assert.is_true(stage:is_token(body), body)
     end
-    assert.are.equal(1, posts())
-    assert.are.equal("", server:problems())
+    assert.are.equal(1, stage:posts())
+    stage:assert_no_problems()
   end)
 end)
 
@@ -137,83 +99,75 @@ describe("phases that may not yield", function()
       ngx.log(ngx.NOTICE, "said ", said(require("lucidauth").token())) } }
     location /set { set_by_lua_block $said { return said(require("lucidauth").token()) }
       return 200 $said; }
-    location /token { content_by_lua_block { ngx.say(said(require("lucidauth").token())) } }
   ]]
 
   local ASK = {
     header_filter = function()
-      local _, _, headers = server:get("/header_filter")
+      local _, _, headers = stage.server:get("/header_filter")
       return headers["x-said"]
     end,
     body_filter = function()
-      local _, body = server:get("/body_filter")
+      local _, body = stage.server:get("/body_filter")
       return body
     end,
     set = function()
-      local _, body = server:get("/set")
+      local _, body = stage.server:get("/set")
       return body
     end,
     log = function()
-      local before = #server:log()
-      server:get("/log")
+      local before = #stage.server:log()
+      stage.server:get("/log")
       return nginx.eventually(function()
-        return server:log():sub(before):match("said (.-) while logging")
+        return stage.server:log():sub(before):match("said (.-) while logging")
       end)
     end,
   }
 
   for phase, ask in pairs(ASK) do
     it("say not_ready and have a token soon: " .. phase, function()
-      start({ workers = 1, server = HANDLERS })
+      stage:start({ workers = 1, server = HANDLERS })
       local first = ask()
       assert.is_truthy(first:find("^not_ready: There is no token yet"), first)
       nginx.eventually(function()
-        return is_token(ask())
+        return stage:is_token(ask())
       end)
-      assert.are.equal(1, posts())
-      assert.are.equal("", server:problems())
+      assert.are.equal(1, stage:posts())
+      stage:assert_no_problems()
     end)
   end
 
   it("hand out the token that lives while the server hangs", function()
-    start({ workers = 1, server = HANDLERS .. [[
-      location /refresh { content_by_lua_block {
-        ngx.say(said(require("lucidauth").refresh())) } } ]] })
-    local _, token = server:get("/token")
-    sandbox:faults({ kind = "slow", when = "before", seconds = 1 })
-    local refresh = server:send("/refresh")
-    nginx.eventually(function()
-      return posts() == 2
-    end)
+    stage:start({ workers = 1, server = HANDLERS })
+    local _, token = stage.server:get("/token")
+    stage.sandbox:faults({ kind = "slow", when = "before", seconds = 1 })
+    local refresh = stage.server:send("/refresh")
+    stage:await_posts(2)
     for phase, ask in pairs(ASK) do
       assert.are.equal(token, ask() .. "\n", phase)
     end
     local _, new = refresh:receive()
-    assert.is_true(is_token(new))
-    assert.are.equal("", server:problems())
+    assert.is_true(stage:is_token(new))
+    stage:assert_no_problems()
   end)
 
   it("warm up in init_worker without waiting", function()
-    sandbox:settings({ latency = 0.3 })
-    start({
+    stage.sandbox:settings({ latency = 0.3 })
+    stage:start({
       http = [[ init_worker_by_lua_block {
         ngx.log(ngx.NOTICE, "said ", said(require("lucidauth").token())) } ]],
-      server = [[ location / { return 200 "x"; }
-        location /token { content_by_lua_block { ngx.say(said(require("lucidauth").token())) } } ]],
+      server = [[ location / { return 200 "x"; } ]],
     })
-    nginx.eventually(function()
-      return posts() == 1
-    end)
-    local _, body = server:get("/token")
-    assert.is_true(is_token(body))
-    local _, count = server:log():gsub("said not_ready", "")
+    stage:await_posts(1)
+    local _, body = stage.server:get("/token")
+    assert.is_true(stage:is_token(body))
+    local _, count = stage.server:log():gsub("said not_ready", "")
     assert.are.equal(4, count)
-    assert.are.equal(1, posts())
-    assert.are.equal("", server:problems())
+    assert.are.equal(1, stage:posts())
+    stage:assert_no_problems()
   end)
 
   it("have none in the master", function()
-    start({
+    stage:start({
       init = [[
         local lucid = require("lucidauth")
         ngx.log(ngx.NOTICE, "first ", said(lucid.token()))
@@ -228,18 +182,18 @@ describe("phases that may not yield", function()
     })
     for _, name in ipairs({ "first", "second", "third", "fourth" }) do
       local said = name .. " not_ready: There is no token in init_by_lua"
-      assert.is_truthy(server:log():find(said, 1, true), server:log())
+      assert.is_truthy(stage.server:log():find(said, 1, true), stage.server:log())
     end
-    local _, body = server:get("/")
-    assert.is_true(is_token(body))
-    assert.are.equal("", server:problems())
+    local _, body = stage.server:get("/")
+    assert.is_true(stage:is_token(body))
+    stage:assert_no_problems()
   end)
 end)
 
 describe("the module", function()
   it("may be required and configured before the fork", function()
     local folder = nginx.folder()
-    start({
+    stage:start({
       init = ([[
         lucid = require("lucidauth")
         token = lucid.token
@@ -255,28 +209,28 @@ describe("the module", function()
     })
     helper.run("mkdir " .. folder .. "/many")
     nginx.give(folder .. "/many")
-    local _, token = server:get("/own")
-    assert.is_true(is_token(token), token)
+    local _, token = stage.server:get("/own")
+    assert.is_true(stage:is_token(token), token)
     for _ = 1, 20 do
-      local _, same = server:get("/own")
+      local _, same = stage.server:get("/own")
       assert.are.equal(token, same)
     end
-    assert.are.equal(1, posts())
-    sandbox:reset()
-    _, token = server:get("/token")
-    assert.is_true(is_token(token), token)
+    assert.are.equal(1, stage:posts())
+    stage.sandbox:reset()
+    _, token = stage.server:get("/token")
+    assert.is_true(stage:is_token(token), token)
     for _ = 1, 20 do
-      local _, same = server:get("/again")
+      local _, same = stage.server:get("/again")
       assert.are.equal(token, same)
     end
-    local _, body = server:get("/other")
+    local _, body = stage.server:get("/other")
     local none = 'config: There is no token yet for the account "anna"'
     assert.is_truthy(body:find(none, 1, true), body)
-    assert.are.equal("", server:problems())
+    stage:assert_no_problems()
   end)
 
   it("works with lua_code_cache off", function()
-    start({
+    stage:start({
       http = "lua_code_cache off;",
       server = [[
         location / { content_by_lua_block { ngx.say(said(require("lucidauth").token())) } }
@@ -284,11 +238,11 @@ describe("the module", function()
           ngx.header["x-said"] = said(require("lucidauth").token()) } }
       ]],
     })
-    local _, token = server:get("/")
-    assert.is_true(is_token(token))
+    local _, token = stage.server:get("/")
+    assert.is_true(stage:is_token(token))
     local several = {}
     for i = 1, 20 do
-      several[i] = server:send(i % 2 == 0 and "/" or "/header")
+      several[i] = stage.server:send(i % 2 == 0 and "/" or "/header")
     end
     for i = 1, 20 do
       local status, body, headers = several[i]:receive()
@@ -299,28 +253,28 @@ describe("the module", function()
         assert.is_truthy(headers["x-said"]:find("^not_ready") or headers["x-said"] .. "\n" == token)
       end
     end
-    assert.are.equal(1, posts())
-    assert.are.equal("", server:problems("lua_code_cache is off"))
+    assert.are.equal(1, stage:posts())
+    stage:assert_no_problems("lua_code_cache is off")
   end)
 
   it("loads libcurl at the first refresh, in the background", function()
-    start({
+    stage:start({
       workers = 1,
       server = [[
         location / { content_by_lua_block { ngx.say(said(require("lucidauth").token())) } }
         location /refresh { content_by_lua_block { ngx.say(said(require("lucidauth").refresh())) } }
       ]],
     })
-    server:get("/")
-    server:reload()
+    stage.server:get("/")
+    stage.server:reload()
     local function maps()
-      return helper.read_file("/proc/" .. server:workers()[1] .. "/maps")
+      return helper.read_file("/proc/" .. stage.server:workers()[1] .. "/maps")
     end
-    local _, body = server:get("/")
-    assert.is_true(is_token(body))
+    local _, body = stage.server:get("/")
+    assert.is_true(stage:is_token(body))
     assert.is_truthy(maps():find("lucidauth/core.so", 1, true))
     assert.is_nil(maps():find("libcurl", 1, true))
-    server:get("/refresh")
+    stage.server:get("/refresh")
     assert.is_truthy(maps():find("libcurl", 1, true))
   end)
 end)

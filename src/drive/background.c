@@ -467,6 +467,17 @@ void background_leave(struct background_job *job)
   pthread_mutex_unlock(&worker.mutex);
 }
 
+bool background_start_leaving(struct background_job *job)
+{
+  pthread_mutex_lock(&worker.mutex);
+  job->leaving = true;
+  bool active = job->active || job->pinned;
+  if (job->active)
+    tell_thread();
+  pthread_mutex_unlock(&worker.mutex);
+  return !active;
+}
+
 bool background_post(struct background_post *post)
 {
   pthread_mutex_lock(&worker.mutex);

@@ -20,6 +20,9 @@ bool background_submit(struct background_job *job);
 /* Forget the account; waits until its flight has landed. A flight that is only waiting to try again is broken off. */
 void background_leave(struct background_job *job);
 
+/* The beginning of that, which does not wait: whether its flight has landed. */
+bool background_start_leaving(struct background_job *job);
+
 enum background_kind { BACKGROUND_FLIGHT, BACKGROUND_POST };
 
 /* One POST of a flight in the program's own hands. Starts as {.kind = BACKGROUND_POST} with its request. */

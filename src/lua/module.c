@@ -198,6 +198,14 @@ static int client_close(lua_State *L)
   return 0;
 }
 
+/* client:leave() -> whether no flight is in the air; from then on one that waits to try again is broken off. */
+static int client_leave(lua_State *L)
+{
+  struct client *client = luaL_checkudata(L, 1, CLIENT);
+  lua_pushboolean(L, !client->client || lucidauth_leave(client->client));
+  return 1;
+}
+
 static int client_gc(lua_State *L)
 {
   struct client *client = luaL_checkudata(L, 1, CLIENT);
@@ -559,11 +567,17 @@ __attribute__((visibility("default"))) int luaopen_lucidauth_core(lua_State *L);
 
 int luaopen_lucidauth_core(lua_State *L)
 {
-  static const luaL_Reg client_methods[] = {{"token", client_token},     {"poll", client_poll},
-                                            {"refresh", client_refresh}, {"reject", client_reject},
-                                            {"status", client_status},   {"flight", client_flight},
-                                            {"event", client_event},     {"close", client_close},
-                                            {"__gc", client_gc},         {NULL, NULL}};
+  static const luaL_Reg client_methods[] = {{"token", client_token},
+                                            {"poll", client_poll},
+                                            {"refresh", client_refresh},
+                                            {"reject", client_reject},
+                                            {"status", client_status},
+                                            {"flight", client_flight},
+                                            {"event", client_event},
+                                            {"leave", client_leave},
+                                            {"close", client_close},
+                                            {"__gc", client_gc},
+                                            {NULL, NULL}};
   static const luaL_Reg flight_methods[] = {{"next", flight_next},
                                             {"post", flight_post},
                                             {"start_post", flight_start_post},

@@ -1,0 +1,146 @@
+-- A client that is closed, or replaced by configure, in the middle of a refresh:
+-- the worker goes on, and nothing is lost.
+
+local helper = require("spec.helper")
+local nginx = require("spec.nginx.nginx")
+
+local stage = nginx.stage()
+
+local LOCATIONS = [[
+  location /close { content_by_lua_block {
+    local ok = require("lucidauth").close() ngx.say(tostring(ok)) } }
+  location /configure { content_by_lua_block {
+    local ok = require("lucidauth").configure({ refresh_wait = 1 }) ngx.say(tostring(ok)) } }
+  location /close_in_filter { return 200 "x"; header_filter_by_lua_block {
+    ngx.header["x-said"] = tostring(require("lucidauth").close()) } }
+]]
+
+-- Over this worker's memory; each client finds the same records.
+local STORAGE = [[
+  local records = {}
+  saved = {}
+  require("lucidauth").configure({ storage = {
+    load = function(account) return records[account] end,
+    save = function(account, record)
+      if ngx.get_phase() ~= "init" then ngx.sleep(0.02) end
+      records[account] = record
+      saved.refresh_token = record.refresh_token
+      return true
+    end,
+  } })
+]]
+
+-- Others are served while the refresh is still under way.
+local function assert_worker_is_free()
+  for _ = 1, 10 do
+    local _, body = stage.server:get("/other")
+    assert.are.equal("other", body)
+  end
+  assert.are.equal(1, stage.sandbox:counts().rotations)
+end
+
+local function assert_nothing_lost(posts)
+  local counts = stage.sandbox:counts()
+  assert.are.equal(posts, counts.token_requests)
+  assert.are.equal(0, counts.reuses)
+  assert.are.equal(0, counts.introspections)
+  stage:assert_no_problems()
+end
+
+local function assert_stored()
+  local record = helper.read_file(stage.server.token_file)
+  assert.is_truthy(record:find(stage.sandbox:grant().refresh_token, 1, true))
+  assert.is_nil(record:find("pending", 1, true))
+end
+
+for _, what in ipairs({ "/close", "/configure" }) do
+  it(what .. " waits for a refresh without holding the worker up", function()
+    stage:start({ workers = 1, server = LOCATIONS })
+    stage:begin_slow(1, "before")
+    local closing = stage.server:send(what)
+    assert_worker_is_free()
+    local status, body = closing:receive()
+    assert.are.equal(200, status)
+    assert.are.equal("true\n", body)
+    assert.are.equal(2, stage.sandbox:counts().rotations)
+    assert_stored()
+    stage:await_token()
+    assert_nothing_lost(2)
+  end)
+end
+
+it("those who wait for a token get it from the client that is being closed", function()
+  stage:start({ workers = 1, server = LOCATIONS })
+  stage.sandbox:faults({ kind = "slow", when = "before", seconds = 0.7 })
+  local waiting = {}
+  for i = 1, 10 do
+    waiting[i] = stage.server:send("/token")
+  end
+  stage:await_posts(1)
+  local closing = stage.server:send("/close")
+  for i = 1, 10 do
+    local _, body = waiting[i]:receive()
+    assert.is_true(stage:is_token(body), body)
+  end
+  assert.are.equal(200, (closing:receive()))
+  assert_nothing_lost(1)
+end)
+
+it("a phase that may not wait closes later", function()
+  stage:start({ workers = 1, server = LOCATIONS })
+  stage:begin_slow(1, "before")
+  local _, _, headers = stage.server:get("/close_in_filter")
+  assert.are.equal("true", headers["x-said"])
+  assert_worker_is_free()
+  nginx.eventually(function()
+    return stage.sandbox:counts().rotations == 2
+  end)
+  stage:await_token()
+  assert_stored()
+  assert_nothing_lost(2)
+end)
+
+it("a refresh that only waits to try again is not waited for", function()
+  stage:start({ workers = 1, server = LOCATIONS })
+  stage.sandbox:faults({ kind = "answer", status = 429, headers = { ["Retry-After"] = "20" },
+    times = "always" })
+  stage.server:get("/background")
+  stage:await_posts(1)
+  local _, body, _, seconds = stage.server:get("/close")
+  assert.are.equal("true\n", body)
+  assert.is_true(seconds < 10, seconds)
+  stage.sandbox:clear_faults()
+  stage:await_token()
+  assert.are.equal(0, stage.sandbox:counts().reuses)
+  stage:assert_no_problems()
+end)
+
+describe("with a storage in Lua", function()
+  local SAVED = [[ location /saved { content_by_lua_block { ngx.say(saved.refresh_token) } } ]]
+
+  before_each(function()
+    stage:start({ workers = 1, init = STORAGE, server = LOCATIONS .. SAVED })
+  end)
+
+  it("a refresh is waited for without holding the worker up", function()
+    stage:begin_slow(1, "before")
+    local closing = stage.server:send("/close")
+    assert_worker_is_free()
+    local _, body = closing:receive()
+    assert.are.equal("true\n", body)
+    _, body = stage.server:get("/saved")
+    assert.are.equal(stage.sandbox:grant().refresh_token .. "\n", body)
+    assert_nothing_lost(2)
+  end)
+
+  it("a refresh that only waits to try again is not waited for", function()
+    stage.sandbox:faults({ kind = "answer", status = 429, headers = { ["Retry-After"] = "20" },
+      times = "always" })
+    stage.server:get("/background")
+    stage:await_posts(1)
+    local _, body, _, seconds = stage.server:get("/close")
+    assert.are.equal("true\n", body)
+    assert.is_true(seconds < 10, seconds)
+    stage:assert_no_problems()
+  end)
+end)
