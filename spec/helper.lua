@@ -29,6 +29,21 @@ if helper.interpreter == "" then
   helper.interpreter = rawget(_G, "jit") and "luajit" or "lua5.4"
 end
 
+--- Like pairs, for a table whose keys are texts, but always in the same order.
+---@param map table<string, any>
+---@return function
+function helper.sorted(map)
+  local names, place = {}, 0
+  for name in pairs(map) do
+    names[#names + 1] = name
+  end
+  table.sort(names)
+  return function()
+    place = place + 1
+    return names[place], map[names[place]]
+  end
+end
+
 -- Files ---------------------------------------------------------------------
 
 ---@param path string

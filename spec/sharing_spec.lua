@@ -5,6 +5,7 @@ local socket = require("socket")
 
 local codec = require("lucidauth.sandbox.codec")
 local helper = require("spec.helper")
+local lanes = require("spec.lanes")
 local lucid = require("lucidauth")
 local peer = require("spec.peer")
 local tokens = require("spec.tokens")
@@ -12,6 +13,9 @@ local tokens = require("spec.tokens")
 local quote, eventually = helper.quote, peer.eventually
 
 local sandbox, folder, path, peers, clients
+
+-- Much of what they do is to wait for one another.
+local it = lanes.deal(5, it, teardown)
 
 local function options_with(changes)
   local options = {
@@ -476,7 +480,7 @@ describe("the lock file", function()
     end,
   }
 
-  for name, harm in pairs(HARM) do
+  for name, harm in helper.sorted(HARM) do
     it("that " .. name .. " under running processes is survived", function()
       local one, other = client_with(), start()
       local token = assert(one:token())
@@ -620,7 +624,7 @@ describe("an outage", function()
     ["that says nothing of the token"] = { kind = "answer", status = 500 },
   }
 
-  for name, fault in pairs(OUTAGES) do
+  for name, fault in helper.sorted(OUTAGES) do
     it(name .. " is asked once by a process, while its token is served", function()
       local asked, token = count_posts(1, 100, fault)
       assert.are.equal(sandbox:grant().access_token, token)

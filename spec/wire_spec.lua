@@ -5,11 +5,15 @@
 local socket = require("socket")
 
 local helper = require("spec.helper")
+local lanes = require("spec.lanes")
 local lucid = require("lucidauth")
 local peer = require("spec.peer")
 local tokens = require("spec.tokens")
 
 local sandbox, path, clients
+
+-- Most of what they do is to wait for the flow's pauses.
+local it = lanes.deal(7, it, teardown)
 
 local function client_with(changes)
   local options = {
