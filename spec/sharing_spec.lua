@@ -10,35 +10,24 @@ local lucid = require("lucidauth")
 local peer = require("spec.peer")
 local tokens = require("spec.tokens")
 
-local quote, eventually = helper.quote, peer.eventually
+local contains, quote, eventually = helper.contains, helper.quote, helper.eventually
 
-local sandbox, folder, path, peers, clients
+local scene = require("spec.scene").new(setup, teardown, before_each, after_each)
+local sandbox = scene.sandbox
+
+local peers
 
 -- Much of what they do is to wait for one another.
 local it = lanes.deal(5, it, teardown)
 
-local function options_with(changes)
-  local options = {
-    api_url = sandbox.url,
-    client_id = sandbox.client_id,
-    client_secret = sandbox.client_secret,
-    refresh_token = sandbox.refresh_token,
-    storage = path,
-  }
-  for name, value in pairs(changes or {}) do
-    options[name] = value
-  end
-  return options
-end
-
 local function start(changes)
-  local one = peer.start(options_with(changes))
+  local one = peer.start(scene:plain_options(changes))
   peers[#peers + 1] = one
   return one
 end
 
 local function start_many(count, changes)
-  local list = peer.start_many(count, options_with(changes))
+  local list = peer.start_many(count, scene:plain_options(changes))
   for _, one in ipairs(list) do
     peers[#peers + 1] = one
   end
@@ -51,30 +40,9 @@ local function tell_all(list, code)
   end
 end
 
-local function client_with(changes)
-  local client = lucid.new(options_with(changes))
-  clients[#clients + 1] = client
-  return client
-end
-
--- A record in the file whose token has `left` seconds.
-local function store(left)
-  local record = tokens.record(tokens.pair(sandbox), left)
-  tokens.write(path, record)
-  return record
-end
-
-local function posts()
-  return sandbox:counts().token_requests
-end
-
 local function always(fault)
   fault.times = "always"
   return fault
-end
-
-local function contains(text, part)
-  return text:find(part, 1, true) ~= nil
 end
 
 local function shell(command)
@@ -83,33 +51,19 @@ local function shell(command)
   return out
 end
 
-setup(function()
-  sandbox = helper.start_sandbox()
-end)
-
-teardown(function()
-  sandbox:stop()
-end)
-
 before_each(function()
-  sandbox:reset()
-  folder = helper.tmpdir()
-  path = folder .. "/token.json"
-  peers, clients = {}, {}
+  peers = {}
 end)
 
 after_each(function()
   for _, one in ipairs(peers) do
     one:kill()
   end
-  for _, client in ipairs(clients) do
-    client:close()
-  end
 end)
 
 describe("another process's refresh", function()
   it("is seen by the very next call", function()
-    local one, other = client_with(), start()
+    local one, other = scene:client(), start()
     assert(one:token())
     for _ = 1, 20 do
       local token = other:run("return client:refresh()")
@@ -117,32 +71,32 @@ describe("another process's refresh", function()
       token = one:refresh()
       assert.are.equal(token, (other:run("return client:token()")))
     end
-    assert.are.equal(41, posts())
+    assert.are.equal(41, scene:posts())
   end)
 
   it("is seen by those who were there before there was a file", function()
-    local one, other = lucid.new({ api_url = sandbox.url, storage = path }), start()
-    clients[1] = one
+    local one, other = lucid.new({ api_url = sandbox.url, storage = scene.path }), start()
+    scene.clients[1] = one
     assert.is_nil(one:token())
     local token = other:run("return client:token()")
     assert.are.equal(token, one:token())
     token = other:run("return client:refresh()")
     assert.are.equal(token, one:token())
-    assert.are.equal(2, posts())
+    assert.are.equal(2, scene:posts())
   end)
 
   it("after a rejection is seen by the very next call, too", function()
-    local one, other = client_with(), start()
+    local one, other = scene:client(), start()
     local old = assert(one:token())
     assert.are.equal(old, (other:run("return client:token()")))
     local new = other:run("client:reject(client:token()); return client:token()")
     assert.are_not.equal(old, new)
     assert.are.equal(new, one:token())
-    assert.are.equal(2, posts())
+    assert.are.equal(2, scene:posts())
   end)
 
   it("makes the generation grow, and leaves it even", function()
-    local one, other = client_with(), start()
+    local one, other = scene:client(), start()
     assert(one:token())
     local last = one:status().generation
     assert.are.equal(0, last % 2)
@@ -157,25 +111,25 @@ describe("another process's refresh", function()
   end)
 
   it("makes the generation odd while it is under way", function()
-    local one, other = client_with(), start()
+    local one, other = scene:client(), start()
     assert(one:token())
     assert.are.equal(0, one:status().generation % 2)
     sandbox:faults({ kind = "hang" })
     other:send("return client:refresh()")
     eventually(function()
-      return posts() == 2
+      return scene:posts() == 2
     end)
     assert.are.equal(1, one:status().generation % 2)
   end)
 
   it("of one account is nothing to the others", function()
-    local storage = { type = "file", directory = folder }
+    local storage = { type = "file", directory = scene.folder }
     for _, name in ipairs({ "anna", "bert" }) do
       sandbox:open_grant({ account = name })
-      tokens.write(folder .. "/" .. name .. ".json",
+      tokens.write(scene.folder .. "/" .. name .. ".json",
         tokens.record(tokens.pair(sandbox, name), 1000))
     end
-    local one, other = client_with({ storage = storage }), start({ storage = storage })
+    local one, other = scene:client({ storage = storage }), start({ storage = storage })
     local anna, bert = one:token("anna"), one:token("bert")
     local generation = one:status("bert").generation
     local new = other:run("return client:refresh('anna')")
@@ -196,7 +150,7 @@ describe("another process's refresh", function()
     sandbox:faults({ kind = "slow", seconds = 0.6 })
     owner:send("local token = client:refresh(); return token, socket.gettime()")
     eventually(function()
-      return posts() == 2
+      return scene:posts() == 2
     end)
     tell_all(many, "local token = client:token(); return token, socket.gettime()")
     local new, at = owner:receive()
@@ -206,7 +160,7 @@ describe("another process's refresh", function()
       assert.are.equal(new, token)
       assert.is_true(later - at < 0.5, "woken " .. later - at .. " s late")
     end
-    assert.are.equal(2, posts())
+    assert.are.equal(2, scene:posts())
   end)
 
   it("is waited for no longer than refresh_wait while the token lives", function()
@@ -216,11 +170,11 @@ describe("another process's refresh", function()
     sandbox:faults({ kind = "slow", seconds = 5 })
     owner:send("return client:refresh()")
     eventually(function()
-      return posts() == 2
+      return scene:posts() == 2
     end)
     assert.are.equal(old, (other:run("return client:token()")))
     assert.is_true(other.seconds >= 0.2 and other.seconds < 2, other.seconds)
-    assert.are.equal(2, posts())
+    assert.are.equal(2, scene:posts())
   end)
 
   it("is waited for once a flight, not at every call", function()
@@ -230,7 +184,7 @@ describe("another process's refresh", function()
     sandbox:faults({ kind = "slow", seconds = 4 })
     owner:send("return client:refresh()")
     eventually(function()
-      return posts() == 2
+      return scene:posts() == 2
     end)
     local waits = other:run([[
       local waits, start = 0, socket.gettime()
@@ -255,12 +209,12 @@ describe("another process's refresh", function()
     sandbox:faults({ kind = "slow", seconds = 0.8 })
     owner:send("return client:refresh()")
     eventually(function()
-      return posts() == 2
+      return scene:posts() == 2
     end)
     local token = other:run("client:reject(client:token()); return client:token()")
     assert.are_not.equal(old, token)
     assert.are.equal((owner:receive()), token)
-    assert.are.equal(2, posts())
+    assert.are.equal(2, scene:posts())
   end)
 end)
 
@@ -308,9 +262,9 @@ describe("a process that dies in its refresh", function()
     assert.is_true(contains(message, "LUCID_REFRESH_TOKEN"), message)
     assert.are.equal("rejected lost", (other:run("return table.concat(events, ' ')")))
     assert.are.equal(0, sandbox:counts().reuses)
-    assert.are.equal(2, posts())
+    assert.are.equal(2, scene:posts())
     local login = sandbox:open_grant({ account = "again" }).refresh_token
-    local new = client_with({ refresh_token = login }):token()
+    local new = scene:client({ refresh_token = login }):token()
     assert.is_true(tokens.works(sandbox, new))
     eventually(function()
       return other:run("return client:token()") == new
@@ -347,7 +301,7 @@ describe("a process that dies in its refresh", function()
     sandbox:faults({ kind = "hang" })
     owner:send("return client:refresh()")
     eventually(function()
-      return posts() == 2
+      return scene:posts() == 2
     end)
     owner:kill()
     local token = other:run("return client:token()")
@@ -370,7 +324,7 @@ with open(path, "w") as file:
 ]]
 
   local function rewrite(record)
-    local _, err, status = helper.run({ "python3", "-c", REWRITE, path }, nil,
+    local _, err, status = helper.run({ "python3", "-c", REWRITE, scene.path }, nil,
       codec.encode_json(record))
     assert(status == 0, err)
   end
@@ -386,7 +340,7 @@ with open(path, "w") as file:
   end
 
   it("is noticed within the second", function()
-    local client = client_with()
+    local client = scene:client()
     assert(client:token())
     for _ = 1, 2 do
       local record = tokens.record(tokens.pair(sandbox), 1000)
@@ -394,21 +348,21 @@ with open(path, "w") as file:
       local seconds = is_noticed_by(client, record.access_token)
       assert.is_true(seconds < 1.3, seconds)
     end
-    assert.are.equal(3, posts())
+    assert.are.equal(3, scene:posts())
   end)
 
   it("is noticed at once when its token replaces a rejected one", function()
-    local client = client_with()
+    local client = scene:client()
     local old = assert(client:token())
     local record = tokens.record(tokens.pair(sandbox), 1000)
     rewrite(record)
     client:reject(old)
     assert.are.equal(record.access_token, client:token())
-    assert.are.equal(2, posts())
+    assert.are.equal(2, scene:posts())
   end)
 
   it("is noticed whatever status() has seen of it", function()
-    local client = client_with()
+    local client = scene:client()
     local old = assert(client:token())
     local record = tokens.record(tokens.pair(sandbox), 1000)
     rewrite(record)
@@ -418,16 +372,16 @@ with open(path, "w") as file:
   end)
 
   it("may write while others read, and nobody fails", function()
-    local client = client_with()
+    local client = scene:client()
     assert(client:token())
     for _ = 1, 5 do
       local record = tokens.record(tokens.pair(sandbox), 1000)
-      local process = helper.start({ "python3", "-c", REWRITE, path }, nil,
+      local process = helper.start({ "python3", "-c", REWRITE, scene.path }, nil,
         codec.encode_json(record))
       is_noticed_by(client, record.access_token)
       process:wait()
     end
-    assert.are.equal(6, posts())
+    assert.are.equal(6, scene:posts())
   end)
 end)
 
@@ -435,7 +389,7 @@ describe("the lock file", function()
   local lock
 
   before_each(function()
-    lock = path .. ".lock"
+    lock = scene.path .. ".lock"
   end)
 
   -- Both go on, and each finds what the other refreshes.
@@ -482,7 +436,7 @@ describe("the lock file", function()
 
   for name, harm in helper.sorted(HARM) do
     it("that " .. name .. " under running processes is survived", function()
-      local one, other = client_with(), start()
+      local one, other = scene:client(), start()
       local token = assert(one:token())
       assert.are.equal(token, (other:run("return client:token()")))
       local stays_shared = harm()
@@ -494,12 +448,12 @@ describe("the lock file", function()
   end
 
   it("that is cut short in the middle of a refresh is survived", function()
-    local one, other = client_with(), start()
+    local one, other = scene:client(), start()
     assert(one:token())
     sandbox:faults({ kind = "slow", seconds = 0.3 })
     other:send("return client:refresh()")
     eventually(function()
-      return posts() == 2
+      return scene:posts() == 2
     end)
     shell("truncate -s 0 " .. quote(lock))
     local token = other:receive()
@@ -512,7 +466,7 @@ describe("the lock file", function()
 
   it("that is somebody else's from the start is left alone", function()
     helper.write_file(lock, "4711\n")
-    local one, other = client_with(), start()
+    local one, other = scene:client(), start()
     local token = assert(one:token())
     assert.are.equal(token, (other:run("return client:token()")))
     assert.is_false(one:status().shared)
@@ -528,19 +482,19 @@ describe("a folder that cannot be written", function()
   local plain = is_root and "exec setpriv --inh-caps=-all --bounding-set=-all " or "exec "
 
   it("is used without a page, and its token is served", function()
-    local record = store(1000)
-    local asked = posts()
-    assert(os.execute("chmod 500 " .. quote(folder)))
-    local out, err = helper.run(plain .. quote(os.getenv("LUA") or helper.interpreter)
+    local record = scene:store(1000)
+    local asked = scene:posts()
+    assert(os.execute("chmod 500 " .. quote(scene.folder)))
+    local out, err = helper.run(plain .. quote(helper.interpreter)
       .. " -e " .. quote([[
       local client = require("lucidauth").new({})
       print(client:token())
       print(client:status().shared, client:status().state, client:status().generation % 2)
-    ]]), tokens.env({ LUCID_TOKEN_FILE = path, LUCID_API_URL = sandbox.url }))
-    assert(os.execute("chmod 700 " .. quote(folder)))
+    ]]), tokens.env({ LUCID_TOKEN_FILE = scene.path, LUCID_API_URL = sandbox.url }))
+    assert(os.execute("chmod 700 " .. quote(scene.folder)))
     assert.are.equal(record.access_token, out:match("^[^\n]*"), err)
     assert.is_true(contains(out, "false\tready\t0"), out)
-    assert.are.equal(asked, posts())
+    assert.are.equal(asked, scene:posts())
   end)
 end)
 
@@ -567,12 +521,12 @@ describe("rejections", function()
       new = new ~= old and new or token
       assert.are.equal(sandbox:grant().access_token, token)
     end
-    assert.are.equal(2, posts())
+    assert.are.equal(2, scene:posts())
     assert.are.equal(0, sandbox:counts().introspections)
   end)
 
   it("of the same token a second time change nothing", function()
-    local one, other = client_with(), start()
+    local one, other = scene:client(), start()
     local old = assert(one:token())
     one:reject(old)
     local new = assert(one:token())
@@ -581,18 +535,18 @@ describe("rejections", function()
     other:run(("client:reject(%q)"):format(old))
     assert.are.equal(new, one:token())
     assert.are.equal(new, (other:run("return client:token()")))
-    assert.are.equal(2, posts())
+    assert.are.equal(2, scene:posts())
   end)
 
   it("hold against any number of others that come later", function()
-    local one = client_with()
+    local one = scene:client()
     local old = assert(one:token())
     one:reject(old)
     for i = 1, 10 do
       one:reject("a late one " .. i)
     end
     assert.are_not.equal(old, one:token())
-    assert.are.equal(2, posts())
+    assert.are.equal(2, scene:posts())
   end)
 end)
 
@@ -600,8 +554,8 @@ describe("an outage", function()
   -- The requests that a crowd of processes makes while each calls very often;
   -- the server is asked again a tenth of a second after a failure at the soonest.
   local function count_posts(count, left, fault)
-    store(left)
-    local before = posts()
+    scene:store(left)
+    local before = scene:posts()
     sandbox:faults(always(fault))
     local many = start_many(count, { timeout = 0.2, refresh_wait = 0.2 })
     local code = [[
@@ -616,7 +570,7 @@ describe("an outage", function()
     for _, one in ipairs(many) do
       last = one:receive()
     end
-    return posts() - before, last
+    return scene:posts() - before, last
   end
 
   local OUTAGES = {
@@ -639,7 +593,7 @@ describe("an outage", function()
   end
 
   it("ends for all at once when one of them brings new tokens", function()
-    store(-1)
+    scene:store(-1)
     sandbox:faults(always({ kind = "answer", status = 429, headers = { ["Retry-After"] = "600" } }))
     local many = start_many(6, { timeout = 0.2 })
     tell_all(many, "return client:token()")
@@ -647,7 +601,7 @@ describe("an outage", function()
       assert.is_nil((one:receive()))
     end
     sandbox:clear_faults()
-    local token = assert(client_with():refresh())
+    local token = assert(scene:client():refresh())
     tell_all(many, "return client:token()")
     for _, one in ipairs(many) do
       assert.are.equal(token, (one:receive()))
@@ -655,13 +609,13 @@ describe("an outage", function()
   end)
 
   it("ends at once when a login is written into the file", function()
-    store(-1)
+    scene:store(-1)
     sandbox:faults(always({ kind = "answer", status = 429, headers = { ["Retry-After"] = "600" } }))
-    local client = client_with({ timeout = 0.2 })
+    local client = scene:client({ timeout = 0.2 })
     assert.are.equal("rate_limited", (select(3, client:token())))
     sandbox:clear_faults()
     sandbox:open_grant({ account = "again" })
-    tokens.write(path, { refresh_token = sandbox:grant("again").refresh_token })
+    tokens.write(scene.path, { refresh_token = sandbox:grant("again").refresh_token })
     local token = assert(client:token())
     assert.are.equal(sandbox:grant("again").access_token, token)
   end)
@@ -675,7 +629,7 @@ describe("an outage", function()
       assert.are.equal("invalid_grant", (one:receive()))
     end
     local login = sandbox:open_grant({ account = "again" }).refresh_token
-    local client = client_with({ refresh_token = login })
+    local client = scene:client({ refresh_token = login })
     client:reject(old)
     local token = assert(client:token())
     tell_all(many, "return client:token()")
@@ -691,7 +645,7 @@ describe("a clock", function()
     local record = tokens.record(tokens.pair(sandbox), 1000)
     record.expires_at = os.time() + 30 * 86400
     record.obtained_at = record.expires_at - 3600
-    tokens.write(path, record)
+    tokens.write(scene.path, record)
     local many = start_many(4)
     tell_all(many, "return client:token()")
     local new
@@ -701,15 +655,15 @@ describe("a clock", function()
       new = new or token
       assert.are.equal(new, token)
     end
-    assert.are.equal(2, posts())
+    assert.are.equal(2, scene:posts())
   end)
 
   it("of a record from the future still lets its token be served in an outage", function()
     local record = tokens.record(tokens.pair(sandbox), 7200)
-    tokens.write(path, record)
+    tokens.write(scene.path, record)
     sandbox:faults(always({ kind = "close" }))
     sandbox:faults(always({ kind = "close", endpoint = "introspect" }))
-    local client = client_with({ timeout = 0.3 })
+    local client = scene:client({ timeout = 0.3 })
     assert.are.equal(record.access_token, client:token())
     local left = client:status().expires_in
     assert.is_true(left > 3500 and left <= 3600, left)
