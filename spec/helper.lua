@@ -240,6 +240,23 @@ function helper.run(command, env, input)
   return helper.start(command, env, input):wait()
 end
 
+--- Runs a shell command that must not fail.
+---@param command string
+---@return string stdout
+function helper.shell(command)
+  local out, err, status = helper.run(command)
+  assert(status == 0, command .. ": " .. out .. err)
+  return out
+end
+
+--- What stands before a program in the shell so that file modes hold for it:
+--- root without its privileges is still the owner of its files.
+---@return string
+function helper.without_privileges()
+  local is_root = helper.run("id -u") == "0\n"
+  return is_root and "exec setpriv --inh-caps=-all --bounding-set=-all " or "exec "
+end
+
 --- Runs Lua code in a process of its own.
 ---@param code string
 ---@param env table<string, string|false>|nil

@@ -20,19 +20,27 @@ local function result_path(folder, number)
   return folder .. "/result-" .. number
 end
 
--- The test's name, and what was wrong. It appears at one stroke.
-local function leave_result(number, name, problem)
+-- The test's name, "passed", "failed" or "pending", and why. It appears at one
+-- stroke.
+local function leave_result(number, name, outcome, why)
   local path = result_path(FOLDER, number)
-  helper.write_file(path .. ".new", name .. "\n" .. problem)
+  helper.write_file(path .. ".new", ("%s\n%s\n%s"):format(name, outcome, why))
   assert(os.rename(path .. ".new", path))
 end
 
 local function carry_out(number, name, body)
   return function()
-    local ok, text = xpcall(body, function(problem)
+    local outcome = "passed"
+    local _, why = xpcall(body, function(problem)
+      local kind = getmetatable(problem)
+      if type(kind) == "table" and kind.__type == "pending" then
+        outcome = "pending"
+        return problem.message
+      end
+      outcome = "failed"
       return debug.traceback(tostring(problem), 2)
     end)
-    leave_result(number, name, ok and "" or text)
+    leave_result(number, name, outcome, why or "")
   end
 end
 
@@ -63,7 +71,7 @@ local function wait_for_result(number, lane, folder)
   until socket.gettime() > deadline
 end
 
-local function fetch(number, name, lane, folder)
+local function fetch(number, name, lane, folder, skip)
   return function()
     local text = wait_for_result(number, lane, folder)
     if not text then
@@ -72,8 +80,11 @@ local function fetch(number, name, lane, folder)
         .. helper.read_file(lane.process.folder .. "/err"), 0)
     end
     assert(text:sub(1, #name + 1) == name .. "\n", "the tests come in another order each time")
-    if #text > #name + 1 then
-      error(text:sub(#name + 2), 0)
+    local outcome, why = text:match("^(%l+)\n(.*)$", #name + 2)
+    if outcome == "pending" then
+      skip(why)
+    elseif outcome ~= "passed" then
+      error(why, 0)
     end
   end
 end
@@ -92,8 +103,9 @@ end
 ---@param count integer odd, lest tests that come in pairs go to the same ones
 ---@param it function busted's
 ---@param teardown function busted's, of the whole file
+---@param skip fun(why: string)|nil calls busted's pending, if any test does
 ---@return function it to be used in its stead, for every test of the file
-function lanes.deal(count, it, teardown)
+function lanes.deal(count, it, teardown, skip)
   local number = 0
   if SHARE then
     return function(name, body)
@@ -112,7 +124,7 @@ function lanes.deal(count, it, teardown)
   return function(name, body)
     number = number + 1
     local lane = list[number % count]
-    it(name, lane and fetch(number, name, lane, folder) or body)
+    it(name, lane and fetch(number, name, lane, folder, skip) or body)
   end
 end
 

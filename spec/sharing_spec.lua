@@ -10,7 +10,8 @@ local lucid = require("lucidauth")
 local peer = require("spec.peer")
 local tokens = require("spec.tokens")
 
-local contains, quote, eventually = helper.contains, helper.quote, helper.eventually
+local contains, quote, shell = helper.contains, helper.quote, helper.shell
+local eventually = helper.eventually
 
 local scene = require("spec.scene").new(setup, teardown, before_each, after_each)
 local sandbox = scene.sandbox
@@ -43,12 +44,6 @@ end
 local function always(fault)
   fault.times = "always"
   return fault
-end
-
-local function shell(command)
-  local out, err, status = helper.run(command)
-  assert(status == 0, command .. ": " .. out .. err)
-  return out
 end
 
 before_each(function()
@@ -477,9 +472,7 @@ describe("the lock file", function()
 end)
 
 describe("a folder that cannot be written", function()
-  local is_root = helper.run("id -u") == "0\n"
-  -- root without its privileges is still the owner of its files
-  local plain = is_root and "exec setpriv --inh-caps=-all --bounding-set=-all " or "exec "
+  local plain = helper.without_privileges()
 
   it("is used without a page, and its token is served", function()
     local record = scene:store(1000)
