@@ -13,18 +13,15 @@ local attempt = {}
 ---@return LucidEvent[] events
 function attempt.client(sandbox, options)
   local events = {}
-  local all = {
+  local client = lucid.new(helper.merge({
     api_url = sandbox.url,
     client_id = sandbox.client_id,
     client_secret = sandbox.client_secret,
     on_event = function(event)
       events[#events + 1] = event
     end,
-  }
-  for name, value in pairs(options) do
-    all[name] = value
-  end
-  return lucid.new(all), events
+  }, options))
+  return client, events
 end
 
 --- A new client's first call; nothing of an earlier failure is remembered.
@@ -72,7 +69,7 @@ end
 ---@return boolean
 function attempt.holds(text, parts)
   for _, part in ipairs(parts) do
-    if not (text or ""):find(part, 1, true) then
+    if not helper.contains(text or "", part) then
       return false
     end
   end

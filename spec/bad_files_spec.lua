@@ -3,36 +3,29 @@
 
 local attempt = require("spec.attempt")
 local helper = require("spec.helper")
+local lanes = require("spec.lanes")
 local tokens = require("spec.tokens")
 
-local quote = helper.quote
+local quote, shell, plain = helper.quote, helper.shell, helper.without_privileges()
 local holds = attempt.holds
 
-local sandbox, folder, path, clients
+local scene = require("spec.scene").new(setup, teardown, before_each, after_each)
+local sandbox = scene.sandbox
 
-local function posts()
-  return sandbox:counts().token_requests
-end
-
-local function shell(command)
-  local out, err, status = helper.run(command)
-  assert(status == 0, command .. ": " .. out .. err)
-  return out
-end
+-- A damaged file is looked at again several times, which most of them wait for.
+local it = lanes.deal(5, it, teardown, function(why)
+  pending(why)
+end)
 
 local function chmod(mode, file)
-  shell(("chmod %s -- %s"):format(mode, quote(file or path)))
+  shell(("chmod %s -- %s"):format(mode, quote(file or scene.path)))
 end
 
 local function mode_of(file)
-  return (shell("stat -c %a -- " .. quote(file or path)):gsub("%s+$", ""))
+  return (shell("stat -c %a -- " .. quote(file or scene.path)):gsub("%s+$", ""))
 end
 
 local is_root = helper.run("id -u") == "0\n"
-
--- What stands before a program in the shell so that file modes hold for it:
--- root without its privileges is still the owner of its files.
-local plain = is_root and "exec setpriv --inh-caps=-all --bounding-set=-all " or "exec "
 
 -- What gives a program mounts of its own.
 local function find_own_mounts()
@@ -45,16 +38,12 @@ local function find_own_mounts()
   end
 end
 
--- A record with genuine tokens; its access token has `left` seconds to live.
 local function write_record(left)
-  local record = tokens.record(tokens.pair(sandbox), left)
-  record.note = { "another program's" }
-  tokens.write(path, record)
-  return record
+  return scene:store(left, { note = { "another program's" } })
 end
 
 local function write_private(text, file)
-  helper.write_file(file or path, text)
+  helper.write_file(file or scene.path, text)
   chmod("600", file)
 end
 
@@ -68,13 +57,7 @@ local function snapshot(file)
 end
 
 local function client_with(changes)
-  local options = { storage = path, refresh_token = sandbox:grant().refresh_token }
-  for name, value in pairs(changes or {}) do
-    options[name] = value
-  end
-  local client, events = attempt.client(sandbox, options)
-  clients[#clients + 1] = client
-  return client, events
+  return scene:client(helper.merge({ refresh_token = sandbox:grant().refresh_token }, changes))
 end
 
 local SAFE = { "Nothing was changed" }
@@ -89,40 +72,32 @@ end
 -- A call that must fail without a request or a change; then `mend` takes the
 -- cause away, and the same client must work, with one refresh.
 local function check_refusal(words, mend, changes)
-  local before, grant, asked = snapshot(path), sandbox:grant(), posts()
+  local before, grant, asked = snapshot(scene.path), sandbox:grant(), scene:posts()
   local client = client_with(changes)
   for _ = 1, 2 do
     assert_refused(words, client:token())
   end
   assert_refused(words, client:refresh())
-  assert.are.equal(before, snapshot(path))
-  assert.are.equal(asked, posts())
+  assert.are.equal(before, snapshot(scene.path))
+  assert.are.equal(asked, scene:posts())
   assert.are.same(grant, sandbox:grant())
   mend()
   local token = assert(client:token())
   assert.is_true(tokens.works(sandbox, token))
-  assert.are.equal(asked + 1, posts())
+  assert.are.equal(asked + 1, scene:posts())
 end
 
--- The record has gone into `path` by other means than the client's.
+-- The record has gone into the token file by other means than the client's.
 local function restore(record)
   return function()
-    shell("rm -rf -- " .. quote(path))
-    tokens.write(path, record)
+    shell("rm -rf -- " .. quote(scene.path))
+    tokens.write(scene.path, record)
   end
 end
 
 -- The same in a process of its own, for whom modes hold.
-local function run_plain(env)
-  local all = { LUCID_TOKEN_FILE = path }
-  for name, value in pairs(sandbox.env) do
-    all[name] = value
-  end
-  all.LUCID_REFRESH_TOKEN = false
-  for name, value in pairs(env or {}) do
-    all[name] = value
-  end
-  return attempt.run(all, plain)
+local function run_plain()
+  return attempt.run(scene:env({ LUCID_REFRESH_TOKEN = false }), plain)
 end
 
 local function skip_unless_plain()
@@ -132,27 +107,6 @@ local function skip_unless_plain()
     pending("this user cannot give its privileges away, or others cannot read the module")
   end
 end
-
-setup(function()
-  sandbox = helper.start_sandbox()
-end)
-
-teardown(function()
-  sandbox:stop()
-end)
-
-before_each(function()
-  sandbox:reset()
-  folder = helper.tmpdir()
-  path = folder .. "/token.json"
-  clients = {}
-end)
-
-after_each(function()
-  for _, client in ipairs(clients) do
-    client:close()
-  end
-end)
 
 -- Bytes that are always the same and mean nothing.
 local function noise(count, lowest)
@@ -192,7 +146,7 @@ describe("a damaged token file", function()
     ["HTML"] = "<!DOCTYPE html><html><body>Sign in</body></html>",
   }
 
-  for name, text in pairs(damages) do
+  for name, text in helper.sorted(damages) do
     it("is refused and kept: " .. name, function()
       local record = tokens.record(tokens.pair(sandbox), -10)
       write_private(text)
@@ -200,7 +154,7 @@ describe("a damaged token file", function()
     end)
   end
 
-  for name, text in pairs({
+  for name, text in helper.sorted({
     ["zeroes, as a power cut leaves them"] = ("\0"):rep(300),
     ["random bytes, NUL among them"] = noise(500, 0) .. "\0",
     ["UTF-16"] = "\255\254" .. RECORD:gsub(".", "%0\0"),
@@ -220,29 +174,29 @@ describe("a damaged token file", function()
   end)
 
   it("is refused and kept while the token in memory is served", function()
-    local client, events = client_with()
+    local client = client_with()
     local token = assert(client:token())
     write_private("{")
     assert.are.equal(token, client:token())
     assert_refused(DAMAGED, client:refresh())
     assert.are.equal(token, client:token())
-    assert.are.equal("{", helper.read_file(path))
-    assert.are.equal(1, posts())
-    assert.are.equal("refreshed", events[1].name)
+    assert.are.equal("{", helper.read_file(scene.path))
+    assert.are.equal(1, scene:posts())
+    assert.are.equal("refreshed", scene.events[1].name)
   end)
 
   it("leaves the temporary file alone, which counts when it is gone", function()
     local newest = tokens.record(tokens.pair(sandbox), 1000)
     write_private("\0\0\0")
-    tokens.write(path .. ".tmp", newest)
-    local before, asked = snapshot(path .. ".tmp"), posts()
+    tokens.write(scene.path .. ".tmp", newest)
+    local before, asked = snapshot(scene.path .. ".tmp"), scene:posts()
     local client = client_with()
     assert_refused({ "NUL" }, client:token())
-    assert.are.equal(before, snapshot(path .. ".tmp"))
-    shell("rm " .. quote(path))
+    assert.are.equal(before, snapshot(scene.path .. ".tmp"))
+    shell("rm " .. quote(scene.path))
     assert.are.equal(newest.access_token, client:token())
-    assert.are.equal(newest.refresh_token, tokens.read(path).refresh_token)
-    assert.are.equal(asked, posts())
+    assert.are.equal(newest.refresh_token, tokens.read(scene.path).refresh_token)
+    assert.are.equal(asked, scene:posts())
   end)
 end)
 
@@ -250,15 +204,15 @@ describe("a token file that others own or can read", function()
   it("is refused when it belongs to another user", function()
     if is_root then
       local record = write_record(-10)
-      shell("chown 65534 -- " .. quote(path))
+      shell("chown 65534 -- " .. quote(scene.path))
       check_refusal({ "belongs to user 65534", "runs as user 0", "chown" }, function()
-        shell("chown 0 -- " .. quote(path))
+        shell("chown 0 -- " .. quote(scene.path))
       end)
-      assert.are_not.equal(record.refresh_token, tokens.read(path).refresh_token)
+      assert.are_not.equal(record.refresh_token, tokens.read(scene.path).refresh_token)
     else
       local token, message, code = client_with({ storage = "/etc/passwd" }):token()
       assert_refused({ "belongs to user 0", "chown" }, token, message, code)
-      assert.are.equal(0, posts())
+      assert.are.equal(0, scene:posts())
     end
   end)
 
@@ -267,74 +221,70 @@ describe("a token file that others own or can read", function()
       pending("only root can give a file away")
     end
     write_record(-10)
-    write_private("", path .. ".lock")
-    shell("chown 65534 -- " .. quote(path .. ".lock"))
-    check_refusal({ path .. ".lock", "belongs to user 65534", "chown" }, function()
-      shell("chown 0 -- " .. quote(path .. ".lock"))
+    write_private("", scene.path .. ".lock")
+    shell("chown 65534 -- " .. quote(scene.path .. ".lock"))
+    check_refusal({ scene.path .. ".lock", "belongs to user 65534", "chown" }, function()
+      shell("chown 0 -- " .. quote(scene.path .. ".lock"))
     end)
   end)
 
   it("is refused when it cannot be read", function()
     skip_unless_plain()
     write_record(-10)
-    local asked = posts()
+    local asked = scene:posts()
     chmod("000")
     local code, message = run_plain()
     assert.are.equal("storage", code)
-    assert.is_true(holds(message, { "Cannot open", path, "Permission denied",
+    assert.is_true(holds(message, { "Cannot open", scene.path, "Permission denied",
       "Nothing was changed", "Let this program's user read and write" }), message)
-    assert.are.equal(asked, posts())
+    assert.are.equal(asked, scene:posts())
     assert.are.equal("0", mode_of())
     chmod("600")
     local token = run_plain()
     assert.is_true(tokens.works(sandbox, token))
-    assert.are.equal(asked + 1, posts())
+    assert.are.equal(asked + 1, scene:posts())
   end)
 
   for _, mode in ipairs({ "644", "640", "604", "666", "777", "660", "620" }) do
     it("is mended and used, with an event, when its mode is " .. mode, function()
       local record = write_record(1000)
       chmod(mode)
-      local asked, bytes = posts(), helper.read_file(path)
-      local client, events = client_with()
+      local asked, bytes = scene:posts(), helper.read_file(scene.path)
+      local client = client_with()
       assert.are.equal(record.access_token, client:token())
-      assert.are.equal("repaired", attempt.names(events))
+      assert.are.equal("repaired", scene:names_of_events())
       assert.are.equal("600", mode_of())
-      assert.are.equal(bytes, helper.read_file(path))
-      assert.are.equal(asked, posts())
+      assert.are.equal(bytes, helper.read_file(scene.path))
+      assert.are.equal(asked, scene:posts())
     end)
   end
 
   it("is refreshed into a private one whatever its mode was", function()
     write_record(-10)
     chmod("644")
-    local client, events = client_with()
+    local client = client_with()
     assert(client:token())
-    assert.are.equal("repaired refreshed", attempt.names(events))
+    assert.are.equal("repaired refreshed", scene:names_of_events())
     assert.are.equal("600", mode_of())
   end)
 
   it("is private from its first moment, whatever the umask", function()
-    local env = { LUCID_TOKEN_FILE = path }
-    for name, value in pairs(sandbox.env) do
-      env[name] = value
-    end
-    local token = attempt.run(env, "umask 0; exec ")
+    local token = attempt.run(scene:env(), "umask 0; exec ")
     assert.is_true(tokens.works(sandbox, token))
     assert.are.equal("600", mode_of())
-    assert.are.equal("600", mode_of(path .. ".lock"))
+    assert.are.equal("600", mode_of(scene.path .. ".lock"))
   end)
 
   -- A path may lead to another program's file by mistake, as root even to one
   -- of the system's, which would not work any more.
-  for name, text in pairs({
+  for name, text in helper.sorted({
     ["a JSON file of another program"] = '{"name":"demo","version":"1.0.0"}\n',
     ["a text"] = "root:x:0:0:root:/root:/bin/bash\n",
     ["a program"] = "\127ELF\2\1\1\0\0\0\0\0",
   }) do
     it("keeps even its mode when it is " .. name, function()
       local record = tokens.record(tokens.pair(sandbox), -10)
-      helper.write_file(path, text)
+      helper.write_file(scene.path, text)
       chmod("755")
       check_refusal({ "token record" }, restore(record))
     end)
@@ -349,11 +299,11 @@ describe("in the place of a token file", function()
     ["a link to itself"] = { "ln -s token.json %s", { "is a symbolic link" } },
   }
 
-  for name, thing in pairs(things) do
+  for name, thing in helper.sorted(things) do
     it(name .. " is refused", function()
       local record = tokens.record(tokens.pair(sandbox), -10)
-      shell(thing[1]:format(quote(path)))
-      check_refusal({ path, thing[2][1], "Give the path of" }, restore(record))
+      shell(thing[1]:format(quote(scene.path)))
+      check_refusal({ scene.path, thing[2][1], "Give the path of" }, restore(record))
     end)
   end
 
@@ -365,19 +315,19 @@ describe("in the place of a token file", function()
     local record = tokens.record(tokens.pair(sandbox), -10)
     local make = type(unix) == "table" and (unix.stream or unix.tcp) or unix
     local listener = assert(make())
-    assert(listener:bind(path))
-    check_refusal({ path, "is a pipe, a socket or a device" }, restore(record))
+    assert(listener:bind(scene.path))
+    check_refusal({ scene.path, "is a pipe, a socket or a device" }, restore(record))
     listener:close()
   end)
 
   it("a link to a good one is refused, and what it points to is left alone", function()
-    local target = folder .. "/elsewhere.json"
+    local target = scene.folder .. "/elsewhere.json"
     local record = write_record(-10)
     tokens.write(target, record)
-    shell(("rm %s; ln -s %s %s"):format(quote(path), quote(target), quote(path)))
+    shell(("rm %s; ln -s %s %s"):format(quote(scene.path), quote(target), quote(scene.path)))
     local before = snapshot(target)
-    check_refusal({ path, "is a symbolic link", "Give the path of the file that it points to" },
-      function()
+    check_refusal({ scene.path, "is a symbolic link",
+      "Give the path of the file that it points to" }, function()
         assert.are.equal(before, snapshot(target))
         restore(record)()
       end)
@@ -386,51 +336,52 @@ describe("in the place of a token file", function()
   it("a good one is used through a folder that is a link", function()
     write_record(-10)
     local link = helper.tmpdir() .. "/link"
-    shell(("ln -s %s %s"):format(quote(folder), quote(link)))
+    shell(("ln -s %s %s"):format(quote(scene.folder), quote(link)))
     local client = client_with({ storage = link .. "/token.json" })
     assert.is_true(tokens.works(sandbox, (client:token())))
-    assert.are.equal(sandbox:grant().refresh_token, tokens.read(path).refresh_token)
+    assert.are.equal(sandbox:grant().refresh_token, tokens.read(scene.path).refresh_token)
   end)
 
-  for name, make in pairs({
+  for name, make in helper.sorted({
     ["a folder"] = "mkdir %s",
     ["a pipe"] = "mkfifo %s",
     ["a link"] = "ln -s /nowhere/at/all %s",
   }) do
     it(name .. " as its lock is refused", function()
       write_record(-10)
-      shell(make:format(quote(path .. ".lock")))
-      check_refusal({ path .. ".lock" }, function()
-        shell("rm -r " .. quote(path .. ".lock"))
+      shell(make:format(quote(scene.path .. ".lock")))
+      check_refusal({ scene.path .. ".lock" }, function()
+        shell("rm -r " .. quote(scene.path .. ".lock"))
       end)
     end)
   end
 
   it("a folder as its temporary file is refused before anything is spent", function()
     write_record(-10)
-    shell("mkdir " .. quote(path .. ".tmp"))
-    check_refusal({ path .. ".tmp" }, function()
-      shell("rmdir " .. quote(path .. ".tmp"))
+    shell("mkdir " .. quote(scene.path .. ".tmp"))
+    check_refusal({ scene.path .. ".tmp" }, function()
+      shell("rmdir " .. quote(scene.path .. ".tmp"))
     end)
   end)
 
-  for name, make in pairs({ ["a pipe"] = "mkfifo", ["a link"] = "ln -s victim" }) do
+  for name, make in helper.sorted({ ["a pipe"] = "mkfifo", ["a link"] = "ln -s victim" }) do
     it(name .. " as its temporary file goes, and leads nowhere", function()
       write_record(-10)
-      helper.write_file(folder .. "/victim", "not ours")
-      shell(make .. " " .. quote(path .. ".tmp"))
+      helper.write_file(scene.folder .. "/victim", "not ours")
+      shell(make .. " " .. quote(scene.path .. ".tmp"))
       assert.is_true(tokens.works(sandbox, (client_with():token())))
-      assert.are.equal("not ours", helper.read_file(folder .. "/victim"))
-      assert.are.equal("regular file 600\n", shell("stat -c '%F %a' -- " .. quote(path)))
+      assert.are.equal("not ours", helper.read_file(scene.folder .. "/victim"))
+      assert.are.equal("regular file 600\n", shell("stat -c '%F %a' -- " .. quote(scene.path)))
     end)
   end
 
   it("a second name of the same file keeps the old record", function()
     local record = write_record(-10)
-    shell(("ln %s %s"):format(quote(path), quote(folder .. "/backup.json")))
+    shell(("ln %s %s"):format(quote(scene.path), quote(scene.folder .. "/backup.json")))
     assert(client_with():token())
-    assert.are.equal(record.refresh_token, tokens.read(folder .. "/backup.json").refresh_token)
-    assert.are_not.equal(record.refresh_token, tokens.read(path).refresh_token)
+    local backup = tokens.read(scene.folder .. "/backup.json")
+    assert.are.equal(record.refresh_token, backup.refresh_token)
+    assert.are_not.equal(record.refresh_token, tokens.read(scene.path).refresh_token)
   end)
 end)
 
@@ -439,79 +390,76 @@ describe("a token file that cannot be written", function()
 
   -- Tries it in a process for whom modes hold; the record stays as it is.
   local function check_unwritable(words, mend)
-    local before, asked = snapshot(path), posts()
+    local before, asked = snapshot(scene.path), scene:posts()
     local code, message = run_plain()
     assert.are.equal("storage", code)
     assert.is_true(holds(message, words), message)
-    assert.are.equal(before, snapshot(path))
-    assert.are.equal(asked, posts())
+    assert.are.equal(before, snapshot(scene.path))
+    assert.are.equal(asked, scene:posts())
     mend()
     assert.is_true(tokens.works(sandbox, (run_plain())))
-    assert.are.equal(asked + 1, posts())
+    assert.are.equal(asked + 1, scene:posts())
   end
 
   it("is served while its token is good: a folder without write permission", function()
     skip_unless_plain()
     local record = write_record(1000)
-    local asked = posts()
-    chmod("500", folder)
+    local asked = scene:posts()
+    chmod("500", scene.folder)
     local token = run_plain()
-    chmod("700", folder)
+    chmod("700", scene.folder)
     assert.are.equal(record.access_token, token)
-    assert.are.equal(asked, posts())
-    assert.are.equal("token.json\n", shell("ls -A " .. quote(folder)))
+    assert.are.equal(asked, scene:posts())
+    assert.are.equal("token.json\n", shell("ls -A " .. quote(scene.folder)))
   end)
 
   it("is not refreshed: a folder without write permission", function()
     skip_unless_plain()
     write_record(-10)
-    chmod("500", folder)
+    chmod("500", scene.folder)
     check_unwritable(READ_ONLY, function()
-      chmod("700", folder)
+      chmod("700", scene.folder)
     end)
   end)
 
   it("is not refreshed: a folder without write permission, its lock there already", function()
     skip_unless_plain()
     write_record(-10)
-    write_private("", path .. ".lock")
-    chmod("500", folder)
+    write_private("", scene.path .. ".lock")
+    chmod("500", scene.folder)
     check_unwritable(READ_ONLY, function()
-      chmod("700", folder)
+      chmod("700", scene.folder)
     end)
   end)
 
   it("is not refreshed: a lock without write permission", function()
     skip_unless_plain()
     write_record(-10)
-    write_private("", path .. ".lock")
-    chmod("400", path .. ".lock")
-    check_unwritable({ path .. ".lock", READ_ONLY[1], READ_ONLY[2] }, function()
-      chmod("600", path .. ".lock")
+    write_private("", scene.path .. ".lock")
+    chmod("400", scene.path .. ".lock")
+    check_unwritable({ scene.path .. ".lock", READ_ONLY[1], READ_ONLY[2] }, function()
+      chmod("600", scene.path .. ".lock")
     end)
   end)
 
   it("serves a token that still lives, with an event, when a refresh is due", function()
     skip_unless_plain()
     local record = write_record(100)
-    local asked = posts()
-    chmod("500", folder)
-    local first, rest = attempt.run({
-      LUCID_TOKEN_FILE = path, LUCID_API_URL = sandbox.url,
-      LUCID_CLIENT_ID = sandbox.client_id, LUCID_CLIENT_SECRET = sandbox.client_secret,
-    }, plain, [[
+    local asked = scene:posts()
+    chmod("500", scene.folder)
+    local first, rest = attempt.run(scene:env({ LUCID_REFRESH_TOKEN = false }), plain, [[
       local lucid = require("lucidauth")
       local event
       lucid.configure({ on_event = function(given) event = given end })
       print(lucid.token())
       print(event.name, event.code, event.message)
     ]])
-    chmod("700", folder)
+    chmod("700", scene.folder)
     assert.are.equal(record.access_token, first)
     assert.is_true(holds(rest, { "refresh_failed\tstorage\t", "Permission denied", READ_ONLY[1],
       READ_ONLY[2] }), rest)
-    assert.are.equal(asked, posts())
-    assert.are.equal(record.refresh_token, tokens.read(path).refresh_token)
+    assert.are.equal(asked, scene:posts())
+    assert.are.equal(record.refresh_token, tokens.read(scene.path).refresh_token)
   end)
 
   -- The file is replaced, not rewritten: its own mode does not protect it.
@@ -521,58 +469,58 @@ describe("a token file that cannot be written", function()
     chmod("400")
     assert.is_true(tokens.works(sandbox, (run_plain())))
     assert.are.equal("600", mode_of())
-    assert.are.equal(sandbox:grant().refresh_token, tokens.read(path).refresh_token)
+    assert.are.equal(sandbox:grant().refresh_token, tokens.read(scene.path).refresh_token)
   end)
 
   it("is not refreshed when it is immutable", function()
     write_record(-10)
-    local _, _, status = helper.run("chattr +i " .. quote(path))
+    local _, _, status = helper.run("chattr +i " .. quote(scene.path))
     if status ~= 0 then
       pending("this user or this file system cannot make a file immutable")
     end
     finally(function()
-      helper.run("chattr -i " .. quote(path))
+      helper.run("chattr -i " .. quote(scene.path))
     end)
-    check_refusal({ path, "Operation not permitted", READ_ONLY[2] }, function()
-      shell("chattr -i " .. quote(path))
+    check_refusal({ scene.path, "Operation not permitted", READ_ONLY[2] }, function()
+      shell("chattr -i " .. quote(scene.path))
     end)
-    assert.are.equal("token.json\ntoken.json.lock\n", shell("ls -A " .. quote(folder)))
+    assert.are.equal("token.json\ntoken.json.lock\n", shell("ls -A " .. quote(scene.folder)))
   end)
 
   it("says what is missing: its folder", function()
-    path = folder .. "/no/such/token.json"
+    scene.path = scene.folder .. "/no/such/token.json"
     local client = client_with()
-    assert_refused({ "Cannot open", path, "No such file or directory",
+    assert_refused({ "Cannot open", scene.path, "No such file or directory",
       "The folder does not exist" }, client:token())
-    assert.are.equal(0, posts())
-    assert.are.equal("", shell("ls -A " .. quote(folder)))
-    shell("mkdir -p " .. quote(folder .. "/no/such"))
+    assert.are.equal(0, scene:posts())
+    assert.are.equal("", shell("ls -A " .. quote(scene.folder)))
+    shell("mkdir -p " .. quote(scene.folder .. "/no/such"))
     assert.is_true(tokens.works(sandbox, (assert(client:token()))))
   end)
 
   it("says what is wrong: a file where its folder should be", function()
-    helper.write_file(folder .. "/file", "no folder")
-    path = folder .. "/file/token.json"
+    helper.write_file(scene.folder .. "/file", "no folder")
+    scene.path = scene.folder .. "/file/token.json"
     local client = client_with()
-    assert_refused({ "Cannot open", path, "is not a folder" }, client:token())
-    assert.are.equal(0, posts())
-    assert.are.equal("no folder", helper.read_file(folder .. "/file"))
-    shell(("rm %s; mkdir %s"):format(quote(folder .. "/file"), quote(folder .. "/file")))
+    assert_refused({ "Cannot open", scene.path, "is not a folder" }, client:token())
+    assert.are.equal(0, scene:posts())
+    assert.are.equal("no folder", helper.read_file(scene.folder .. "/file"))
+    shell(("cd %s; rm file; mkdir file"):format(quote(scene.folder)))
     assert.is_true(tokens.works(sandbox, (assert(client:token()))))
   end)
 
-  for name, prepare in pairs({
+  for name, prepare in helper.sorted({
     missing = function() end,
     ["a file"] = function(directory)
       helper.write_file(directory, "no folder")
     end,
   }) do
     it("says what is wrong: a folder for accounts that is " .. name, function()
-      local directory = folder .. "/accounts"
+      local directory = scene.folder .. "/accounts"
       prepare(directory)
       local client = client_with({ storage = { type = "file", directory = directory } })
       assert_refused({ directory, "folder" }, client:token())
-      assert.are.equal(0, posts())
+      assert.are.equal(0, scene:posts())
       shell(("rm -f %s; mkdir %s"):format(quote(directory), quote(directory)))
       assert.is_true(tokens.works(sandbox, (assert(client:token()))))
     end)
@@ -582,7 +530,7 @@ end)
 describe("a full disk", function()
   local own_mounts = find_own_mounts()
 
-  -- Runs in a process with a small disk of its own at `folder`. The record on
+  -- Runs in a process with a small disk of its own. The record on
   -- it, expired, has come there already.
   local PROLOGUE = [[
     local helper = require("spec.helper")
@@ -623,12 +571,9 @@ describe("a full disk", function()
     local disk = helper.tmpdir()
     local under = ("exec %ssh -c %s sh "):format(own_mounts, quote(([[
       mount -t tmpfs -o size=1m,mode=700 tmpfs %s && cp -p %s %s && "$@"; %s
-    ]]):format(disk, path, disk, (afterwards or "true"):format(disk))))
-    local env = { LUCID_TOKEN_FILE = disk .. "/token.json" }
-    for name, value in pairs(sandbox.env) do
-      env[name] = value
-    end
-    local first, rest = attempt.run(env, under, PROLOGUE .. program)
+    ]]):format(disk, scene.path, disk, (afterwards or "true"):format(disk))))
+    local first, rest = attempt.run(scene:env({ LUCID_TOKEN_FILE = disk .. "/token.json" }), under,
+      PROLOGUE .. program)
     local lines = {}
     for line in (first .. "\n" .. rest):gmatch("([^\n]*)\n") do
       local fields = {}
@@ -662,7 +607,7 @@ describe("a full disk", function()
     assert.are.same({ "refreshed", grant.access_token }, lines[4])
     assert.are.same({ "", grant.refresh_token }, lines[5])
     assert.are_not.equal(record.refresh_token, grant.refresh_token)
-    assert.are.equal(2, posts())
+    assert.are.equal(2, scene:posts())
   end)
 
   -- With this much on the disk, the mark before the POST still fits, but not
@@ -694,7 +639,7 @@ describe("a full disk", function()
     assert.are.same({ "saved", grant.access_token }, lines[4])
     assert.are.same({ "", "false", grant.refresh_token }, lines[5])
     assert.are.same({ "", grant.access_token }, lines[6])
-    assert.are.equal(2, posts())
+    assert.are.equal(2, scene:posts())
   end)
 
   it("found too late is tried again when the client is closed", function()
@@ -708,10 +653,10 @@ describe("a full disk", function()
     local grant = sandbox:grant()
     assert.are.same({ "refreshed, save_failed storage", grant.access_token }, lines[1])
     assert.are.same({ "saved", grant.refresh_token }, lines[2])
-    assert.are.equal(2, posts())
+    assert.are.equal(2, scene:posts())
   end)
 
-  for name, ending in pairs({
+  for name, ending in helper.sorted({
     ["by itself"] = "",
     ["by os.exit()"] = "os.exit(0)",
     ["by an error"] = "error('the end')",
@@ -755,71 +700,61 @@ describe("a full disk", function()
         say(tostring(lucid.token() == record.access_token))
       ]])
       assert.are.same({ "", "true" }, lines[1])
-      assert.are.equal(1, posts())
+      assert.are.equal(1, scene:posts())
     end)
 
   -- The next best to it for those who cannot mount: files may not grow at all.
-  it("is not needed: a limit on file sizes is found before anything is spent", function()
+  -- Returns what this shell command, which has the interpreter and a program
+  -- for %s, says of it; a refresh afterwards must work.
+  local function run_limited(command, program)
     local record = write_record(-10)
-    local before = helper.read_file(path)
-    local env = { LUCID_TOKEN_FILE = path }
-    for name, value in pairs(sandbox.env) do
-      env[name] = value
-    end
-    local out = helper.run(("(trap '' XFSZ; ulimit -f 0; exec %s -e %s 2>&1) | cat"):format(
-      quote(helper.interpreter), quote('print(require("lucidauth").token())')), tokens.env(env))
+    local before = helper.read_file(scene.path)
+    local out = helper.run(("(%s) 2>&1 | cat"):format(command):format(quote(helper.interpreter),
+      quote(program)), scene:env())
+    assert.are.equal(before, helper.read_file(scene.path))
+    assert.are.equal(1, scene:posts())
+    assert.are.equal(record.refresh_token, sandbox:grant().refresh_token)
+    local token = attempt.run(scene:env())
+    assert.is_true(tokens.works(sandbox, token))
+    assert.are.equal(2, scene:posts())
+    return out
+  end
+
+  it("is not needed: a limit on file sizes is found before anything is spent", function()
+    local out = run_limited("trap '' XFSZ; ulimit -f 0; exec %s -e %s",
+      'print(require("lucidauth").token())')
     assert.is_true(holds(out, { "nil\tCannot write", "File too large", "Nothing was changed",
       "ulimit -f", "\tstorage\n" }), out)
-    assert.are.equal(before, helper.read_file(path))
-    assert.are.equal(1, posts())
-    assert.are.equal(record.refresh_token, sandbox:grant().refresh_token)
-    local token = attempt.run(env)
-    assert.is_true(tokens.works(sandbox, token))
   end)
 
   it("is not needed: a program that its limit on file sizes kills has spent nothing", function()
-    local record = write_record(-10)
-    local before = helper.read_file(path)
-    local env = { LUCID_TOKEN_FILE = path }
-    for name, value in pairs(sandbox.env) do
-      env[name] = value
-    end
-    local out = helper.run(("(ulimit -f 0; %s -e %s; echo $? >&2) 2>&1 | cat"):format(
-      quote(helper.interpreter), quote('require("lucidauth").token()')), tokens.env(env))
+    local out = run_limited("ulimit -f 0; %s -e %s; echo $? >&2",
+      'require("lucidauth").token()')
     assert.is_true(holds(out, { tostring(128 + 25) }), out)
-    assert.are.equal(before, helper.read_file(path))
-    assert.are.equal(1, posts())
-    assert.are.equal(record.refresh_token, sandbox:grant().refresh_token)
-    local token = attempt.run(env)
-    assert.is_true(tokens.works(sandbox, token))
-    assert.are.equal(2, posts())
   end)
 end)
 
 describe("LUCID_TOKEN_FILE", function()
-  -- One call in a process that has `folder` for its working directory.
-  local function run_with(value)
-    local env = { LUCID_TOKEN_FILE = value }
-    for name, other in pairs(sandbox.env) do
-      env[name] = other
-    end
-    return attempt.run(env, ("cd %s && exec "):format(quote(folder)))
+  -- One call in a process that has the folder for its working directory.
+  local function run_with(value, program)
+    return attempt.run(scene:env({ LUCID_TOKEN_FILE = value }),
+      ("cd %s && exec "):format(quote(scene.folder)), program)
   end
 
   for _, value in ipairs({ "/", ".", "..", "./", "accounts/", "accounts/.", "accounts/.." }) do
     it('as "' .. value .. '" is refused, and is named', function()
-      shell("mkdir " .. quote(folder .. "/accounts"))
+      shell("mkdir " .. quote(scene.folder .. "/accounts"))
       local code, message = run_with(value)
       assert.are.equal("config", code)
       assert.is_true(holds(message, { "folder", "give the path of a file", "LUCID_TOKEN_FILE",
         "storage" }), message)
-      assert.are.equal(0, posts())
-      assert.are.equal("accounts\n", shell("ls -A " .. quote(folder)))
-      assert.are.equal("", shell("ls -A " .. quote(folder .. "/accounts")))
+      assert.are.equal(0, scene:posts())
+      assert.are.equal("accounts\n", shell("ls -A " .. quote(scene.folder)))
+      assert.are.equal("", shell("ls -A " .. quote(scene.folder .. "/accounts")))
     end)
   end
 
-  for value, words in pairs({
+  for value, words in helper.sorted({
     accounts = { "is a folder" },
     ["/dev/null"] = { "is a pipe, a socket or a device" },
     ["/dev/full"] = { "is a pipe, a socket or a device" },
@@ -833,14 +768,14 @@ describe("LUCID_TOKEN_FILE", function()
     [("n/"):rep(5000) .. "token.json"] = { "File name too long", "Choose a shorter name" },
   }) do
     it(("as %q is refused"):format(value:sub(1, 30)), function()
-      shell("mkdir " .. quote(folder .. "/accounts"))
+      shell("mkdir " .. quote(scene.folder .. "/accounts"))
       local code, message = run_with(value)
       assert.are.equal("storage", code)
       assert.is_true(holds(message, SAFE), message)
       assert.is_true(holds(message, words), message)
       assert.is_true(holds(message, { value:sub(-20) }), message)
-      assert.are.equal(0, posts())
-      assert.are.equal("accounts\n", shell("ls -A " .. quote(folder)))
+      assert.are.equal(0, scene:posts())
+      assert.are.equal("accounts\n", shell("ls -A " .. quote(scene.folder)))
     end)
   end
 
@@ -851,23 +786,23 @@ describe("LUCID_TOKEN_FILE", function()
   }) do
     local shown = value:gsub("[%c\128-\255]", "?"):sub(1, 30)
     it("as " .. shown .. " is a name like any other", function()
-      shell("mkdir " .. quote(folder .. "/accounts"))
+      shell("mkdir " .. quote(scene.folder .. "/accounts"))
       if value:sub(1, 2) == "//" then
-        value = "/" .. folder .. "//" .. value
+        value = "/" .. scene.folder .. "//" .. value
       end
       local token = run_with(value)
       assert.is_true(tokens.works(sandbox, token))
-      local file = value:sub(1, 1) == "/" and value or folder .. "/" .. value
+      local file = value:sub(1, 1) == "/" and value or scene.folder .. "/" .. value
       assert.are.equal(token, tokens.read(file).access_token)
-      assert.is_nil(helper.read_file(folder .. "/oops"))
+      assert.is_nil(helper.read_file(scene.folder .. "/oops"))
       assert.are.equal(token, (run_with(value)))
-      assert.are.equal(1, posts())
+      assert.are.equal(1, scene:posts())
     end)
   end
 
   it("that is empty means token_info.json here", function()
     local token = run_with("")
-    assert.are.equal(token, tokens.read(folder .. "/token_info.json").access_token)
+    assert.are.equal(token, tokens.read(scene.folder .. "/token_info.json").access_token)
   end)
 
   it("stays what it was when the program changes its directory", function()
@@ -877,27 +812,23 @@ describe("LUCID_TOKEN_FILE", function()
       assert(require("lfs").chdir(%q))
       print(lucid.refresh())
     ]]):format(helper.tmpdir())
-    local env = { LUCID_TOKEN_FILE = "token.json" }
-    for name, other in pairs(sandbox.env) do
-      env[name] = other
-    end
-    local token = attempt.run(env, ("cd %s && exec "):format(quote(folder)), program)
-    assert.are.equal(token, tokens.read(path).access_token)
-    assert.are.equal(2, posts())
+    local token = run_with("token.json", program)
+    assert.are.equal(token, tokens.read(scene.path).access_token)
+    assert.are.equal(2, scene:posts())
   end)
 
   it("as an option cannot hold a NUL, where the system would cut it off", function()
-    for _, storage in ipairs({ path .. "\0.json", { path = path .. "\0.json" },
-      { directory = folder .. "\0x" } }) do
+    for _, storage in ipairs({ scene.path .. "\0.json", { path = scene.path .. "\0.json" },
+      { directory = scene.folder .. "\0x" } }) do
       local ok, message = pcall(client_with, { storage = storage })
       assert.is_false(ok)
       assert.is_true(holds(message, { "storage", "NUL" }), message)
     end
-    assert.are.equal("", shell("ls -A " .. quote(folder)))
+    assert.are.equal("", shell("ls -A " .. quote(scene.folder)))
   end)
 
   it("has accounts whose names cannot hold one either", function()
-    local client = client_with({ storage = { directory = folder } })
+    local client = client_with({ storage = { directory = scene.folder } })
     for _, name in ipairs({ "token", "refresh", "authorization", "status" }) do
       local ok, message = pcall(function()
         return client[name](client, "a\0b")
@@ -905,6 +836,6 @@ describe("LUCID_TOKEN_FILE", function()
       assert.is_false(ok)
       assert.is_true(holds(message, { "account", "NUL" }), message)
     end
-    assert.are.equal("", shell("ls -A " .. quote(folder)))
+    assert.are.equal("", shell("ls -A " .. quote(scene.folder)))
   end)
 end)

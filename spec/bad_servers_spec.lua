@@ -5,11 +5,15 @@ local socket = require("socket")
 
 local attempt = require("spec.attempt")
 local helper = require("spec.helper")
+local lanes = require("spec.lanes")
 local tokens = require("spec.tokens")
 
 local holds = attempt.holds
 
 local sandbox, path
+
+-- Most of what they do is to wait for the flow's pauses.
+local it = lanes.deal(11, it, teardown)
 
 -- The record that is stored before the call, and the requests until then.
 local stored, asked
@@ -272,7 +276,7 @@ for _, status in ipairs({ 301, 302, 303, 307, 308 }) do
 end
 
 describe("a server that", function()
-  for name, case in pairs(failures) do
+  for name, case in helper.sorted(failures) do
     local fault, code, words = case[1], case[2], case[3]
 
     it(name .. " costs nothing but time", function()
@@ -338,7 +342,7 @@ local function after(fault)
 end
 
 describe("a server that has rotated and then", function()
-  for name, case in pairs(losses) do
+  for name, case in helper.sorted(losses) do
     it(name .. " costs a login, and no second request", function()
       store(-10)
       sandbox:faults(after(case[1]))
@@ -375,7 +379,7 @@ describe("a server that has rotated and then", function()
     end)
   end
 
-  for name, case in pairs(losses) do
+  for name, case in helper.sorted(losses) do
     if case.said then
       it(name .. " is quoted with the loss", function()
         store(-10)
@@ -416,7 +420,7 @@ describe("an introspection endpoint that", function()
     ["hangs"] = { { kind = "hang" }, "timeout", timeout = 0.3 },
   }
 
-  for name, case in pairs(odd) do
+  for name, case in helper.sorted(odd) do
     it(name .. " leaves the matter open, and nothing is sent meanwhile", function()
       store(-10)
       local fault = always(case[1])
@@ -722,7 +726,7 @@ local odd = {
 }
 
 describe("an odd answer that is good:", function()
-  for name, case in pairs(odd) do
+  for name, case in helper.sorted(odd) do
     it(name, function()
       store(-10)
       sandbox:faults(case[1])
@@ -758,7 +762,7 @@ describe("an odd answer that is good:", function()
     assert.are.equal(600, math.floor(lifetime_of(record) + 0.001))
   end)
 
-  for name, fault in pairs({
+  for name, fault in helper.sorted({
     ["no refresh_token"] = without("refresh_token"),
     ["refresh_token null"] = raw("refresh_token", "null"),
     ["refresh_token empty"] = raw("refresh_token", '""'),
@@ -784,7 +788,7 @@ describe("an odd answer that is good:", function()
 end)
 
 describe("an answer without a token to use:", function()
-  for name, fault in pairs({
+  for name, fault in helper.sorted({
     ["no access_token"] = without("access_token"),
     ["access_token empty"] = raw("access_token", '""'),
     ["access_token null"] = raw("access_token", "null"),

@@ -43,35 +43,26 @@ print(assert(lucid.token()))
 print(lucid.status().expires_in)
 ]]
 
-local sandbox, path
-
-local function posts()
-  return sandbox:counts().token_requests
-end
+local scene = require("spec.scene").new(setup, teardown, before_each, after_each)
+local sandbox = scene.sandbox
 
 local function python(code, zone, input, ...)
   local out, err, status =
     helper.run({ "python3", "-c", code, ... }, { TZ = zone }, input)
   assert(status == 0, err)
-  local lines = {}
-  for line in out:gmatch("[^\n]+") do
-    lines[#lines + 1] = line
-  end
-  return lines
+  return helper.lines(out)
 end
 
 -- Has Python write a file; returns the seconds that the token has left by it.
 local function write_in(zone, answer, left, microseconds)
-  local lines = python(WRITE, zone, codec.encode_json(answer), path, tostring(left),
+  local lines = python(WRITE, zone, codec.encode_json(answer), scene.path, tostring(left),
     microseconds == false and "no" or "yes")
   return tonumber(lines[1])
 end
 
 -- Returns the token and the seconds that it has left.
 local function ours_in(zone)
-  local env = tokens.env(sandbox.env)
-  env.LUCID_TOKEN_FILE, env.TZ = path, zone
-  local out, err, status = helper.run_lua(OURS, env)
+  local out, err, status = helper.run_lua(OURS, scene:env({ TZ = zone }))
   assert(status == 0, err)
   local token, left = out:match("^(%S+)\n(%S+)\n$")
   return token, tonumber(left)
@@ -99,31 +90,18 @@ local ZONES = {
   "Pacific/Kiritimati",
 }
 
-setup(function()
-  sandbox = helper.start_sandbox()
-end)
-
-teardown(function()
-  sandbox:stop()
-end)
-
-before_each(function()
-  sandbox:reset()
-  path = helper.tmpdir() .. "/token_info.json"
-end)
-
 describe("a file that the example script wrote", function()
   for _, zone in ipairs(ZONES) do
     it("is served as long as it says, in " .. zone, function()
       local answer = tokens.pair(sandbox)
-      local before = posts()
+      local before = scene:posts()
       for _, microseconds in ipairs({ true, false }) do
         local expected = write_in(zone, answer, 3000, microseconds)
         local token, left = ours_in(zone)
         assert.are.equal(answer.access_token, token)
         assert.is_true(math.abs(left - expected) < 30)
       end
-      assert.are.equal(before, posts())
+      assert.are.equal(before, scene:posts())
     end)
 
     it("is refreshed when it has expired, in " .. zone, function()
@@ -158,7 +136,7 @@ describe("a file that the example script wrote", function()
     answer.more = { { deep = 1.5 } }
     write_in("Europe/Berlin", answer, -1)
     ours_in("Europe/Berlin")
-    local record = tokens.read(path)
+    local record = tokens.read(scene.path)
     assert.are.same(answer.scopes, record.scopes)
     assert.are.same(answer.more, record.more)
   end)
@@ -207,14 +185,14 @@ describe("the hour in which the clocks change", function()
     for _, way in ipairs({ "back", "forward" }) do
       local zone = changing_zone(way, 30)
       sandbox:reset()
-      os.remove(path)
+      os.remove(scene.path)
       local token, left = ours_in(zone)
       assert.is_true(left <= 3600 and left > 3500)
       local again
       again, left = ours_in(zone)
       assert.are.equal(token, again)
       assert.is_true(left <= 3600 and left > 3500)
-      local lines = python(READ, zone, "", path)
+      local lines = python(READ, zone, "", scene.path)
       assert.are.equal(lines[4], lines[3])
     end
   end)
@@ -224,7 +202,7 @@ describe("a file of ours", function()
   for _, zone in ipairs(ZONES) do
     it("works in the example script, in " .. zone, function()
       local token = ours_in(zone)
-      local lines = python(READ, zone, "", path)
+      local lines = python(READ, zone, "", scene.path)
       assert.are.equal(token, lines[1])
       assert.are.equal(sandbox:grant().refresh_token, lines[2])
       assert.are.equal(lines[4], lines[3])
@@ -234,18 +212,18 @@ describe("a file of ours", function()
   it("works there after it was the script's", function()
     write_in("Europe/Berlin", tokens.pair(sandbox), -1)
     local token = ours_in("Europe/Berlin")
-    assert.are.equal(token, python(READ, "Europe/Berlin", "", path)[1])
+    assert.are.equal(token, python(READ, "Europe/Berlin", "", scene.path)[1])
   end)
 
   it("works here after the script has refreshed it", function()
     ours_in("America/New_York")
     local answer = tokens.pair(sandbox)
     write_in("America/New_York", answer, 3600)
-    local before = posts()
+    local before = scene:posts()
     local token, left = ours_in("America/New_York")
     assert.are.equal(answer.access_token, token)
     assert.is_true(left <= 3600 and left > 3500)
-    assert.are.equal(before, posts())
+    assert.are.equal(before, scene:posts())
   end)
 
   it("is not in doubt in another zone", function()
@@ -255,21 +233,15 @@ describe("a file of ours", function()
       assert.are.equal(token, same)
       assert.is_true(left <= 3600 and left > 3500)
     end
-    assert.are.equal(1, posts())
+    assert.are.equal(1, scene:posts())
   end)
 
   it("is read anew by a program that runs while the script rewrites it", function()
-    local lucid = require("lucidauth")
-    local client = lucid.new({
-      api_url = sandbox.url, client_id = sandbox.client_id,
-      client_secret = sandbox.client_secret, refresh_token = sandbox.refresh_token,
-      storage = path,
-    })
+    local client = scene:client()
     local old = assert(client:token())
     local answer = tokens.pair(sandbox)
     write_in(nil, answer, 3600)
     client:reject(old)
     assert.are.equal(answer.access_token, client:token())
-    client:close()
   end)
 end)

@@ -1,12 +1,32 @@
 --- What the specs share: the sandbox as a process of its own, programs to run,
 --- HTTP, files. Needs a POSIX shell and mkfifo, and luasocket.
 
+local socket = require("socket")
 local http = require("socket.http")
 local ltn12 = require("ltn12")
 
 local codec = require("lucidauth.sandbox.codec")
 
 local helper = {}
+
+-- Long enough for a machine that has better things to do; what is waited for
+-- comes within milliseconds, or the spec has found a fault.
+local PATIENCE = 20
+
+--- Polls until a condition holds, and returns what it returned.
+---@param condition fun(): any
+---@return any
+function helper.eventually(condition)
+  local deadline = socket.gettime() + PATIENCE
+  repeat
+    local value = condition()
+    if value then
+      return value
+    end
+    socket.sleep(0.001)
+  until socket.gettime() > deadline
+  error("this never came true", 2)
+end
 
 --- A text as one word of a shell command.
 ---@param text string|number
@@ -27,6 +47,53 @@ end
 helper.interpreter = os.getenv("LUA") or output_of("readlink /proc/$PPID/exe 2>/dev/null")
 if helper.interpreter == "" then
   helper.interpreter = rawget(_G, "jit") and "luajit" or "lua5.4"
+end
+
+--- A new table with the fields of all of these; later ones win.
+---@param ... table|nil
+---@return table
+function helper.merge(...)
+  local result = {}
+  for i = 1, select("#", ...) do
+    for name, value in pairs((select(i, ...)) or {}) do
+      result[name] = value
+    end
+  end
+  return result
+end
+
+--- Whether a part stands in a text, as it is.
+---@param text string
+---@param part string
+---@return boolean
+function helper.contains(text, part)
+  return text:find(part, 1, true) ~= nil
+end
+
+--- The lines of a text that are not empty.
+---@param text string
+---@return string[]
+function helper.lines(text)
+  local lines = {}
+  for line in text:gmatch("[^\n]+") do
+    lines[#lines + 1] = line
+  end
+  return lines
+end
+
+--- Like pairs, for a table whose keys are texts, but always in the same order.
+---@param map table<string, any>
+---@return function
+function helper.sorted(map)
+  local names, place = {}, 0
+  for name in pairs(map) do
+    names[#names + 1] = name
+  end
+  table.sort(names)
+  return function()
+    place = place + 1
+    return names[place], map[names[place]]
+  end
 end
 
 -- Files ---------------------------------------------------------------------
@@ -173,6 +240,23 @@ function helper.run(command, env, input)
   return helper.start(command, env, input):wait()
 end
 
+--- Runs a shell command that must not fail.
+---@param command string
+---@return string stdout
+function helper.shell(command)
+  local out, err, status = helper.run(command)
+  assert(status == 0, command .. ": " .. out .. err)
+  return out
+end
+
+--- What stands before a program in the shell so that file modes hold for it:
+--- root without its privileges is still the owner of its files.
+---@return string
+function helper.without_privileges()
+  local is_root = helper.run("id -u") == "0\n"
+  return is_root and "exec setpriv --inh-caps=-all --bounding-set=-all " or "exec "
+end
+
 --- Runs Lua code in a process of its own.
 ---@param code string
 ---@param env table<string, string|false>|nil
@@ -181,6 +265,51 @@ end
 ---@return integer exitcode
 function helper.run_lua(code, env)
   return helper.run({ helper.interpreter, "-e", code }, env)
+end
+
+---@class helper.Partner
+---@field pid integer
+---@field stdin file*
+---@field stdout file*
+local Partner = {}
+Partner.__index = Partner
+
+--- Starts a program to talk with: both its stdin and its stdout are pipes.
+---@param script string a shell command; with exec, the pid is the program's
+---@return helper.Partner
+function helper.start_partner(script)
+  local fifo = helper.tmpdir() .. "/stdout"
+  output_of("mkfifo " .. helper.quote(fifo))
+  local stdin = assert(io.popen(("exec >%s; echo $$; %s; %s"):format(helper.quote(fifo),
+    exports(module_paths()), script), "w"))
+  -- Both ends of the pipe open at the same time, so this waits for the start.
+  local stdout = assert(io.open(fifo, "r"))
+  local pid = tonumber(stdout:read("*l"))
+  return setmetatable({ stdin = stdin, stdout = stdout, pid = pid }, Partner)
+end
+
+---@param line string|nil nothing but the end of a line
+function Partner:say(line)
+  self.stdin:write(line or "", "\n")
+  self.stdin:flush()
+end
+
+---@return string|nil line nil: it has ended
+function Partner:hear()
+  return self.stdout:read("*l")
+end
+
+--- Waits until it has ended, which it does at the latest when its stdin ends.
+---@param signal string|nil sent first: "KILL", ...
+function Partner:stop(signal)
+  if self.stdin then
+    if signal then
+      os.execute(("kill -%s %d 2>/dev/null"):format(signal, self.pid))
+    end
+    self.stdin:close()
+    self.stdout:close()
+    self.stdin = nil
+  end
 end
 
 -- HTTP ----------------------------------------------------------------------
@@ -246,6 +375,16 @@ function helper.http_form(url, fields, headers)
   headers = lower_names(headers)
   headers["content-type"] = "application/x-www-form-urlencoded"
   return helper.http_json("POST", url, codec.encode_form(fields), headers)
+end
+
+--- The URL of a port of this machine that is taken, and at which nobody answers.
+---@return string url
+---@return table taken to be closed when it has served
+function helper.dead_url()
+  local taken = assert(socket.tcp4())
+  assert(taken:bind("127.0.0.1", 0))
+  local _, port = taken:getsockname()
+  return "http://127.0.0.1:" .. tonumber(port), taken
 end
 
 -- The sandbox ---------------------------------------------------------------
@@ -351,58 +490,50 @@ function Sandbox:reset()
 end
 
 function Sandbox:stop()
-  if self.stdin then
-    -- Its stdin may still be open in some other child, so that it would not
-    -- notice the end of it.
-    os.execute("kill " .. self.pid .. " 2>/dev/null")
-    self.stdin:close()
-    self.stdout:close()
-    self.stdin = nil
+  -- Its stdin may still be open in some other child, so that it would not
+  -- notice the end of it.
+  self.partner:stop("TERM")
+end
+
+--- A sandbox that is yet to start.
+---@param options lucidauth.sandbox.Settings|nil
+---@return helper.Sandbox
+function helper.new_sandbox(options)
+  options = options or {}
+  return setmetatable({
+    options = options,
+    client_id = options.client_id or "sandbox-client",
+    client_secret = options.client_secret or "sandbox-secret",
+  }, Sandbox)
+end
+
+--- Starts it on a free port, in a process that ends with this one.
+---@return helper.Sandbox itself
+function Sandbox:start()
+  self.partner = helper.start_partner(("exec %s -e %s -- --until-stdin-closes %s"):format(
+    helper.quote(helper.interpreter), helper.quote('require("lucidauth.sandbox").main(arg)'),
+    flags_of(self.options)))
+  self.pid = self.partner.pid
+  self.url = (self.partner:hear() or ""):match("^lucid sandbox on (http://%S+)$")
+  if not self.url then
+    self.partner:stop()
+    error("the sandbox did not start", 2)
   end
+  self.refresh_token = self:grant().refresh_token
+  self.env = {
+    LUCID_API_URL = self.url,
+    LUCID_CLIENT_ID = self.client_id,
+    LUCID_CLIENT_SECRET = self.client_secret,
+    LUCID_REFRESH_TOKEN = self.refresh_token,
+  }
+  return self
 end
 
 --- Starts a sandbox on a free port, in a process that ends with this one.
 ---@param options lucidauth.sandbox.Settings|nil
 ---@return helper.Sandbox
 function helper.start_sandbox(options)
-  options = options or {}
-  local fifo = helper.tmpdir() .. "/stdout"
-  output_of("mkfifo " .. helper.quote(fifo))
-  local code = 'require("lucidauth.sandbox").main(arg)'
-  local stdin = assert(io.popen(
-    ("exec >%s; echo $$; %s; exec %s -e %s -- --until-stdin-closes %s"):format(
-      helper.quote(fifo),
-      exports(module_paths()),
-      helper.quote(helper.interpreter),
-      helper.quote(code),
-      flags_of(options)
-    ),
-    "w"
-  ))
-  -- Both ends of the pipe open at the same time, so this waits for the start.
-  local stdout = assert(io.open(fifo, "r"))
-  local pid = tonumber(stdout:read("*l"))
-  local url = (stdout:read("*l") or ""):match("^lucid sandbox on (http://%S+)$")
-  if not url then
-    stdin:close()
-    error("the sandbox did not start", 2)
-  end
-  local self = setmetatable({
-    url = url,
-    pid = pid,
-    stdin = stdin,
-    stdout = stdout,
-    client_id = options.client_id or "sandbox-client",
-    client_secret = options.client_secret or "sandbox-secret",
-  }, Sandbox)
-  self.refresh_token = self:grant().refresh_token
-  self.env = {
-    LUCID_API_URL = url,
-    LUCID_CLIENT_ID = self.client_id,
-    LUCID_CLIENT_SECRET = self.client_secret,
-    LUCID_REFRESH_TOKEN = self.refresh_token,
-  }
-  return self
+  return helper.new_sandbox(options):start()
 end
 
 return helper

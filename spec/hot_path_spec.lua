@@ -1,38 +1,11 @@
 -- The short way to a token, which asks nobody: it ends with the token, whoever
 -- noticed that first.
 
-local helper = require("spec.helper")
 local lucid = require("lucidauth")
 local tokens = require("spec.tokens")
 
-local sandbox, path
-
-local function options()
-  return {
-    api_url = sandbox.url,
-    client_id = sandbox.client_id,
-    client_secret = sandbox.client_secret,
-    refresh_token = sandbox.refresh_token,
-    storage = path,
-  }
-end
-
-setup(function()
-  sandbox = helper.start_sandbox()
-end)
-
-teardown(function()
-  sandbox:stop()
-end)
-
-before_each(function()
-  sandbox:reset()
-  path = helper.tmpdir() .. "/token.json"
-end)
-
-after_each(function()
-  lucid.close()
-end)
+local scene = require("spec.scene").new(setup, teardown, before_each, after_each)
+local sandbox = scene.sandbox
 
 -- Every way to ask the module's own client for its token.
 local WAYS = {
@@ -46,8 +19,8 @@ local WAYS = {
 
 for first, ask in pairs(WAYS) do
   it("has the new token when another call has noticed it before: " .. first, function()
-    lucid.configure(options())
-    local other = lucid.new(options())
+    lucid.configure(scene:options())
+    local other = scene:client()
     for _, way in pairs(WAYS) do
       way()
     end
@@ -59,18 +32,17 @@ for first, ask in pairs(WAYS) do
         assert.is_true(tokens.works(sandbox, way()))
       end
     end
-    other:close()
   end)
 end
 
 it("has the new token when an event handler has asked for it before", function()
-  local given = options()
-  given.on_event = function()
-    WAYS.token()
-    WAYS.authorization()
-  end
-  lucid.configure(given)
-  local other = lucid.new(options())
+  lucid.configure(scene:options({
+    on_event = function()
+      WAYS.token()
+      WAYS.authorization()
+    end,
+  }))
+  local other = scene:client()
   for _ = 1, 3 do
     WAYS.token()
     local new = assert(other:refresh())
@@ -78,5 +50,4 @@ it("has the new token when an event handler has asked for it before", function()
       assert.are.equal(new, way())
     end
   end
-  other:close()
 end)

@@ -5,15 +5,12 @@ local helper = require("spec.helper")
 local lucid = require("lucidauth")
 local tokens = require("spec.tokens")
 
-local sandbox, records, calls, events, clients
+local contains = helper.contains
 
-local function posts()
-  return sandbox:counts().token_requests
-end
+local scene = require("spec.scene").new(setup, teardown, before_each, after_each)
+local sandbox = scene.sandbox
 
-local function contains(text, part)
-  return text:find(part, 1, true) ~= nil
-end
+local records, calls
 
 local function copy(value)
   if type(value) ~= "table" then
@@ -65,54 +62,15 @@ local function storage_with(changes, before)
 end
 
 local function options_with(storage, changes)
-  local options = {
-    api_url = sandbox.url,
-    client_id = sandbox.client_id,
-    client_secret = sandbox.client_secret,
-    refresh_token = sandbox.refresh_token,
-    storage = storage,
-    on_event = function(event)
-      events[#events + 1] = event
-    end,
-  }
-  for name, value in pairs(changes or {}) do
-    options[name] = value
-  end
-  return options
+  return scene:options(helper.merge({ storage = storage }, changes))
 end
 
 local function client_with(storage, changes)
-  local client = lucid.new(options_with(storage, changes))
-  clients[#clients + 1] = client
-  return client
-end
-
-local function names_of_events()
-  local names = {}
-  for i, event in ipairs(events) do
-    names[i] = event.name
-  end
-  return table.concat(names, " ")
+  return scene:client(helper.merge({ storage = storage }, changes))
 end
 
 local function names_of_calls()
   return table.concat(calls, " ")
-end
-
-local function assert_no_secret(text)
-  for _, grant in ipairs(sandbox:grants()) do
-    assert.is_false(contains(text, grant.refresh_token))
-    assert.is_false(grant.access_token ~= nil and contains(text, grant.access_token))
-  end
-  assert.is_false(contains(text, sandbox.refresh_token))
-  assert.is_false(contains(text, sandbox.client_secret))
-end
-
-local function assert_failure(code, token, message, got)
-  assert.is_nil(token)
-  assert.are.equal("string", type(message))
-  assert.are.equal(code, got)
-  assert_no_secret(message)
 end
 
 -- Resumes until the coroutine is done; returns what the last resume did.
@@ -142,24 +100,8 @@ local function yielding_storage(changes)
   return storage_with(changes, coroutine.yield)
 end
 
-setup(function()
-  sandbox = helper.start_sandbox()
-end)
-
-teardown(function()
-  sandbox:stop()
-end)
-
 before_each(function()
-  sandbox:reset()
-  records, calls, events, clients = {}, {}, {}, {}
-end)
-
-after_each(function()
-  for _, client in ipairs(clients) do
-    client:close()
-  end
-  lucid.close()
+  records, calls = {}, {}
 end)
 
 describe("a storage in Lua", function()
@@ -192,7 +134,7 @@ describe("a storage in Lua", function()
       assert.are.equal(token, client:token())
     end
     assert.are.equal("", names_of_calls())
-    assert.are.equal(1, posts())
+    assert.are.equal(1, scene:posts())
   end)
 
   it("gives one value, the token and nothing else", function()
@@ -207,7 +149,7 @@ describe("a storage in Lua", function()
     calls = {}
     assert.are.equal(token, client_with(storage_with()):token())
     assert.are.equal("load", names_of_calls())
-    assert.are.equal(1, posts())
+    assert.are.equal(1, scene:posts())
   end)
 
   it("serves refresh, reject, authorization and status as well", function()
@@ -219,7 +161,7 @@ describe("a storage in Lua", function()
     local second = assert(client:token())
     assert.are_not.equal(first, second)
     assert.are.equal("ready", client:status().state)
-    assert.are.equal(2, posts())
+    assert.are.equal(2, scene:posts())
   end)
 
   it("is told which account is meant", function()
@@ -238,7 +180,7 @@ describe("a storage in Lua", function()
     assert.are.equal(token, records.alice.access_token)
     assert.are_not.equal(token, records.default.access_token)
     assert.are.same({ "default", "default", "alice", "alice" }, asked)
-    assert.are.equal("alice", events[#events].account)
+    assert.are.equal("alice", scene.events[#scene.events].account)
   end)
 
   it("gets plain tables, and has them back as they were", function()
@@ -280,7 +222,7 @@ describe("a storage in Lua", function()
     local token = assert(client_with(storage_with()):token())
     assert.are.equal(token, client_with(storage_with()):token())
     assert(client_with(storage_with()):refresh())
-    assert.are.equal(2, posts())
+    assert.are.equal(2, scene:posts())
   end)
 
   it("may change the tables it gets", function()
@@ -309,7 +251,7 @@ describe("a storage in Lua", function()
     local token = assert(client_with(storage):token())
     assert.are.equal(token, client_with(storage):token())
     assert.are_not.equal(token, assert(client_with(storage):refresh()))
-    assert.are.equal(2, posts())
+    assert.are.equal(2, scene:posts())
   end)
 end)
 
@@ -373,7 +315,7 @@ describe("a lock in Lua", function()
     }))
     local token = assert(client:token())
     assert.are.equal(pair.access_token, token)
-    assert.are.equal(1, posts())
+    assert.are.equal(1, scene:posts())
   end)
 
   it("that never comes free is reported, and nothing is spent", function()
@@ -383,14 +325,14 @@ describe("a lock in Lua", function()
       end,
     }), { timeout = 0.1 })
     local token, message, code = client:token()
-    assert_failure("locked", token, message, code)
-    assert.are.equal(0, posts())
+    scene:assert_failure("locked", token, message, code)
+    assert.are.equal(0, scene:posts())
     assert.is_false(contains(names_of_calls(), "unlock"))
   end)
 
   it("is given back after a failure, too", function()
     local client = client_with(storage_with(), { client_secret = "wrong" })
-    assert_failure("invalid_client", client:token())
+    scene:assert_failure("invalid_client", client:token())
     assert.are.equal("unlock", calls[#calls])
     assert(client_with(storage_with()):token())
   end)
@@ -412,13 +354,13 @@ describe("a storage's function that fails", function()
 
   -- What must not stop anything else: each is tried, and then all works again.
   local function assert_stopped(name, body, part)
-    local before = posts()
+    local before = scene:posts()
     local client = client_with(storage_with({ [name] = body }))
     local token, message, code = client:token()
-    assert_failure("storage", token, message, code)
+    scene:assert_failure("storage", token, message, code)
     assert.is_true(contains(message, name), message)
     assert.is_true(contains(message, part or ""), message)
-    assert.are.equal(before, posts())
+    assert.are.equal(before, scene:posts())
     assert.is_true(tokens.works(sandbox, (assert(client_with(storage_with()):token()))))
   end
 
@@ -465,9 +407,9 @@ describe("a storage's function that fails", function()
   it("is named: load returns a table that is no record", function()
     local client = client_with(storage_with({ load = returns({ colour = "blue" }) }))
     local token, message, code = client:token()
-    assert_failure("storage", token, message, code)
+    scene:assert_failure("storage", token, message, code)
     assert.is_true(contains(message, "damaged"))
-    assert.are.equal(0, posts())
+    assert.are.equal(0, scene:posts())
     assert.are.same({}, records)
   end)
 
@@ -484,9 +426,9 @@ describe("a storage's function that fails", function()
     records.default = tokens.record(pair, 60)
     local client = client_with(storage_with({ lock = raises("broken lock") }))
     assert.are.equal(pair.access_token, client:token())
-    assert.are.equal("refresh_failed", names_of_events())
-    assert.are.equal("storage", events[1].code)
-    assert.is_true(contains(events[1].message, "broken lock"))
+    assert.are.equal("refresh_failed", scene:names_of_events())
+    assert.are.equal("storage", scene.events[1].code)
+    assert.is_true(contains(scene.events[1].message, "broken lock"))
   end)
 
   it("tells no secret: save", function()
@@ -503,7 +445,7 @@ describe("a storage's function that fails", function()
           end,
         }))
         local token, message, code = client:token()
-        assert_failure("storage", token, message, code)
+        scene:assert_failure("storage", token, message, code)
         assert.is_true(contains(message, "cannot insert"))
       end
     end
@@ -525,7 +467,7 @@ describe("a storage's function that fails", function()
           end,
         }))
         local token, message, code = client:token()
-        assert_failure("storage", token, message, code)
+        scene:assert_failure("storage", token, message, code)
         assert.is_true(contains(message, "not understood"))
       end
     end
@@ -555,10 +497,10 @@ describe("new tokens that cannot be saved", function()
     local client = client_with(breaking_storage())
     local token = assert(client:token())
     assert.is_true(tokens.works(sandbox, token))
-    assert.are.equal("refreshed save_failed", names_of_events())
-    assert.are.equal("storage", events[2].code)
-    assert.is_true(contains(events[2].message, "out of order"))
-    assert_no_secret(events[2].message)
+    assert.are.equal("refreshed save_failed", scene:names_of_events())
+    assert.are.equal("storage", scene.events[2].code)
+    assert.is_true(contains(scene.events[2].message, "out of order"))
+    scene:assert_no_secret(scene.events[2].message)
     assert.is_true(client:status().unsaved)
     assert.is_not_nil(records.default.pending)
     assert.is_false(contains(names_of_calls(), "unlock"))
@@ -570,14 +512,14 @@ describe("new tokens that cannot be saved", function()
     assert.are.equal(token, client:token())
     assert.is_true(client:status().unsaved)
     broken = false
-    events = {}
+    scene.events = {}
     assert.are.equal(token, client:token())
-    assert.are.equal("saved", names_of_events())
+    assert.are.equal("saved", scene:names_of_events())
     assert.is_false(client:status().unsaved)
     assert.are.equal(token, records.default.access_token)
     assert.is_nil(records.default.pending)
     assert.are.equal("unlock", calls[#calls])
-    assert.are.equal(1, posts())
+    assert.are.equal(1, scene:posts())
   end)
 
   it("are the ones that the next refresh goes on from", function()
@@ -594,7 +536,7 @@ describe("new tokens that cannot be saved", function()
   it("stop no refresh() from failing, and stay", function()
     local client = client_with(breaking_storage())
     local token = assert(client:token())
-    assert_failure("storage", client:refresh())
+    scene:assert_failure("storage", client:refresh())
     assert.are.equal(token, client:token())
     broken = false
     assert(client:refresh())
@@ -648,7 +590,7 @@ describe("a storage that yields", function()
       })))
       return lucid.token()
     end))
-    assert_failure("storage", token, message, code)
+    scene:assert_failure("storage", token, message, code)
   end)
 
   it("may sleep by yielding", function()
@@ -681,7 +623,7 @@ describe("a storage that yields", function()
       return client:token()
     end))
     assert.is_true(ok, token)
-    assert_failure("storage", token, message, code)
+    scene:assert_failure("storage", token, message, code)
     assert.is_true(contains(message, "lost the connection"))
   end)
 
@@ -706,12 +648,12 @@ describe("a storage that yields", function()
       local ok, token, message, code = coroutine.resume(other)
       assert.is_true(ok)
       assert.are.equal("dead", coroutine.status(other))
-      assert_failure("not_ready", token, message, code)
+      scene:assert_failure("not_ready", token, message, code)
       ok, token = finish(one)
       assert.is_true(ok, token)
       assert.is_true(tokens.works(sandbox, token))
       assert.are.equal(token, get())
-      assert.are.equal(1, posts())
+      assert.are.equal(1, scene:posts())
     end)
 
     it("has the living token for a second coroutine " .. what, function()
@@ -748,7 +690,7 @@ describe("a storage that yields", function()
       end
       assert.are.equal(sandbox:grant("alice").access_token, got.alice)
       assert.are.equal(sandbox:grant("bob").access_token, got.bob)
-      assert.are.equal(2, posts())
+      assert.are.equal(2, scene:posts())
     end)
   end
 
@@ -809,7 +751,7 @@ describe("a coroutine that nobody resumes", function()
       return client:token()
     end)
     run_to(thread, "load")
-    assert_failure("not_ready", client:token())
+    scene:assert_failure("not_ready", client:token())
     thread = nil -- luacheck: ignore
     collectgarbage()
     collectgarbage()
@@ -820,21 +762,21 @@ describe("a coroutine that nobody resumes", function()
     local client = client_with(storage_without_lock())
     abandon(client, "load", 1)
     assert_works_again(client)
-    assert.are.equal(1, posts())
+    assert.are.equal(1, scene:posts())
   end)
 
   it("leaves things sane while loading under the lock", function()
     local client = client_with(storage_without_lock())
     abandon(client, "load", 2)
     assert_works_again(client)
-    assert.are.equal(1, posts())
+    assert.are.equal(1, scene:posts())
   end)
 
   it("leaves things sane before the mark is saved", function()
     local client = client_with(storage_without_lock())
     abandon(client, "save", 1)
     assert_works_again(client)
-    assert.are.equal(1, posts())
+    assert.are.equal(1, scene:posts())
   end)
 
   it("leaves things sane after the mark was saved", function()
@@ -854,17 +796,17 @@ describe("a coroutine that nobody resumes", function()
   it("loses no tokens that were not saved yet", function()
     local client = client_with(storage_without_lock())
     abandon(client, "save", 2)
-    assert.are.equal(1, posts())
+    assert.are.equal(1, scene:posts())
     assert.is_not_nil(records.default.pending)
     assert_works_again(client)
-    assert.are.equal(1, posts())
+    assert.are.equal(1, scene:posts())
   end)
 
   it("leaves things sane while unlocking", function()
     local client = client_with(yielding_storage())
     abandon(client, "unlock", 1)
     assert_works_again(client)
-    assert.are.equal(1, posts())
+    assert.are.equal(1, scene:posts())
   end)
 
   it("may be resumed after its client was closed, to no avail", function()
@@ -877,6 +819,6 @@ describe("a coroutine that nobody resumes", function()
     local ok, message = finish(thread)
     assert.is_false(ok)
     assert.is_true(contains(message, "closed"))
-    assert.are.equal(0, posts())
+    assert.are.equal(0, scene:posts())
   end)
 end)

@@ -1,16 +1,10 @@
 --- Other processes on the same storage, for the specs on sharing: each has a
 --- client of its own and does what it is told, while the spec goes on.
 
-local socket = require("socket")
-
 local codec = require("lucidauth.sandbox.codec")
 local helper = require("spec.helper")
 
 local peer = {}
-
--- Long enough for a machine that has better things to do; what is waited for
--- comes within milliseconds, or the spec has found a fault.
-local PATIENCE = 20
 
 -- One chunk of Lua a line, packed as JSON; its results go back the same way.
 local PROGRAM = [[
@@ -45,51 +39,19 @@ end
 
 ---@class spec.Peer
 ---@field pid integer
+---@field partner helper.Partner
 ---@field seconds number how long the latest answer took
 local Peer = {}
 Peer.__index = Peer
-
---- Polls until a condition holds, and returns what it returned.
----@param condition fun(): any
----@return any
-function peer.eventually(condition)
-  local deadline = socket.gettime() + PATIENCE
-  repeat
-    local value = condition()
-    if value then
-      return value
-    end
-    socket.sleep(0.001)
-  until socket.gettime() > deadline
-  error("this never came true", 2)
-end
 
 --- Starts a process with a client of these options.
 ---@param options table as lucid.new takes them, without functions
 ---@return spec.Peer
 function peer.start(options)
-  local fifo = helper.tmpdir() .. "/stdout"
-  assert(os.execute("mkfifo " .. helper.quote(fifo)))
-  local stdin = assert(io.popen(
-    ("LUA_PATH=%s LUA_CPATH=%s; export LUA_PATH LUA_CPATH; "
-      .. "exec >%s; echo $$; exec %s -e %s"):format(
-      helper.quote(package.path),
-      helper.quote(package.cpath),
-      helper.quote(fifo),
-      helper.quote(os.getenv("LUA") or helper.interpreter),
-      helper.quote(PROGRAM)
-    ),
-    "w"
-  ))
-  local stdout = assert(io.open(fifo, "r"))
-  local self = setmetatable({
-    stdin = stdin,
-    stdout = stdout,
-    pid = tonumber(stdout:read("*l")),
-  }, Peer)
-  stdin:write(codec.encode_json(options), "\n")
-  stdin:flush()
-  return self
+  local partner = helper.start_partner(("exec %s -e %s"):format(
+    helper.quote(helper.interpreter), helper.quote(PROGRAM)))
+  partner:say(codec.encode_json(options))
+  return setmetatable({ partner = partner, pid = partner.pid }, Peer)
 end
 
 --- Starts several at once.
@@ -108,14 +70,13 @@ end
 --- Tells it what to do and does not wait.
 ---@param code string Lua; it sees client, lucid, options, events and socket
 function Peer:send(code)
-  self.stdin:write(codec.encode_json({ code = code }), "\n")
-  self.stdin:flush()
+  self.partner:say(codec.encode_json({ code = code }))
 end
 
 --- Waits for the results of what was told, in the order it was told.
 ---@return any, any, any
 function Peer:receive()
-  local line = self.stdout:read("*l")
+  local line = self.partner:hear()
   local answer = line and codec.decode_json(line)
   if not answer then
     error("the other process has ended", 2)
@@ -136,21 +97,12 @@ end
 
 --- Ends it as the kernel does when memory is out, and waits until it is gone.
 function Peer:kill()
-  if self.stdin then
-    os.execute("kill -KILL " .. self.pid .. " 2>/dev/null")
-    self.stdin:close()
-    self.stdout:close()
-    self.stdin = nil
-  end
+  self.partner:stop("KILL")
 end
 
 --- Lets it end by itself.
 function Peer:stop()
-  if self.stdin then
-    self.stdin:close()
-    self.stdout:close()
-    self.stdin = nil
-  end
+  self.partner:stop()
 end
 
 return peer

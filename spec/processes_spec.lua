@@ -21,11 +21,8 @@ local token, message, code = client:token(account)
 io.stdout:write(token or tostring(code) .. ": " .. tostring(message))
 ]]
 
-local sandbox, folder, path
-
-local function posts()
-  return sandbox:counts().token_requests
-end
+local scene = require("spec.scene").new(setup, teardown, before_each, after_each)
+local sandbox = scene.sandbox
 
 local function size_of(name)
   return #(helper.read_file(name) or "")
@@ -35,18 +32,19 @@ end
 -- same moment, and returns what they printed.
 local function run_at_once(environments)
   local processes, results = {}, {}
-  assert(os.execute("mkfifo " .. helper.quote(folder .. "/gate")))
+  assert(os.execute("mkfifo " .. helper.quote(scene.folder .. "/gate")))
   -- Read and write: to open the gate must not wait for whoever comes first.
-  local gate = assert(io.open(folder .. "/gate", "r+b"))
+  local gate = assert(io.open(scene.folder .. "/gate", "r+b"))
   for i, environment in ipairs(environments) do
-    environment.BARRIER = folder
+    environment.BARRIER = scene.folder
     processes[i] = helper.start({ helper.interpreter, "-e", CHILD }, environment)
   end
-  repeat
+  helper.eventually(function()
     for _, process in ipairs(processes) do
       assert(size_of(process.folder .. "/err") == 0, "a process failed to start")
     end
-  until size_of(folder .. "/ready") == #environments
+    return size_of(scene.folder .. "/ready") == #environments
+  end)
   gate:write(("x"):rep(#environments))
   gate:flush()
   for i, process in ipairs(processes) do
@@ -58,19 +56,10 @@ local function run_at_once(environments)
   return results
 end
 
-local function environment(changes)
-  local env = tokens.env(sandbox.env)
-  env.LUCID_TOKEN_FILE = path
-  for name, value in pairs(changes or {}) do
-    env[name] = value
-  end
-  return env
-end
-
 local function environments(count, changes)
   local list = {}
   for i = 1, count do
-    list[i] = environment(changes)
+    list[i] = scene:env(changes)
   end
   return list
 end
@@ -88,54 +77,38 @@ local function assert_no_token_twice()
   assert.are.equal(0, counts.refusals)
 end
 
-setup(function()
-  sandbox = helper.start_sandbox()
-end)
-
-teardown(function()
-  sandbox:stop()
-end)
-
-before_each(function()
-  sandbox:reset()
-  folder = helper.tmpdir()
-  path = folder .. "/token.json"
-end)
-
 describe(PROCESSES .. " processes that start at once", function()
   it("on an expired file make one refresh, and have the same token", function()
-    tokens.write(path, tokens.record(tokens.pair(sandbox), -1))
+    scene:store(-1)
     sandbox:settings({ latency = 0.05 })
-    local before = posts()
+    local before = scene:posts()
     local results = run_at_once(environments(PROCESSES))
-    assert.are.equal(before + 1, posts())
+    assert.are.equal(before + 1, scene:posts())
     assert_all_equal(sandbox:grant().access_token, results)
     assert.is_true(tokens.works(sandbox, results[1]))
-    assert.are.equal(results[1], tokens.read(path).access_token)
+    assert.are.equal(results[1], tokens.read(scene.path).access_token)
     assert_no_token_twice()
   end)
 
   it("on no file at all spend the first refresh token once", function()
     local results = run_at_once(environments(PROCESSES))
-    assert.are.equal(1, posts())
+    assert.are.equal(1, scene:posts())
     assert_all_equal(sandbox:grant().access_token, results)
     assert_no_token_twice()
   end)
 
   it("on a token that is due, but lives, make one refresh", function()
-    local pair = tokens.pair(sandbox)
-    tokens.write(path, tokens.record(pair, 60))
+    scene:store(60)
     sandbox:settings({ latency = 0.05 })
-    local before = posts()
+    local before = scene:posts()
     local results = run_at_once(environments(PROCESSES))
-    assert.are.equal(before + 1, posts())
+    assert.are.equal(before + 1, scene:posts())
     assert_all_equal(sandbox:grant().access_token, results)
     assert_no_token_twice()
   end)
 
   it("on a good token ask nobody", function()
-    local pair = tokens.pair(sandbox)
-    tokens.write(path, tokens.record(pair, 3000))
+    local pair = scene:store(3000)
     local before = sandbox:counts().connections
     local results = run_at_once(environments(PROCESSES))
     assert_all_equal(pair.access_token, results)
@@ -145,10 +118,10 @@ describe(PROCESSES .. " processes that start at once", function()
   it("on a file that the example script wrote make one refresh", function()
     local pair = tokens.pair(sandbox)
     pair.expiration = os.date("%Y-%m-%dT%H:%M:%S.000001", os.time() - 10)
-    tokens.write(path, pair)
-    local before = posts()
+    tokens.write(scene.path, pair)
+    local before = scene:posts()
     local results = run_at_once(environments(PROCESSES))
-    assert.are.equal(before + 1, posts())
+    assert.are.equal(before + 1, scene:posts())
     assert_all_equal(sandbox:grant().access_token, results)
     assert_no_token_twice()
   end)
@@ -158,16 +131,16 @@ describe(PROCESSES .. " processes that start at once", function()
     for i = 1, 4 do
       local account = "account-" .. i
       sandbox:open_grant({ account = account })
-      tokens.write(folder .. "/" .. account .. ".json",
+      tokens.write(scene.folder .. "/" .. account .. ".json",
         tokens.record(tokens.pair(sandbox, account), -1))
       for _ = 1, PROCESSES / 4 do
-        list[#list + 1] = environment({ ACCOUNT = account, STORAGE_FOLDER = folder })
+        list[#list + 1] = scene:env({ ACCOUNT = account, STORAGE_FOLDER = scene.folder })
       end
     end
     sandbox:settings({ latency = 0.05 })
-    local before = posts()
+    local before = scene:posts()
     local results = run_at_once(list)
-    assert.are.equal(before + 4, posts())
+    assert.are.equal(before + 4, scene:posts())
     for i, env in ipairs(list) do
       assert.are.equal(sandbox:grant(env.ACCOUNT).access_token, results[i])
     end
@@ -177,16 +150,16 @@ end)
 
 describe("a few processes on a dead grant", function()
   it("ask the server once each, one after another, and the record stays", function()
-    tokens.write(path, tokens.record(tokens.pair(sandbox), -1))
+    scene:store(-1)
     sandbox:revoke_all()
-    local before, record = posts(), tokens.read(path)
+    local before, record = scene:posts(), tokens.read(scene.path)
     local results = run_at_once(environments(4, { LUCID_REFRESH_TOKEN = false }))
     for _, result in ipairs(results) do
       assert.is_truthy(result:find("^invalid_grant: "), result)
     end
-    assert.are.equal(before + 4, posts())
+    assert.are.equal(before + 4, scene:posts())
     assert.are.equal(0, sandbox:counts().overlaps)
-    assert.are.equal(record.refresh_token, tokens.read(path).refresh_token)
+    assert.are.equal(record.refresh_token, tokens.read(scene.path).refresh_token)
   end)
 end)
 
@@ -194,26 +167,26 @@ describe("a second process", function()
   local PRINT = 'io.stdout:write((assert(require("lucidauth").token())))'
 
   it("finds the token of the first", function()
-    local first = helper.run_lua(PRINT, environment())
-    local second = helper.run_lua(PRINT, environment())
+    local first = helper.run_lua(PRINT, scene:env())
+    local second = helper.run_lua(PRINT, scene:env())
     assert.are.equal(sandbox:grant().access_token, first)
     assert.are.equal(first, second)
-    assert.are.equal(1, posts())
+    assert.are.equal(1, scene:posts())
   end)
 
   it("needs neither the server nor any secret for it", function()
-    local first = helper.run_lua(PRINT, environment())
-    local second = helper.run_lua(PRINT, tokens.env({ LUCID_TOKEN_FILE = path }))
+    local first = helper.run_lua(PRINT, scene:env())
+    local second = helper.run_lua(PRINT, tokens.env({ LUCID_TOKEN_FILE = scene.path }))
     assert.are.equal(first, second)
   end)
 
   it("goes on from where the first one was when it ended without a word", function()
-    local first = helper.run_lua(PRINT .. " io.stdout:flush() os.exit(0)", environment())
+    local first = helper.run_lua(PRINT .. " io.stdout:flush() os.exit(0)", scene:env())
     local killed = helper.run_lua(
-      PRINT .. ' io.stdout:flush() os.execute("kill -KILL $PPID")', environment())
+      PRINT .. ' io.stdout:flush() os.execute("kill -KILL $PPID")', scene:env())
     assert.are.equal(first, killed)
-    assert.are.equal(first, (helper.run_lua(PRINT, environment())))
-    assert.are.equal(1, posts())
+    assert.are.equal(first, (helper.run_lua(PRINT, scene:env())))
+    assert.are.equal(1, scene:posts())
   end)
 end)
 
@@ -242,13 +215,9 @@ if pcall(require, "posix.unistd") and pcall(require, "posix.sys.wait") then
     ]]
 
     local function run(code)
-      local out, err, status = helper.run_lua(FORK .. code, environment())
+      local out, err, status = helper.run_lua(FORK .. code, scene:env())
       assert(status == 0, out .. err)
-      local lines = {}
-      for line in out:gmatch("[^\n]+") do
-        lines[#lines + 1] = line
-      end
-      return lines
+      return helper.lines(out)
     end
 
     it("gives the child its parent's token", function()
@@ -258,7 +227,7 @@ if pcall(require, "posix.unistd") and pcall(require, "posix.sys.wait") then
         print(lucid.token())
       ]])
       assert.are.same({ lines[1], lines[1], lines[1] }, lines)
-      assert.are.equal(1, posts())
+      assert.are.equal(1, scene:posts())
     end)
 
     it("has the parent see what the child refreshed, and the other way round", function()
@@ -273,7 +242,7 @@ if pcall(require, "posix.unistd") and pcall(require, "posix.sys.wait") then
       assert.are.equal(lines[2], lines[3])
       assert.are_not.equal(lines[3], lines[4])
       assert.are.equal(lines[4], lines[5])
-      assert.are.equal(3, posts())
+      assert.are.equal(3, scene:posts())
       assert_no_token_twice()
     end)
 
@@ -286,7 +255,7 @@ if pcall(require, "posix.unistd") and pcall(require, "posix.sys.wait") then
       ]])
       assert.are.equal(lines[1], lines[2])
       assert.are.equal(lines[3], lines[4])
-      assert.are.equal(2, posts())
+      assert.are.equal(2, scene:posts())
     end)
 
     it("does not bring a rejected token back", function()
@@ -299,13 +268,13 @@ if pcall(require, "posix.unistd") and pcall(require, "posix.sys.wait") then
       ]])
       assert.are_not.equal(lines[1], lines[2])
       assert.are.equal(lines[2], lines[3])
-      assert.are.equal(2, posts())
+      assert.are.equal(2, scene:posts())
     end)
 
     it("of many children at once makes one refresh", function()
-      tokens.write(path, tokens.record(tokens.pair(sandbox), -1))
+      scene:store(-1)
       sandbox:settings({ latency = 0.05 })
-      local before = posts()
+      local before = scene:posts()
       local lines = run([[
         local children = {}
         for i = 1, 16 do
@@ -322,7 +291,7 @@ if pcall(require, "posix.unistd") and pcall(require, "posix.sys.wait") then
       ]])
       assert.are.equal(17, #lines)
       assert_all_equal(sandbox:grant().access_token, lines)
-      assert.are.equal(before + 1, posts())
+      assert.are.equal(before + 1, scene:posts())
       assert_no_token_twice()
     end)
   end)

@@ -5,36 +5,30 @@ local socket = require("socket")
 
 local codec = require("lucidauth.sandbox.codec")
 local helper = require("spec.helper")
+local lanes = require("spec.lanes")
 local lucid = require("lucidauth")
 local peer = require("spec.peer")
 local tokens = require("spec.tokens")
 
-local quote, eventually = helper.quote, peer.eventually
+local contains, quote, shell = helper.contains, helper.quote, helper.shell
+local eventually = helper.eventually
 
-local sandbox, folder, path, peers, clients
+local scene = require("spec.scene").new(setup, teardown, before_each, after_each)
+local sandbox = scene.sandbox
 
-local function options_with(changes)
-  local options = {
-    api_url = sandbox.url,
-    client_id = sandbox.client_id,
-    client_secret = sandbox.client_secret,
-    refresh_token = sandbox.refresh_token,
-    storage = path,
-  }
-  for name, value in pairs(changes or {}) do
-    options[name] = value
-  end
-  return options
-end
+local peers
+
+-- Much of what they do is to wait for one another.
+local it = lanes.deal(5, it, teardown)
 
 local function start(changes)
-  local one = peer.start(options_with(changes))
+  local one = peer.start(scene:plain_options(changes))
   peers[#peers + 1] = one
   return one
 end
 
 local function start_many(count, changes)
-  local list = peer.start_many(count, options_with(changes))
+  local list = peer.start_many(count, scene:plain_options(changes))
   for _, one in ipairs(list) do
     peers[#peers + 1] = one
   end
@@ -47,65 +41,24 @@ local function tell_all(list, code)
   end
 end
 
-local function client_with(changes)
-  local client = lucid.new(options_with(changes))
-  clients[#clients + 1] = client
-  return client
-end
-
--- A record in the file whose token has `left` seconds.
-local function store(left)
-  local record = tokens.record(tokens.pair(sandbox), left)
-  tokens.write(path, record)
-  return record
-end
-
-local function posts()
-  return sandbox:counts().token_requests
-end
-
 local function always(fault)
   fault.times = "always"
   return fault
 end
 
-local function contains(text, part)
-  return text:find(part, 1, true) ~= nil
-end
-
-local function shell(command)
-  local out, err, status = helper.run(command)
-  assert(status == 0, command .. ": " .. out .. err)
-  return out
-end
-
-setup(function()
-  sandbox = helper.start_sandbox()
-end)
-
-teardown(function()
-  sandbox:stop()
-end)
-
 before_each(function()
-  sandbox:reset()
-  folder = helper.tmpdir()
-  path = folder .. "/token.json"
-  peers, clients = {}, {}
+  peers = {}
 end)
 
 after_each(function()
   for _, one in ipairs(peers) do
     one:kill()
   end
-  for _, client in ipairs(clients) do
-    client:close()
-  end
 end)
 
 describe("another process's refresh", function()
   it("is seen by the very next call", function()
-    local one, other = client_with(), start()
+    local one, other = scene:client(), start()
     assert(one:token())
     for _ = 1, 20 do
       local token = other:run("return client:refresh()")
@@ -113,32 +66,32 @@ describe("another process's refresh", function()
       token = one:refresh()
       assert.are.equal(token, (other:run("return client:token()")))
     end
-    assert.are.equal(41, posts())
+    assert.are.equal(41, scene:posts())
   end)
 
   it("is seen by those who were there before there was a file", function()
-    local one, other = lucid.new({ api_url = sandbox.url, storage = path }), start()
-    clients[1] = one
+    local one, other = lucid.new({ api_url = sandbox.url, storage = scene.path }), start()
+    scene.clients[1] = one
     assert.is_nil(one:token())
     local token = other:run("return client:token()")
     assert.are.equal(token, one:token())
     token = other:run("return client:refresh()")
     assert.are.equal(token, one:token())
-    assert.are.equal(2, posts())
+    assert.are.equal(2, scene:posts())
   end)
 
   it("after a rejection is seen by the very next call, too", function()
-    local one, other = client_with(), start()
+    local one, other = scene:client(), start()
     local old = assert(one:token())
     assert.are.equal(old, (other:run("return client:token()")))
     local new = other:run("client:reject(client:token()); return client:token()")
     assert.are_not.equal(old, new)
     assert.are.equal(new, one:token())
-    assert.are.equal(2, posts())
+    assert.are.equal(2, scene:posts())
   end)
 
   it("makes the generation grow, and leaves it even", function()
-    local one, other = client_with(), start()
+    local one, other = scene:client(), start()
     assert(one:token())
     local last = one:status().generation
     assert.are.equal(0, last % 2)
@@ -153,25 +106,25 @@ describe("another process's refresh", function()
   end)
 
   it("makes the generation odd while it is under way", function()
-    local one, other = client_with(), start()
+    local one, other = scene:client(), start()
     assert(one:token())
     assert.are.equal(0, one:status().generation % 2)
     sandbox:faults({ kind = "hang" })
     other:send("return client:refresh()")
     eventually(function()
-      return posts() == 2
+      return scene:posts() == 2
     end)
     assert.are.equal(1, one:status().generation % 2)
   end)
 
   it("of one account is nothing to the others", function()
-    local storage = { type = "file", directory = folder }
+    local storage = { type = "file", directory = scene.folder }
     for _, name in ipairs({ "anna", "bert" }) do
       sandbox:open_grant({ account = name })
-      tokens.write(folder .. "/" .. name .. ".json",
+      tokens.write(scene.folder .. "/" .. name .. ".json",
         tokens.record(tokens.pair(sandbox, name), 1000))
     end
-    local one, other = client_with({ storage = storage }), start({ storage = storage })
+    local one, other = scene:client({ storage = storage }), start({ storage = storage })
     local anna, bert = one:token("anna"), one:token("bert")
     local generation = one:status("bert").generation
     local new = other:run("return client:refresh('anna')")
@@ -192,7 +145,7 @@ describe("another process's refresh", function()
     sandbox:faults({ kind = "slow", seconds = 0.6 })
     owner:send("local token = client:refresh(); return token, socket.gettime()")
     eventually(function()
-      return posts() == 2
+      return scene:posts() == 2
     end)
     tell_all(many, "local token = client:token(); return token, socket.gettime()")
     local new, at = owner:receive()
@@ -202,7 +155,7 @@ describe("another process's refresh", function()
       assert.are.equal(new, token)
       assert.is_true(later - at < 0.5, "woken " .. later - at .. " s late")
     end
-    assert.are.equal(2, posts())
+    assert.are.equal(2, scene:posts())
   end)
 
   it("is waited for no longer than refresh_wait while the token lives", function()
@@ -212,28 +165,28 @@ describe("another process's refresh", function()
     sandbox:faults({ kind = "slow", seconds = 5 })
     owner:send("return client:refresh()")
     eventually(function()
-      return posts() == 2
+      return scene:posts() == 2
     end)
     assert.are.equal(old, (other:run("return client:token()")))
     assert.is_true(other.seconds >= 0.2 and other.seconds < 2, other.seconds)
-    assert.are.equal(2, posts())
+    assert.are.equal(2, scene:posts())
   end)
 
   it("is waited for once a flight, not at every call", function()
-    local owner, other = start(), start({ refresh_wait = 0.2 })
+    local owner, other = start(), start({ refresh_wait = 0.5 })
     owner:run("return client:token()")
     other:run("return client:token()")
     sandbox:faults({ kind = "slow", seconds = 4 })
     owner:send("return client:refresh()")
     eventually(function()
-      return posts() == 2
+      return scene:posts() == 2
     end)
     local waits = other:run([[
       local waits, start = 0, socket.gettime()
       repeat
         local before = socket.gettime()
         assert(client:token())
-        if socket.gettime() - before > 0.15 then
+        if socket.gettime() - before > 0.4 then
           waits = waits + 1
         end
         socket.sleep(0.002)
@@ -251,12 +204,12 @@ describe("another process's refresh", function()
     sandbox:faults({ kind = "slow", seconds = 0.8 })
     owner:send("return client:refresh()")
     eventually(function()
-      return posts() == 2
+      return scene:posts() == 2
     end)
     local token = other:run("client:reject(client:token()); return client:token()")
     assert.are_not.equal(old, token)
     assert.are.equal((owner:receive()), token)
-    assert.are.equal(2, posts())
+    assert.are.equal(2, scene:posts())
   end)
 end)
 
@@ -304,9 +257,9 @@ describe("a process that dies in its refresh", function()
     assert.is_true(contains(message, "LUCID_REFRESH_TOKEN"), message)
     assert.are.equal("rejected lost", (other:run("return table.concat(events, ' ')")))
     assert.are.equal(0, sandbox:counts().reuses)
-    assert.are.equal(2, posts())
+    assert.are.equal(2, scene:posts())
     local login = sandbox:open_grant({ account = "again" }).refresh_token
-    local new = client_with({ refresh_token = login }):token()
+    local new = scene:client({ refresh_token = login }):token()
     assert.is_true(tokens.works(sandbox, new))
     eventually(function()
       return other:run("return client:token()") == new
@@ -343,7 +296,7 @@ describe("a process that dies in its refresh", function()
     sandbox:faults({ kind = "hang" })
     owner:send("return client:refresh()")
     eventually(function()
-      return posts() == 2
+      return scene:posts() == 2
     end)
     owner:kill()
     local token = other:run("return client:token()")
@@ -366,7 +319,7 @@ with open(path, "w") as file:
 ]]
 
   local function rewrite(record)
-    local _, err, status = helper.run({ "python3", "-c", REWRITE, path }, nil,
+    local _, err, status = helper.run({ "python3", "-c", REWRITE, scene.path }, nil,
       codec.encode_json(record))
     assert(status == 0, err)
   end
@@ -382,7 +335,7 @@ with open(path, "w") as file:
   end
 
   it("is noticed within the second", function()
-    local client = client_with()
+    local client = scene:client()
     assert(client:token())
     for _ = 1, 2 do
       local record = tokens.record(tokens.pair(sandbox), 1000)
@@ -390,21 +343,21 @@ with open(path, "w") as file:
       local seconds = is_noticed_by(client, record.access_token)
       assert.is_true(seconds < 1.3, seconds)
     end
-    assert.are.equal(3, posts())
+    assert.are.equal(3, scene:posts())
   end)
 
   it("is noticed at once when its token replaces a rejected one", function()
-    local client = client_with()
+    local client = scene:client()
     local old = assert(client:token())
     local record = tokens.record(tokens.pair(sandbox), 1000)
     rewrite(record)
     client:reject(old)
     assert.are.equal(record.access_token, client:token())
-    assert.are.equal(2, posts())
+    assert.are.equal(2, scene:posts())
   end)
 
   it("is noticed whatever status() has seen of it", function()
-    local client = client_with()
+    local client = scene:client()
     local old = assert(client:token())
     local record = tokens.record(tokens.pair(sandbox), 1000)
     rewrite(record)
@@ -414,16 +367,16 @@ with open(path, "w") as file:
   end)
 
   it("may write while others read, and nobody fails", function()
-    local client = client_with()
+    local client = scene:client()
     assert(client:token())
     for _ = 1, 5 do
       local record = tokens.record(tokens.pair(sandbox), 1000)
-      local process = helper.start({ "python3", "-c", REWRITE, path }, nil,
+      local process = helper.start({ "python3", "-c", REWRITE, scene.path }, nil,
         codec.encode_json(record))
       is_noticed_by(client, record.access_token)
       process:wait()
     end
-    assert.are.equal(6, posts())
+    assert.are.equal(6, scene:posts())
   end)
 end)
 
@@ -431,7 +384,7 @@ describe("the lock file", function()
   local lock
 
   before_each(function()
-    lock = path .. ".lock"
+    lock = scene.path .. ".lock"
   end)
 
   -- Both go on, and each finds what the other refreshes.
@@ -476,9 +429,9 @@ describe("the lock file", function()
     end,
   }
 
-  for name, harm in pairs(HARM) do
+  for name, harm in helper.sorted(HARM) do
     it("that " .. name .. " under running processes is survived", function()
-      local one, other = client_with(), start()
+      local one, other = scene:client(), start()
       local token = assert(one:token())
       assert.are.equal(token, (other:run("return client:token()")))
       local stays_shared = harm()
@@ -490,12 +443,12 @@ describe("the lock file", function()
   end
 
   it("that is cut short in the middle of a refresh is survived", function()
-    local one, other = client_with(), start()
+    local one, other = scene:client(), start()
     assert(one:token())
     sandbox:faults({ kind = "slow", seconds = 0.3 })
     other:send("return client:refresh()")
     eventually(function()
-      return posts() == 2
+      return scene:posts() == 2
     end)
     shell("truncate -s 0 " .. quote(lock))
     local token = other:receive()
@@ -508,7 +461,7 @@ describe("the lock file", function()
 
   it("that is somebody else's from the start is left alone", function()
     helper.write_file(lock, "4711\n")
-    local one, other = client_with(), start()
+    local one, other = scene:client(), start()
     local token = assert(one:token())
     assert.are.equal(token, (other:run("return client:token()")))
     assert.is_false(one:status().shared)
@@ -519,24 +472,22 @@ describe("the lock file", function()
 end)
 
 describe("a folder that cannot be written", function()
-  local is_root = helper.run("id -u") == "0\n"
-  -- root without its privileges is still the owner of its files
-  local plain = is_root and "exec setpriv --inh-caps=-all --bounding-set=-all " or "exec "
+  local plain = helper.without_privileges()
 
   it("is used without a page, and its token is served", function()
-    local record = store(1000)
-    local asked = posts()
-    assert(os.execute("chmod 500 " .. quote(folder)))
-    local out, err = helper.run(plain .. quote(os.getenv("LUA") or helper.interpreter)
+    local record = scene:store(1000)
+    local asked = scene:posts()
+    assert(os.execute("chmod 500 " .. quote(scene.folder)))
+    local out, err = helper.run(plain .. quote(helper.interpreter)
       .. " -e " .. quote([[
       local client = require("lucidauth").new({})
       print(client:token())
       print(client:status().shared, client:status().state, client:status().generation % 2)
-    ]]), tokens.env({ LUCID_TOKEN_FILE = path, LUCID_API_URL = sandbox.url }))
-    assert(os.execute("chmod 700 " .. quote(folder)))
+    ]]), tokens.env({ LUCID_TOKEN_FILE = scene.path, LUCID_API_URL = sandbox.url }))
+    assert(os.execute("chmod 700 " .. quote(scene.folder)))
     assert.are.equal(record.access_token, out:match("^[^\n]*"), err)
     assert.is_true(contains(out, "false\tready\t0"), out)
-    assert.are.equal(asked, posts())
+    assert.are.equal(asked, scene:posts())
   end)
 end)
 
@@ -563,12 +514,12 @@ describe("rejections", function()
       new = new ~= old and new or token
       assert.are.equal(sandbox:grant().access_token, token)
     end
-    assert.are.equal(2, posts())
+    assert.are.equal(2, scene:posts())
     assert.are.equal(0, sandbox:counts().introspections)
   end)
 
   it("of the same token a second time change nothing", function()
-    local one, other = client_with(), start()
+    local one, other = scene:client(), start()
     local old = assert(one:token())
     one:reject(old)
     local new = assert(one:token())
@@ -577,18 +528,18 @@ describe("rejections", function()
     other:run(("client:reject(%q)"):format(old))
     assert.are.equal(new, one:token())
     assert.are.equal(new, (other:run("return client:token()")))
-    assert.are.equal(2, posts())
+    assert.are.equal(2, scene:posts())
   end)
 
   it("hold against any number of others that come later", function()
-    local one = client_with()
+    local one = scene:client()
     local old = assert(one:token())
     one:reject(old)
     for i = 1, 10 do
       one:reject("a late one " .. i)
     end
     assert.are_not.equal(old, one:token())
-    assert.are.equal(2, posts())
+    assert.are.equal(2, scene:posts())
   end)
 end)
 
@@ -596,8 +547,8 @@ describe("an outage", function()
   -- The requests that a crowd of processes makes while each calls very often;
   -- the server is asked again a tenth of a second after a failure at the soonest.
   local function count_posts(count, left, fault)
-    store(left)
-    local before = posts()
+    scene:store(left)
+    local before = scene:posts()
     sandbox:faults(always(fault))
     local many = start_many(count, { timeout = 0.2, refresh_wait = 0.2 })
     local code = [[
@@ -612,7 +563,7 @@ describe("an outage", function()
     for _, one in ipairs(many) do
       last = one:receive()
     end
-    return posts() - before, last
+    return scene:posts() - before, last
   end
 
   local OUTAGES = {
@@ -620,7 +571,7 @@ describe("an outage", function()
     ["that says nothing of the token"] = { kind = "answer", status = 500 },
   }
 
-  for name, fault in pairs(OUTAGES) do
+  for name, fault in helper.sorted(OUTAGES) do
     it(name .. " is asked once by a process, while its token is served", function()
       local asked, token = count_posts(1, 100, fault)
       assert.are.equal(sandbox:grant().access_token, token)
@@ -635,7 +586,7 @@ describe("an outage", function()
   end
 
   it("ends for all at once when one of them brings new tokens", function()
-    store(-1)
+    scene:store(-1)
     sandbox:faults(always({ kind = "answer", status = 429, headers = { ["Retry-After"] = "600" } }))
     local many = start_many(6, { timeout = 0.2 })
     tell_all(many, "return client:token()")
@@ -643,7 +594,7 @@ describe("an outage", function()
       assert.is_nil((one:receive()))
     end
     sandbox:clear_faults()
-    local token = assert(client_with():refresh())
+    local token = assert(scene:client():refresh())
     tell_all(many, "return client:token()")
     for _, one in ipairs(many) do
       assert.are.equal(token, (one:receive()))
@@ -651,13 +602,13 @@ describe("an outage", function()
   end)
 
   it("ends at once when a login is written into the file", function()
-    store(-1)
+    scene:store(-1)
     sandbox:faults(always({ kind = "answer", status = 429, headers = { ["Retry-After"] = "600" } }))
-    local client = client_with({ timeout = 0.2 })
+    local client = scene:client({ timeout = 0.2 })
     assert.are.equal("rate_limited", (select(3, client:token())))
     sandbox:clear_faults()
     sandbox:open_grant({ account = "again" })
-    tokens.write(path, { refresh_token = sandbox:grant("again").refresh_token })
+    tokens.write(scene.path, { refresh_token = sandbox:grant("again").refresh_token })
     local token = assert(client:token())
     assert.are.equal(sandbox:grant("again").access_token, token)
   end)
@@ -671,7 +622,7 @@ describe("an outage", function()
       assert.are.equal("invalid_grant", (one:receive()))
     end
     local login = sandbox:open_grant({ account = "again" }).refresh_token
-    local client = client_with({ refresh_token = login })
+    local client = scene:client({ refresh_token = login })
     client:reject(old)
     local token = assert(client:token())
     tell_all(many, "return client:token()")
@@ -687,7 +638,7 @@ describe("a clock", function()
     local record = tokens.record(tokens.pair(sandbox), 1000)
     record.expires_at = os.time() + 30 * 86400
     record.obtained_at = record.expires_at - 3600
-    tokens.write(path, record)
+    tokens.write(scene.path, record)
     local many = start_many(4)
     tell_all(many, "return client:token()")
     local new
@@ -697,15 +648,15 @@ describe("a clock", function()
       new = new or token
       assert.are.equal(new, token)
     end
-    assert.are.equal(2, posts())
+    assert.are.equal(2, scene:posts())
   end)
 
   it("of a record from the future still lets its token be served in an outage", function()
     local record = tokens.record(tokens.pair(sandbox), 7200)
-    tokens.write(path, record)
+    tokens.write(scene.path, record)
     sandbox:faults(always({ kind = "close" }))
     sandbox:faults(always({ kind = "close", endpoint = "introspect" }))
-    local client = client_with({ timeout = 0.3 })
+    local client = scene:client({ timeout = 0.3 })
     assert.are.equal(record.access_token, client:token())
     local left = client:status().expires_in
     assert.is_true(left > 3500 and left <= 3600, left)

@@ -27,10 +27,7 @@ end
 ---@param lifetime number|nil 3600
 ---@return table record
 function tokens.record(answer, left, lifetime)
-  local record = {}
-  for name, value in pairs(answer) do
-    record[name] = value
-  end
+  local record = helper.merge(answer)
   record.expires_at = os.time() + left
   record.obtained_at = record.expires_at - (lifetime or 3600)
   record.expiration = os.date("%Y-%m-%dT%H:%M:%S", record.expires_at)
@@ -66,17 +63,13 @@ end
 ---@param env table<string, string|false>|nil
 ---@return table<string, string|false>
 function tokens.env(env)
-  local result = {
+  return helper.merge({
     LUCID_CLIENT_ID = false,
     LUCID_CLIENT_SECRET = false,
     LUCID_REFRESH_TOKEN = false,
     LUCID_TOKEN_FILE = false,
     LUCID_API_URL = false,
-  }
-  for name, value in pairs(env or {}) do
-    result[name] = value
-  end
-  return result
+  }, env)
 end
 
 return tokens

@@ -5,31 +5,18 @@
 local socket = require("socket")
 
 local helper = require("spec.helper")
-local lucid = require("lucidauth")
-local peer = require("spec.peer")
+local lanes = require("spec.lanes")
 local tokens = require("spec.tokens")
 
-local sandbox, path, clients
+local scene = require("spec.scene").new(setup, teardown, before_each, after_each)
+local sandbox = scene.sandbox
 
-local function client_with(changes)
-  local options = {
-    api_url = sandbox.url,
-    client_id = sandbox.client_id,
-    client_secret = sandbox.client_secret,
-    refresh_token = sandbox.refresh_token,
-    storage = path,
-  }
-  for name, value in pairs(changes or {}) do
-    options[name] = value
-  end
-  local client = lucid.new(options)
-  clients[#clients + 1] = client
-  return client
-end
+-- Most of what they do is to wait for the flow's pauses.
+local it = lanes.deal(7, it, teardown)
 
 -- A new client's call for a token, and how long it took.
 local function call(changes)
-  local client = client_with(changes)
+  local client = scene:client(changes)
   local start = socket.gettime()
   local token, message, code = client:token()
   return { token = token, message = message, code = code, seconds = socket.gettime() - start }
@@ -62,31 +49,11 @@ local function assert_lost(result)
   assert.are.equal("lost_rotation", result.code)
 end
 
-setup(function()
-  sandbox = helper.start_sandbox()
-end)
-
-teardown(function()
-  sandbox:stop()
-end)
-
-before_each(function()
-  sandbox:reset()
-  path = helper.tmpdir() .. "/token.json"
-  clients = {}
-end)
-
-after_each(function()
-  for _, client in ipairs(clients) do
-    client:close()
-  end
-end)
-
 describe("a server that closes connections which are used again", function()
   for _, reset in ipairs({ false, true }) do
     it((reset and "with a reset" or "in order") .. " is not met", function()
       sandbox:faults({ kind = "close_reused", times = "always", reset = reset })
-      local client = client_with()
+      local client = scene:client()
       assert(client:token())
       for _ = 1, 5 do
         assert(client:refresh())
@@ -210,18 +177,15 @@ describe("no answer", function()
   end)
 
   it("keeps every other caller from sending", function()
-    assert(client_with():token())
+    assert(scene:client():token())
     sandbox:faults({ kind = "slow", seconds = 0.5 })
-    local process = helper.start({ os.getenv("LUA") or helper.interpreter, "-e", [[
+    local process = helper.start({ helper.interpreter, "-e", [[
       print(require("lucidauth").refresh())
-    ]] }, {
-      LUCID_API_URL = sandbox.url, LUCID_CLIENT_ID = sandbox.client_id,
-      LUCID_CLIENT_SECRET = sandbox.client_secret, LUCID_TOKEN_FILE = path,
-    })
-    peer.eventually(function()
+    ]] }, scene:env({ LUCID_REFRESH_TOKEN = false }))
+    helper.eventually(function()
       return sandbox:counts().token_requests == 2
     end)
-    local token = assert(client_with():token())
+    local token = assert(scene:client():token())
     assert.are.equal(process:wait(), token .. "\n")
     assert.are.equal("token token", requests())
   end)
