@@ -19,10 +19,11 @@
 #define RETRY_MOST 8.0
 #define RESEND_PAUSE 2.0  /* a provider without introspection is given this long to settle */
 #define SETTLE_TIME 1.0   /* a request may still be on its way when its sender is gone: it is given so long */
+#define GATEWAY_TIME 5.0  /* a gateway may have given up on a server that is still at work: that is given so long */
 #define LOST_TRUSTED 60.0 /* what another process was told of a lost refresh is believed this long */
 #define SERVE_LEAST 1.0   /* a token that is served after a failure is not looked after again sooner */
 
-enum { RESENDS_MOST = 3, BANNED = 4, RAW_MOST = 64 * 1024 };
+enum { RESENDS_MOST = 3, REVIEWS_MOST = 3, BANNED = 4, RAW_MOST = 64 * 1024 };
 
 /* Another writer's record may be on its way to the disk: look again after these pauses before anything is
  * called lost. */
@@ -41,13 +42,15 @@ enum state {
   MARKING,    /* saving the pending mark */
   POSTING,    /* the refresh is under way */
   PAUSING,    /* before the refresh is sent again */
+  RESENDING,  /* loading, to see whether the refresh token is still the one to send */
   KEEPING,    /* saving the new tokens */
   NOTING,     /* saving a senseless answer with the mark */
   ASKING,     /* introspection is under way */
   ASK_PAUSE,  /* before it is asked again */
   RELOOKING,  /* loading again before the grant is called dead */
   RELOOK_PAUSE,
-  CLEARING, /* saving the record without the mark */
+  REVIEWING, /* loading what another writer stored just before a save of ours */
+  CLEARING,  /* saving the record without the mark */
   UNLOCKING
 };
 
@@ -84,7 +87,9 @@ struct flow {
   double lock_pause;
   bool recovering; /* the mark is another flight's */
   bool doubted;    /* a POST may have been spent, and nobody has said that it was not */
-  int resends, failures, looks;
+  int resends, failures, looks, reviews;
+  double settling;     /* how long the request in doubt is given before it is asked about */
+  enum state reviewed; /* the save that another writer came before */
   struct flow_outcome outcome;
 };
 
@@ -93,6 +98,8 @@ static struct flow_action mark(struct flow *flow);
 static struct flow_action judge(struct flow *flow);
 static struct flow_action introspect(struct flow *flow);
 static struct flow_action relook(struct flow *flow);
+static struct flow_action judge_empty(struct flow *flow);
+static struct flow_action go_on_with(struct flow *flow, struct record *found);
 
 /* ---- what is known of a token ---- */
 
@@ -171,8 +178,9 @@ static void take(struct flow *flow, const struct record *record)
   bool same = record->access_token && flow_uses(flow, record->access_token);
   char *copy = usable(flow, record) ? secret_copy(record->access_token) : NULL;
   double dead_at = isnan(record->expires_at) ? 0 : record->expires_at;
+  /* nobody knows how much of its life is left, but whoever had it in use before the clock was set back */
   if (record_implausible(record, flow->now.wall))
-    dead_at = flow->now.wall + record->lifetime;
+    dead_at = same ? flow->now.wall + flow->dead_at.steady - flow->now.steady : 0;
   drop_token(flow);
   flow->token = copy;
   flow->had_token = flow->had_token || copy;
@@ -340,12 +348,33 @@ static struct flow_action out_of_memory(struct flow *flow)
   return fail_and_leave(flow, CODE_STORAGE, "There is not enough memory to go on. The stored tokens are untouched.");
 }
 
+static void hold_unsaved(struct flow *flow)
+{
+  flow->unsaved = flow->record;
+  flow->record = (struct record){0};
+}
+
+/* The newest tokens are in this process alone, and so the lock stays with it. */
+static struct flow_action keep_in_memory(struct flow *flow, const char *why)
+{
+  char message[FLOW_MESSAGE];
+  snprintf(message, sizeof message,
+           "%s The new tokens are in this process's memory and in use; saving them is tried again at every call. Do "
+           "not kill this process before it has succeeded.",
+           why);
+  note(flow, FLOW_SAVE_FAILED, CODE_STORAGE, message);
+  remember_trouble(flow, CODE_STORAGE, message);
+  if (!flow->unsaved.json)
+    hold_unsaved(flow);
+  return leave(flow);
+}
+
 static struct flow_action save(struct flow *flow, enum state state, const struct record *record)
 {
   secret_free(flow->text);
   flow->text = record_write(record);
   if (!flow->text)
-    return out_of_memory(flow);
+    return state == KEEPING ? keep_in_memory(flow, "There is not enough memory to write them.") : out_of_memory(flow);
   struct flow_action action = step(flow, state, FLOW_SAVE);
   action.record = flow->text;
   action.spends = state == MARKING;
@@ -368,6 +397,7 @@ static struct answer_context context(const struct flow *flow)
   return (struct answer_context){
       .now = flow->now.wall,
       .default_lifetime = flow->settings->default_lifetime,
+      .sent = flow->record.refresh_token,
       .secrets = {flow->settings->credentials.client_secret, flow->record.refresh_token, flow->record.access_token,
                   flow->token, flow->settings->refresh_token,
                   flow->request.authorization ? flow->request.authorization + strlen("Basic ") : NULL}};
@@ -491,7 +521,8 @@ static bool held_back(struct flow *flow, bool *dead)
     return false;
   record_hash(&flow->settings->world, candidate(flow), hash);
   *dead = setback_is_death(&flow->setback, hash);
-  return flow->goal == FLOW_TOKEN && setback_holds(&flow->setback, hash, flow->now.steady);
+  bool asked_to_wait = flow->setback.code == CODE_RATE_LIMITED || flow->setback.code == CODE_SERVER_ERROR;
+  return (flow->goal == FLOW_TOKEN || asked_to_wait) && setback_holds(&flow->setback, hash, flow->now.steady);
 }
 
 /* A setting that only a refresh needs. */
@@ -509,9 +540,8 @@ static const char *missing_setting(const struct flow *flow)
 static void describe_loss(const struct flow *flow, char out[FLOW_MESSAGE])
 {
   char when[32];
-  time_t since = (time_t)flow->pending.since;
   struct civil local;
-  if (flow->settings->world.to_local((double)since, &local))
+  if (flow->settings->world.to_local(floor(flow->pending.since), &local))
     snprintf(when, sizeof when, "%04d-%02d-%02d %02d:%02d:%02d", local.year, local.month, local.day, local.hour,
              local.minute, local.second);
   else
@@ -624,19 +654,43 @@ static struct flow_action lock(struct flow *flow)
   return step(flow, LOCKING, FLOW_LOCK);
 }
 
-static struct flow_action lock_is_stuck(struct flow *flow)
+/* Whoever holds the lock, by the mark in the record. */
+static void describe_holder(const struct flow *flow, char out[320])
 {
-  char message[FLOW_MESSAGE];
-  snprintf(message, sizeof message,
-           "Another process has held the lock of the token storage %s for %.0f seconds. %s Find and end that process; "
-           "its lock ends with it.",
-           flow->settings->storage, flow->now.steady - flow->started, kept);
+  struct pending mark;
+  if (record_pending(&flow->record, &flow->settings->world, &mark))
+    snprintf(out, 320, "process %ld on %.200s", mark.pid, mark.host);
+  else
+    snprintf(out, 320, "another process");
+}
+
+static struct flow_action lock_is_stuck(struct flow *flow, double busy)
+{
+  char message[FLOW_MESSAGE], holder[320];
+  struct pending mark;
+  bool refreshing = record_pending(&flow->record, &flow->settings->world, &mark);
+  describe_holder(flow, holder);
+  snprintf(message, sizeof message, "The lock of the token storage %s has been held for %.0f seconds by %s. %s %s",
+           flow->settings->storage, busy, holder, kept,
+           refreshing ? "It has begun a refresh, and may be the only one that has the new tokens: do not kill it. See "
+                        "what it waits for, or what keeps it from saving, and mend that."
+                      : "It has not begun a refresh: if it hangs, end it, and its lock ends with it.");
   return fail_and_leave(flow, CODE_LOCKED, message);
+}
+
+static struct flow_action lock_takes_too_long(struct flow *flow)
+{
+  char message[FLOW_MESSAGE], holder[320];
+  describe_holder(flow, holder);
+  snprintf(message, sizeof message,
+           "The time of this call was over while %s was refreshing the tokens in %s. %s Leave it to its work, and try "
+           "again.",
+           holder, flow->settings->storage, kept);
+  return fail_and_leave(flow, CODE_TIMEOUT, message);
 }
 
 static struct flow_action lock_is_busy(struct flow *flow)
 {
-  double waited = flow->now.steady - flow->started;
   /* once for all flights that meet the same holder */
   if (flow->busy_since == 0)
     flow->busy_since = flow->now.steady;
@@ -645,8 +699,10 @@ static struct flow_action lock_is_busy(struct flow *flow)
     fail(flow, CODE_LOCKED, "");
     return finish(flow);
   }
-  if (waited >= flow->settings->lock_timeout || flow->now.steady >= flow->deadline)
-    return lock_is_stuck(flow);
+  if (busy >= flow->settings->lock_timeout)
+    return lock_is_stuck(flow, busy);
+  if (flow->now.steady >= flow->deadline)
+    return lock_takes_too_long(flow);
   flow->lock_pause = fmin(LOCK_PAUSE_MOST, fmax(LOCK_PAUSE_FIRST, flow->lock_pause * 2));
   struct flow_action action = wait(flow, LOCK_PAUSE, backoff(1, flow->lock_pause, flow->lock_pause, &flow->random));
   action.for_others = true;
@@ -666,26 +722,37 @@ static struct flow_action locked(struct flow *flow, const struct flow_event *eve
 
 /* ---- the refresh ---- */
 
-/* Ask what became of a request, but not before it has had its time to arrive: "not spent" would else be true for a
- * moment only. */
-static struct flow_action let_it_settle(struct flow *flow)
+/* Ask what became of a request, but not before it has had its time: "not spent" would else be true for a moment only. */
+static struct flow_action let_it_settle(struct flow *flow, double seconds)
 {
-  return wait(flow, ASK_PAUSE, SETTLE_TIME);
+  return wait(flow, ASK_PAUSE, seconds);
 }
 
-/* The process that set the mark may have died just now, unless no request can have taken so long. */
+/* The flight that set the mark is long over, by both clocks of the machine that it was on. */
+static bool is_long_over(const struct flow *flow)
+{
+  const struct pending *mark = &flow->pending;
+  double by_wall = flow->now.wall - mark->since, by_steady = flow->now.steady - mark->steady;
+  return mark->lasts > 0 && strcmp(mark->host, flow->settings->host) == 0 && fmin(by_wall, by_steady) > mark->lasts;
+}
+
+/* The process that set the mark may have died just now. */
 static struct flow_action recover(struct flow *flow)
 {
-  double age = flow->now.wall - flow->pending.since;
   flow->recovering = flow->doubted = true;
-  return fabs(age) > 2 * flow->settings->timeout + SETTLE_TIME ? introspect(flow) : let_it_settle(flow);
+  if (is_long_over(flow))
+    return introspect(flow);
+  return let_it_settle(flow, flow->pending.answered ? GATEWAY_TIME : SETTLE_TIME);
 }
 
 static struct flow_action mark(struct flow *flow)
 {
   if (!flow->recovering && record_pending(&flow->record, &flow->settings->world, &flow->pending))
     return recover(flow);
-  flow->pending = (struct pending){.since = flow->now.wall, .pid = flow->settings->pid};
+  flow->pending = (struct pending){.since = flow->now.wall,
+                                   .steady = flow->now.steady,
+                                   .lasts = 2 * flow->settings->timeout + GATEWAY_TIME,
+                                   .pid = flow->settings->pid};
   snprintf(flow->pending.host, sizeof flow->pending.host, "%s", flow->settings->host);
   record_hash(&flow->settings->world, flow->record.refresh_token, flow->pending.refresh_token);
   if (!record_mark(&flow->record, &flow->pending, NULL))
@@ -702,6 +769,12 @@ static struct flow_action send(struct flow *flow)
   if (!request_refresh(&flow->request, &flow->settings->credentials, flow->record.refresh_token))
     return out_of_memory(flow);
   return post(flow, POSTING);
+}
+
+/* Another writer may have spent the refresh token meanwhile, or brought a better one. */
+static struct flow_action send_again(struct flow *flow)
+{
+  return step(flow, RESENDING, FLOW_LOAD);
 }
 
 static struct flow_action marked(struct flow *flow, const struct flow_event *event)
@@ -736,27 +809,11 @@ static struct flow_action clear_and_leave(struct flow *flow)
   return save(flow, CLEARING, &flow->record);
 }
 
-static void hold_unsaved(struct flow *flow)
-{
-  flow->unsaved = flow->record;
-  flow->record = (struct record){0};
-}
-
 static struct flow_action kept_or_not(struct flow *flow, const struct flow_event *event)
 {
-  if (event->result != FLOW_FAILED) {
-    record_free(&flow->unsaved);
-    return leave(flow);
-  }
-  char message[FLOW_MESSAGE];
-  snprintf(message, sizeof message,
-           "%s The new tokens are in this process's memory and in use; saving them is tried again at every call. Do "
-           "not kill this process before it has succeeded.",
-           event->text);
-  note(flow, FLOW_SAVE_FAILED, event->code, message);
-  remember_trouble(flow, event->code, message);
-  if (!flow->unsaved.json)
-    hold_unsaved(flow);
+  if (event->result == FLOW_FAILED)
+    return keep_in_memory(flow, event->text);
+  record_free(&flow->unsaved);
   return leave(flow);
 }
 
@@ -819,14 +876,13 @@ static struct flow_action doubt(struct flow *flow, const struct answer *answer, 
   fail(flow, answer->code, answer->message);
   if (!flow->settings->introspection)
     return resend_or_give_up(flow, answer);
+  flow->settling = reply->status == 502 || reply->status == 504 ? GATEWAY_TIME : SETTLE_TIME;
   if (reply->delivery != REPLY_RECEIVED)
-    return let_it_settle(flow);
-  if (reply->cut || reply->length == 0)
-    return introspect(flow);
-  char *raw = copy_text(reply->body, reply->length);
+    return let_it_settle(flow, flow->settling);
+  char *raw = copy_text(reply->body, reply->cut ? 0 : reply->length);
   bool noted = raw && record_mark(&flow->record, &flow->pending, raw);
   secret_free(raw);
-  return noted ? save(flow, NOTING, &flow->record) : introspect(flow);
+  return noted ? save(flow, NOTING, &flow->record) : let_it_settle(flow, flow->settling);
 }
 
 static struct flow_action refused(struct flow *flow, const struct answer *answer)
@@ -885,7 +941,7 @@ static struct flow_action unspent_after_all(struct flow *flow)
     /* the other's mark says nothing of this process, and does not show that it can save */
     if (flow->recovering && flow->resends == 1)
       return mark(flow);
-    return send(flow);
+    return send_again(flow);
   }
   if (flow->outcome.code == CODE_OK)
     fail(flow, CODE_TIMEOUT, "A process left a refresh unfinished, and to settle that took all the time of this call");
@@ -899,23 +955,21 @@ static struct flow_action unspent_after_all(struct flow *flow)
 
 static struct flow_action asked(struct flow *flow, const struct flow_event *event)
 {
-  enum code code;
-  char message[ANSWER_MESSAGE];
   struct answer_context known = context(flow);
-  enum introspection said = answer_introspection(event->reply, &known, &code, message);
+  struct introspection found = answer_introspection(event->reply, &known);
   request_free(&flow->request);
-  if (said == INTROSPECTION_ACTIVE)
+  if (found.said == INTROSPECTION_ACTIVE)
     return unspent_after_all(flow);
-  if (said == INTROSPECTION_INACTIVE)
+  if (found.said == INTROSPECTION_INACTIVE)
     return relook(flow);
-  double pause = backoff(++flow->failures, RETRY_FIRST, RETRY_MOST, &flow->random);
+  double pause = fmax(backoff(++flow->failures, RETRY_FIRST, RETRY_MOST, &flow->random), found.retry_after);
   bool serve = flow->goal == FLOW_TOKEN && alive(flow);
-  if (!serve && flow->now.steady + pause < flow->deadline)
+  if (!serve && found.transient && flow->now.steady + pause < flow->deadline)
     return wait(flow, ASK_PAUSE, pause);
-  fail_refresh(flow, code, message,
+  fail_refresh(flow, found.code, found.message,
                "An earlier refresh did not finish, and the server could not be asked what became of it; everything is "
                "stored, and the next call asks again.",
-               -1);
+               found.retry_after);
   return leave(flow);
 }
 
@@ -950,6 +1004,16 @@ static bool is_another(const struct record *known, const struct record *found)
   return theirs ? strcmp(ours, theirs) != 0 : found->access_token != NULL;
 }
 
+/* The record as it was before the refresh under way, or the one whose tokens are not saved yet. */
+static bool was_spent(const struct flow *flow, const struct record *found)
+{
+  char hash[RECORD_HASH];
+  if (!found->refresh_token)
+    return false;
+  record_hash(&flow->settings->world, found->refresh_token, hash);
+  return strcmp(hash, flow->pending.refresh_token) == 0;
+}
+
 static struct flow_action go_on_with(struct flow *flow, struct record *found)
 {
   record_free(&flow->record);
@@ -959,30 +1023,39 @@ static struct flow_action go_on_with(struct flow *flow, struct record *found)
   return judge(flow);
 }
 
+enum finding { NO_RECORD, SAME_GRANT, ANOTHER };
+
+/* What a LOAD found, held against the record in hand; ANOTHER is in `found`, for go_on_with. */
+static enum finding compare(const struct flow *flow, const struct flow_event *event, struct record *found)
+{
+  *found = (struct record){0};
+  if (event->result != FLOW_OK || !record_read(found, event->text, &flow->settings->world))
+    return NO_RECORD;
+  if (is_another(&flow->record, found) && !was_spent(flow, found))
+    return ANOTHER;
+  record_free(found);
+  return SAME_GRANT;
+}
+
+static struct flow_action looked_before_sending(struct flow *flow, const struct flow_event *event)
+{
+  struct record found;
+  if (event->result == FLOW_NONE)
+    return judge_empty(flow);
+  return compare(flow, event, &found) == ANOTHER ? go_on_with(flow, &found) : send(flow);
+}
+
 static struct flow_action relooked(struct flow *flow, const struct flow_event *event)
 {
-  struct record found = {0};
-  if (event->result == FLOW_OK && record_read(&found, event->text, &flow->settings->world)) {
-    if (is_another(&flow->record, &found))
-      return go_on_with(flow, &found);
-    record_free(&found);
-  }
+  struct record found;
+  if (compare(flow, event, &found) == ANOTHER)
+    return go_on_with(flow, &found);
   if (flow->looks < LOOK_PAUSES)
     return wait(flow, RELOOK_PAUSE, look_pauses[flow->looks++]);
   return bury(flow);
 }
 
 /* ---- tokens that could not be saved ---- */
-
-/* The refresh token that was spent for the unsaved one. */
-static bool was_spent(const struct flow *flow, const struct record *found)
-{
-  char hash[RECORD_HASH];
-  if (!found->refresh_token)
-    return false;
-  record_hash(&flow->settings->world, found->refresh_token, hash);
-  return strcmp(hash, flow->pending.refresh_token) == 0;
-}
 
 static struct flow_action checked(struct flow *flow, const struct flow_event *event)
 {
@@ -1009,6 +1082,39 @@ static struct flow_action saved(struct flow *flow, const struct flow_event *even
   return judge(flow);
 }
 
+/* ---- another writer came before a save ---- */
+
+static struct flow_action review(struct flow *flow)
+{
+  flow->reviewed = flow->state;
+  if (flow->state == MARKING)
+    return step(flow, LOADING, FLOW_LOAD);
+  if (flow->state == SAVING)
+    return step(flow, CHECKING, FLOW_LOAD);
+  return step(flow, REVIEWING, FLOW_LOAD);
+}
+
+/* Theirs is adopted; what is no record, or none any more, is not brought back for the sake of a mark. */
+static struct flow_action reviewed(struct flow *flow, const struct flow_event *event)
+{
+  struct record found;
+  enum finding finding = compare(flow, event, &found);
+  if (finding == ANOTHER)
+    return go_on_with(flow, &found);
+  if (finding == SAME_GRANT || flow->reviewed == KEEPING)
+    return save(flow, flow->reviewed, &flow->record);
+  return flow->reviewed == NOTING ? let_it_settle(flow, flow->settling) : leave(flow);
+}
+
+/* Somebody else writes all the time: then it is as if it could not be written. */
+static struct flow_event give_up_reviewing(const struct flow *flow)
+{
+  return (struct flow_event){.now = flow->now,
+                             .result = FLOW_FAILED,
+                             .code = CODE_STORAGE,
+                             .text = "Another program keeps changing the token record."};
+}
+
 /* ---- the machine ---- */
 
 static struct flow_action begin(struct flow *flow)
@@ -1023,7 +1129,14 @@ static struct flow_action begin(struct flow *flow)
 
 struct flow_action flow_next(struct flow *flow, const struct flow_event *event)
 {
+  struct flow_event given_up;
   flow->now = event->now;
+  if (event->result == FLOW_CHANGED && flow->reviews++ < REVIEWS_MOST)
+    return review(flow);
+  if (event->result == FLOW_CHANGED) {
+    given_up = give_up_reviewing(flow);
+    event = &given_up;
+  }
   switch (flow->state) {
   case IDLE:
     return begin(flow);
@@ -1043,10 +1156,13 @@ struct flow_action flow_next(struct flow *flow, const struct flow_event *event)
   case POSTING:
     return posted(flow, event);
   case PAUSING:
-    return send(flow);
+    return send_again(flow);
+  case RESENDING:
+    return looked_before_sending(flow, event);
   case KEEPING:
     return kept_or_not(flow, event);
   case NOTING:
+    return let_it_settle(flow, flow->settling);
   case ASK_PAUSE:
     return introspect(flow);
   case ASKING:
@@ -1057,6 +1173,8 @@ struct flow_action flow_next(struct flow *flow, const struct flow_event *event)
     return step(flow, flow->locked ? LOADING : LOOKING, FLOW_LOAD);
   case RELOOK_PAUSE:
     return step(flow, RELOOKING, FLOW_LOAD);
+  case REVIEWING:
+    return reviewed(flow, event);
   case CLEARING:
     return leave(flow);
   default:
@@ -1097,7 +1215,7 @@ void flow_start(struct flow *flow, enum flow_goal goal, struct moment now, doubl
   flow->started = now.steady;
   flow->deadline = deadline;
   flow->recovering = flow->doubted = false;
-  flow->resends = flow->failures = flow->looks = 0;
+  flow->resends = flow->failures = flow->looks = flow->reviews = 0;
   flow->lock_pause = 0;
   flow->outcome = (struct flow_outcome){0};
 }

@@ -67,9 +67,10 @@ struct flow_event {
   struct moment now;
   enum flow_result {
     FLOW_OK,
-    FLOW_NONE,  /* LOAD: there is no record */
-    FLOW_BUSY,  /* LOCK: another holds it */
-    FLOW_FAILED /* `code` and `text` say why */
+    FLOW_NONE,    /* LOAD: there is no record */
+    FLOW_BUSY,    /* LOCK: another holds it */
+    FLOW_CHANGED, /* SAVE: nothing was written, for another writer has changed the record since it was last loaded */
+    FLOW_FAILED   /* `code` and `text` say why */
   } result;
   enum code code;            /* FAILED */
   const char *text;          /* LOAD, OK: the record. FAILED: one or two sentences, no secret */

@@ -57,9 +57,12 @@ void record_hash(const struct world *world, const char *token, char hash[RECORD_
 struct pending {
   char refresh_token[RECORD_HASH]; /* hash of the refresh token that is being spent */
   double since;                    /* epoch seconds */
+  double steady;                   /* the same moment by the steady clock of `host` */
+  double lasts;                    /* seconds after which that flight is over, whatever became of it; 0: unknown */
   long pid;
   char host[256];
-  double lost; /* epoch seconds: the server said then that it was spent; 0: nobody has asked yet */
+  bool answered; /* something came back, and it made no sense */
+  double lost;   /* epoch seconds: the server said then that it was spent; 0: nobody has asked yet */
 };
 
 /* False: there is no such mark, or it speaks of another refresh token than the record's. */

@@ -50,8 +50,11 @@ void drive_release(struct http_response *response)
 
 static enum flow_result result_of(enum store_result result)
 {
-  static const enum flow_result of[] = {
-      [STORE_OK] = FLOW_OK, [STORE_NONE] = FLOW_NONE, [STORE_BUSY] = FLOW_BUSY, [STORE_FAILED] = FLOW_FAILED};
+  static const enum flow_result of[] = {[STORE_OK] = FLOW_OK,
+                                        [STORE_NONE] = FLOW_NONE,
+                                        [STORE_BUSY] = FLOW_BUSY,
+                                        [STORE_CHANGED] = FLOW_CHANGED,
+                                        [STORE_FAILED] = FLOW_FAILED};
   return of[result];
 }
 

@@ -12,9 +12,10 @@
 
 enum store_result {
   STORE_OK,
-  STORE_NONE,  /* load: there is no record */
-  STORE_BUSY,  /* lock: somebody else holds it, or this store itself does already */
-  STORE_FAILED /* the error says why; what was stored before is still there */
+  STORE_NONE,    /* load: there is no record */
+  STORE_BUSY,    /* lock: somebody else holds it, or this store itself does already */
+  STORE_CHANGED, /* save: another writer has changed the record since this store last loaded or saved it */
+  STORE_FAILED   /* the error says why; what was stored before is still there */
 };
 
 enum { STORE_MESSAGE = 400 };

@@ -7,7 +7,7 @@
 
 /* Steps of one flight, and how long it may take beyond its deadline and one POST, in seconds. */
 #define STEPS_MOST 10000
-#define EXTRA 7.0
+#define EXTRA 13.0
 
 static const char *name(struct token token)
 {
