@@ -88,7 +88,6 @@ struct flow {
   bool recovering; /* the mark is another flight's */
   bool doubted;    /* a POST may have been spent, and nobody has said that it was not */
   int resends, failures, looks, reviews;
-  double settling;     /* how long the request in doubt is given before it is asked about */
   enum state reviewed; /* the save that another writer came before */
   struct flow_outcome outcome;
 };
@@ -178,9 +177,9 @@ static void take(struct flow *flow, const struct record *record)
   bool same = record->access_token && flow_uses(flow, record->access_token);
   char *copy = usable(flow, record) ? secret_copy(record->access_token) : NULL;
   double dead_at = isnan(record->expires_at) ? 0 : record->expires_at;
-  /* nobody knows how much of its life is left, but whoever had it in use before the clock was set back */
+  /* only whoever had it in use before the clock was set back knows how much of its life is left */
   if (record_implausible(record, flow->now.wall))
-    dead_at = same ? flow->now.wall + flow->dead_at.steady - flow->now.steady : 0;
+    dead_at = flow->now.wall + (same ? flow->dead_at.steady - flow->now.steady : record->lifetime);
   drop_token(flow);
   flow->token = copy;
   flow->had_token = flow->had_token || copy;
@@ -521,8 +520,7 @@ static bool held_back(struct flow *flow, bool *dead)
     return false;
   record_hash(&flow->settings->world, candidate(flow), hash);
   *dead = setback_is_death(&flow->setback, hash);
-  bool asked_to_wait = flow->setback.code == CODE_RATE_LIMITED || flow->setback.code == CODE_SERVER_ERROR;
-  return (flow->goal == FLOW_TOKEN || asked_to_wait) && setback_holds(&flow->setback, hash, flow->now.steady);
+  return flow->goal == FLOW_TOKEN && setback_holds(&flow->setback, hash, flow->now.steady);
 }
 
 /* A setting that only a refresh needs. */
@@ -723,9 +721,9 @@ static struct flow_action locked(struct flow *flow, const struct flow_event *eve
 /* ---- the refresh ---- */
 
 /* Ask what became of a request, but not before it has had its time: "not spent" would else be true for a moment only. */
-static struct flow_action let_it_settle(struct flow *flow, double seconds)
+static struct flow_action let_it_settle(struct flow *flow)
 {
-  return wait(flow, ASK_PAUSE, seconds);
+  return wait(flow, ASK_PAUSE, fmin(fmax(flow->pending.settles, SETTLE_TIME), GATEWAY_TIME));
 }
 
 /* The flight that set the mark is long over, by both clocks of the machine that it was on. */
@@ -742,7 +740,7 @@ static struct flow_action recover(struct flow *flow)
   flow->recovering = flow->doubted = true;
   if (is_long_over(flow))
     return introspect(flow);
-  return let_it_settle(flow, flow->pending.answered ? GATEWAY_TIME : SETTLE_TIME);
+  return let_it_settle(flow);
 }
 
 static struct flow_action mark(struct flow *flow)
@@ -876,13 +874,13 @@ static struct flow_action doubt(struct flow *flow, const struct answer *answer, 
   fail(flow, answer->code, answer->message);
   if (!flow->settings->introspection)
     return resend_or_give_up(flow, answer);
-  flow->settling = reply->status == 502 || reply->status == 504 ? GATEWAY_TIME : SETTLE_TIME;
+  flow->pending.settles = reply->status == 502 || reply->status == 504 ? GATEWAY_TIME : 0;
   if (reply->delivery != REPLY_RECEIVED)
-    return let_it_settle(flow, flow->settling);
+    return let_it_settle(flow);
   char *raw = copy_text(reply->body, reply->cut ? 0 : reply->length);
   bool noted = raw && record_mark(&flow->record, &flow->pending, raw);
   secret_free(raw);
-  return noted ? save(flow, NOTING, &flow->record) : let_it_settle(flow, flow->settling);
+  return noted ? save(flow, NOTING, &flow->record) : let_it_settle(flow);
 }
 
 static struct flow_action refused(struct flow *flow, const struct answer *answer)
@@ -1103,7 +1101,7 @@ static struct flow_action reviewed(struct flow *flow, const struct flow_event *e
     return go_on_with(flow, &found);
   if (finding == SAME_GRANT || flow->reviewed == KEEPING)
     return save(flow, flow->reviewed, &flow->record);
-  return flow->reviewed == NOTING ? let_it_settle(flow, flow->settling) : leave(flow);
+  return flow->reviewed == NOTING ? let_it_settle(flow) : leave(flow);
 }
 
 /* Somebody else writes all the time: then it is as if it could not be written. */
@@ -1162,7 +1160,7 @@ struct flow_action flow_next(struct flow *flow, const struct flow_event *event)
   case KEEPING:
     return kept_or_not(flow, event);
   case NOTING:
-    return let_it_settle(flow, flow->settling);
+    return let_it_settle(flow);
   case ASK_PAUSE:
     return introspect(flow);
   case ASKING:

@@ -289,7 +289,7 @@ bool record_pending(const struct record *record, const struct world *world, stru
   pending->lasts = number_or_zero(mark, "lasts");
   pending->lost = number_or_zero(mark, "lost");
   pending->pid = json_number(mark, "pid", &pid) && fabs(pid) < 1e9 ? (long)pid : 0;
-  pending->answered = json_string(mark, "answer") != NULL;
+  pending->settles = number_or_zero(mark, "settles");
   const char *host = json_string(mark, "host");
   snprintf(pending->host, sizeof pending->host, "%s", host ? host : "an unknown host");
   return true;
@@ -312,6 +312,7 @@ bool record_mark(struct record *record, const struct pending *pending, const cha
       json_set_number(mark, "since", pending->since) && json_set_number(mark, "steady", pending->steady) &&
       json_set_number(mark, "lasts", pending->lasts) && json_set_number(mark, "pid", (double)pending->pid) &&
       json_set_string(mark, "host", pending->host) &&
+      (!(pending->settles > 0) || json_set_number(mark, "settles", pending->settles)) &&
       (!(pending->lost > 0) || json_set_number(mark, "lost", pending->lost)) &&
       (!raw || json_set_string(mark, "answer", raw)))
     return json_set(record->json, "pending", mark);

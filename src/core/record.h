@@ -61,8 +61,8 @@ struct pending {
   double lasts;                    /* seconds after which that flight is over, whatever became of it; 0: unknown */
   long pid;
   char host[256];
-  bool answered; /* something came back, and it made no sense */
-  double lost;   /* epoch seconds: the server said then that it was spent; 0: nobody has asked yet */
+  double settles; /* seconds that a request in doubt is given before it is asked about; 0: the usual time */
+  double lost;    /* epoch seconds: the server said then that it was spent; 0: nobody has asked yet */
 };
 
 /* False: there is no such mark, or it speaks of another refresh token than the record's. */
