@@ -309,7 +309,8 @@ bool record_mark(struct record *record, const struct pending *pending, const cha
   if (!raw)
     raw = kept_answer(record, pending);
   if (mark && json_set_string(mark, "refresh_token_sha256", pending->refresh_token) &&
-      json_set_number(mark, "since", pending->since) && json_set_number(mark, "steady", pending->steady) &&
+      json_set_number(mark, "since", to_milliseconds(pending->since)) &&
+      json_set_number(mark, "steady", to_milliseconds(pending->steady)) &&
       json_set_number(mark, "lasts", pending->lasts) && json_set_number(mark, "pid", (double)pending->pid) &&
       json_set_string(mark, "host", pending->host) &&
       (!(pending->settles > 0) || json_set_number(mark, "settles", pending->settles)) &&
