@@ -2,8 +2,8 @@
  *
  *   crowd_bench INTERPRETER SOURCE-FOLDER [processes]
  *
- * Built with spec/crowd/sandbox.c, liblucidauth and cJSON. Ends with 0 whatever the numbers are. */
-#include "../spec/crowd/sandbox.h"
+ * Built with spec/drive/sandbox.c, liblucidauth and cJSON. Ends with 0 whatever the numbers are. */
+#include "../spec/drive/sandbox.h"
 #include "../src/lucidauth.h"
 
 #include <math.h>
@@ -77,7 +77,7 @@ static void latency(const char *seconds)
 {
   char text[64];
   snprintf(text, sizeof text, "{\"latency\":%s}", seconds);
-  sandbox_ask(bench.sandbox.port, "POST", "/sandbox/settings", NULL, text, NULL);
+  cJSON_Delete(sandbox_control(&bench.sandbox, "POST", "settings", text));
 }
 
 /* ---- another process's refresh, seen by a reader that spins ---- */

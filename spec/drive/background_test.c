@@ -135,10 +135,10 @@ static void start_account(const char *account)
 
 static void control(const char *name, const char *body)
 {
-  cJSON_Delete(sandbox_ask(&world.sandbox, "POST", name, body));
+  cJSON_Delete(sandbox_control(&world.sandbox, "POST", name, body));
 }
 
-static int posts(void)
+static long posts(void)
 {
   return sandbox_count(&world.sandbox, "token_requests");
 }
@@ -732,7 +732,9 @@ static int group_setup(void **state)
 {
   (void)state;
   umask(077);
-  sandbox_start(&world.sandbox, ACCOUNTS);
+  char accounts[32];
+  snprintf(accounts, sizeof accounts, "--refresh-tokens=%d", ACCOUNTS);
+  world.sandbox = sandbox_start("lua5.4", ".", (const char *const[]){accounts, NULL});
   return 0;
 }
 
