@@ -11,7 +11,7 @@ local lucid = require("lucidauth")
 local tokens = require("spec.tokens")
 
 local quote = helper.quote
-local holds = attempt.holds
+local holds, text_of = attempt.holds, helper.text_of
 
 -- With everything that encodings change.
 local CLIENT_SECRET = "Zs3/+=%&\"\\~ Kd07c41b95e28fa6"
@@ -44,18 +44,6 @@ end
 local function assert_silent(text)
   assert.are.equal("string", type(text))
   assert.is_nil(secret_in(text), text)
-end
-
--- Every text in a table, its names too.
-local function text_of(value)
-  if type(value) ~= "table" then
-    return tostring(value)
-  end
-  local parts = {}
-  for name, item in pairs(value) do
-    parts[#parts + 1] = text_of(name) .. "=" .. text_of(item)
-  end
-  return table.concat(parts, " ")
 end
 
 local function write_record(left)
