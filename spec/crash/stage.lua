@@ -296,20 +296,40 @@ local function read_arguments(words, flag, cases)
   return options
 end
 
---- Runs a program from its command line to its end.
+-- The program again, for one client alone.
+local function start_for(client, words)
+  local command = { helper.interpreter, arg[0] }
+  for _, word in ipairs(words) do
+    command[#command + 1] = word
+  end
+  command[#command + 1] = "--client"
+  command[#command + 1] = client
+  return helper.start(command)
+end
+
+--- Runs a program from its command line to its end; clients play side by side,
+--- since much of what they do is to wait.
 ---@param words string[] [--full] [flag case] [--client lua|c]
 ---@param usage string
 ---@param flag string "--scene"
 ---@param cases table<string, any> by what may stand behind the flag
 ---@param play fun(client: "lua"|"c", options: crash.Options): boolean whether all was well
 function stage.main(words, usage, flag, cases, play)
-  local options, good = read_arguments(words, flag, cases), true
+  local options = read_arguments(words, flag, cases)
   if not options then
     io.stderr:write(usage)
     os.exit(2)
   end
-  for _, client in ipairs(options.clients) do
-    good = play(client, options) and good
+  local others = {}
+  for i = 2, #options.clients do
+    others[i - 1] = start_for(options.clients[i], words)
+  end
+  local good = play(options.clients[1], options)
+  for _, process in ipairs(others) do
+    local out, err, code = process:wait()
+    io.write(out)
+    io.stderr:write(err)
+    good = code == 0 and good
   end
   os.exit(good and 0 or 1, true)
 end
