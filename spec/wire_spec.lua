@@ -12,7 +12,7 @@ local scene = require("spec.scene").new(setup, teardown, before_each, after_each
 local sandbox = scene.sandbox
 
 -- Most of what they do is to wait for the flow's pauses.
-local it = lanes.deal(7, it, teardown)
+local it = lanes.deal(9, it, teardown)
 
 -- A new client's call for a token, and how long it took.
 local function call(changes)
