@@ -46,6 +46,20 @@ lucidauth_flight *lucidauth_flight_begin(lucidauth_account *account, bool refres
   return NULL;
 }
 
+lucidauth_flight *lucidauth_flight_keep(lucidauth_account *account)
+{
+  lucidauth_flight *flight = account->store ? NULL : calloc(1, sizeof *flight);
+  if (!flight)
+    return NULL;
+  flight->account = account;
+  if (account_take_off_to_keep(account)) {
+    account->flight = flight;
+    return flight;
+  }
+  free(flight);
+  return NULL;
+}
+
 static enum flow_result result_of(lucidauth_result result)
 {
   switch (result) {

@@ -196,6 +196,99 @@ static void a_flight_that_never_sent_its_post_leaves_the_refresh_token_alive(voi
   assert_int_equal(endpoint->posts, 1);
 }
 
+/* ---- what could not be saved ---- */
+
+static void leave_unsaved(void)
+{
+  lucidauth_error error;
+  lucidauth_flight *flight = begin(false);
+  carry_on_to(flight, LUCIDAUTH_POST);
+  lucidauth_flight_post(flight);
+  lucidauth_action action = lucidauth_flight_next(flight, LUCIDAUTH_DID, NULL);
+  world.broken = true;
+  while (action.step != LUCIDAUTH_DONE)
+    action = do_step(flight, &action);
+  char *token = lucidauth_flight_end(flight, NULL, &error);
+  assert_string_equal(token, "A1");
+  lucidauth_free_token(token);
+  assert_true(is_unsaved());
+  assert_null(strstr(world.stored, "\"R1\""));
+}
+
+static void unsaved_tokens_are_saved_by_a_flight_of_their_own(void **state)
+{
+  (void)state;
+  lucidauth_error error;
+  leave_unsaved();
+  world.broken = false;
+  lucidauth_flight *flight = lucidauth_flight_keep(world.account);
+  assert_non_null(flight);
+  assert_null(carry_out(flight, &error));
+  assert_int_equal(error.code, LUCIDAUTH_OK);
+  assert_string_equal(world.events, "refreshed save_failed saved ");
+  assert_false(is_unsaved());
+  assert_false(world.locked);
+  assert_non_null(strstr(world.stored, "\"R1\""));
+  assert_null(lucidauth_flight_keep(world.account));
+  assert_gets("A1");
+  assert_int_equal(endpoint->posts, 1);
+}
+
+static void a_storage_that_stays_broken_leaves_them_unsaved(void **state)
+{
+  (void)state;
+  lucidauth_error error;
+  leave_unsaved();
+  assert_null(carry_out(lucidauth_flight_keep(world.account), &error));
+  assert_int_equal(error.code, LUCIDAUTH_STORAGE);
+  assert_non_null(strstr(error.message, "storage is broken"));
+  assert_true(is_unsaved());
+  world.broken = false;
+  assert_gets("A1");
+}
+
+static void what_a_flight_left_in_hand_is_saved_at_the_end(void **state)
+{
+  (void)state;
+  lucidauth_error error;
+  lucidauth_flight *flight = begin(false);
+  carry_on_to(flight, LUCIDAUTH_POST);
+  lucidauth_flight_start_post(flight);
+  assert_null(lucidauth_flight_keep(world.account));
+  break_off(flight);
+  assert_null(carry_out(lucidauth_flight_keep(world.account), &error));
+  assert_int_equal(error.code, LUCIDAUTH_OK);
+  lucidauth_close(world.client);
+  open_client();
+  assert_gets("A1");
+  assert_int_equal(endpoint->posts, 1);
+}
+
+static void nothing_is_kept_where_nothing_is_unsaved(void **state)
+{
+  (void)state;
+  assert_null(lucidauth_flight_keep(world.account));
+  assert_gets("A1");
+  assert_null(lucidauth_flight_keep(world.account));
+}
+
+/* The parent saves it, and holds the lock. */
+static void a_child_saves_nothing_for_its_parent(void **state)
+{
+  (void)state;
+  int status;
+  leave_unsaved();
+  pid_t child = fork();
+  assert_true(child >= 0);
+  if (child == 0)
+    _exit(lucidauth_flight_keep(world.account) ? 1 : 0);
+  assert_int_equal(waitpid(child, &status, 0), child);
+  assert_int_equal(status, 0);
+  lucidauth_flight *flight = lucidauth_flight_keep(world.account);
+  assert_non_null(flight);
+  carry_out(flight, NULL);
+}
+
 #define TEST(name) cmocka_unit_test_setup_teardown(name, set_up, tear_down)
 
 int main(void)
@@ -205,6 +298,11 @@ int main(void)
       TEST(an_answer_on_its_way_outlives_the_end_of_its_flight),
       TEST(a_senseless_answer_in_hand_is_settled_by_the_next_flight),
       TEST(a_flight_that_never_sent_its_post_leaves_the_refresh_token_alive),
+      TEST(unsaved_tokens_are_saved_by_a_flight_of_their_own),
+      TEST(a_storage_that_stays_broken_leaves_them_unsaved),
+      TEST(what_a_flight_left_in_hand_is_saved_at_the_end),
+      TEST(nothing_is_kept_where_nothing_is_unsaved),
+      TEST(a_child_saves_nothing_for_its_parent),
   };
   return cmocka_run_group_tests(tests, NULL, NULL);
 }
