@@ -105,7 +105,7 @@ typedef struct lucidauth_options {
   const char *path;              /* LUCID_TOKEN_FILE, ./token_info.json; for LUCIDAUTH_CUSTOM a name for messages */
   const char *api_url;           /* LUCID_API_URL, https://api.lucid.co */
   const char *token_url;         /* <api_url>/oauth2/token */
-  const char *introspection_url; /* <api_url>/oauth2/token/introspect; "": the provider has none */
+  const char *introspection_url; /* <api_url>/oauth2/token/introspect, or none with a token_url; "": none */
   lucidauth_token_request token_request;
   double refresh_before;   /* 300: refresh this long ahead of the expiry, at most a quarter of the token's lifetime */
   double refresh_wait;     /* 2: wait this long for another process's refresh while the present token lives */
