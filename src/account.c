@@ -6,6 +6,7 @@
 #include "drive/background.h"
 #include "drive/drive.h"
 #include "events.h"
+#include "exit.h"
 #include "store/file.h"
 #include "store/memory.h"
 
@@ -454,9 +455,11 @@ static void keep_rejection(struct lucidauth_account *account, const char *token,
   *place = secret_copy(token);
 }
 
-/* With the mutex held, and no flight in the air. False: there is no thread to be had. */
+/* With the mutex held, and no flight in the air. False: there is no thread to be had, or the process ends. */
 static bool take_off_in_background(struct lucidauth_account *account, enum flow_goal goal, struct moment now)
 {
+  if (exit_has_begun())
+    return false;
   take_off(account, goal, now);
   if (background_submit(account->job))
     return true;
@@ -505,10 +508,10 @@ bool account_is_due(struct lucidauth_account *account)
   struct moment now = clock_now();
   pthread_mutex_lock(&account->mutex);
   bool idle = !account->flying && !account->forked && account->token;
-  bool due = idle && (moment_has_come(account->refresh_at, now) || was_announced(account));
+  bool due = idle && !exit_has_begun() && (moment_has_come(account->refresh_at, now) || was_announced(account));
   pthread_mutex_unlock(&account->mutex);
   /* nobody else touches the storage; the mutex is not held while the disk is asked */
-  due = due || (idle && account->store->ops->changed(account->store));
+  due = due || (idle && !exit_has_begun() && account->store->ops->changed(account->store));
   if (!due)
     return false;
   pthread_mutex_lock(&account->mutex);
@@ -552,17 +555,20 @@ static bool answer_ticket(struct lucidauth_account *account, const lucidauth_tic
       *error = account->landed_with;
     return true;
   }
+  if (!ticket->boarded && exit_has_begun()) {
+    error_set(error, LUCIDAUTH_NOT_READY, "%s", exit_watch());
+    return true;
+  }
   if (waited >= 2 * account->settings.timeout)
     error_set(error, LUCIDAUTH_TIMEOUT,
               "The refresh takes too long. It goes on, and nothing is lost; ask again later.");
   return waited >= 2 * account->settings.timeout;
 }
 
-char *account_poll(struct lucidauth_account *account, lucidauth_ticket *ticket, bool patient, uint64_t *serial,
-                   lucidauth_error *error)
+bool account_poll(struct lucidauth_account *account, lucidauth_ticket *ticket, bool patient, char **token,
+                  uint64_t *serial, lucidauth_error *error)
 {
   struct moment now = clock_now();
-  char *token = NULL;
   lucidauth_error said = {.code = LUCIDAUTH_OK};
   pthread_mutex_lock(&account->mutex);
   if (account->forked)
@@ -574,8 +580,7 @@ char *account_poll(struct lucidauth_account *account, lucidauth_ticket *ticket, 
     board(account, ticket, now);
     done = answer_ticket(account, ticket, patient, now, &said);
   }
-  if (done && said.code == LUCIDAUTH_OK)
-    token = secret_copy(account->token);
+  *token = done && said.code == LUCIDAUTH_OK ? secret_copy(account->token) : NULL;
   if (serial)
     *serial = atomic_load_explicit(&account->serial, memory_order_relaxed);
   pthread_mutex_unlock(&account->mutex);
@@ -585,5 +590,5 @@ char *account_poll(struct lucidauth_account *account, lucidauth_ticket *ticket, 
               "moment.");
   if (error)
     *error = said;
-  return token;
+  return done;
 }

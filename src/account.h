@@ -75,9 +75,9 @@ char *account_token(struct lucidauth_account *account, uint64_t *serial);
  * has then taken off. For the background's thread alone. */
 bool account_is_due(struct lucidauth_account *account);
 
-/* lucidauth_poll. */
-char *account_poll(struct lucidauth_account *account, lucidauth_ticket *ticket, bool patient, uint64_t *serial,
-                   lucidauth_error *error);
+/* lucidauth_poll. False: to be asked again, after account_wait perhaps. */
+bool account_poll(struct lucidauth_account *account, lucidauth_ticket *ticket, bool patient, char **token,
+                  uint64_t *serial, lucidauth_error *error);
 
 /* Wait until a flight lands, for at most `seconds`. */
 void account_wait(struct lucidauth_account *account, double seconds);

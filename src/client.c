@@ -123,11 +123,9 @@ static char *ride_along(struct lucidauth_account *account, bool refresh, uint64_
   const double look_again = 0.05;
   lucidauth_error said = {.code = LUCIDAUTH_OK};
   lucidauth_ticket ticket = {.refresh = refresh};
-  char *token = account_poll(account, &ticket, true, serial, &said);
-  while (!token && said.code == LUCIDAUTH_NOT_READY) {
+  char *token;
+  while (!account_poll(account, &ticket, true, &token, serial, &said))
     account_wait(account, look_again);
-    token = account_poll(account, &ticket, true, serial, &said);
-  }
   if (error)
     *error = said;
   events_deliver(account->client);
@@ -162,7 +160,8 @@ char *lucidauth_poll(lucidauth_account *account, lucidauth_ticket *ticket, bool 
     error_set(error, LUCIDAUTH_CONFIG, "Only a client with the option background can be polled.");
     return NULL;
   }
-  char *token = account_poll(account, ticket, patient, serial, error);
+  char *token;
+  (void)account_poll(account, ticket, patient, &token, serial, error);
   events_deliver(account->client);
   return token;
 }
