@@ -1,6 +1,7 @@
 #include "client.h"
 
 #include "account.h"
+#include "cancel.h"
 #include "clock.h"
 #include "core/secret.h"
 #include "drive/background.h"
@@ -52,7 +53,9 @@ lucidauth *lucidauth_new(const lucidauth_options *options, lucidauth_error *erro
   }
   pthread_mutex_init(&client->mutex, NULL);
   pthread_mutex_init(&client->events_mutex, NULL);
+  int cancel = cancel_put_off();
   fork_watch(client);
+  cancel_allow(cancel);
   return client;
 }
 
@@ -80,6 +83,7 @@ lucidauth_account *lucidauth_get_account(lucidauth *client, const char *name, lu
   name = name ? name : "default";
   if (!has_room_for(client, name, error))
     return NULL;
+  int cancel = cancel_put_off();
   pthread_mutex_lock(&client->mutex);
   struct lucidauth_account *account = find_account(client, name);
   if (!account && (account = account_new(client, name, error)) != NULL) {
@@ -87,6 +91,7 @@ lucidauth_account *lucidauth_get_account(lucidauth *client, const char *name, lu
     client->accounts = account;
   }
   pthread_mutex_unlock(&client->mutex);
+  cancel_allow(cancel);
   return account;
 }
 
@@ -94,6 +99,7 @@ void lucidauth_close(lucidauth *client)
 {
   if (!client)
     return;
+  int cancel = cancel_put_off();
   fork_forget(client);
   for (struct lucidauth_account *account = client->accounts, *next; account; account = next) {
     next = account->next;
@@ -104,6 +110,7 @@ void lucidauth_close(lucidauth *client)
   pthread_mutex_destroy(&client->mutex);
   pthread_mutex_destroy(&client->events_mutex);
   free(client);
+  cancel_allow(cancel);
 }
 
 bool lucidauth_leave(lucidauth *client)
@@ -132,15 +139,10 @@ static char *ride_along(struct lucidauth_account *account, bool refresh, uint64_
   return token;
 }
 
-static char *fly(struct lucidauth_account *account, enum flow_goal goal, uint64_t *serial, lucidauth_error *error)
+/* This thread flies, or waits for another that does. */
+static char *fly_here(struct lucidauth_account *account, enum flow_goal goal, uint64_t *serial, lucidauth_error *error)
 {
   lucidauth_error failure = {.code = LUCIDAUTH_OK};
-  if (!account->store) {
-    error_set(error, LUCIDAUTH_CONFIG, "The storage is the program's own: carry out flights (lucidauth_flight_begin).");
-    return NULL;
-  }
-  if (account->job)
-    return ride_along(account, goal == FLOW_REFRESH, serial, error);
   while (!account_take_off(account, goal, true, &failure)) {
     char *token = failure.code == LUCIDAUTH_OK ? account_token(account, serial) : NULL;
     if (error)
@@ -153,6 +155,19 @@ static char *fly(struct lucidauth_account *account, enum flow_goal goal, uint64_
   return account_land(account, serial, error);
 }
 
+static char *fly(struct lucidauth_account *account, enum flow_goal goal, uint64_t *serial, lucidauth_error *error)
+{
+  if (!account->store) {
+    error_set(error, LUCIDAUTH_CONFIG, "The storage is the program's own: carry out flights (lucidauth_flight_begin).");
+    return NULL;
+  }
+  int cancel = cancel_put_off();
+  char *token =
+      account->job ? ride_along(account, goal == FLOW_REFRESH, serial, error) : fly_here(account, goal, serial, error);
+  cancel_allow(cancel);
+  return token;
+}
+
 char *lucidauth_poll(lucidauth_account *account, lucidauth_ticket *ticket, bool patient, uint64_t *serial,
                      lucidauth_error *error)
 {
@@ -161,14 +176,18 @@ char *lucidauth_poll(lucidauth_account *account, lucidauth_ticket *ticket, bool 
     return NULL;
   }
   char *token;
+  int cancel = cancel_put_off();
   (void)account_poll(account, ticket, patient, &token, serial, error);
   events_deliver(account->client);
+  cancel_allow(cancel);
   return token;
 }
 
 void lucidauth_deliver_events(lucidauth *client)
 {
+  int cancel = cancel_put_off();
   events_deliver(client);
+  cancel_allow(cancel);
 }
 
 char *lucidauth_token_of(lucidauth_account *account, uint64_t *serial, lucidauth_error *error)
@@ -196,8 +215,11 @@ void lucidauth_free_token(char *token)
 void lucidauth_reject(lucidauth *client, const char *name, const char *token)
 {
   lucidauth_account *account = lucidauth_get_account(client, name, NULL);
-  if (account)
-    account_reject(account, token);
+  if (!account)
+    return;
+  int cancel = cancel_put_off();
+  account_reject(account, token);
+  cancel_allow(cancel);
 }
 
 /* ---- status ---- */
@@ -214,10 +236,12 @@ static const char *state_name(const struct lucidauth_account *account, struct mo
 
 static void look(struct lucidauth_account *account)
 {
+  int cancel = cancel_put_off();
   if (account->store && !account->job && account_take_off(account, FLOW_LOOK, false, NULL)) {
     drive_blocking(account);
     account_land(account, NULL, NULL);
   }
+  cancel_allow(cancel);
 }
 
 /* The ring, straightened. */

@@ -1,6 +1,7 @@
 #include "exit.h"
 
 #include "account.h"
+#include "cancel.h"
 #include "fork.h"
 
 #include <stdatomic.h>
@@ -10,8 +11,10 @@ static atomic_bool watched, begun;
 
 static void settle_all(void)
 {
+  int cancel = cancel_put_off();
   atomic_store(&begun, true);
   fork_visit_accounts(account_settle);
+  cancel_allow(cancel);
 }
 
 /* Twice does no harm: two threads may come here at once. */

@@ -1,5 +1,6 @@
 /* Flights in the program's own hands: the same flow that the blocking driver carries out, step by step. */
 #include "account.h"
+#include "cancel.h"
 #include "client.h"
 
 #include "clock.h"
@@ -132,20 +133,25 @@ lucidauth_action lucidauth_flight_next(lucidauth_flight *flight, lucidauth_resul
   struct flow_event event = {.result = FLOW_OK};
   if (is_of_parent(flight))
     return (lucidauth_action){.step = LUCIDAUTH_DONE};
+  int cancel = cancel_put_off();
   await_post(flight);
   if (flight->begun)
     event = came_of(flight, result, text);
   flight->begun = true;
   flight->action = advance(flight, &event);
   let_go_of_response(flight);
+  cancel_allow(cancel);
   return (lucidauth_action){
       .step = step_of(flight->action.step), .record = flight->action.record, .seconds = flight->action.seconds};
 }
 
 void lucidauth_flight_post(lucidauth_flight *flight)
 {
-  if (flight->action.step == FLOW_POST && !flight->posted && !is_of_parent(flight))
-    flight->posted = drive_post(&flight->account->client->options, &flight->action, &flight->post.response);
+  if (flight->action.step != FLOW_POST || flight->posted || is_of_parent(flight))
+    return;
+  int cancel = cancel_put_off();
+  flight->posted = drive_post(&flight->account->client->options, &flight->action, &flight->post.response);
+  cancel_allow(cancel);
 }
 
 void lucidauth_flight_start_post(lucidauth_flight *flight)
@@ -154,8 +160,10 @@ void lucidauth_flight_start_post(lucidauth_flight *flight)
     return;
   flight->post = (struct background_post){.kind = BACKGROUND_POST,
                                           .request = drive_request(&flight->account->client->options, &flight->action)};
+  int cancel = cancel_put_off();
   flight->started = background_post(&flight->post);
   flight->posted = flight->started;
+  cancel_allow(cancel);
 }
 
 bool lucidauth_flight_has_posted(const lucidauth_flight *flight)
@@ -173,7 +181,7 @@ static void hear_answer(lucidauth_flight *flight)
   flight->action = advance(flight, &event);
 }
 
-char *lucidauth_flight_end(lucidauth_flight *flight, uint64_t *serial, lucidauth_error *error)
+static char *end(lucidauth_flight *flight, uint64_t *serial, lucidauth_error *error)
 {
   struct lucidauth_account *account = flight->account;
   bool left_behind = is_of_parent(flight);
@@ -193,4 +201,12 @@ char *lucidauth_flight_end(lucidauth_flight *flight, uint64_t *serial, lucidauth
     flow_abandon(account->flow, false);
   free(flight);
   return account_land(account, serial, error);
+}
+
+char *lucidauth_flight_end(lucidauth_flight *flight, uint64_t *serial, lucidauth_error *error)
+{
+  int cancel = cancel_put_off();
+  char *token = end(flight, serial, error);
+  cancel_allow(cancel);
+  return token;
 }

@@ -8,7 +8,8 @@
  *   lucidauth_free_token(token);
  *   lucidauth_close(client);
  *
- * Every function may be called from any thread, unless it says otherwise. Strings are UTF-8 and
+ * Every function may be called from any thread, unless it says otherwise. A thread that is cancelled (pthread_cancel)
+ * goes on to the end of its call first. Strings are UTF-8 and
  * NUL-terminated. Times are in seconds. An `error` argument may be NULL. Messages never hold a secret. */
 #ifndef LUCIDAUTH_H
 #define LUCIDAUTH_H
