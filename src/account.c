@@ -416,7 +416,8 @@ char *account_land(struct lucidauth_account *account, uint64_t *serial, lucidaut
   pthread_mutex_lock(&account->mutex);
   struct flow_outcome outcome = *flow_outcome(account->flow);
   bool repaired = take_repaired(account);
-  char *token = secret_copy(outcome.token);
+  bool good = outcome.token && !is_rejected(account, outcome.token);
+  char *token = good ? secret_copy(outcome.token) : NULL;
   publish(account, &outcome);
   if (serial)
     *serial = atomic_load_explicit(&account->serial, memory_order_relaxed);

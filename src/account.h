@@ -86,7 +86,7 @@ void account_wait(struct lucidauth_account *account, double seconds);
 void account_reject(struct lucidauth_account *account, const char *token);
 
 /* End the flight that account_take_off began: publish its outcome, report its events. Returns the token as a
- * copy, or NULL and the error. */
+ * copy, or NULL and the error; NULL and LUCIDAUTH_OK: it was rejected during the flight, or none was asked for. */
 char *account_land(struct lucidauth_account *account, uint64_t *serial, lucidauth_error *error);
 
 #endif

@@ -142,17 +142,21 @@ static char *ride_along(struct lucidauth_account *account, bool refresh, uint64_
 /* This thread flies, or waits for another that does. */
 static char *fly_here(struct lucidauth_account *account, enum flow_goal goal, uint64_t *serial, lucidauth_error *error)
 {
-  lucidauth_error failure = {.code = LUCIDAUTH_OK};
-  while (!account_take_off(account, goal, true, &failure)) {
-    char *token = failure.code == LUCIDAUTH_OK ? account_token(account, serial) : NULL;
-    if (error)
-      *error = failure;
-    if (token || failure.code != LUCIDAUTH_OK)
-      return token;
-    /* another thread has rejected it between the two looks */
-  }
-  drive_blocking(account);
-  return account_land(account, serial, error);
+  lucidauth_error said;
+  char *token;
+  do {
+    said.code = LUCIDAUTH_OK;
+    if (account_take_off(account, goal, true, &said)) {
+      drive_blocking(account);
+      token = account_land(account, serial, &said);
+    } else {
+      token = said.code == LUCIDAUTH_OK ? account_token(account, serial) : NULL;
+    }
+    /* else another thread has rejected it meanwhile */
+  } while (!token && said.code == LUCIDAUTH_OK);
+  if (error)
+    *error = said;
+  return token;
 }
 
 static char *fly(struct lucidauth_account *account, enum flow_goal goal, uint64_t *serial, lucidauth_error *error)

@@ -20,6 +20,8 @@ struct lucidauth_flight {
   bool posted;
 };
 
+static const char *const rejected = "The token was rejected this very moment. Nothing is lost; ask again.";
+
 lucidauth_flight *lucidauth_flight_begin(lucidauth_account *account, bool refresh, char **token, lucidauth_error *error)
 {
   lucidauth_error failure = {.code = LUCIDAUTH_OK};
@@ -39,7 +41,7 @@ lucidauth_flight *lucidauth_flight_begin(lucidauth_account *account, bool refres
     *error = failure;
   char *in_use = failure.code == LUCIDAUTH_OK ? account_token(account, NULL) : NULL;
   if (failure.code == LUCIDAUTH_OK && !in_use)
-    error_set(error, LUCIDAUTH_NOT_READY, "The token was rejected this very moment. Nothing is lost; ask again.");
+    error_set(error, LUCIDAUTH_NOT_READY, "%s", rejected);
   if (token)
     *token = in_use;
   else
@@ -200,7 +202,14 @@ static char *end(lucidauth_flight *flight, uint64_t *serial, lucidauth_error *er
   if (flight->action.step != FLOW_DONE)
     flow_abandon(account->flow, false);
   free(flight);
-  return account_land(account, serial, error);
+  bool keeps = account->goal == FLOW_KEEP;
+  lucidauth_error said;
+  char *token = account_land(account, serial, &said);
+  if (!token && said.code == LUCIDAUTH_OK && !keeps)
+    error_set(&said, LUCIDAUTH_NOT_READY, "%s", rejected);
+  if (error)
+    *error = said;
+  return token;
 }
 
 char *lucidauth_flight_end(lucidauth_flight *flight, uint64_t *serial, lucidauth_error *error)
