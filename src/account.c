@@ -536,11 +536,23 @@ static void board(struct lucidauth_account *account, lucidauth_ticket *ticket, s
   ticket->landing = account->landings + 1;
 }
 
+static bool has_landed(const struct lucidauth_account *account, const lucidauth_ticket *ticket)
+{
+  return ticket->boarded && account->landings >= ticket->landing;
+}
+
+/* With the mutex held. The token that the flight has brought was rejected before its passengers came to see it. */
+static void leave_if_in_vain(const struct lucidauth_account *account, lucidauth_ticket *ticket)
+{
+  if (has_landed(account, ticket) && account->landed_with.code == LUCIDAUTH_OK && !account->token)
+    ticket->boarded = false;
+}
+
 /* With the mutex held: what there is to say at once. True: it is said. */
 static bool answer_ticket(struct lucidauth_account *account, const lucidauth_ticket *ticket, bool patient,
                           struct moment now, lucidauth_error *error)
 {
-  bool landed = ticket->boarded && account->landings >= ticket->landing;
+  bool landed = has_landed(account, ticket);
   bool served = !ticket->refresh && lives(account, now);
   double waited = now.steady - ticket->begun;
   error_set(error, LUCIDAUTH_OK, "%s", "");
@@ -578,6 +590,7 @@ bool account_poll(struct lucidauth_account *account, lucidauth_ticket *ticket, b
     ticket->begun = now.steady;
   bool done = !ticket->refresh && still_good(account);
   if (!done) {
+    leave_if_in_vain(account, ticket);
     board(account, ticket, now);
     done = answer_ticket(account, ticket, patient, now, &said);
   }

@@ -56,7 +56,7 @@ static void a_flight_that_fails_does_not_hand_it_out(void **state)
   assert_not_handed_out(false);
 }
 
-__attribute__((unused)) static void nor_does_one_in_the_background(void **state)
+static void nor_does_one_in_the_background(void **state)
 {
   (void)state;
   assert_not_handed_out(true);
@@ -107,6 +107,7 @@ int main(void)
   alarm(ENDPOINT_PATIENCE);
   const struct CMUnitTest tests[] = {
       TEST(a_flight_that_fails_does_not_hand_it_out),
+      TEST(nor_does_one_in_the_background),
       TEST(a_flight_that_succeeds_brings_another),
       TEST(a_flight_of_its_own_does_not_return_it),
   };
