@@ -36,7 +36,7 @@ static struct store *open_store(const struct options *options, const char *accou
   }
 }
 
-static void dispose(struct lucidauth_account *account)
+void account_free(struct lucidauth_account *account)
 {
   background_job_free(account->job);
   if (account->store)
@@ -84,7 +84,7 @@ struct lucidauth_account *account_new(struct lucidauth *client, const char *name
     account->spread = (double)(account_seed(account) % 1000) / 1000;
     if (account->name && account->flow && (account->store || custom) && (account->job || !background))
       return account;
-    dispose(account);
+    account_free(account);
   }
   error_set(error, (lucidauth_code)failure.code, "%s", failure.message);
   return NULL;
@@ -92,23 +92,20 @@ struct lucidauth_account *account_new(struct lucidauth *client, const char *name
 
 static void save_what_is_unsaved(struct lucidauth_account *account)
 {
-  if (account->forked || !account->store || !flow_unsaved(account->flow))
+  if (!account->store || !account_take_off_to_keep(account))
     return;
-  struct moment now = clock_now();
-  account->goal = FLOW_KEEP;
-  flow_start(account->flow, FLOW_KEEP, now, now.steady);
   drive_blocking(account);
   account_land(account, NULL, NULL);
 }
 
-void account_free(struct lucidauth_account *account)
+void account_end(struct lucidauth_account *account)
 {
   if (account->job)
     background_leave(account->job);
   if (account->flight) /* of a coroutine that was thrown away, perhaps */
     lucidauth_free_token(lucidauth_flight_end(account->flight, NULL, NULL));
-  save_what_is_unsaved(account);
-  dispose(account);
+  if (!account->forked)
+    save_what_is_unsaved(account);
 }
 
 /* Wait for a flight on another thread; true: there is none any more. With the mutex held. */
@@ -129,10 +126,9 @@ void account_settle(struct lucidauth_account *account)
     background_leave(account->job);
   if (!clock_lock(&account->mutex))
     return;
-  bool save = wait_for_last_landing(account) && flow_unsaved(account->flow);
-  account->flying = account->flying || save;
+  bool landed = wait_for_last_landing(account);
   pthread_mutex_unlock(&account->mutex);
-  if (save)
+  if (landed)
     save_what_is_unsaved(account);
 }
 
@@ -310,6 +306,24 @@ static void take_off(struct lucidauth_account *account, enum flow_goal goal, str
   flow_start(account->flow, goal, now, now.steady + account->settings.timeout);
 }
 
+/* Why no flight begins any more; NULL: it may. */
+static const char *grounded(const struct lucidauth_account *account)
+{
+  if (atomic_load(&account->client->closing))
+    return "This client is being closed, so no refresh begins any more. Nothing was changed.";
+  return exit_has_begun() ? exit_watch() : NULL;
+}
+
+/* Once the process ends, the storage may still be looked at for a token that lives. */
+static bool may_take_off(const struct lucidauth_account *account, enum flow_goal goal, lucidauth_error *error)
+{
+  const char *problem = grounded(account);
+  if (!problem || (goal != FLOW_REFRESH && !atomic_load(&account->client->closing)))
+    return true;
+  error_set(error, LUCIDAUTH_NOT_READY, "%s", problem);
+  return false;
+}
+
 bool account_take_off(struct lucidauth_account *account, enum flow_goal goal, bool wait, lucidauth_error *error)
 {
   struct moment now = clock_now();
@@ -322,6 +336,7 @@ bool account_take_off(struct lucidauth_account *account, enum flow_goal goal, bo
     error_set(error, LUCIDAUTH_OK, "%s", "");
     mine = false;
   }
+  mine = mine && may_take_off(account, goal, error);
   if (mine)
     take_off(account, goal, now);
   pthread_mutex_unlock(&account->mutex);
@@ -456,10 +471,10 @@ static void keep_rejection(struct lucidauth_account *account, const char *token,
   *place = secret_copy(token);
 }
 
-/* With the mutex held, and no flight in the air. False: there is no thread to be had, or the process ends. */
+/* With the mutex held, and no flight in the air. False: there is no thread to be had, or no flight begins any more. */
 static bool take_off_in_background(struct lucidauth_account *account, enum flow_goal goal, struct moment now)
 {
-  if (exit_has_begun())
+  if (grounded(account))
     return false;
   take_off(account, goal, now);
   if (background_submit(account->job))
@@ -509,10 +524,10 @@ bool account_is_due(struct lucidauth_account *account)
   struct moment now = clock_now();
   pthread_mutex_lock(&account->mutex);
   bool idle = !account->flying && !account->forked && account->token;
-  bool due = idle && !exit_has_begun() && (moment_has_come(account->refresh_at, now) || was_announced(account));
+  bool due = idle && !grounded(account) && (moment_has_come(account->refresh_at, now) || was_announced(account));
   pthread_mutex_unlock(&account->mutex);
   /* nobody else touches the storage; the mutex is not held while the disk is asked */
-  due = due || (idle && !exit_has_begun() && account->store->ops->changed(account->store));
+  due = due || (idle && !grounded(account) && account->store->ops->changed(account->store));
   if (!due)
     return false;
   pthread_mutex_lock(&account->mutex);
@@ -568,8 +583,8 @@ static bool answer_ticket(struct lucidauth_account *account, const lucidauth_tic
       *error = account->landed_with;
     return true;
   }
-  if (!ticket->boarded && exit_has_begun()) {
-    error_set(error, LUCIDAUTH_NOT_READY, "%s", exit_watch());
+  if (!ticket->boarded && grounded(account)) {
+    error_set(error, LUCIDAUTH_NOT_READY, "%s", grounded(account));
     return true;
   }
   if (waited >= 2 * account->settings.timeout)

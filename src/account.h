@@ -53,7 +53,10 @@ struct lucidauth_account {
 /* NULL: `error` says why. */
 struct lucidauth_account *account_new(struct lucidauth *client, const char *name, lucidauth_error *error);
 
-/* No flight may be in the air. Tokens that could not be saved are tried once more. */
+/* The client is closed: the last flight is waited for, and tokens that could not be saved are tried once more. */
+void account_end(struct lucidauth_account *account);
+
+/* After account_end. */
 void account_free(struct lucidauth_account *account);
 
 /* The process ends: wait for a flight that is in the air, and try once more to save what could not be saved. */

@@ -67,6 +67,17 @@ static struct lucidauth_account *find_account(struct lucidauth *client, const ch
   return NULL;
 }
 
+/* With the mutex held. */
+static struct lucidauth_account *find_or_add(struct lucidauth *client, const char *name, lucidauth_error *error)
+{
+  struct lucidauth_account *account = find_account(client, name);
+  if (!account && (account = account_new(client, name, error)) != NULL) {
+    account->next = client->accounts;
+    client->accounts = account;
+  }
+  return account;
+}
+
 static bool has_room_for(const struct lucidauth *client, const char *name, lucidauth_error *error)
 {
   if (client->options.storage != LUCIDAUTH_FILE || strcmp(name, "default") == 0)
@@ -85,27 +96,33 @@ lucidauth_account *lucidauth_get_account(lucidauth *client, const char *name, lu
     return NULL;
   int cancel = cancel_put_off();
   pthread_mutex_lock(&client->mutex);
-  struct lucidauth_account *account = find_account(client, name);
-  if (!account && (account = account_new(client, name, error)) != NULL) {
-    account->next = client->accounts;
-    client->accounts = account;
-  }
+  struct lucidauth_account *account = NULL;
+  if (atomic_load(&client->closing))
+    error_set(error, LUCIDAUTH_NOT_READY, "This client is being closed. Nothing was changed.");
+  else
+    account = find_or_add(client, name, error);
   pthread_mutex_unlock(&client->mutex);
   cancel_allow(cancel);
   return account;
 }
 
+/* Events are given while everything is still in its place: whoever hears of them may ask for more. */
 void lucidauth_close(lucidauth *client)
 {
   if (!client)
     return;
   int cancel = cancel_put_off();
+  pthread_mutex_lock(&client->mutex);
+  atomic_store(&client->closing, true);
+  pthread_mutex_unlock(&client->mutex);
+  for (struct lucidauth_account *account = client->accounts; account; account = account->next)
+    account_end(account);
+  events_deliver(client);
   fork_forget(client);
   for (struct lucidauth_account *account = client->accounts, *next; account; account = next) {
     next = account->next;
     account_free(account);
   }
-  events_deliver(client);
   options_free(&client->options);
   pthread_mutex_destroy(&client->mutex);
   pthread_mutex_destroy(&client->events_mutex);

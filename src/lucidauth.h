@@ -115,7 +115,8 @@ typedef struct lucidauth_options {
   double default_lifetime; /* 3600: of a token whose answer does not say */
   const char *ca_file;     /* PEM file of trusted authorities instead of the system's */
   bool background;         /* false: one thread a process carries out every refresh, also ahead of need */
-  /* Called on the calling thread, with no lock held; may call lucidauth functions. */
+  /* Called on the calling thread, with no lock held; may call lucidauth functions but lucidauth_close. While the client
+   * is being closed they answer LUCIDAUTH_NOT_READY. */
   void (*on_event)(void *data, const lucidauth_event *event);
   void *on_event_data;
 } lucidauth_options;

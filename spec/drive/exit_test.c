@@ -133,6 +133,41 @@ static void what_is_due_is_not_refreshed_any_more(void **state)
   assert_int_equal(endpoint->posts, 1);
 }
 
+/* ---- while another thread closes the client ---- */
+
+static void *close_client(void *closing)
+{
+  atomic_store((atomic_bool *)closing, true);
+  lucidauth_close(client);
+  return NULL;
+}
+
+static void end_while_it_is_closed(void)
+{
+  static atomic_bool closing;
+  pthread_t thread;
+  lucidauth_error error;
+  lucidauth_ticket ticket = {0};
+  client = scene_client(true);
+  endpoint_hold();
+  if (lucidauth_poll(lucidauth_get_account(client, NULL, NULL), &ticket, true, NULL, &error) || !endpoint_has_seen(1) ||
+      pthread_create(&thread, NULL, close_client, &closing) != 0 || pthread_detach(thread) != 0 ||
+      !scene_wait_for(&closing))
+    _exit(1);
+}
+
+static void a_flight_of_a_client_that_is_being_closed_is_waited_for(void **state)
+{
+  (void)state;
+  pid_t child = start_child(end_while_it_is_closed);
+  assert_true(endpoint_has_seen(1));
+  for (int i = 0; i < 100; i++) /* the child is at its end by now; nothing depends on it */
+    endpoint_pause();
+  endpoint_go_on();
+  assert_int_equal(scene_status(child), 0);
+  assert_true(scene_stored("\"R1\""));
+}
+
 /* ---- no way to be told of the end ---- */
 
 static bool no_atexit;
@@ -170,6 +205,7 @@ int main(void)
       TEST(nor_in_the_background),
       TEST(what_lives_is_still_handed_out),
       TEST(what_is_due_is_not_refreshed_any_more),
+      TEST(a_flight_of_a_client_that_is_being_closed_is_waited_for),
       TEST(nothing_is_spent_where_the_end_could_not_be_waited_for),
   };
   return cmocka_run_group_tests(tests, NULL, NULL);

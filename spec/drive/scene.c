@@ -8,6 +8,7 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/stat.h>
 #include <sys/wait.h>
 #include <time.h>
 #include <unistd.h>
@@ -71,6 +72,7 @@ void scene_store(double seconds)
           "{\"access_token\": \"A0\", \"refresh_token\": \"R0\", \"expires_in\": 3600, \"expires_at\": %.0f, "
           "\"obtained_at\": %.0f}",
           now + seconds, now + seconds - 3600);
+  assert_int_equal(fchmod(fileno(file), 0600), 0);
   assert_int_equal(fclose(file), 0);
 }
 
