@@ -36,12 +36,19 @@ static struct store *open_store(const struct options *options, const char *accou
   }
 }
 
+/* What a thread of the parent was in the middle of changing at the fork is not touched, not even to free it. */
+static bool has_left_behind(const struct lucidauth_account *account)
+{
+  return account->forked && account->flying;
+}
+
 void account_free(struct lucidauth_account *account)
 {
   background_job_free(account->job);
-  if (account->store)
+  if (account->store && !has_left_behind(account))
     account->store->ops->close(account->store);
-  flow_free(account->flow);
+  if (!has_left_behind(account))
+    flow_free(account->flow);
   secret_free(account->token);
   for (int i = 0; i < REJECTED; i++)
     secret_free(account->rejected[i]);
@@ -61,6 +68,12 @@ static uint64_t account_seed(const struct lucidauth_account *account)
 /* A storage of the program's own announces nothing. */
 static const atomic_uint_least64_t no_generation;
 
+static void watch_generation(struct lucidauth_account *account)
+{
+  atomic_store_explicit(&account->generation, account->store ? account->store->generation : &no_generation,
+                        memory_order_relaxed);
+}
+
 struct lucidauth_account *account_new(struct lucidauth *client, const char *name, lucidauth_error *error)
 {
   struct store_error failure = {.code = CODE_STORAGE, .message = "There is not enough memory for an account."};
@@ -78,7 +91,7 @@ struct lucidauth_account *account_new(struct lucidauth *client, const char *name
     account->flow = flow_new(&account->settings, account_seed(account));
     bool custom = client->options.storage == LUCIDAUTH_CUSTOM;
     account->store = custom ? NULL : open_store(&client->options, name, &failure);
-    account->generation = account->store ? account->store->generation : &no_generation;
+    watch_generation(account);
     bool background = client->options.background && !custom;
     account->job = background ? background_job_new(account) : NULL;
     account->spread = (double)(account_seed(account) % 1000) / 1000;
@@ -137,28 +150,42 @@ void account_settle(struct lucidauth_account *account)
 static void leave_unsaved_to_parent(struct lucidauth_account *account)
 {
   account->refresh_at = account->dead_at;
-  atomic_store_explicit(&account->seen, atomic_load_explicit(account->generation, memory_order_acquire),
-                        memory_order_release);
+  atomic_store_explicit(&account->seen, account_generation(account, memory_order_acquire), memory_order_release);
 }
 
-/* In the child, before flow and store are used for the first time: a flight that another thread of the parent
- * was in stays behind, memory and all, since that thread may have been in the middle of changing it. */
-static void settle_in_child(struct lucidauth_account *account)
+/* A flight that another thread of the parent was in stays behind, memory and all, since that thread may have been in the
+ * middle of changing it. */
+static bool start_anew(struct lucidauth_account *account, lucidauth_error *error)
 {
-  struct flow *flow = account->flow;
-  account->settings.pid = (long)getpid();
-  if (!account->flying && flow_unsaved(flow))
-    leave_unsaved_to_parent(account);
-  if (account->flying)
-    flow = flow_new(&account->settings, account_seed(account));
-  else
-    flow_disown(flow);
-  if (!flow)
-    return;
+  struct store_error failure = {.code = CODE_STORAGE, .message = "There is not enough memory for an account."};
+  struct flow *flow = flow_new(&account->settings, account_seed(account));
+  struct store *store = account->store ? open_store(&account->client->options, account->name, &failure) : NULL;
+  if (!flow || (account->store && !store)) {
+    flow_free(flow);
+    if (store)
+      store->ops->close(store);
+    error_set(error, (lucidauth_code)failure.code, "%s", failure.message);
+    return false;
+  }
   account->flow = flow;
+  account->store = store;
   account->flight = NULL;
   account->flying = false;
+  watch_generation(account);
+  return true;
+}
+
+/* In the child, before flow and store are used for the first time. With the mutex held. */
+static bool settle_in_child(struct lucidauth_account *account, lucidauth_error *error)
+{
+  account->settings.pid = (long)getpid();
+  if (has_left_behind(account) && !start_anew(account, error))
+    return false;
+  if (flow_unsaved(account->flow))
+    leave_unsaved_to_parent(account);
+  flow_disown(account->flow);
   account->forked = false;
+  return true;
 }
 
 /* ---- the token in use ---- */
@@ -174,7 +201,7 @@ static void look_again_later(struct lucidauth_account *account)
 
 static bool was_announced(const struct lucidauth_account *account)
 {
-  return atomic_load_explicit(account->generation, memory_order_acquire) !=
+  return account_generation(account, memory_order_acquire) !=
          atomic_load_explicit(&account->seen, memory_order_acquire);
 }
 
@@ -331,7 +358,7 @@ bool account_take_off(struct lucidauth_account *account, enum flow_goal goal, bo
   pthread_mutex_lock(&account->mutex);
   bool mine = wait_for_others(account, goal == FLOW_REFRESH, wait, deadline, error);
   if (mine && account->forked)
-    settle_in_child(account);
+    mine = settle_in_child(account, error);
   if (mine && goal == FLOW_TOKEN && still_good(account)) {
     error_set(error, LUCIDAUTH_OK, "%s", "");
     mine = false;
@@ -346,9 +373,8 @@ bool account_take_off(struct lucidauth_account *account, enum flow_goal goal, bo
 bool account_take_off_to_keep(struct lucidauth_account *account)
 {
   pthread_mutex_lock(&account->mutex);
-  if (account->forked)
-    settle_in_child(account);
-  bool mine = !account->flying && !account->forked && flow_unsaved(account->flow);
+  bool settled = !account->forked || settle_in_child(account, NULL);
+  bool mine = settled && !account->flying && flow_unsaved(account->flow);
   if (mine)
     take_off(account, FLOW_KEEP, clock_now());
   pthread_mutex_unlock(&account->mutex);
@@ -488,7 +514,7 @@ void account_reject(struct lucidauth_account *account, const char *token)
 {
   pthread_mutex_lock(&account->mutex);
   if (account->forked)
-    settle_in_child(account);
+    (void)settle_in_child(account, NULL);
   bool in_use = account->token && strcmp(account->token, token) == 0;
   if (!account->flying) {
     flow_reject(account->flow, token);
@@ -575,7 +601,7 @@ static bool answer_ticket(struct lucidauth_account *account, const lucidauth_tic
     return true;
   if (served && waited >= account->settings.refresh_wait) {
     /* once a flight: until this generation ends, the token is handed out without waiting */
-    atomic_store_explicit(&account->seen, atomic_load(account->generation), memory_order_relaxed);
+    atomic_store_explicit(&account->seen, account_generation(account, memory_order_seq_cst), memory_order_relaxed);
     return true;
   }
   if (landed) {
@@ -599,11 +625,10 @@ bool account_poll(struct lucidauth_account *account, lucidauth_ticket *ticket, b
   struct moment now = clock_now();
   lucidauth_error said = {.code = LUCIDAUTH_OK};
   pthread_mutex_lock(&account->mutex);
-  if (account->forked)
-    settle_in_child(account);
   if (ticket->begun == 0)
     ticket->begun = now.steady;
-  bool done = !ticket->refresh && still_good(account);
+  bool settled = !account->forked || settle_in_child(account, &said);
+  bool done = !settled || (!ticket->refresh && still_good(account));
   if (!done) {
     leave_if_in_vain(account, ticket);
     board(account, ticket, now);

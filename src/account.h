@@ -13,10 +13,10 @@ enum { REJECTED = 4 };
 
 struct lucidauth_account {
   /* read by the hot path, written with the mutex held */
-  const atomic_uint_least64_t *generation; /* of the storage: another process announces a change */
-  atomic_uint_least64_t seen;              /* the generation that the token in use belongs to */
-  atomic_uint_least64_t serial;            /* changes with the token; 0: none is in use */
-  atomic_int_least64_t good_in;            /* clock_second: look again in any other */
+  _Atomic(const atomic_uint_least64_t *) generation; /* of the storage: another process announces a change */
+  atomic_uint_least64_t seen;                        /* the generation that the token in use belongs to */
+  atomic_uint_least64_t serial;                      /* changes with the token; 0: none is in use */
+  atomic_int_least64_t good_in;                      /* clock_second: look again in any other */
 
   struct lucidauth *client;
   struct lucidauth_account *next;
@@ -49,6 +49,12 @@ struct lucidauth_account {
   bool shared;               /* of the store, as of the last landing */
   struct lucidauth_error last_error;
 };
+
+/* The storage's generation. */
+static inline uint64_t account_generation(const struct lucidauth_account *account, memory_order order)
+{
+  return atomic_load_explicit(atomic_load_explicit(&account->generation, memory_order_relaxed), order);
+}
 
 /* NULL: `error` says why. */
 struct lucidauth_account *account_new(struct lucidauth *client, const char *name, lucidauth_error *error);

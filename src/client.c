@@ -292,7 +292,7 @@ bool lucidauth_get_status(lucidauth *client, const char *name, lucidauth_status 
                                .retry_in = fmax(0, known->retry_at - now.steady),
                                .unsaved = known->unsaved,
                                .shared = account->shared,
-                               .generation = atomic_load_explicit(account->generation, memory_order_relaxed)};
+                               .generation = account_generation(account, memory_order_relaxed)};
   memcpy(status->failures, account->failures, sizeof status->failures);
   copy_past(account, status);
   pthread_mutex_unlock(&account->mutex);

@@ -110,7 +110,7 @@ static bool goes_on_waiting(struct background_job *job, double now)
 {
   const struct lucidauth_account *account = job->account;
   if (!job->action.for_others || now >= job->wait_until || !account->store->shared ||
-      atomic_load_explicit(account->generation, memory_order_acquire) != account->flight_seen)
+      account_generation(account, memory_order_acquire) != account->flight_seen)
     return false;
   job->wake_at = fmin(job->wait_until, now + LOCK_PAUSE);
   return true;
