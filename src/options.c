@@ -94,6 +94,14 @@ static char *this_host(void)
   return strdup(name);
 }
 
+/* Another provider's secrets are not for the API that this one's endpoint has nothing to do with. */
+static char *introspection_url(const char *api_url, const lucidauth_options *given)
+{
+  if (given->token_url && !given->introspection_url)
+    return strdup("");
+  return url_below(api_url, given->introspection_url, "/oauth2/token/introspect");
+}
+
 static bool copy_strings(struct options *options, const lucidauth_options *given)
 {
   static const char *const default_api = "https://api.lucid.co", *const default_path = "./token_info.json";
@@ -110,7 +118,7 @@ static bool copy_strings(struct options *options, const lucidauth_options *given
   options->path = strdup(path ? path : default_path);
   options->host = this_host();
   options->token_url = url_below(api_url, given->token_url, "/oauth2/token");
-  options->introspection_url = url_below(api_url, given->introspection_url, "/oauth2/token/introspect");
+  options->introspection_url = introspection_url(api_url, given);
   return (options->client_id || !id) && (options->client_secret || !secret) && (options->ca_file || !given->ca_file) &&
          options->path && options->host && options->token_url && options->introspection_url;
 }
