@@ -855,12 +855,13 @@ static void a_name_too_long_for_a_file_is_a_setting_to_correct(void **state)
   struct store_error error;
   char account[256];
   memset(account, 'n', sizeof account);
-  account[246] = '\0';
+  account[245] = '\0';
   struct store *store = store_directory(scratch->folder, account, &error);
+  assert_int_equal(store->ops->lock(store, &error), STORE_OK);
   assert_true(saves(store, OLD));
   store->ops->close(store);
-  account[246] = 'n';
-  account[247] = '\0';
+  account[245] = 'n';
+  account[246] = '\0';
   assert_null(store_directory(scratch->folder, account, &error));
   assert_int_equal(error.code, CODE_CONFIG);
   assert_non_null(strstr(error.message, "shorter"));

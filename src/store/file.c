@@ -435,22 +435,20 @@ static char *folder_of(const char *path)
   return folder;
 }
 
-/* The file at `path`, which is absolute, called `name`; owns `lock_path`, which may be NULL when memory is out. */
-static struct store *new_store(const char *name, const char *path, char *lock_path, unsigned slot,
-                               struct store_error *error)
+/* The file at `path`, which is absolute, called `name`. */
+static struct store *new_store(const char *name, const char *path, struct store_error *error)
 {
   struct file_store *file = calloc(1, sizeof *file);
   if (!file) {
-    free(lock_path);
     out_of_memory(error);
     return NULL;
   }
-  bool paged = lockfile_init(&file->lock, lock_path, slot);
+  bool paged = lockfile_init(&file->lock, join(path, ".lock", ""));
   file->name = strdup(name);
   file->path = strdup(path);
   file->temporary = join(path, ".tmp", "");
   file->folder = folder_of(path);
-  if (!paged || !lock_path || !file->name || !file->path || !file->temporary || !file->folder) {
+  if (!paged || !file->lock.path || !file->name || !file->path || !file->temporary || !file->folder) {
     close_store(&file->store);
     out_of_memory(error);
     return NULL;
@@ -482,7 +480,7 @@ struct store *store_file(const char *path, struct store_error *error)
   char *whole = absolute(path, error);
   if (!whole)
     return NULL;
-  struct store *store = new_store(path, whole, join(whole, ".lock", ""), 0, error);
+  struct store *store = new_store(path, whole, error);
   free(whole);
   return store;
 }
@@ -517,24 +515,23 @@ static char *file_name(const char *account)
   return name;
 }
 
-/* File systems take names of at most 255 bytes, and ".tmp" is put behind this one. */
+/* File systems take names of at most 255 bytes, and ".lock" is put behind this one. */
 static bool fits_folder(const char *name, struct store_error *error)
 {
-  if (strlen(name) + strlen(".tmp") <= 255)
+  if (strlen(name) + strlen(".lock") <= 255)
     return true;
   refuse_setting(error, "The account's file", name, "has too long a name: choose a shorter one.");
   return false;
 }
 
-static struct store *store_in(const char *directory, const char *folder, const char *account, const char *name,
-                              struct store_error *error)
+static struct store *store_in(const char *directory, const char *folder, const char *name, struct store_error *error)
 {
   const char *slash = directory[strlen(directory) - 1] == '/' ? "" : "/";
   char *shown = join(directory, slash, name);
   char *path = join(folder, slash, name);
   struct store *store = NULL;
   if (shown && path)
-    store = new_store(shown, path, join(folder, slash, ".lock"), lockfile_slot(account), error);
+    store = new_store(shown, path, error);
   else
     out_of_memory(error);
   free(shown);
@@ -556,7 +553,7 @@ struct store *store_directory(const char *directory, const char *account, struct
   if (!name)
     out_of_memory(error);
   else if (folder && fits_folder(name, error))
-    store = store_in(directory, folder, account, name, error);
+    store = store_in(directory, folder, name, error);
   free(name);
   free(folder);
   return store;

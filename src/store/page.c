@@ -23,11 +23,11 @@
 #define MAP_ANONYMOUS MAP_ANON
 #endif
 
-/* The file: one line that says what it is, then a cache line for each slot, so that no account's changes slow
- * down the readers of another. */
-enum { SIZE = 8192, SLOTS_AT = 4096, SLOT_SIZE = 64 };
+/* The file: one line that says what it is, and the generation. They stand far from each other: of a file that was cut
+ * short the generation is then missing, and cannot pass for one that starts again. */
+enum { SIZE = 8192, GENERATION_AT = 4096 };
 
-static const char line[] = "lucidauth page 1: shared by all who use this token storage. Do not remove it.\n";
+static const char line[] = "lucidauth page 1: shared by all who use this token file. Do not remove it.\n";
 #define SIGNATURE_SIZE (sizeof "lucidauth page 1" - 1)
 
 /* ---- a file that is cut short under a mapping ----
@@ -102,7 +102,7 @@ static void delist(struct page *page)
 
 /* ---- the page ---- */
 
-bool page_init(struct page *page, unsigned slot)
+bool page_init(struct page *page)
 {
   page->base = map_private(NULL);
   page->shared = false;
@@ -111,7 +111,7 @@ bool page_init(struct page *page, unsigned slot)
     page->base = NULL;
     return false;
   }
-  page->generation = (atomic_uint_least64_t *)(void *)((char *)page->base + SLOTS_AT + slot * SLOT_SIZE);
+  page->generation = (atomic_uint_least64_t *)(void *)((char *)page->base + GENERATION_AT);
   enlist(page);
   return true;
 }
