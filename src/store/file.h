@@ -2,7 +2,8 @@
  * by whichever of the two its file is named.
  *
  * A record is replaced, never rewritten: the new one is written to `<file>.tmp`, made durable and renamed.
- * Whoever takes the lock finishes the rename of a writer that died just before it. A file is used only if it
+ * Whoever takes the lock finishes the rename of a writer that died just before it. A save that fails when all has been
+ * written leaves the temporary file to the next try, or to that next owner of the lock; unlocking removes it. A file is used only if it
  * is a regular file (no link, no pipe), belongs to the effective user, is not larger than STORE_FILE_LIMIT
  * and holds no NUL; group's and others' permissions are taken away from it. Anything else is refused and left
  * as it is. The folder has to exist. Others' write permission on it is not looked at: whoever may write there
