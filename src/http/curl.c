@@ -208,6 +208,18 @@ static void copy_value(char *to, size_t room, const char *value, size_t size)
   to[size] = '\0';
 }
 
+/* Some servers name a character set, or what not, as the answer's coding. libcurl would refuse the whole answer; it is
+ * told here to take it as it stands. From 8.5 on it does not heed that any more, and the answer is in doubt. */
+static void take_coding(CURL *handle, const char *value)
+{
+  static const char *const known[] = {"gzip", "x-gzip", "deflate", "br", "zstd", "compress", "identity", "none", ""};
+  for (size_t i = 0; i < sizeof known / sizeof *known; i++)
+    if (strcasecmp(value, known[i]) == 0)
+      return;
+  if (!strchr(value, ','))
+    curl_easy_setopt(handle, CURLOPT_HTTP_CONTENT_DECODING, 0L);
+}
+
 static size_t take_header(char *line, size_t unit, size_t count, void *context)
 {
   struct transfer *transfer = context;
@@ -225,6 +237,10 @@ static size_t take_header(char *line, size_t unit, size_t count, void *context)
     copy_value(response->retry_after, sizeof response->retry_after, line + 12, size - 12);
   } else if (begins(line, size, "Location:")) {
     copy_value(response->location, sizeof response->location, line + 9, size - 9);
+  } else if (begins(line, size, "Content-Encoding:")) {
+    char coding[32];
+    copy_value(coding, sizeof coding, line + 17, size - 17);
+    take_coding(transfer->handle, coding);
   } else if (begins(line, size, "\r\n") || begins(line, size, "\n")) {
     transfer->head_ended = true;
   }
@@ -397,9 +413,12 @@ static bool set_request(CURL *handle, const struct http_request *request, struct
          curl_easy_setopt(handle, CURLOPT_HTTPHEADER, headers) == CURLE_OK;
 }
 
+/* Whoever is not told otherwise may pack the answer as he likes. Asked for is none of that: not every unpacker wipes its
+ * memory. What comes packed all the same is unpacked, and what is limited is what comes of it. */
 static bool set_answer(CURL *handle, struct transfer *transfer)
 {
-  return curl_easy_setopt(handle, CURLOPT_WRITEFUNCTION, take_body) == CURLE_OK &&
+  return curl_easy_setopt(handle, CURLOPT_ACCEPT_ENCODING, "identity") == CURLE_OK &&
+         curl_easy_setopt(handle, CURLOPT_WRITEFUNCTION, take_body) == CURLE_OK &&
          curl_easy_setopt(handle, CURLOPT_WRITEDATA, transfer) == CURLE_OK &&
          curl_easy_setopt(handle, CURLOPT_HEADERFUNCTION, take_header) == CURLE_OK &&
          curl_easy_setopt(handle, CURLOPT_HEADERDATA, transfer) == CURLE_OK &&
