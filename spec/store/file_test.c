@@ -535,13 +535,46 @@ static void the_root_is_a_folder_too(void **state)
   assert_int_equal(run_as_user(save_at_the_root, *state), 0);
 }
 
+static bool is_blocked(int number)
+{
+  sigset_t mask;
+  return pthread_sigmask(SIG_SETMASK, NULL, &mask) == 0 && sigismember(&mask, number) == 1;
+}
+
+static bool is_pending(int number)
+{
+  sigset_t pending;
+  return sigpending(&pending) == 0 && sigismember(&pending, number) == 1;
+}
+
+/* The system also sends a signal, which ends programs that expect none. */
 static void save_past_the_size_limit(const struct scratch *scratch)
 {
   struct rlimit limit = {20, 20};
-  EXPECT(signal(SIGXFSZ, SIG_IGN) != SIG_ERR && setrlimit(RLIMIT_FSIZE, &limit) == 0);
+  struct store_error error = {CODE_OK, ""};
+  EXPECT(signal(SIGXFSZ, SIG_DFL) != SIG_ERR && setrlimit(RLIMIT_FSIZE, &limit) == 0);
+  struct store *store = open_in(scratch);
+  EXPECT(store->ops->lock(store, &error) == STORE_OK);
+  EXPECT(refuses_save(store, "file size limit"));
+  EXPECT(!is_blocked(SIGXFSZ) && !is_pending(SIGXFSZ));
+  EXPECT(is_untouched(scratch) && loads(store, OLD));
+  store->ops->close(store);
+}
+
+/* One that was there before is still to come. */
+static void save_past_the_size_limit_with_the_signal_blocked(const struct scratch *scratch)
+{
+  struct rlimit limit = {20, 20};
+  sigset_t only;
+  sigemptyset(&only);
+  sigaddset(&only, SIGXFSZ);
+  EXPECT(pthread_sigmask(SIG_BLOCK, &only, NULL) == 0 && setrlimit(RLIMIT_FSIZE, &limit) == 0);
   struct store *store = open_in(scratch);
   EXPECT(refuses_save(store, "file size limit"));
-  EXPECT(is_untouched(scratch) && loads(store, OLD));
+  EXPECT(is_blocked(SIGXFSZ) && !is_pending(SIGXFSZ));
+  raise(SIGXFSZ);
+  EXPECT(refuses_save(store, "file size limit"));
+  EXPECT(is_blocked(SIGXFSZ) && is_pending(SIGXFSZ));
   store->ops->close(store);
 }
 
@@ -549,6 +582,8 @@ static void a_write_that_stops_half_way_leaves_the_old_record(void **state)
 {
   put_old(*state);
   assert_int_equal(run_child(save_past_the_size_limit, *state), 0);
+  assert_true(is_untouched(*state));
+  assert_int_equal(run_child(save_past_the_size_limit_with_the_signal_blocked, *state), 0);
   assert_true(is_untouched(*state));
 }
 

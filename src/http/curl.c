@@ -2,12 +2,12 @@
 #include "http.h"
 
 #include "../core/secret.h"
+#include "../held.h"
 
 #include <curl/curl.h>
 #include <dlfcn.h>
 #include <netinet/in.h>
 #include <pthread.h>
-#include <signal.h>
 #include <sodium.h>
 #include <stdalign.h>
 #include <stdint.h>
@@ -16,7 +16,6 @@
 #include <string.h>
 #include <strings.h>
 #include <sys/socket.h>
-#include <time.h>
 #include <unistd.h>
 
 #if LIBCURL_VERSION_NUM < 0x073d00
@@ -97,41 +96,6 @@ static void start(void)
 {
   static pthread_once_t once = PTHREAD_ONCE_INIT;
   pthread_once(&once, set_up);
-}
-
-/* With CURLOPT_NOSIGNAL, which threads need, libcurl leaves SIGPIPE alone, and TLS libraries may write to a
- * connection that the server has closed: the process would die with the token spent. */
-struct sigpipe {
-  sigset_t mask;
-  bool pending;
-};
-
-static bool sigpipe_pending(void)
-{
-  sigset_t pending;
-  return sigpending(&pending) == 0 && sigismember(&pending, SIGPIPE) == 1;
-}
-
-static void sigpipe_hold(struct sigpipe *before)
-{
-  sigset_t only;
-  sigemptyset(&only);
-  sigaddset(&only, SIGPIPE);
-  before->pending = sigpipe_pending();
-  pthread_sigmask(SIG_BLOCK, &only, &before->mask);
-}
-
-static void sigpipe_release(const struct sigpipe *before)
-{
-#ifndef __APPLE__ /* there libcurl's sockets never raise it, and sigtimedwait is missing */
-  sigset_t only;
-  sigemptyset(&only);
-  sigaddset(&only, SIGPIPE);
-  while (!before->pending && sigpipe_pending())
-    if (sigtimedwait(&only, NULL, &(struct timespec){0, 0}) != SIGPIPE)
-      break;
-#endif
-  pthread_sigmask(SIG_SETMASK, &before->mask, NULL);
 }
 
 /* One POST under way. */
@@ -552,16 +516,18 @@ static void finish(struct transfer *transfer)
   publish(transfer->response);
 }
 
+/* With CURLOPT_NOSIGNAL, which threads need, libcurl leaves SIGPIPE alone, and TLS libraries may write to a connection
+ * that the server has closed: the process would die with the token spent. */
 static void post(const struct http_request *request, struct http_response *response)
 {
   struct transfer transfer = {.response = response};
-  struct sigpipe sigpipe;
+  struct held sigpipe;
   start();
-  sigpipe_hold(&sigpipe);
+  held_begin(&sigpipe, SIGPIPE);
   if (prepare(&transfer, request))
     judge(transfer.handle, &transfer, curl_easy_perform(transfer.handle));
   finish(&transfer);
-  sigpipe_release(&sigpipe);
+  held_end(&sigpipe);
 }
 
 /* Sessions: the thread that waits is expected to have SIGPIPE blocked for good. */

@@ -116,21 +116,8 @@ bool page_init(struct page *page)
   return true;
 }
 
-/* Space first: a write to a mapped hole of a full disk would raise a signal. */
-static bool allocate(int fd)
-{
-#if defined(__APPLE__)
-  return ftruncate(fd, SIZE) == 0;
-#else
-  int result;
-  do
-    result = posix_fallocate(fd, 0, SIZE);
-  while (result == EINTR);
-  return result == 0;
-#endif
-}
-
-/* Several processes may lay out the same page at once: they write the same line, and no other byte. */
+/* Several processes may lay out the same page at once: they write the same line, and no other byte. Space first: a write
+ * to a mapped hole of a full disk would raise a signal. */
 static bool lay_out(int fd)
 {
   struct stat found;
@@ -139,10 +126,10 @@ static bool lay_out(int fd)
   if (fstat(fd, &found) != 0 || !disk_read(fd, start, &length))
     return false;
   if (length == sizeof start && memcmp(start, line, sizeof start) == 0)
-    return found.st_size >= SIZE || allocate(fd);
+    return found.st_size >= SIZE || disk_allocate(fd, SIZE);
   if (memcmp(start, blank, length) != 0 || (length < sizeof start && length > 0))
     return false; /* somebody else's */
-  return allocate(fd) && lseek(fd, 0, SEEK_SET) == 0 && disk_write(fd, line, sizeof line - 1);
+  return disk_allocate(fd, SIZE) && lseek(fd, 0, SEEK_SET) == 0 && disk_write(fd, line, sizeof line - 1);
 }
 
 static bool is_mapped(const struct page *page, const struct stat *file)
