@@ -380,6 +380,46 @@ with open(path, "w") as file:
   end)
 end)
 
+describe("the accounts of a folder", function()
+  local function write_login(account)
+    local grant = sandbox:open_grant({ account = account })
+    tokens.write(scene.folder .. "/" .. account .. ".json", { refresh_token = grant.refresh_token })
+  end
+
+  local function start_in_folder()
+    return start({ storage = { type = "file", directory = scene.folder }, timeout = 5 })
+  end
+
+  it("are refreshed once, whether by the folder or by the file's own path", function()
+    scene:store(-1)
+    local before = sandbox:grant().rotations
+    sandbox:faults({ kind = "slow", seconds = 3, when = "before" })
+    local by_path, by_folder = start(), start_in_folder()
+    by_path:send("return client:token()")
+    by_folder:send("return client:token('token')")
+    local token, message = by_path:receive()
+    assert.are.equal(sandbox:grant().access_token, token, message)
+    assert.are.equal(token, (by_folder:receive()))
+    assert.are.equal(before + 1, sandbox:grant().rotations)
+    assert.are.equal(0, sandbox:counts().reuses)
+  end)
+
+  -- Of two names that share one of 64 slots by FNV-1a, as locks often do.
+  it("never wait for one another", function()
+    write_login("anna")
+    write_login("user29")
+    sandbox:faults({ kind = "hang" })
+    local one, other = start_in_folder(), start_in_folder()
+    one:send("return client:token('anna')")
+    eventually(function()
+      return scene:posts() == 1
+    end)
+    local token, message = other:run("return client:token('user29')")
+    assert.is_string(token, message)
+    assert.are.equal(sandbox:grant("user29").access_token, token)
+  end)
+end)
+
 describe("the lock file", function()
   local lock
 

@@ -68,7 +68,7 @@ typedef enum lucidauth_token_request {
 
 typedef enum lucidauth_storage {
   LUCIDAUTH_FILE,      /* `path` is a file for one account; its lock file is <path>.lock */
-  LUCIDAUTH_DIRECTORY, /* `path` is a folder with a file for each account */
+  LUCIDAUTH_DIRECTORY, /* `path` is a folder with such a file for each account */
   LUCIDAUTH_MEMORY,    /* nothing outlives the client */
   LUCIDAUTH_CUSTOM     /* yours: flights are carried out by lucidauth_flight_next, see below */
 } lucidauth_storage;

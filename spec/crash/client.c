@@ -84,7 +84,7 @@ static void do_step(lucidauth **client, const char *step)
     FILE *file = fopen(step + 5, "re");
     if (file)
       fclose(file);
-  } else if (!starts(step, "run=") || system(step + 4) != 0) {
+  } else if (!starts(step, "run=") || fflush(stdout) != 0 || system(step + 4) != 0) {
     fprintf(stderr, "cannot do %s\n", step);
     exit(2);
   }

@@ -54,6 +54,7 @@ function steps.open(path)
 end
 
 function steps.run(command)
+  io.stdout:flush()
   local done = os.execute(command)
   assert(done == true or done == 0, command)
 end

@@ -19,12 +19,19 @@ local RARE_CALLS = { "read", "close", "stat", "unlink" }
 local UNINTERRUPTED = { stat = true, unlink = true }
 local ERRORS = { "EIO", "ENOSPC", "EROFS", "EACCES", "EDQUOT", "EINTR" }
 
+-- The exit code of a process that was killed.
+local KILLED = 128 + 9
+
 -- Opening this tells the tracer that the fault is over; it is never there.
 local OVER = "/the fault is over"
 
 local function steps(...)
   return { "token", "status", "open=" .. OVER, ... }
 end
+
+-- When these fail, all bytes of the record have been written, and the next
+-- process can find them.
+local BEHIND_THE_LAST_BYTE = { fsync = true, close = true, rename = true }
 
 -- How many calls fail (0: all), and what the client does when it is over. If
 -- `again`, it asks for a token again.
@@ -34,6 +41,7 @@ local KINDS = {
   closed = { count = 0, steps = steps("close") },
   returned = { count = 0, steps = steps() },
   exited = { count = 0, steps = steps("exit") },
+  killed = { count = 0, killed = true, steps = { "token", "status", "run=kill -KILL $PPID" } },
   -- until the process has ended
   endless = { count = 0, endless = true, steps = { "token", "status", "close" } },
 }
@@ -117,11 +125,13 @@ local function find_problem_in_next(self, lost, spender)
   end
 end
 
-local function find_problem_at_end(self, result, kind, spender)
+local function find_problem_at_end(self, call, result, kind, spender)
   local left = self.sandbox:grant()
   local lost = left.rotations > 0 and not self:holds(left.refresh_token)
-  if lost and (result ~= "kept" or not kind.endless) then
+  if lost and (result ~= "kept" or not (kind.endless or kind.killed)) then
     return "the tokens are lost"
+  elseif lost and BEHIND_THE_LAST_BYTE[call] then
+    return "the tokens are lost although all of them had been written"
   elseif result == "refused" and not kind.again and left.rotations > 0 then
     return "the refresh token was spent although nothing could be saved"
   end
@@ -130,10 +140,11 @@ end
 
 ---@return string result
 ---@return string|nil problem
-local function judge(self, kind, error_name, outcome, report)
+local function judge(self, call, kind, error_name, outcome, report)
   local answers, statuses = said(outcome, "token", "failure"), said(outcome, "status")
   local result = classify(answers, statuses)
-  local problem = outcome.code ~= 0 and "the process ended with " .. outcome.code
+  local code = kind.killed and KILLED or 0
+  local problem = outcome.code ~= code and "the process ended with " .. outcome.code
     or find_problem_in_first(result, outcome, report, error_name)
   if not problem and kind.again then
     problem = find_problem_in_second(result, answers, statuses, outcome)
@@ -142,7 +153,7 @@ local function judge(self, kind, error_name, outcome, report)
     return result, problem
   end
   local lost
-  problem, lost = find_problem_at_end(self, result, kind, report.pid)
+  problem, lost = find_problem_at_end(self, call, result, kind, report.pid)
   return lost and "lost" or result, problem
 end
 
@@ -172,7 +183,7 @@ local function strike(self, call, error_name, kind, occurrence)
   local outcome, report = self:trace(("--fail %s:%s:%d:%d --lift %s"):format(call, error_name,
     occurrence, count_of(kind, error_name), "'" .. OVER .. "'"), kind.steps)
   if report.faults[1] then
-    return report.faults[1], judge(self, kind, error_name, outcome, report)
+    return report.faults[1], judge(self, call, kind, error_name, outcome, report)
   end
 end
 
@@ -211,8 +222,8 @@ local function each_row(full, call)
   end
   local some = full and ERRORS or { "EIO" }
   add_rows(CALLS, ERRORS, { "once" })
-  add_rows(CALLS, some, { "lasting", "closed", "returned", "exited", "endless" })
-  add_rows(RARE_CALLS, some, { "once", "lasting", full and "exited" or nil })
+  add_rows(CALLS, some, { "lasting", "closed", "returned", "exited", "killed", "endless" })
+  add_rows(RARE_CALLS, some, { "once", "lasting", "killed", full and "exited" or nil })
   return ipairs(rows)
 end
 

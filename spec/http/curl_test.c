@@ -209,7 +209,7 @@ static void test_post(void **state)
   assert_null(strcasestr(sent, "\r\nExpect:"));
   assert_null(strcasestr(sent, "\r\nCookie:"));
   assert_null(strcasestr(sent, "\r\nUpgrade:"));
-  assert_null(strcasestr(sent, "\r\nAccept-Encoding:"));
+  assert_non_null(strstr(sent, "\r\nAccept-Encoding: identity\r\n")); /* without it any coding would be welcome */
   run_free(run);
 }
 
@@ -653,6 +653,91 @@ static void test_odd_but_whole(void **state)
   }
 }
 
+/* Answers with what a shell command prints. */
+static void says_output(struct talk *talk, const char *coding, const char *command)
+{
+  static char head[128], output[WIDE];
+  FILE *pipe = popen(command, "r");
+  size_t size = pipe ? fread(output, 1, sizeof output, pipe) : 0;
+  snprintf(head, sizeof head, "HTTP/1.1 200 OK\r\nContent-Encoding: %s\r\nContent-Length: %zu\r\n\r\n", coding, size);
+  if (pipe && pclose(pipe) == 0 && talk_read(talk) && talk_say(talk, head))
+    talk_send(talk, output, size);
+}
+
+static void says_it_packed(struct talk *talk)
+{
+  says_output(talk, "gzip", "printf '{\"a\":1}' | gzip -c");
+}
+
+static void says_it_packed_by_an_old_name(struct talk *talk)
+{
+  says_output(talk, "X-GZip", "printf '{\"a\":1}' | gzip -c");
+}
+
+static void says_that_it_is_not_packed(struct talk *talk)
+{
+  says_output(talk, "identity", "printf '{\"a\":1}'");
+}
+
+static void says_a_character_set(struct talk *talk)
+{
+  says_output(talk, "UTF-8", "printf '{\"a\":1}'");
+}
+
+static void says_that_it_is_packed(struct talk *talk)
+{
+  says_output(talk, "gzip", "printf '{\"a\":1}'");
+}
+
+static void says_too_much_packed(struct talk *talk)
+{
+  says_output(talk, "gzip", "head -c 2000000 /dev/zero | gzip -c");
+}
+
+static void test_packed(void **state)
+{
+  (void)state;
+  server_talk *talkers[] = {says_it_packed, says_it_packed_by_an_old_name, says_that_it_is_not_packed};
+  for (size_t i = 0; i < sizeof talkers / sizeof *talkers; i++) {
+    struct run *run = run_plain(talkers[i]);
+    expect_received(&run->response, 200, "{\"a\":1}");
+    run_free(run);
+    run = run_tls(talkers[i]);
+    expect_received(&run->response, 200, "{\"a\":1}");
+    run_free(run);
+  }
+}
+
+static void test_packed_wrongly(void **state)
+{
+  (void)state;
+  struct run *run = run_plain(says_that_it_is_packed);
+  expect_lost(run, false, 200, "");
+  run_free(run);
+}
+
+static void test_packed_flood(void **state)
+{
+  (void)state;
+  struct run *run = run_plain(says_too_much_packed);
+  assert_int_equal(run->response.reply.delivery, REPLY_RECEIVED);
+  assert_true(run->response.reply.cut);
+  assert_int_equal(run->response.reply.length, 0);
+  assert_true(run->server.seen->bytes < HTTP_BODY_MAX);
+  run_free(run);
+}
+
+/* What nobody can unpack need not be packed. */
+static void test_coding_that_is_none(void **state)
+{
+  (void)state;
+  if (curl_version_info(CURLVERSION_NOW)->version_num >= 0x080500)
+    skip(); /* it does not let itself be told so late */
+  struct run *run = run_plain(says_a_character_set);
+  expect_received(&run->response, 200, "{\"a\":1}");
+  run_free(run);
+}
+
 static void says_later(struct talk *talk)
 {
   if (talk_read(talk))
@@ -999,7 +1084,25 @@ static void echoes_mark(struct talk *talk)
     talk_send(talk, answer, sizeof answer);
 }
 
-static void test_nothing_left(const char *base, const struct tls *tls)
+/* The same, packed. */
+static void echoes_mark_packed(struct talk *talk)
+{
+  char command[128], mark[MARK];
+  snprintf(command, sizeof command, "gzip -c >'%s/packed'", world.folder);
+  FILE *pipe = popen(command, "w");
+  mark_masked(mark);
+  bare(mark, sizeof mark);
+  for (int i = 0; pipe && i < MARKS; i++)
+    fwrite(mark, 1, sizeof mark, pipe);
+  bool good = pipe && pclose(pipe) == 0;
+  bare(mark, sizeof mark);
+  atomic_store(&talk->seen->marked, good);
+  snprintf(command, sizeof command, "cat '%s/packed'", world.folder);
+  says_output(talk, "gzip", command);
+  memset(talk->seen->request, 0, SEEN_MAX);
+}
+
+static void test_nothing_left(server_talk *talker, const char *base, const struct tls *tls)
 {
   struct server server;
   struct http_response response;
@@ -1009,7 +1112,7 @@ static void test_nothing_left(const char *base, const struct tls *tls)
   bare(body, MARK);
   mark_masked(authorization);
   bare(authorization, MARK);
-  server_start(&server, echoes_mark, tls);
+  server_start(&server, talker, tls);
   struct http_request request = request_to(url_of(&server, base));
   request.body = body;
   request.body_length = 4 * MARK;
@@ -1033,7 +1136,13 @@ static void test_nothing_left(const char *base, const struct tls *tls)
 static void test_nothing_left_plain(void **state)
 {
   (void)state;
-  test_nothing_left("http://127.0.0.1", NULL);
+  test_nothing_left(echoes_mark, "http://127.0.0.1", NULL);
+}
+
+static void test_nothing_left_packed(void **state)
+{
+  (void)state;
+  test_nothing_left(echoes_mark_packed, "http://127.0.0.1", NULL);
 }
 
 static void test_nothing_left_tls(void **state)
@@ -1043,7 +1152,7 @@ static void test_nothing_left_tls(void **state)
   if (strncmp(library, "OpenSSL/", 8) != 0 || atoi(library + 8) < 3)
     skip(); /* it cannot be told to wipe what it has read */
   struct tls tls = {world.certificate, world.key};
-  test_nothing_left("https://localhost", &tls);
+  test_nothing_left(echoes_mark, "https://localhost", &tls);
 }
 
 static void test_sha256(void **state)
@@ -1147,6 +1256,10 @@ int main(void)
       cmocka_unit_test_setup(test_one_request_only, setup),
       cmocka_unit_test_setup(test_flood, setup),
       cmocka_unit_test_setup(test_odd_but_whole, setup),
+      cmocka_unit_test_setup(test_packed, setup),
+      cmocka_unit_test_setup(test_packed_wrongly, setup),
+      cmocka_unit_test_setup(test_packed_flood, setup),
+      cmocka_unit_test_setup(test_coding_that_is_none, setup),
       cmocka_unit_test_setup(test_retry_after, setup),
       cmocka_unit_test_setup(test_long_lines, setup),
       cmocka_unit_test_setup(test_tls, setup),
@@ -1158,6 +1271,7 @@ int main(void)
       cmocka_unit_test_setup(test_sigpipe, setup),
       cmocka_unit_test_setup(test_threads, setup),
       cmocka_unit_test_setup(test_nothing_left_plain, setup),
+      cmocka_unit_test_setup(test_nothing_left_packed, setup),
       cmocka_unit_test_setup(test_nothing_left_tls, setup),
       cmocka_unit_test_setup(test_sha256, setup),
   };

@@ -65,7 +65,7 @@ static bool refuses_save(struct store *store, const char *part)
   return store->ops->save(store, NEW, &error) == STORE_FAILED && is_helpful(&error, part);
 }
 
-/* What every refused or failed save must leave: the old record, and nothing beside it. */
+/* What every refused save must leave, and one that fails to write: the old record, and nothing beside it. */
 static bool is_untouched(const struct scratch *scratch)
 {
   char *path = scratch_path(scratch, "token.json"), *temporary = scratch_path(scratch, "token.json.tmp");
@@ -535,13 +535,46 @@ static void the_root_is_a_folder_too(void **state)
   assert_int_equal(run_as_user(save_at_the_root, *state), 0);
 }
 
+static bool is_blocked(int number)
+{
+  sigset_t mask;
+  return pthread_sigmask(SIG_SETMASK, NULL, &mask) == 0 && sigismember(&mask, number) == 1;
+}
+
+static bool is_pending(int number)
+{
+  sigset_t pending;
+  return sigpending(&pending) == 0 && sigismember(&pending, number) == 1;
+}
+
+/* The system also sends a signal, which ends programs that expect none. */
 static void save_past_the_size_limit(const struct scratch *scratch)
 {
   struct rlimit limit = {20, 20};
-  EXPECT(signal(SIGXFSZ, SIG_IGN) != SIG_ERR && setrlimit(RLIMIT_FSIZE, &limit) == 0);
+  struct store_error error = {CODE_OK, ""};
+  EXPECT(signal(SIGXFSZ, SIG_DFL) != SIG_ERR && setrlimit(RLIMIT_FSIZE, &limit) == 0);
+  struct store *store = open_in(scratch);
+  EXPECT(store->ops->lock(store, &error) == STORE_OK);
+  EXPECT(refuses_save(store, "file size limit"));
+  EXPECT(!is_blocked(SIGXFSZ) && !is_pending(SIGXFSZ));
+  EXPECT(is_untouched(scratch) && loads(store, OLD));
+  store->ops->close(store);
+}
+
+/* One that was there before is still to come. */
+static void save_past_the_size_limit_with_the_signal_blocked(const struct scratch *scratch)
+{
+  struct rlimit limit = {20, 20};
+  sigset_t only;
+  sigemptyset(&only);
+  sigaddset(&only, SIGXFSZ);
+  EXPECT(pthread_sigmask(SIG_BLOCK, &only, NULL) == 0 && setrlimit(RLIMIT_FSIZE, &limit) == 0);
   struct store *store = open_in(scratch);
   EXPECT(refuses_save(store, "file size limit"));
-  EXPECT(is_untouched(scratch) && loads(store, OLD));
+  EXPECT(is_blocked(SIGXFSZ) && !is_pending(SIGXFSZ));
+  raise(SIGXFSZ);
+  EXPECT(refuses_save(store, "file size limit"));
+  EXPECT(is_blocked(SIGXFSZ) && is_pending(SIGXFSZ));
   store->ops->close(store);
 }
 
@@ -549,6 +582,8 @@ static void a_write_that_stops_half_way_leaves_the_old_record(void **state)
 {
   put_old(*state);
   assert_int_equal(run_child(save_past_the_size_limit, *state), 0);
+  assert_true(is_untouched(*state));
+  assert_int_equal(run_child(save_past_the_size_limit_with_the_signal_blocked, *state), 0);
   assert_true(is_untouched(*state));
 }
 
@@ -660,25 +695,43 @@ static void fail_to_write(const struct scratch *scratch)
   store->ops->close(store);
 }
 
-static void fail_to_sync(const struct scratch *scratch)
+/* What a save that fails behind its last byte leaves: the old record, and the new one beside it, whole. */
+static bool is_left_beside(const struct scratch *scratch)
 {
+  char *path = scratch_path(scratch, "token.json"), *temporary = scratch_path(scratch, "token.json.tmp");
+  bool good = holds(path, OLD) && holds(temporary, NEW) && mode_of(temporary) == 0600;
+  free(path);
+  free(temporary);
+  return good;
+}
+
+static struct store *open_locked(const struct scratch *scratch)
+{
+  struct store_error error;
   struct store *store = open_in(scratch);
+  EXPECT(store->ops->lock(store, &error) == STORE_OK);
+  return store;
+}
+
+static struct store *fail_to_sync(const struct scratch *scratch)
+{
+  struct store *store = open_locked(scratch);
   inject(SYS_fsync, 0, next_descriptor() + 1, EIO);
-  EXPECT(refuses_save(store, strerror(EIO)) && is_untouched(scratch));
-  store->ops->close(store);
+  EXPECT(refuses_save(store, strerror(EIO)));
+  return store;
 }
 
-static void fail_to_close(const struct scratch *scratch)
+static struct store *fail_to_close(const struct scratch *scratch)
 {
-  struct store *store = open_in(scratch);
+  struct store *store = open_locked(scratch);
   inject(SYS_close, 0, next_descriptor() + 1, EDQUOT);
-  EXPECT(refuses_save(store, "The disk is full") && is_untouched(scratch));
-  store->ops->close(store);
+  EXPECT(refuses_save(store, "The disk is full"));
+  return store;
 }
 
-static void fail_to_rename(const struct scratch *scratch)
+static struct store *fail_to_rename(const struct scratch *scratch)
 {
-  struct store *store = open_in(scratch);
+  struct store *store = open_locked(scratch);
 #ifdef SYS_rename
   inject(SYS_rename, -1, 0, EIO);
 #endif
@@ -686,28 +739,196 @@ static void fail_to_rename(const struct scratch *scratch)
   inject(SYS_renameat, -1, 0, EIO);
 #endif
   inject(SYS_renameat2, -1, 0, EIO);
-  EXPECT(refuses_save(store, "cannot replace") && is_untouched(scratch));
+  EXPECT(refuses_save(store, "cannot replace"));
   EXPECT(!store->ops->changed(store) || loads(store, OLD));
+  return store;
+}
+
+typedef struct store *failing_save(const struct scratch *scratch);
+
+static failing_save *const late_failures[] = {fail_to_sync, fail_to_close, fail_to_rename};
+enum { LATE_FAILURES = sizeof late_failures / sizeof *late_failures };
+
+/* Each of them in a child that goes on with `then`; returns its wait status. */
+static int run_late_failure(int number, void (*then)(const struct scratch *scratch, struct store *store),
+                            const struct scratch *scratch)
+{
+  char *temporary = scratch_path(scratch, "token.json.tmp");
+  unlink(temporary);
+  free(temporary);
+  put_old(scratch);
+  fflush(NULL);
+  pid_t child = fork();
+  if (child == 0) {
+    struct store *store = late_failures[number](scratch);
+    EXPECT(is_left_beside(scratch));
+    then(scratch, store);
+    _exit(0);
+  }
+  int status = -1;
+  assert_int_equal(waitpid(child, &status, 0), child);
+  return status;
+}
+
+static void die(const struct scratch *scratch, struct store *store)
+{
+  (void)scratch, (void)store;
+  kill(getpid(), SIGKILL);
+}
+
+static void close_without_another_word(const struct scratch *scratch, struct store *store)
+{
+  (void)scratch;
   store->ops->close(store);
 }
 
-static void whatever_fails_the_old_record_stays(void **state)
+static void a_record_that_was_written_whole_outlives_its_writer(void **state)
 {
-  child_body *bodies[] = {fail_to_write, fail_to_sync, fail_to_close, fail_to_rename};
-  put_old(*state);
-  for (size_t i = 0; i < sizeof bodies / sizeof *bodies; i++) {
-    assert_int_equal(run_child(bodies[i], *state), 0);
+  const struct scratch *scratch = *state;
+  char *path = scratch_path(scratch, "token.json"), *temporary = scratch_path(scratch, "token.json.tmp");
+  for (int i = 0; i < LATE_FAILURES * 2; i++) {
+    int status = run_late_failure(i / 2, i % 2 ? die : close_without_another_word, scratch);
+    assert_true(i % 2 ? WIFSIGNALED(status) : status == 0);
+    struct store *store = open_locked(scratch);
+    assert_true(holds(path, NEW));
+    assert_false(is_there(temporary));
+    store->ops->close(store);
+  }
+  free(path);
+  free(temporary);
+}
+
+static void give_up(const struct scratch *scratch, struct store *store)
+{
+  store->ops->unlock(store);
+  EXPECT(is_untouched(scratch));
+  store->ops->close(store);
+}
+
+/* Nobody gives the lock back while the record that could not be saved is the newest. */
+static void a_record_that_is_given_up_leaves_nothing(void **state)
+{
+  for (int i = 0; i < LATE_FAILURES; i++) {
+    assert_int_equal(run_late_failure(i, give_up, *state), 0);
     assert_true(is_untouched(*state));
   }
+}
+
+/* So that the next save has other descriptors, and only rename goes on failing. */
+static void shift_descriptors(void)
+{
+  for (int i = 0; i < 2; i++)
+    EXPECT(open("/dev/null", O_RDONLY | O_CLOEXEC) >= 0);
+}
+
+/* Nothing may be removed, not for a moment. */
+static void try_again(const struct scratch *scratch, struct store *store)
+{
+  struct stat before, after;
+  char *temporary = scratch_path(scratch, "token.json.tmp"), *path = scratch_path(scratch, "token.json");
+  EXPECT(stat(temporary, &before) == 0);
+  shift_descriptors();
+#ifdef SYS_unlink
+  inject(SYS_unlink, -1, 0, SUDDEN_DEATH);
+#endif
+  inject(SYS_unlinkat, -1, 0, SUDDEN_DEATH);
+  inject(SYS_ftruncate, -1, 0, SUDDEN_DEATH);
+  struct store_error error;
+  if (store->ops->save(store, NEW, &error) == STORE_OK) {
+    EXPECT(stat(path, &after) == 0 && after.st_ino == before.st_ino && holds(path, NEW) && !is_there(temporary));
+    EXPECT(!store->ops->changed(store) && loads(store, NEW));
+  } else {
+    EXPECT(strstr(error.message, "cannot replace") && is_left_beside(scratch));
+    EXPECT(stat(temporary, &after) == 0 && after.st_ino == before.st_ino);
+  }
+  store->ops->close(store);
+  free(temporary);
+  free(path);
+}
+
+static void a_record_that_was_written_whole_is_not_removed_to_be_written_again(void **state)
+{
+  for (int i = 0; i < LATE_FAILURES; i++)
+    assert_int_equal(run_late_failure(i, try_again, *state), 0);
+}
+
+static void save_another(const struct scratch *scratch, struct store *store)
+{
+  char *temporary = scratch_path(scratch, "token.json.tmp");
+  shift_descriptors();
+  EXPECT(saves(store, "{}") && loads(store, "{}") && !is_there(temporary));
+  store->ops->unlock(store);
+  EXPECT(loads(store, "{}"));
+  store->ops->close(store);
+  free(temporary);
+}
+
+static void save_after_it_was_taken_away(const struct scratch *scratch, struct store *store)
+{
+  char *temporary = scratch_path(scratch, "token.json.tmp");
+  shift_descriptors();
+  EXPECT(unlink(temporary) == 0 && saves(store, NEW) && loads(store, NEW));
+  store->ops->close(store);
+  free(temporary);
+}
+
+static void save_after_it_was_cut_short(const struct scratch *scratch, struct store *store)
+{
+  char *temporary = scratch_path(scratch, "token.json.tmp");
+  shift_descriptors();
+  EXPECT(truncate(temporary, 5) == 0 && saves(store, NEW) && loads(store, NEW));
+  store->ops->close(store);
+  free(temporary);
+}
+
+static void what_a_failed_save_has_left_is_in_the_way_of_nothing(void **state)
+{
+  assert_int_equal(run_late_failure(0, save_another, *state), 0);
+  assert_int_equal(run_late_failure(0, save_after_it_was_taken_away, *state), 0);
+  assert_int_equal(run_late_failure(0, save_after_it_was_cut_short, *state), 0);
+}
+
+/* A child has its parent's store, but not its lock. */
+static void unlock_in_a_child(const struct scratch *scratch, struct store *store)
+{
+  int status = -1;
+  pid_t child = fork();
+  if (child == 0) {
+    store->ops->forked(store);
+    store->ops->unlock(store);
+    store->ops->close(store);
+    _exit(0);
+  }
+  EXPECT(waitpid(child, &status, 0) == child && status == 0);
+  EXPECT(is_left_beside(scratch));
+  store->ops->close(store);
+}
+
+static void a_child_removes_nothing_of_its_parent_s(void **state)
+{
+  for (int i = 0; i < LATE_FAILURES; i++)
+    assert_int_equal(run_late_failure(i, unlock_in_a_child, *state), 0);
+}
+
+static void a_write_that_fails_leaves_the_old_record(void **state)
+{
+  put_old(*state);
+  assert_int_equal(run_child(fail_to_write, *state), 0);
+  assert_true(is_untouched(*state));
 }
 
 static void fail_to_sync_the_folder(const struct scratch *scratch)
 {
   struct store *store = open_in(scratch);
+  char *temporary = scratch_path(scratch, "token.json.tmp");
   inject(SYS_fsync, 0, next_descriptor(), EIO);
   EXPECT(refuses_save(store, "power cut"));
   EXPECT(!store->ops->changed(store) && loads(store, NEW));
+  inject(SYS_fsync, -1, 0, EIO);
+  EXPECT(refuses_save(store, strerror(EIO)));
+  EXPECT(loads(store, NEW) && !is_there(temporary)); /* it would be but a copy */
   store->ops->close(store);
+  free(temporary);
 }
 
 static void save_where_folders_cannot_be_synced(const struct scratch *scratch)
@@ -855,12 +1076,13 @@ static void a_name_too_long_for_a_file_is_a_setting_to_correct(void **state)
   struct store_error error;
   char account[256];
   memset(account, 'n', sizeof account);
-  account[246] = '\0';
+  account[245] = '\0';
   struct store *store = store_directory(scratch->folder, account, &error);
+  assert_int_equal(store->ops->lock(store, &error), STORE_OK);
   assert_true(saves(store, OLD));
   store->ops->close(store);
-  account[246] = 'n';
-  account[247] = '\0';
+  account[245] = 'n';
+  account[246] = '\0';
   assert_null(store_directory(scratch->folder, account, &error));
   assert_int_equal(error.code, CODE_CONFIG);
   assert_non_null(strstr(error.message, "shorter"));
@@ -915,7 +1137,12 @@ int main(void)
 #if defined(__linux__)
     SPEC(a_full_disk_is_reported),
     SPEC(a_read_only_disk_still_serves_its_record),
-    SPEC(whatever_fails_the_old_record_stays),
+    SPEC(a_write_that_fails_leaves_the_old_record),
+    SPEC(a_record_that_was_written_whole_outlives_its_writer),
+    SPEC(a_record_that_is_given_up_leaves_nothing),
+    SPEC(a_record_that_was_written_whole_is_not_removed_to_be_written_again),
+    SPEC(what_a_failed_save_has_left_is_in_the_way_of_nothing),
+    SPEC(a_child_removes_nothing_of_its_parent_s),
     SPEC(a_save_is_done_only_when_the_folder_is_synced),
     SPEC(a_mode_that_cannot_be_mended_is_refused_unless_read_only),
 #endif

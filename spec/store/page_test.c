@@ -269,6 +269,20 @@ static void an_empty_lock_file_becomes_a_page_with_space_of_its_own(void **state
   store->ops->close(store);
 }
 
+static void an_account_has_one_generation_however_its_file_is_named(void **state)
+{
+  const struct scratch *scratch = *state;
+  struct store_error error;
+  struct store *file = open_in(scratch), *account = store_directory(scratch->folder, "token", &error);
+  refresh(file);
+  assert_true(loads(account, RECORD));
+  uint64_t before = generation(account);
+  refresh(file);
+  assert_true(generation(account) > before);
+  file->ops->close(file);
+  account->ops->close(account);
+}
+
 static void accounts_of_a_folder_have_generations_of_their_own(void **state)
 {
   const struct scratch *scratch = *state;
@@ -391,6 +405,7 @@ int main(void)
     SPEC(a_removed_lock_file_s_page_is_left_for_the_new_one_s),
     SPEC(somebody_else_s_lock_file_is_locked_and_otherwise_left_alone),
     SPEC(an_empty_lock_file_becomes_a_page_with_space_of_its_own),
+    SPEC(an_account_has_one_generation_however_its_file_is_named),
     SPEC(accounts_of_a_folder_have_generations_of_their_own),
 #if defined(__linux__)
     SPEC(a_full_disk_has_no_room_for_a_page),

@@ -2,12 +2,12 @@
 #include "http.h"
 
 #include "../core/secret.h"
+#include "../held.h"
 
 #include <curl/curl.h>
 #include <dlfcn.h>
 #include <netinet/in.h>
 #include <pthread.h>
-#include <signal.h>
 #include <sodium.h>
 #include <stdalign.h>
 #include <stdint.h>
@@ -16,7 +16,6 @@
 #include <string.h>
 #include <strings.h>
 #include <sys/socket.h>
-#include <time.h>
 #include <unistd.h>
 
 #if LIBCURL_VERSION_NUM < 0x073d00
@@ -99,41 +98,6 @@ static void start(void)
   pthread_once(&once, set_up);
 }
 
-/* With CURLOPT_NOSIGNAL, which threads need, libcurl leaves SIGPIPE alone, and TLS libraries may write to a
- * connection that the server has closed: the process would die with the token spent. */
-struct sigpipe {
-  sigset_t mask;
-  bool pending;
-};
-
-static bool sigpipe_pending(void)
-{
-  sigset_t pending;
-  return sigpending(&pending) == 0 && sigismember(&pending, SIGPIPE) == 1;
-}
-
-static void sigpipe_hold(struct sigpipe *before)
-{
-  sigset_t only;
-  sigemptyset(&only);
-  sigaddset(&only, SIGPIPE);
-  before->pending = sigpipe_pending();
-  pthread_sigmask(SIG_BLOCK, &only, &before->mask);
-}
-
-static void sigpipe_release(const struct sigpipe *before)
-{
-#ifndef __APPLE__ /* there libcurl's sockets never raise it, and sigtimedwait is missing */
-  sigset_t only;
-  sigemptyset(&only);
-  sigaddset(&only, SIGPIPE);
-  while (!before->pending && sigpipe_pending())
-    if (sigtimedwait(&only, NULL, &(struct timespec){0, 0}) != SIGPIPE)
-      break;
-#endif
-  pthread_sigmask(SIG_SETMASK, &before->mask, NULL);
-}
-
 /* One POST under way. */
 struct transfer {
   CURL *handle;
@@ -208,6 +172,18 @@ static void copy_value(char *to, size_t room, const char *value, size_t size)
   to[size] = '\0';
 }
 
+/* Some servers name a character set, or what not, as the answer's coding. libcurl would refuse the whole answer; it is
+ * told here to take it as it stands. From 8.5 on it does not heed that any more, and the answer is in doubt. */
+static void take_coding(CURL *handle, const char *value)
+{
+  static const char *const known[] = {"gzip", "x-gzip", "deflate", "br", "zstd", "compress", "identity", "none", ""};
+  for (size_t i = 0; i < sizeof known / sizeof *known; i++)
+    if (strcasecmp(value, known[i]) == 0)
+      return;
+  if (!strchr(value, ','))
+    curl_easy_setopt(handle, CURLOPT_HTTP_CONTENT_DECODING, 0L);
+}
+
 static size_t take_header(char *line, size_t unit, size_t count, void *context)
 {
   struct transfer *transfer = context;
@@ -225,6 +201,10 @@ static size_t take_header(char *line, size_t unit, size_t count, void *context)
     copy_value(response->retry_after, sizeof response->retry_after, line + 12, size - 12);
   } else if (begins(line, size, "Location:")) {
     copy_value(response->location, sizeof response->location, line + 9, size - 9);
+  } else if (begins(line, size, "Content-Encoding:")) {
+    char coding[32];
+    copy_value(coding, sizeof coding, line + 17, size - 17);
+    take_coding(transfer->handle, coding);
   } else if (begins(line, size, "\r\n") || begins(line, size, "\n")) {
     transfer->head_ended = true;
   }
@@ -397,9 +377,12 @@ static bool set_request(CURL *handle, const struct http_request *request, struct
          curl_easy_setopt(handle, CURLOPT_HTTPHEADER, headers) == CURLE_OK;
 }
 
+/* Whoever is not told otherwise may pack the answer as he likes. Asked for is none of that: not every unpacker wipes its
+ * memory. What comes packed all the same is unpacked, and what is limited is what comes of it. */
 static bool set_answer(CURL *handle, struct transfer *transfer)
 {
-  return curl_easy_setopt(handle, CURLOPT_WRITEFUNCTION, take_body) == CURLE_OK &&
+  return curl_easy_setopt(handle, CURLOPT_ACCEPT_ENCODING, "identity") == CURLE_OK &&
+         curl_easy_setopt(handle, CURLOPT_WRITEFUNCTION, take_body) == CURLE_OK &&
          curl_easy_setopt(handle, CURLOPT_WRITEDATA, transfer) == CURLE_OK &&
          curl_easy_setopt(handle, CURLOPT_HEADERFUNCTION, take_header) == CURLE_OK &&
          curl_easy_setopt(handle, CURLOPT_HEADERDATA, transfer) == CURLE_OK &&
@@ -533,16 +516,18 @@ static void finish(struct transfer *transfer)
   publish(transfer->response);
 }
 
+/* With CURLOPT_NOSIGNAL, which threads need, libcurl leaves SIGPIPE alone, and TLS libraries may write to a connection
+ * that the server has closed: the process would die with the token spent. */
 static void post(const struct http_request *request, struct http_response *response)
 {
   struct transfer transfer = {.response = response};
-  struct sigpipe sigpipe;
+  struct held sigpipe;
   start();
-  sigpipe_hold(&sigpipe);
+  held_begin(&sigpipe, SIGPIPE);
   if (prepare(&transfer, request))
     judge(transfer.handle, &transfer, curl_easy_perform(transfer.handle));
   finish(&transfer);
-  sigpipe_release(&sigpipe);
+  held_end(&sigpipe);
 }
 
 /* Sessions: the thread that waits is expected to have SIGPIPE blocked for good. */

@@ -1,6 +1,8 @@
 #define _DEFAULT_SOURCE
 #include "disk.h"
 
+#include "../held.h"
+
 #include <errno.h>
 #include <fcntl.h>
 #include <stdio.h>
@@ -159,7 +161,7 @@ bool disk_read(int fd, char *bytes, size_t *length)
   return true;
 }
 
-bool disk_write(int fd, const char *bytes, size_t length)
+static bool write_all(int fd, const char *bytes, size_t length)
 {
   while (length > 0) {
     ssize_t count = write(fd, bytes, length);
@@ -175,6 +177,35 @@ bool disk_write(int fd, const char *bytes, size_t length)
     }
   }
   return true;
+}
+
+/* Where a file may not grow any further, the system sends SIGXFSZ besides. */
+bool disk_write(int fd, const char *bytes, size_t length)
+{
+  struct held held;
+  held_begin(&held, SIGXFSZ);
+  bool good = write_all(fd, bytes, length);
+  int cause = errno;
+  held_end(&held);
+  errno = cause;
+  return good;
+}
+
+bool disk_allocate(int fd, off_t size)
+{
+  struct held held;
+  int result;
+  held_begin(&held, SIGXFSZ);
+#if defined(__APPLE__)
+  result = ftruncate(fd, size) == 0 ? 0 : errno;
+#else
+  do
+    result = posix_fallocate(fd, 0, size);
+  while (result == EINTR);
+#endif
+  held_end(&held);
+  errno = result;
+  return result == 0;
 }
 
 bool disk_sync(int fd)

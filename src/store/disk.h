@@ -38,6 +38,9 @@ bool disk_read(int fd, char *bytes, size_t *length);
 /* Write all of it. False: errno says why. */
 bool disk_write(int fd, const char *bytes, size_t length);
 
+/* Make the file at least so long, with space of its own on the disk where the system can. False: errno says why. */
+bool disk_allocate(int fd, off_t size);
+
 /* Bring an open file or folder to the disk, past the disk's own cache where the system can. False: errno says why. */
 bool disk_sync(int fd);
 

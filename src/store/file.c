@@ -31,6 +31,7 @@ struct file_store {
   char *folder;
   struct lockfile lock;
   struct version seen; /* what the last load or save met */
+  char *written;       /* the record that a failed save has left in the temporary file, whole; else NULL */
 };
 
 static struct timespec modified(const struct stat *found)
@@ -183,10 +184,26 @@ static void date_after_record(int fd, const char *path)
   (void)futimens(fd, times);
 }
 
-static bool fill_temporary(const struct file_store *file, int fd, const char *record, struct version *version)
+static void forget_written(struct file_store *file)
+{
+  secret_free(file->written);
+  file->written = NULL;
+}
+
+static bool write_whole(struct file_store *file, int fd, const char *record)
+{
+  if (!disk_make_private(fd) || !disk_write(fd, record, strlen(record)))
+    return false;
+  if (!file->written)
+    file->written = secret_copy(record);
+  errno = ENOMEM;
+  return file->written != NULL;
+}
+
+static bool fill_temporary(struct file_store *file, int fd, const char *record, struct version *version)
 {
   struct stat written;
-  if (!disk_make_private(fd) || !disk_write(fd, record, strlen(record)))
+  if (!write_whole(file, fd, record))
     return false;
   date_after_record(fd, file->path);
   if (!disk_sync(fd) || fstat(fd, &written) != 0)
@@ -195,18 +212,69 @@ static bool fill_temporary(const struct file_store *file, int fd, const char *re
   return true;
 }
 
-static bool write_temporary(const struct file_store *file, const char *record, struct version *version,
-                            struct store_error *error)
+static int create_temporary(const struct file_store *file, struct store_error *error)
 {
   if (unlink(file->temporary) != 0 && errno != ENOENT) {
     disk_fail(error, "remove", file->temporary, errno);
-    return false;
+    return -1;
   }
   int fd = disk_try_open(file->temporary, O_WRONLY | O_CREAT | O_EXCL | O_NOFOLLOW);
-  if (fd < 0) {
+  if (fd < 0)
     disk_fail(error, "create", file->temporary, errno);
-    return false;
+  return fd;
+}
+
+/* -1 with ENOENT or EINVAL: it is not what it was left as. */
+static int reopen_temporary(const struct file_store *file, struct store_error *error)
+{
+  struct stat found;
+  int fd = disk_open(file->temporary, O_WRONLY, &found, error);
+  if (fd < 0 || found.st_size == (off_t)strlen(file->written))
+    return fd;
+  close(fd);
+  errno = EINVAL;
+  return -1;
+}
+
+/* A record that an earlier save has left is written once more over itself, since a sync that failed may have dropped it
+ * from the disk's queue: so it is whole at every moment, and whoever comes next finds it if we die. */
+static int open_temporary(struct file_store *file, const char *record, struct store_error *error)
+{
+  if (file->written && strcmp(file->written, record) == 0) {
+    int fd = reopen_temporary(file, error);
+    if (fd >= 0 || (errno != ENOENT && errno != EINVAL))
+      return fd;
   }
+  forget_written(file);
+  return create_temporary(file, error);
+}
+
+/* As when only the sync of the folder had failed. */
+static bool is_in_place(struct file_store *file, const char *record)
+{
+  struct store_error unheeded;
+  struct version version;
+  char *present;
+  bool same = read_record(file, &present, &version, &unheeded) == STORE_OK && strcmp(present, record) == 0;
+  secret_free(present);
+  return same;
+}
+
+/* What was written whole stays where it is, unless it is the record already. */
+static void drop_useless_temporary(struct file_store *file, const char *record)
+{
+  if (file->written && !is_in_place(file, record))
+    return;
+  forget_written(file);
+  unlink(file->temporary);
+}
+
+static bool write_temporary(struct file_store *file, const char *record, struct version *version,
+                            struct store_error *error)
+{
+  int fd = open_temporary(file, record, error);
+  if (fd < 0)
+    return false;
   bool good = fill_temporary(file, fd, record, version);
   int cause = errno;
   /* Network file systems report a full disk only now. An interrupted close has closed, and the data is synced. */
@@ -215,7 +283,7 @@ static bool write_temporary(const struct file_store *file, const char *record, s
     cause = errno;
   }
   if (!good) {
-    unlink(file->temporary);
+    drop_useless_temporary(file, record);
     disk_fail(error, "write", file->temporary, cause);
   }
   return good;
@@ -263,11 +331,9 @@ static enum store_result save(struct store *store, const char *record, struct st
   int folder = open_folder(file, error);
   if (folder < 0)
     return STORE_FAILED;
-  bool good = write_temporary(file, record, &version, error);
-  if (good && !put_in_place(file, error)) {
-    unlink(file->temporary);
-    good = false;
-  } else if (good) {
+  bool good = write_temporary(file, record, &version, error) && put_in_place(file, error);
+  if (good) {
+    forget_written(file);
     file->seen = version;
     good = sync_folder(file, folder, error);
   }
@@ -341,15 +407,24 @@ static enum store_result lock(struct store *store, struct store_error *error)
 {
   struct file_store *file = (struct file_store *)store;
   enum store_result result = lockfile_try(&file->lock, error);
-  if (result != STORE_OK || recover(file, error))
+  if (result != STORE_OK)
     return result;
+  forget_written(file); /* a parent's */
+  if (recover(file, error))
+    return STORE_OK;
   lockfile_release(&file->lock);
   return STORE_FAILED;
 }
 
+/* Whoever unlocks has given up what it could not save: it is not to come back as the record. */
 static void unlock(struct store *store)
 {
-  lockfile_release(&((struct file_store *)store)->lock);
+  struct file_store *file = (struct file_store *)store;
+  if (file->lock.held && file->written)
+    unlink(file->temporary);
+  if (file->lock.held)
+    forget_written(file);
+  lockfile_release(&file->lock);
 }
 
 static void begin(struct store *store)
@@ -376,6 +451,7 @@ static void close_store(struct store *store)
 {
   struct file_store *file = (struct file_store *)store;
   lockfile_free(&file->lock);
+  secret_free(file->written);
   free(file->name);
   free(file->path);
   free(file->temporary);
@@ -435,22 +511,20 @@ static char *folder_of(const char *path)
   return folder;
 }
 
-/* The file at `path`, which is absolute, called `name`; owns `lock_path`, which may be NULL when memory is out. */
-static struct store *new_store(const char *name, const char *path, char *lock_path, unsigned slot,
-                               struct store_error *error)
+/* The file at `path`, which is absolute, called `name`. */
+static struct store *new_store(const char *name, const char *path, struct store_error *error)
 {
   struct file_store *file = calloc(1, sizeof *file);
   if (!file) {
-    free(lock_path);
     out_of_memory(error);
     return NULL;
   }
-  bool paged = lockfile_init(&file->lock, lock_path, slot);
+  bool paged = lockfile_init(&file->lock, join(path, ".lock", ""));
   file->name = strdup(name);
   file->path = strdup(path);
   file->temporary = join(path, ".tmp", "");
   file->folder = folder_of(path);
-  if (!paged || !lock_path || !file->name || !file->path || !file->temporary || !file->folder) {
+  if (!paged || !file->lock.path || !file->name || !file->path || !file->temporary || !file->folder) {
     close_store(&file->store);
     out_of_memory(error);
     return NULL;
@@ -482,7 +556,7 @@ struct store *store_file(const char *path, struct store_error *error)
   char *whole = absolute(path, error);
   if (!whole)
     return NULL;
-  struct store *store = new_store(path, whole, join(whole, ".lock", ""), 0, error);
+  struct store *store = new_store(path, whole, error);
   free(whole);
   return store;
 }
@@ -517,24 +591,23 @@ static char *file_name(const char *account)
   return name;
 }
 
-/* File systems take names of at most 255 bytes, and ".tmp" is put behind this one. */
+/* File systems take names of at most 255 bytes, and ".lock" is put behind this one. */
 static bool fits_folder(const char *name, struct store_error *error)
 {
-  if (strlen(name) + strlen(".tmp") <= 255)
+  if (strlen(name) + strlen(".lock") <= 255)
     return true;
   refuse_setting(error, "The account's file", name, "has too long a name: choose a shorter one.");
   return false;
 }
 
-static struct store *store_in(const char *directory, const char *folder, const char *account, const char *name,
-                              struct store_error *error)
+static struct store *store_in(const char *directory, const char *folder, const char *name, struct store_error *error)
 {
   const char *slash = directory[strlen(directory) - 1] == '/' ? "" : "/";
   char *shown = join(directory, slash, name);
   char *path = join(folder, slash, name);
   struct store *store = NULL;
   if (shown && path)
-    store = new_store(shown, path, join(folder, slash, ".lock"), lockfile_slot(account), error);
+    store = new_store(shown, path, error);
   else
     out_of_memory(error);
   free(shown);
@@ -556,7 +629,7 @@ struct store *store_directory(const char *directory, const char *account, struct
   if (!name)
     out_of_memory(error);
   else if (folder && fits_folder(name, error))
-    store = store_in(directory, folder, account, name, error);
+    store = store_in(directory, folder, name, error);
   free(name);
   free(folder);
   return store;

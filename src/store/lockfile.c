@@ -5,7 +5,6 @@
 
 #include <errno.h>
 #include <fcntl.h>
-#include <stdint.h>
 #include <stdlib.h>
 #include <sys/file.h>
 #include <unistd.h>
@@ -13,24 +12,16 @@
 /* So often is a lock file that somebody removes under our hands opened anew before the lock counts as busy. */
 enum { REOPENINGS = 8 };
 
-unsigned lockfile_slot(const char *account)
+bool lockfile_init(struct lockfile *lock, char *path)
 {
-  uint32_t hash = UINT32_C(2166136261); /* FNV-1a */
-  for (; *account; account++)
-    hash = (hash ^ (unsigned char)*account) * UINT32_C(16777619);
-  return hash % LOCKFILE_SLOTS;
+  *lock = (struct lockfile){.path = path, .fd = -1};
+  return page_init(&lock->page);
 }
 
-bool lockfile_init(struct lockfile *lock, char *path, unsigned slot)
-{
-  *lock = (struct lockfile){.path = path, .fd = -1, .slot = slot};
-  return page_init(&lock->page, slot);
-}
-
-static int apply_to_slot(const struct lockfile *lock, short kind)
+static int apply_to_byte(const struct lockfile *lock, short kind)
 {
 #ifdef F_OFD_SETLK
-  struct flock range = {.l_type = kind, .l_whence = SEEK_SET, .l_start = LOCKFILE_LOCKS + lock->slot, .l_len = 1};
+  struct flock range = {.l_type = kind, .l_whence = SEEK_SET, .l_start = LOCKFILE_BYTE, .l_len = 1};
   int result;
   do
     result = fcntl(lock->fd, F_OFD_SETLK, &range);
@@ -57,7 +48,7 @@ static int take(struct lockfile *lock)
 {
   int result = -1;
   if (!lock->whole) {
-    result = apply_to_slot(lock, F_WRLCK);
+    result = apply_to_byte(lock, F_WRLCK);
     lock->whole = result != 0 && errno == EINVAL;
   }
   return lock->whole ? apply_to_whole(lock, LOCK_EX | LOCK_NB) : result;
@@ -138,7 +129,7 @@ void lockfile_release(struct lockfile *lock)
     return;
   lock->held = false;
   page_settle(&lock->page);
-  int result = lock->whole ? apply_to_whole(lock, LOCK_UN) : apply_to_slot(lock, F_UNLCK);
+  int result = lock->whole ? apply_to_whole(lock, LOCK_UN) : apply_to_byte(lock, F_UNLCK);
   if (result != 0)
     close_file(lock);
 }

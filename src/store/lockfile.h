@@ -1,39 +1,34 @@
-/* A permanent lock file: created when it is first needed, never unlinked (a lock on a file that others no
- * longer find would exclude nobody). It has LOCKFILE_SLOTS slots, each locked by itself.
+/* The lock file of a record: created when it is first needed, never unlinked (a lock on a file that others no
+ * longer find would exclude nobody).
  *
- * Layout: it starts with the page that its users share (page.h). Slot n is locked by its byte LOCKFILE_LOCKS
- * + n, far behind anything that is read or written, so that a system that enforces locks or flushes locked
- * ranges leaves the page alone. That byte need not exist: locking does not make the file grow.
+ * It starts with the page that its users share (page.h). What is locked is the byte LOCKFILE_BYTE, far behind anything
+ * that is read or written, so that a system that enforces locks or flushes locked ranges leaves the page alone. That
+ * byte need not exist: locking does not make the file grow.
  *
- * The locks are open-file-description locks: they belong to the lockfile object, not to the process, so two
- * objects in one process exclude each other and closing some other descriptor of the file releases nothing.
- * Where the system has none, flock() takes their place and every slot locks the whole file. A holder that
- * dies releases its lock. */
+ * The lock is an open-file-description lock: it belongs to the lockfile object, not to the process, so two objects in
+ * one process exclude each other and closing some other descriptor of the file releases nothing. Where the system has
+ * none, flock() takes its place. A holder that dies releases its lock. */
 #ifndef STORE_LOCKFILE_H
 #define STORE_LOCKFILE_H
 
 #include "page.h"
 #include "store.h"
 
-enum { LOCKFILE_SLOTS = 64, LOCKFILE_LOCKS = 1 << 20 };
+enum { LOCKFILE_BYTE = 1 << 20 };
 
 struct lockfile {
-  char *path;    /* absolute */
-  int fd;        /* -1 until the first lockfile_try, and after lockfile_forked */
-  unsigned slot; /* below LOCKFILE_SLOTS */
+  char *path; /* absolute */
+  int fd;     /* -1 until the first lockfile_try, and after lockfile_forked */
   bool held;
   bool whole; /* the system has no open-file-description locks: flock */
   struct page page;
 };
 
-/* The slot of an account: the same for every process, whatever its build. */
-unsigned lockfile_slot(const char *account);
-
 /* Takes ownership of `path`, which is malloc'd. Opens nothing yet. False: memory is out; lockfile_free is due
  * all the same. */
-bool lockfile_init(struct lockfile *lock, char *path, unsigned slot);
+bool lockfile_init(struct lockfile *lock, char *path);
 
-/* Try to lock the slot, without waiting. The descriptor stays open between locks; when somebody removed the
+/* Try to lock it, without waiting. The descriptor stays open between locks; when somebody removed the
  * file, a new one is made. STORE_OK; STORE_BUSY also if `lock` is held already; STORE_FAILED: the error says
  * why. */
 enum store_result lockfile_try(struct lockfile *lock, struct store_error *error);

@@ -23,11 +23,11 @@
 #define MAP_ANONYMOUS MAP_ANON
 #endif
 
-/* The file: one line that says what it is, then a cache line for each slot, so that no account's changes slow
- * down the readers of another. */
-enum { SIZE = 8192, SLOTS_AT = 4096, SLOT_SIZE = 64 };
+/* The file: one line that says what it is, and the generation. They stand far from each other: of a file that was cut
+ * short the generation is then missing, and cannot pass for one that starts again. */
+enum { SIZE = 8192, GENERATION_AT = 4096 };
 
-static const char line[] = "lucidauth page 1: shared by all who use this token storage. Do not remove it.\n";
+static const char line[] = "lucidauth page 1: shared by all who use this token file. Do not remove it.\n";
 #define SIGNATURE_SIZE (sizeof "lucidauth page 1" - 1)
 
 /* ---- a file that is cut short under a mapping ----
@@ -102,7 +102,7 @@ static void delist(struct page *page)
 
 /* ---- the page ---- */
 
-bool page_init(struct page *page, unsigned slot)
+bool page_init(struct page *page)
 {
   page->base = map_private(NULL);
   page->shared = false;
@@ -111,26 +111,13 @@ bool page_init(struct page *page, unsigned slot)
     page->base = NULL;
     return false;
   }
-  page->generation = (atomic_uint_least64_t *)(void *)((char *)page->base + SLOTS_AT + slot * SLOT_SIZE);
+  page->generation = (atomic_uint_least64_t *)(void *)((char *)page->base + GENERATION_AT);
   enlist(page);
   return true;
 }
 
-/* Space first: a write to a mapped hole of a full disk would raise a signal. */
-static bool allocate(int fd)
-{
-#if defined(__APPLE__)
-  return ftruncate(fd, SIZE) == 0;
-#else
-  int result;
-  do
-    result = posix_fallocate(fd, 0, SIZE);
-  while (result == EINTR);
-  return result == 0;
-#endif
-}
-
-/* Several processes may lay out the same page at once: they write the same line, and no other byte. */
+/* Several processes may lay out the same page at once: they write the same line, and no other byte. Space first: a write
+ * to a mapped hole of a full disk would raise a signal. */
 static bool lay_out(int fd)
 {
   struct stat found;
@@ -139,10 +126,10 @@ static bool lay_out(int fd)
   if (fstat(fd, &found) != 0 || !disk_read(fd, start, &length))
     return false;
   if (length == sizeof start && memcmp(start, line, sizeof start) == 0)
-    return found.st_size >= SIZE || allocate(fd);
+    return found.st_size >= SIZE || disk_allocate(fd, SIZE);
   if (memcmp(start, blank, length) != 0 || (length < sizeof start && length > 0))
     return false; /* somebody else's */
-  return allocate(fd) && lseek(fd, 0, SEEK_SET) == 0 && disk_write(fd, line, sizeof line - 1);
+  return disk_allocate(fd, SIZE) && lseek(fd, 0, SEEK_SET) == 0 && disk_write(fd, line, sizeof line - 1);
 }
 
 static bool is_mapped(const struct page *page, const struct stat *file)

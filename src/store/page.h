@@ -1,8 +1,8 @@
-/* A page of memory that every process which uses a storage shares: a generation for each slot of its lock
- * file. It is how a process learns, without a system call, that another one has refreshed.
+/* A page of memory that every process which uses a record shares: the record's generation. It is how a process learns,
+ * without a system call, that another one has refreshed.
  *
- * A generation is even while the tokens are settled and odd while a refresh is under way; it only ever grows.
- * It is written by the holder of the slot's lock. It says that something changed, never what: the page holds
+ * The generation is even while the tokens are settled and odd while a refresh is under way; it only ever grows.
+ * It is written by the holder of the record's lock. It says that something changed, never what: the page holds
  * no secret, and whoever sees a change reads the record. Where no page is to be had (a read-only folder, a
  * full disk, somebody else's file), a private one takes its place, which nobody ever changes: then the
  * record's file is looked at instead. */
@@ -16,7 +16,7 @@
 
 struct page {
   void *base;                        /* stays the same, whatever is mapped there */
-  atomic_uint_least64_t *generation; /* this slot's; readable at any time after page_init */
+  atomic_uint_least64_t *generation; /* readable at any time after page_init */
   bool shared;                       /* a file is mapped there, this one: */
   dev_t device;
   ino_t inode;
@@ -25,7 +25,7 @@ struct page {
 };
 
 /* A private page. False: memory is out. */
-bool page_init(struct page *page, unsigned slot);
+bool page_init(struct page *page);
 
 /* Map the file of descriptor `fd`, which is open for reading and writing, in the private page's place; lays the page
  * out in an empty file, and takes its space on the disk first. Does nothing if it is mapped and whole. False: it stays
@@ -38,8 +38,7 @@ bool page_share(struct page *page, int fd);
 /* True between page_begin and page_settle, by whichever process; for ever if that one died. */
 bool page_is_under_way(const struct page *page);
 
-/* With the slot's lock held: a refresh begins; it is settled (nothing happens if none had begun), and waiters
- * wake. */
+/* With the lock held: a refresh begins; it is settled (nothing happens if none had begun), and waiters wake. */
 void page_begin(struct page *page);
 void page_settle(struct page *page);
 
