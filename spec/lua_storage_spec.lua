@@ -330,6 +330,52 @@ describe("a lock in Lua", function()
     assert.is_false(contains(names_of_calls(), "unlock"))
   end)
 
+  -- What database drivers return when somebody else holds the key.
+  local null = require("cjson").null
+  for what, busy in pairs({
+    ["false"] = function() return false end,
+    ["nil"] = function() return nil end,
+    ["nil and nil"] = function() return nil, nil end,
+    ["false and nil"] = function() return false, nil end,
+    ["a null"] = function() return null end,
+  }) do
+    it("is somebody else's when " .. what .. " is returned", function()
+      local client = client_with(storage_with({ lock = busy }), { timeout = 0.1 })
+      local token, message, code = client:token()
+      scene:assert_failure("locked", token, message, code)
+      assert.are.equal(0, scene:posts())
+      assert.is_false(contains(names_of_calls(), "unlock"))
+    end)
+  end
+
+  for what, taken in pairs({
+    ["true"] = function() return true end,
+    ["a text"] = function() return "OK" end,
+    ["a table"] = function() return {} end,
+  }) do
+    it("is taken when " .. what .. " is returned", function()
+      assert(client_with(storage_with({ lock = taken })):token())
+      assert.are.equal("load lock load save save unlock", names_of_calls())
+    end)
+  end
+
+  -- One would have to guess; a guess that is wrong spends a token twice.
+  for what, unclear in pairs({
+    ["no value"] = function() end,
+    ["a number"] = function() return 0 end,
+    ["a userdata"] = function() return io.stdout end,
+  }) do
+    it("says neither when " .. what .. " is returned", function()
+      local client = client_with(storage_with({ lock = unclear }))
+      local token, message, code = client:token()
+      scene:assert_failure("storage", token, message, code)
+      assert.is_true(contains(message, "function lock"), message)
+      assert.is_true(contains(message, what), message)
+      assert.are.equal(0, scene:posts())
+      assert.is_false(contains(names_of_calls(), "unlock"))
+    end)
+  end
+
   it("is given back after a failure, too", function()
     local client = client_with(storage_with(), { client_secret = "wrong" })
     scene:assert_failure("invalid_client", client:token())
@@ -411,6 +457,10 @@ describe("a storage's function that fails", function()
     assert.is_true(contains(message, "damaged"))
     assert.are.equal(0, scene:posts())
     assert.are.same({}, records)
+  end)
+
+  it("is named: save returns a null", function()
+    assert_stopped("save", returns(require("cjson").null))
   end)
 
   it("is forgiven: unlock", function()

@@ -78,9 +78,33 @@ function steps.save(course, text)
   local ok, saved, reason = pcall(course.storage.save, course.account, record)
   if not ok then
     return failed("save", saved, json.decode(text))
-  elseif saved == false or reason ~= nil then
-    return failed("save", reason or "it returned false", json.decode(text))
+  elseif saved == false or saved == cjson.null or reason ~= nil then
+    return failed("save", reason or "it returned " .. tostring(saved), json.decode(text))
   end
+  return "did"
+end
+
+local taken = "it must return true, or a text or a table, once it has the lock, and false or nil "
+  .. "while somebody else has it; it returned "
+
+local says_taken = { boolean = true, string = true, table = true }
+
+-- Drivers return nil or a null for a key that is there already. What could mean
+-- either is not guessed at: two holders would spend one token twice.
+local function result_of_lock(course, ok, ...)
+  local locked, reason = ...
+  if not ok then
+    return failed("lock", locked)
+  elseif reason ~= nil then
+    return failed("lock", reason)
+  elseif select("#", ...) == 0 then
+    return failed("lock", taken .. "no value")
+  elseif not locked or locked == cjson.null then
+    return "busy"
+  elseif not says_taken[type(locked)] then
+    return failed("lock", taken .. "a " .. type(locked))
+  end
+  course.holds = true
   return "did"
 end
 
@@ -89,14 +113,7 @@ function steps.lock(course)
   if not lock then
     return "did"
   end
-  local ok, locked, reason = pcall(lock, course.account)
-  if not ok then
-    return failed("lock", locked)
-  elseif reason ~= nil then
-    return failed("lock", reason)
-  end
-  course.holds = locked ~= false
-  return locked == false and "busy" or "did"
+  return result_of_lock(course, pcall(lock, course.account))
 end
 
 -- There is nothing to be done about an unlock that fails: whoever comes next
