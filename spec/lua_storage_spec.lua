@@ -350,8 +350,9 @@ describe("a lock in Lua", function()
 
   for what, taken in pairs({
     ["true"] = function() return true end,
+    ["true and more"] = function() return true, "exit", 0 end,
     ["a text"] = function() return "OK" end,
-    ["a table"] = function() return {} end,
+    ["a table"] = function() return {}, "more" end,
   }) do
     it("is taken when " .. what .. " is returned", function()
       assert(client_with(storage_with({ lock = taken })):token())
@@ -521,6 +522,51 @@ describe("a storage's function that fails", function()
         assert.is_true(contains(message, "not understood"))
       end
     end
+  end)
+end)
+
+-- A function may end with a call that has more to say than that it worked.
+describe("what stands behind a true value", function()
+  local ways = {
+    ["os.execute"] = function() return os.execute("true") end,
+    ["a pipe's close"] = function() return io.popen("true"):close() end,
+    ["pcall"] = function() return pcall(function() return "row 1" end) end,
+  }
+
+  for what, last_call in pairs(ways) do
+    it("is no failure of save: " .. what, function()
+      local client = client_with(storage_with({
+        save = function(account, record)
+          records[account] = copy(record)
+          return last_call()
+        end,
+      }))
+      local token = assert(client:token())
+      assert.are.equal(token, records.default.access_token)
+      assert.is_false(client:status().unsaved)
+      assert.are.equal("load lock load save save unlock", names_of_calls())
+    end)
+  end
+
+  it("is no failure of load", function()
+    local pair = tokens.pair(sandbox)
+    local client = client_with(storage_with({
+      load = function()
+        return tokens.record(pair, 3000), "from the second server"
+      end,
+    }))
+    assert.are.equal(pair.access_token, client:token())
+  end)
+
+  it("is not looked at, but what stands behind false is", function()
+    local client = client_with(storage_with({
+      save = function()
+        return pcall(error, "the disk is on fire", 0)
+      end,
+    }))
+    local token, message, code = client:token()
+    scene:assert_failure("storage", token, message, code)
+    assert.is_true(contains(message, "the disk is on fire"), message)
   end)
 end)
 

@@ -55,6 +55,9 @@ end
 
 local steps, leave_off = {}, nil
 
+-- A reason counts beside nil or false alone: a function may end with a call
+-- that has more to say than that it worked, as os.execute or pcall.
+
 function steps.load(course)
   local ok, record, reason = pcall(course.storage.load, course.account)
   if not ok then
@@ -78,8 +81,10 @@ function steps.save(course, text)
   local ok, saved, reason = pcall(course.storage.save, course.account, record)
   if not ok then
     return failed("save", saved, json.decode(text))
-  elseif saved == false or saved == cjson.null or reason ~= nil then
-    return failed("save", reason or "it returned " .. tostring(saved), json.decode(text))
+  elseif not saved and reason ~= nil then
+    return failed("save", reason, json.decode(text))
+  elseif saved == false or saved == cjson.null then
+    return failed("save", "it returned " .. tostring(saved), json.decode(text))
   end
   return "did"
 end
@@ -95,7 +100,7 @@ local function result_of_lock(course, ok, ...)
   local locked, reason = ...
   if not ok then
     return failed("lock", locked)
-  elseif reason ~= nil then
+  elseif not locked and reason ~= nil then
     return failed("lock", reason)
   elseif select("#", ...) == 0 then
     return failed("lock", taken .. "no value")
