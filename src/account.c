@@ -327,6 +327,18 @@ bool account_take_off(struct lucidauth_account *account, enum flow_goal goal, bo
   return mine;
 }
 
+bool account_take_off_to_keep(struct lucidauth_account *account)
+{
+  pthread_mutex_lock(&account->mutex);
+  if (account->forked)
+    settle_in_child(account);
+  bool mine = !account->flying && !account->forked && flow_unsaved(account->flow);
+  if (mine)
+    take_off(account, FLOW_KEEP, clock_now());
+  pthread_mutex_unlock(&account->mutex);
+  return mine;
+}
+
 static void report(const struct lucidauth_account *account, lucidauth_event_kind kind, lucidauth_code code,
                    const char *message)
 {

@@ -64,6 +64,10 @@ void account_settle(struct lucidauth_account *account);
  * another thread's flight. */
 bool account_take_off(struct lucidauth_account *account, enum flow_goal goal, bool wait, lucidauth_error *error);
 
+/* The same for a flight that only saves what could not be saved. False: there is nothing to save, or another flight is
+ * under way. */
+bool account_take_off_to_keep(struct lucidauth_account *account);
+
 /* A copy of the token in use, and its serial (may be NULL). */
 char *account_token(struct lucidauth_account *account, uint64_t *serial);
 

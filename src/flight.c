@@ -46,6 +46,20 @@ lucidauth_flight *lucidauth_flight_begin(lucidauth_account *account, bool refres
   return NULL;
 }
 
+lucidauth_flight *lucidauth_flight_keep(lucidauth_account *account)
+{
+  lucidauth_flight *flight = account->store ? NULL : calloc(1, sizeof *flight);
+  if (!flight)
+    return NULL;
+  flight->account = account;
+  if (account_take_off_to_keep(account)) {
+    account->flight = flight;
+    return flight;
+  }
+  free(flight);
+  return NULL;
+}
+
 static enum flow_result result_of(lucidauth_result result)
 {
   switch (result) {
@@ -149,10 +163,22 @@ bool lucidauth_flight_has_posted(const lucidauth_flight *flight)
   return !flight->started || atomic_load(&flight->post.done);
 }
 
+/* What the server has said counts, even if the flight goes no further: the old tokens may be dead. */
+static void hear_answer(lucidauth_flight *flight)
+{
+  await_post(flight);
+  if (flight->action.step != FLOW_POST || !flight->posted)
+    return;
+  struct flow_event event = came_of(flight, LUCIDAUTH_DID, NULL);
+  flight->action = advance(flight, &event);
+}
+
 char *lucidauth_flight_end(lucidauth_flight *flight, uint64_t *serial, lucidauth_error *error)
 {
   struct lucidauth_account *account = flight->account;
   bool left_behind = is_of_parent(flight);
+  if (!left_behind)
+    hear_answer(flight);
   let_go_of_response(flight);
   if (left_behind) {
     free(flight);

@@ -133,8 +133,8 @@ typedef struct lucidauth lucidauth;
  * environment. NULL on failure: LUCIDAUTH_CONFIG names the option and the variable. The caller closes it. */
 LUCIDAUTH_API lucidauth *lucidauth_new(const lucidauth_options *options, lucidauth_error *error);
 
-/* Close the client and wipe its secrets. Tokens that could not be saved are tried once more. No other thread
- * may use the client any more. NULL is allowed. */
+/* Close the client and wipe its secrets. Tokens that could not be saved are tried once more (but with LUCIDAUTH_CUSTOM
+ * they are lost: carry out lucidauth_flight_keep first). No other thread may use the client any more. NULL is allowed. */
 LUCIDAUTH_API void lucidauth_close(lucidauth *client);
 
 /* For event loops: whether lucidauth_close would not have to wait for a refresh by the background's thread. From
@@ -257,6 +257,11 @@ typedef enum lucidauth_result {
 LUCIDAUTH_API lucidauth_flight *lucidauth_flight_begin(lucidauth_account *account, bool refresh, char **token,
                                                        lucidauth_error *error);
 
+/* Begin a flight that only saves what could not be saved before, the last thing to do before lucidauth_close: nobody else
+ * can do it for a storage of the program's own. It is ended as the others are, with no token; LUCIDAUTH_OK says that
+ * all is saved. NULL: there is nothing to save, or another flight of this account is under way. */
+LUCIDAUTH_API lucidauth_flight *lucidauth_flight_keep(lucidauth_account *account);
+
 /* The next thing to do. At the first call `result` and `text` do not matter. */
 LUCIDAUTH_API lucidauth_action lucidauth_flight_next(lucidauth_flight *flight, lucidauth_result result,
                                                      const char *text);
@@ -268,8 +273,9 @@ LUCIDAUTH_API void lucidauth_flight_post(lucidauth_flight *flight);
 LUCIDAUTH_API void lucidauth_flight_start_post(lucidauth_flight *flight);
 LUCIDAUTH_API bool lucidauth_flight_has_posted(const lucidauth_flight *flight);
 
-/* End a flight, at LUCIDAUTH_DONE or before (it is then left as it stands, as if the process had died): the
- * token and its serial, or NULL and the error. */
+/* End a flight, at LUCIDAUTH_DONE or before: the token and its serial, or NULL and the error. Before, it is left as it
+ * stands: a POST that is under way is waited for, tokens that came with it or were on their way to the storage are
+ * kept as not saved, and whoever flies next goes on from there. */
 LUCIDAUTH_API char *lucidauth_flight_end(lucidauth_flight *flight, uint64_t *serial, lucidauth_error *error);
 
 #ifdef __cplusplus
