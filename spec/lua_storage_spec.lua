@@ -1,5 +1,7 @@
 -- A storage made of Lua functions, which may yield and may fail.
 
+local socket = require("socket")
+
 local codec = require("lucidauth.sandbox.codec")
 local helper = require("spec.helper")
 local lucid = require("lucidauth")
@@ -902,6 +904,91 @@ describe("a coroutine that nobody resumes", function()
     local client = client_with(yielding_storage())
     abandon(client, "unlock", 1)
     assert_works_again(client)
+    assert.are.equal(1, scene:posts())
+  end)
+
+  it("gives its account back while the lock is held", function()
+    local client = client_with(yielding_storage())
+    abandon(client, "load", 2)
+    assert_works_again(client)
+    assert.are.equal("unlock", calls[#calls])
+    assert(client_with(storage_with()):refresh())
+  end)
+
+  if coroutine.close then
+    it("gives its account back when it is closed", function()
+      for _, step in ipairs({ "load", "lock", "save" }) do
+        records = {}
+        sandbox:reset()
+        local client = client_with(yielding_storage({ lock = false, unlock = false }))
+        local thread = coroutine.create(function()
+          return client:token()
+        end)
+        run_to(thread, step == "lock" and "load" or step, step == "lock" and 2 or 1)
+        scene:assert_failure("not_ready", client:token())
+        assert(coroutine.close(thread))
+        assert_works_again(client)
+      end
+    end)
+  end
+
+  -- What copas or a framework's time limit leaves behind: nobody resumes it, and
+  -- somebody still knows it.
+  local function call_until_it_works(client)
+    local began = socket.gettime()
+    return helper.eventually(function()
+      local _, token, message, code = finish(coroutine.create(function()
+        return client:token()
+      end))
+      assert(token or code == "not_ready", message)
+      return token
+    end), socket.gettime() - began
+  end
+
+  for _, step in ipairs({ "load 1", "lock 1", "load 2", "save 1", "save 2" }) do
+    it("gives its account back in time: " .. step, function()
+      local name, count = step:match("^(%l+) (%d)$")
+      local client = client_with(yielding_storage(), { timeout = 0.5 })
+      local thread = coroutine.create(function()
+        return client:token()
+      end)
+      run_to(thread, name, tonumber(count))
+      scene:assert_failure("not_ready", client:token())
+      local token, seconds = call_until_it_works(client)
+      assert.is_true(seconds > 0.9, seconds)
+      assert.is_true(tokens.works(sandbox, token))
+      assert.are.equal(1, scene:posts())
+      assert.are.equal(token, records.default.access_token)
+
+      -- and should it be resumed after all, it does no harm
+      local held = select(2, finish(thread))
+      assert.is_true(held == nil or held == token)
+      assert.are.equal(token, records.default.access_token)
+      assert.is_nil(records.default.pending)
+      assert.are.equal(1, scene:posts())
+      assert.are.equal(0, sandbox:counts().reuses)
+      assert(client_with(storage_with()):refresh())
+    end)
+  end
+
+  it("is not given up while it gets on, however long it takes", function()
+    local refusals = 40
+    local client = client_with(yielding_storage({
+      lock = function()
+        refusals = refusals - 1
+        return refusals < 0
+      end,
+      sleep = coroutine.yield,
+    }), { timeout = 5 })
+    local thread = coroutine.create(function()
+      return client:token()
+    end)
+    while coroutine.status(thread) == "suspended" do
+      assert(coroutine.resume(thread))
+      if coroutine.status(thread) == "suspended" then
+        scene:assert_failure("not_ready", client:token())
+      end
+    end
     assert.are.equal(1, scene:posts())
   end)
 
