@@ -242,7 +242,7 @@ describe("a storage in Lua that", function()
         kept = codec.encode_json(record)
         return true
       end,
-      lock = function() end,
+      lock = function() return true end,
       unlock = function() end,
     }
     local whole = storage[failing.step]

@@ -257,14 +257,16 @@ function Client:metrics(prefix)
   return require("lucidauth.metrics").render(prefix or "lucidauth_", accounts)
 end
 
-local default_patience = 2
+local default_patience, default_timeout = 2, 30
 
 local function set_driver(self, functions, options)
+  local timeout = options.timeout or default_timeout
   if self.host and functions then
     local patience = options.refresh_wait or default_patience
-    self.drive, self.fleet = require("lucidauth.drive").apart(functions, self.host, patience)
+    local apart = require("lucidauth.drive").apart
+    self.drive, self.fleet = apart(functions, timeout, self.host, patience)
   elseif functions then
-    self.drive = require("lucidauth.drive").over(functions)
+    self.drive = require("lucidauth.drive").over(functions, timeout)
   elseif self.host then
     self.drive = self.host.obtain
   end

@@ -7,7 +7,7 @@
 ---@field directory? string a folder with a file for each account (type "file")
 ---@field load? fun(account: string): table?, string? a storage of your own
 ---@field save? fun(account: string, record: table): any?, string?
----@field lock? fun(account: string): any?, string? false: somebody else has it
+---@field lock? fun(account: string): any?, string? true: taken; false, nil: another has it
 ---@field unlock? fun(account: string)
 ---@field sleep? fun(seconds: number) how to wait without blocking
 
