@@ -137,8 +137,12 @@ local function token_only(self, account)
   return nil, message, code
 end
 
--- One look, which C may call: it never yields. The second value as above.
+-- One look, which C may call: it never yields. The second value as above. Once
+-- the module has another client, this one's functions ask that.
 local function look(self, account)
+  if self.closed and self.heir then
+    return nil
+  end
   local token, message, code = self.host.look(self.core, core.ticket(false), account)
   deliver(self)
   if token and account == nil then
@@ -150,24 +154,32 @@ end
 -- LuaJIT cannot yield below a C function: the hot path and the wait for a
 -- token lie side by side in a Lua function.
 local function yielding_token(self)
-  local fast = core.hot(function()
-    return look(self)
+  local glance = core.hot(function(account)
+    return look(self, account)
   end)
-  return function(account)
-    local token, message, code
-    if account == nil then
-      token, message, code = fast()
-    else
-      check_account(account, 2)
-      self.accounts[account] = true
-      token, message, code = look(self, account)
-    end
+  local function wait(account)
+    check_account(account, 3)
+    self.accounts[account or "default"] = true
+    local token, message, code = look(self, account)
     if token then
       return token
     elseif code == "not_ready" then
       return token_only(self, account)
     end
     return nil, explain(self, message, code), code
+  end
+  return function(account)
+    local token = account == nil and glance()
+    if token then
+      return token
+    end
+    -- not a tail call: an error is to name the line of our caller
+    local message, code
+    token, message, code = (self.closed and self.heir or wait)(account)
+    if token then
+      return token
+    end
+    return nil, message, code
   end
 end
 
@@ -205,6 +217,7 @@ local function close_now(self)
     self.fleet.leave_off()
   end
   self.core:close()
+  self.closed = true
   deliver(self)
 end
 
