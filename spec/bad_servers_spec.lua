@@ -586,6 +586,22 @@ describe("another program's new tokens", function()
   it("are adopted when the answer is lost and the old ones are dead", function()
     check_adopted({}, {}, { "200 OK", '{"active":false}' })
   end)
+
+  it("are not overwritten when the server issues others", function()
+    check_adopted({ "200 OK", '{"access_token":"A","refresh_token":"R","expires_in":3600}' })
+  end)
+
+  it("are not overwritten by what is noted of a failure", function()
+    check_adopted({ "403 Forbidden", '{"error":"invalid_client"}' })
+  end)
+
+  it("are not overwritten by an answer that makes no sense", function()
+    check_adopted({ "200 OK", "<html>Good morning</html>" })
+  end)
+
+  it("are looked for before a request is sent again", function()
+    check_adopted({ "429 Too Many Requests", "{}" })
+  end)
 end)
 
 -- ---- answers that are odd, and good ----

@@ -342,7 +342,7 @@ describe("a lock in Lua", function()
     ["a null"] = function() return null end,
   }) do
     it("is somebody else's when " .. what .. " is returned", function()
-      local client = client_with(storage_with({ lock = busy }), { timeout = 0.1 })
+      local client = client_with(storage_with({ lock = busy }), { lock_timeout = 0.05 })
       local token, message, code = client:token()
       scene:assert_failure("locked", token, message, code)
       assert.are.equal(0, scene:posts())

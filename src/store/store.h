@@ -32,8 +32,10 @@ struct store_ops {
    * NULL. Works with and without the lock. The text is not judged: a writer that knows no lock may be caught
    * half-way. */
   enum store_result (*load)(struct store *store, char **record, struct store_error *error);
-  /* Make the record durable before returning; all or nothing. Call with the lock held. Only when the very last step
-   * fails, the one that makes the new record outlive a power cut, is the new one in place; save it again. */
+  /* Make the record durable before returning; all or nothing. Call with the lock held. STORE_CHANGED, and nothing is
+   * written, when a writer that takes no lock has been there since the last load or save; load again, and decide anew.
+   * Only when the very last step fails, the one that makes the new record outlive a power cut, is the new one in
+   * place; save it again. */
   enum store_result (*save)(struct store *store, const char *record, struct store_error *error);
   /* Try to take the account's lock; never waits. Whoever gets it also gets what a writer that died with it
    * left behind: load after locking. */
