@@ -1,14 +1,14 @@
 #include "flow.h"
 
+#include "in_use.h"
 #include "secret.h"
 #include "setback.h"
+#include "words.h"
 
 #include <math.h>
-#include <stdarg.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
-#include <time.h>
 
 /* Seconds. */
 #define CONNECT_MOST 10.0
@@ -23,7 +23,7 @@
 #define LOST_TRUSTED 60.0 /* what another process was told of a lost refresh is believed this long */
 #define SERVE_LEAST 1.0   /* a token that is served after a failure is not looked after again sooner */
 
-enum { RESENDS_MOST = 3, REVIEWS_MOST = 3, BANNED = 4, RAW_MOST = 64 * 1024 };
+enum { RESENDS_MOST = 3, REVIEWS_MOST = 3, RAW_MOST = 64 * 1024 };
 
 /* Another writer's record may be on its way to the disk: look again after these pauses before anything is
  * called lost. */
@@ -59,14 +59,8 @@ struct flow {
   uint64_t random;
 
   /* between flights */
-  char *token;                       /* the one in use; NULL: none, or none that may be handed out */
-  struct moment refresh_at, dead_at; /* of the token */
-  double lifetime;                   /* of the token, in seconds; 0: unknown */
-  double busy_since;                 /* steady seconds: the lock has been another's since; 0: it was free */
-  char *banned[BANNED];              /* known to be dead, the last ones; never handed out wherever they turn up */
-  char *hearsay[BANNED];             /* rejected without ever having been in use, so that they push out no others */
-  int bans, hearsays;
-  bool had_token; /* one was in use before */
+  struct in_use in_use;
+  double busy_since; /* steady seconds: the lock has been another's since; 0: it was free */
   struct setback setback;
   enum code trouble; /* the last failure that no success has followed; CODE_OK: none */
   char trouble_message[FLOW_MESSAGE];
@@ -102,97 +96,24 @@ static struct flow_action go_on_with(struct flow *flow, struct record *found);
 
 /* ---- what is known of a token ---- */
 
-static bool is_among(char *const tokens[BANNED], const char *token)
-{
-  for (int i = 0; i < BANNED; i++)
-    if (tokens[i] && strcmp(tokens[i], token) == 0)
-      return true;
-  return false;
-}
-
-static bool is_banned(const struct flow *flow, const char *token)
-{
-  return is_among(flow->banned, token) || is_among(flow->hearsay, token);
-}
-
 static bool alive(const struct flow *flow)
 {
-  return flow->token && !moment_has_come(flow->dead_at, flow->now);
-}
-
-static bool usable(const struct flow *flow, const struct record *record)
-{
-  return record->access_token && record->bearer && !is_banned(flow, record->access_token);
-}
-
-/* The token in use has lived its time by the steady clock, whatever a wall clock that was set back makes of its expiry. */
-static bool outlived(const struct flow *flow, const struct record *record)
-{
-  return flow_uses(flow, record->access_token) && flow->now.steady >= flow->refresh_at.steady;
+  return in_use_lives(&flow->in_use, flow->now);
 }
 
 /* A token beside a pending mark may die at any moment, or be dead already. */
 static bool fresh(const struct flow *flow, const struct record *record)
 {
   struct pending pending;
-  return usable(flow, record) && flow->now.wall < record_refresh_at(record, flow->settings->refresh_before) &&
-         !outlived(flow, record) && !record_implausible(record, flow->now.wall) &&
+  return in_use_allows(&flow->in_use, record) &&
+         flow->now.wall < record_refresh_at(record, flow->settings->refresh_before) &&
+         !in_use_is_due(&flow->in_use, record, flow->now) && !record_implausible(record, flow->now.wall) &&
          !record_pending(record, &flow->settings->world, &pending);
 }
 
-static void drop_token(struct flow *flow)
-{
-  secret_free(flow->token);
-  flow->token = NULL;
-}
-
-static void keep_in(char *tokens[BANNED], int *count, const char *token)
-{
-  char **place = &tokens[(*count)++ % BANNED];
-  secret_free(*place);
-  *place = secret_copy(token);
-}
-
-static void ban(struct flow *flow, const char *token)
-{
-  if (!token || is_among(flow->banned, token))
-    return;
-  keep_in(flow->banned, &flow->bans, token);
-  if (flow_uses(flow, token))
-    drop_token(flow);
-}
-
-/* A point of the record's time by both clocks. A token that was in use before lives no longer than was known then. */
-static struct moment deadline(const struct flow *flow, double wall, const struct moment *known)
-{
-  struct moment at = moment_after(flow->now, wall - flow->now.wall);
-  if (known)
-    at.steady = fmin(at.steady, known->steady);
-  return at;
-}
-
-/* The record's access token is the one in use from now on. */
 static void take(struct flow *flow, const struct record *record)
 {
-  bool same = record->access_token && flow_uses(flow, record->access_token);
-  char *copy = usable(flow, record) ? secret_copy(record->access_token) : NULL;
-  double dead_at = isnan(record->expires_at) ? 0 : record->expires_at;
-  /* only whoever had it in use before the clock was set back knows how much of its life is left */
-  if (record_implausible(record, flow->now.wall))
-    dead_at = flow->now.wall + (same ? flow->dead_at.steady - flow->now.steady : record->lifetime);
-  drop_token(flow);
-  flow->token = copy;
-  flow->had_token = flow->had_token || copy;
-  flow->refresh_at =
-      deadline(flow, record_refresh_at(record, flow->settings->refresh_before), same ? &flow->refresh_at : NULL);
-  flow->dead_at = deadline(flow, dead_at, same ? &flow->dead_at : NULL);
-  flow->lifetime = isnan(record->lifetime) ? 0 : record->lifetime;
-}
-
-/* Another token than the one that was in use, which may have been rejected since. */
-static bool replaces(const struct flow *flow, const struct record *record)
-{
-  return flow->token ? strcmp(flow->token, record->access_token) != 0 : flow->had_token;
+  in_use_take(&flow->in_use, record, flow->settings->refresh_before, flow->now);
 }
 
 /* ---- what is said of it ---- */
@@ -208,35 +129,6 @@ static void note(struct flow *flow, enum flow_note_kind kind, enum code code, co
   snprintf(added->message, sizeof added->message, "%s", message);
 }
 
-static void capitalize(char *sentence)
-{
-  if (*sentence >= 'a' && *sentence <= 'z')
-    *sentence = (char)(*sentence - 'a' + 'A');
-}
-
-static const char *advice(enum code code)
-{
-  switch (code) {
-  case CODE_INVALID_CLIENT:
-    return " Check LUCID_CLIENT_ID and LUCID_CLIENT_SECRET (options client_id and client_secret), and ask an admin of "
-           "your Lucid account whether the app is still enabled.";
-  case CODE_INVALID_GRANT:
-  case CODE_LOST_ROTATION:
-    return " Log in to Lucid again and configure the refresh token that you get (LUCID_REFRESH_TOKEN, or the option "
-           "refresh_token): it takes the dead one's place.";
-  case CODE_NETWORK:
-  case CODE_TIMEOUT:
-    return " Check the network and LUCID_API_URL (option api_url); a later call tries again.";
-  case CODE_RATE_LIMITED:
-  case CODE_SERVER_ERROR:
-    return " A later call tries again.";
-  case CODE_BAD_RESPONSE:
-    return " Check LUCID_API_URL (options api_url and token_url): is this the token endpoint, with nothing in between?";
-  default:
-    return "";
-  }
-}
-
 /* For the status, until a success follows. */
 static void remember_trouble(struct flow *flow, enum code code, const char *message)
 {
@@ -250,7 +142,7 @@ static void fail(struct flow *flow, enum code code, const char *message)
   struct flow_outcome *outcome = &flow->outcome;
   outcome->code = code;
   snprintf(outcome->message, sizeof outcome->message, "%s", message);
-  capitalize(outcome->message);
+  words_capitalize(outcome->message);
   if (*message)
     remember_trouble(flow, code, outcome->message);
 }
@@ -262,25 +154,16 @@ static void succeed(struct flow *flow)
   remember_trouble(flow, CODE_OK, "");
 }
 
-static void explain(char out[FLOW_MESSAGE], enum code code, const char *what, const char *safe)
-{
-  snprintf(out, FLOW_MESSAGE, "%s%s%s%s", what, *what && what[strlen(what) - 1] != '.' ? ". " : " ", safe,
-           advice(code));
-  capitalize(out);
-}
-
 /* A failure of the server or of the way to it: it is remembered for the refresh token. */
 static void fail_refresh(struct flow *flow, enum code code, const char *what, const char *safe, double server_wait)
 {
   char message[FLOW_MESSAGE];
-  explain(message, code, what, safe);
+  words_explain(message, code, what, safe);
   fail(flow, code, message);
   setback_remember(&flow->setback, flow->pending.refresh_token, code, message, server_wait, flow->now.steady,
                    &flow->random);
   note(flow, code == CODE_LOST_ROTATION ? FLOW_LOST : FLOW_REFRESH_FAILED, code, message);
 }
-
-static const char *const kept = "The stored tokens are untouched.";
 
 /* ---- single steps ---- */
 
@@ -310,16 +193,16 @@ static struct flow_action finish(struct flow *flow)
 {
   struct flow_outcome *outcome = &flow->outcome;
   bool wanted = flow->goal == FLOW_TOKEN || flow->goal == FLOW_REFRESH;
-  if (wanted && outcome->code == CODE_OK && !flow->token)
+  if (wanted && outcome->code == CODE_OK && !flow->in_use.token)
     fail(flow, CODE_BAD_RESPONSE, "The server issued the very access token again that the API does not accept.");
   bool serve = wanted && (outcome->code == CODE_OK || (flow->goal == FLOW_TOKEN && alive(flow)));
   if (serve) {
     double again = fmax(SERVE_LEAST, flow->setback.until - flow->now.steady);
-    outcome->refresh_at = outcome->code == CODE_OK ? flow->refresh_at : moment_after(flow->now, again);
+    outcome->refresh_at = outcome->code == CODE_OK ? flow->in_use.refresh_at : moment_after(flow->now, again);
     if (flow->unsaved.json)
       outcome->refresh_at = flow->now; /* every call tries to save */
-    outcome->dead_at = flow->dead_at;
-    outcome->token = flow->token;
+    outcome->dead_at = flow->in_use.dead_at;
+    outcome->token = flow->in_use.token;
     outcome->code = CODE_OK;
     outcome->message[0] = '\0';
   }
@@ -357,10 +240,7 @@ static void hold_unsaved(struct flow *flow)
 static struct flow_action keep_in_memory(struct flow *flow, const char *why)
 {
   char message[FLOW_MESSAGE];
-  snprintf(message, sizeof message,
-           "%s The new tokens are in this process's memory and in use; saving them is tried again at every call. Do "
-           "not kill this process before it has succeeded.",
-           why);
+  words_unsaved(message, why);
   note(flow, FLOW_SAVE_FAILED, CODE_STORAGE, message);
   remember_trouble(flow, CODE_STORAGE, message);
   if (!flow->unsaved.json)
@@ -398,7 +278,7 @@ static struct answer_context context(const struct flow *flow)
       .default_lifetime = flow->settings->default_lifetime,
       .sent = flow->record.refresh_token,
       .secrets = {flow->settings->credentials.client_secret, flow->record.refresh_token, flow->record.access_token,
-                  flow->token, flow->settings->refresh_token,
+                  flow->in_use.token, flow->settings->refresh_token,
                   flow->request.authorization ? flow->request.authorization + strlen("Basic ") : NULL}};
 }
 
@@ -407,40 +287,21 @@ static struct answer_context context(const struct flow *flow)
 static struct flow_action damaged(struct flow *flow)
 {
   char message[FLOW_MESSAGE];
-  snprintf(message, sizeof message,
-           "The token storage %s does not hold a token record: it is damaged, or something else's. Nothing was "
-           "changed in it. Move it out of the way (keep it, it may be of use), log in to Lucid again and configure "
-           "the new refresh token.",
-           flow->settings->storage);
+  words_damaged(message, flow->settings);
   return fail_and_leave(flow, CODE_STORAGE, message);
 }
 
 static struct flow_action empty(struct flow *flow)
 {
   char message[FLOW_MESSAGE];
-  const struct flow_settings *settings = flow->settings;
-  if (settings->account)
-    snprintf(message, sizeof message,
-             "There is no token yet for the account \"%.100s\": the token storage %s is empty. A configured refresh "
-             "token starts the default account alone; store this account's first record "
-             "({\"refresh_token\": \"...\"}) there.",
-             settings->account, settings->storage);
-  else
-    snprintf(
-        message, sizeof message,
-        "There is no token yet: the token storage %s is empty, and no refresh token is configured. Log in to Lucid "
-        "once and set LUCID_REFRESH_TOKEN (or the option refresh_token) to the refresh token that you get.",
-        settings->storage);
+  words_empty(message, flow->settings);
   return fail_and_leave(flow, CODE_CONFIG, message);
 }
 
 static struct flow_action grantless(struct flow *flow)
 {
   char message[FLOW_MESSAGE];
-  snprintf(message, sizeof message,
-           "The access token in %s has expired, and there is no refresh token beside it: it was issued without the "
-           "scope offline_access. %s%s",
-           flow->settings->storage, kept, advice(CODE_INVALID_GRANT));
+  words_grantless(message, flow->settings);
   return fail_and_leave(flow, CODE_INVALID_GRANT, message);
 }
 
@@ -485,7 +346,7 @@ static bool read_record(struct flow *flow, const struct flow_event *event)
 
 static struct flow_action settle(struct flow *flow)
 {
-  bool other = replaces(flow, &flow->record);
+  bool other = in_use_differs(&flow->in_use, &flow->record);
   succeed(flow);
   take(flow, &flow->record);
   setback_forget(&flow->setback);
@@ -523,44 +384,10 @@ static bool held_back(struct flow *flow, bool *dead)
   return flow->goal == FLOW_TOKEN && setback_holds(&flow->setback, hash, flow->now.steady);
 }
 
-/* A setting that only a refresh needs. */
-static const char *missing_setting(const struct flow *flow)
-{
-  if (!flow->settings->credentials.client_id)
-    return "A refresh is due, but LUCID_CLIENT_ID (option client_id) is not set. It stands in Lucid's developer "
-           "portal, with your app. The stored tokens are untouched.";
-  if (!flow->settings->credentials.client_secret)
-    return "A refresh is due, but LUCID_CLIENT_SECRET (option client_secret) is not set. It stands in Lucid's "
-           "developer portal, with your app. The stored tokens are untouched.";
-  return NULL;
-}
-
-static void describe_loss(const struct flow *flow, char out[FLOW_MESSAGE])
-{
-  char when[32];
-  struct civil local;
-  if (flow->settings->world.to_local(floor(flow->pending.since), &local))
-    snprintf(when, sizeof when, "%04d-%02d-%02d %02d:%02d:%02d", local.year, local.month, local.day, local.hour,
-             local.minute, local.second);
-  else
-    snprintf(when, sizeof when, "an unknown time");
-  const char *why = flow->outcome.message; /* empty when another process sent it */
-  if (*why)
-    snprintf(out, FLOW_MESSAGE,
-             "%.400s. The refresh that began at %s in process %ld on %s was carried out all the same, so the new "
-             "tokens are lost.",
-             why, when, flow->pending.pid, flow->pending.host);
-  else
-    snprintf(out, FLOW_MESSAGE,
-             "A refresh that began at %s in process %ld on %s was carried out by the server, but its answer never "
-             "arrived, so the new tokens are lost.",
-             when, flow->pending.pid, flow->pending.host);
-}
-
 /* `trusted`: how many seconds it is not asked about again; negative: as after any failure. */
 static void report_loss(struct flow *flow, const char *what, double trusted)
 {
-  ban(flow, flow->record.access_token);
+  in_use_ban(&flow->in_use, flow->record.access_token);
   fail_refresh(flow, CODE_LOST_ROTATION, what, "What is known of it is kept in the storage.", trusted);
 }
 
@@ -582,7 +409,7 @@ static struct flow_action lost_already(struct flow *flow)
     fail(flow, flow->setback.code, flow->setback.message);
     return leave(flow);
   }
-  describe_loss(flow, what);
+  words_lost(what, flow->settings, &flow->pending, flow->outcome.message);
   report_loss(flow, what, flow->pending.lost + LOST_TRUSTED - flow->now.wall);
   return leave(flow);
 }
@@ -608,8 +435,8 @@ static struct flow_action judge(struct flow *flow)
   }
   if (is_known_lost(flow))
     return lost_already(flow);
-  if (missing_setting(flow))
-    return fail_and_leave(flow, CODE_CONFIG, missing_setting(flow));
+  if (words_missing_setting(flow->settings))
+    return fail_and_leave(flow, CODE_CONFIG, words_missing_setting(flow->settings));
   if (!flow->locked)
     return lock(flow);
   if (superseded(flow, dead))
@@ -629,8 +456,8 @@ static struct flow_action judge_empty(struct flow *flow)
     fail(flow, flow->setback.code, flow->setback.message);
     return leave(flow);
   }
-  if (missing_setting(flow))
-    return fail_and_leave(flow, CODE_CONFIG, missing_setting(flow));
+  if (words_missing_setting(flow->settings))
+    return fail_and_leave(flow, CODE_CONFIG, words_missing_setting(flow->settings));
   return flow->locked ? start_from_configured(flow) : lock(flow);
 }
 
@@ -652,38 +479,21 @@ static struct flow_action lock(struct flow *flow)
   return step(flow, LOCKING, FLOW_LOCK);
 }
 
-/* Whoever holds the lock, by the mark in the record. */
-static void describe_holder(const struct flow *flow, char out[320])
-{
-  struct pending mark;
-  if (record_pending(&flow->record, &flow->settings->world, &mark))
-    snprintf(out, 320, "process %ld on %.200s", mark.pid, mark.host);
-  else
-    snprintf(out, 320, "another process");
-}
-
 static struct flow_action lock_is_stuck(struct flow *flow, double busy)
 {
-  char message[FLOW_MESSAGE], holder[320];
+  char message[FLOW_MESSAGE];
   struct pending mark;
   bool refreshing = record_pending(&flow->record, &flow->settings->world, &mark);
-  describe_holder(flow, holder);
-  snprintf(message, sizeof message, "The lock of the token storage %s has been held for %.0f seconds by %s. %s %s",
-           flow->settings->storage, busy, holder, kept,
-           refreshing ? "It has begun a refresh, and may be the only one that has the new tokens: do not kill it. See "
-                        "what it waits for, or what keeps it from saving, and mend that."
-                      : "It has not begun a refresh: if it hangs, end it, and its lock ends with it.");
+  words_lock_held(message, flow->settings, refreshing ? &mark : NULL, busy);
   return fail_and_leave(flow, CODE_LOCKED, message);
 }
 
 static struct flow_action lock_takes_too_long(struct flow *flow)
 {
-  char message[FLOW_MESSAGE], holder[320];
-  describe_holder(flow, holder);
-  snprintf(message, sizeof message,
-           "The time of this call was over while %s was refreshing the tokens in %s. %s Leave it to its work, and try "
-           "again.",
-           holder, flow->settings->storage, kept);
+  char message[FLOW_MESSAGE];
+  struct pending mark;
+  bool refreshing = record_pending(&flow->record, &flow->settings->world, &mark);
+  words_lock_waited_for(message, flow->settings, refreshing ? &mark : NULL);
   return fail_and_leave(flow, CODE_TIMEOUT, message);
 }
 
@@ -844,7 +654,7 @@ static struct flow_action not_spent(struct flow *flow, const struct answer *answ
   bool serve = flow->goal == FLOW_TOKEN && alive(flow);
   if (!serve && flow->now.steady + pause < flow->deadline)
     return wait(flow, PAUSING, pause);
-  fail_refresh(flow, answer->code, answer->message, kept, answer->retry_after);
+  fail_refresh(flow, answer->code, answer->message, words_kept, answer->retry_after);
   return clear_and_leave(flow);
 }
 
@@ -890,7 +700,7 @@ static struct flow_action refused(struct flow *flow, const struct answer *answer
   fail(flow, answer->code, answer->message);
   if (answer->code == CODE_INVALID_GRANT)
     return relook(flow);
-  fail_refresh(flow, answer->code, answer->message, kept, -1);
+  fail_refresh(flow, answer->code, answer->message, words_kept, -1);
   return clear_and_leave(flow);
 }
 
@@ -985,7 +795,7 @@ static struct flow_action bury(struct flow *flow)
   if (superseded(flow, true))
     return start_from_configured(flow);
   if (flow->doubted) {
-    describe_loss(flow, what);
+    words_lost(what, flow->settings, &flow->pending, flow->outcome.message);
     report_loss(flow, what, -1);
     flow->pending.lost = flow->now.wall;
     return record_mark(&flow->record, &flow->pending, NULL) ? save(flow, CLEARING, &flow->record) : leave(flow);
@@ -1197,11 +1007,7 @@ void flow_free(struct flow *flow)
     return;
   clear_flight(flow);
   record_free(&flow->unsaved);
-  secret_free(flow->token);
-  for (int i = 0; i < BANNED; i++) {
-    secret_free(flow->banned[i]);
-    secret_free(flow->hearsay[i]);
-  }
+  in_use_free(&flow->in_use);
   free(flow);
 }
 
@@ -1225,15 +1031,12 @@ const struct flow_outcome *flow_outcome(const struct flow *flow)
 
 bool flow_uses(const struct flow *flow, const char *token)
 {
-  return flow->token && strcmp(flow->token, token) == 0;
+  return in_use_is(&flow->in_use, token);
 }
 
 void flow_reject(struct flow *flow, const char *token)
 {
-  if (flow_uses(flow, token))
-    ban(flow, token);
-  else if (!is_banned(flow, token))
-    keep_in(flow->hearsay, &flow->hearsays, token);
+  in_use_reject(&flow->in_use, token);
 }
 
 void flow_disown(struct flow *flow)
@@ -1261,10 +1064,10 @@ bool flow_unsaved(const struct flow *flow)
 
 struct flow_status flow_status(const struct flow *flow)
 {
-  return (struct flow_status){.has_token = flow->token != NULL,
-                              .refresh_at = flow->refresh_at,
-                              .dead_at = flow->dead_at,
-                              .lifetime = flow->lifetime,
+  return (struct flow_status){.has_token = flow->in_use.token != NULL,
+                              .refresh_at = flow->in_use.refresh_at,
+                              .dead_at = flow->in_use.dead_at,
+                              .lifetime = flow->in_use.lifetime,
                               .unsaved = flow_unsaved(flow),
                               .last_refresh = flow->last_refresh,
                               .last_code = flow->trouble,
