@@ -130,6 +130,7 @@ static void fill_settings(struct options *options, const lucidauth_options *give
                       .client_secret = options->client_secret,
                       .style = (enum request_style)given->token_request},
       .refresh_token = options->refresh_token,
+      .token_url = options->token_url,
       .storage = options->storage == LUCIDAUTH_MEMORY ? "in memory" : options->path,
       .refresh_before = given->refresh_before,
       .refresh_wait = given->refresh_wait,

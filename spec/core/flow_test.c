@@ -549,6 +549,56 @@ static void a_wrong_client_secret_erases_nothing(void **state)
   assert_non_null(strstr(desk->stored, "R1"));
 }
 
+/* ---- another server's tokens ---- */
+
+static const char *issued_by(const char *url)
+{
+  static char text[400];
+  snprintf(text, sizeof text,
+           "{\"access_token\":\"A1\",\"refresh_token\":\"R1\",\"expires_at\":%.0f,\"server\":\"%s\"}", NOW - 1, url);
+  return text;
+}
+
+static void another_server_s_tokens_are_neither_sent_nor_replaced(void **state)
+{
+  struct desk *desk = *state;
+  desk->settings.token_url = "http://127.0.0.1:8080/oauth2/token";
+  desk->settings.refresh_token = "R0";
+  store(desk, issued_by("https://api.lucid.co"));
+  check_failure(token(desk), CODE_CONFIG, "issued by https://api.lucid.co");
+  check_failure(fly(desk, FLOW_REFRESH), CODE_CONFIG, "LUCID_TOKEN_FILE");
+  assert_int_equal(desk->posts, 0);
+  assert_non_null(strstr(desk->stored, "R1"));
+  fly(desk, FLOW_LOOK);
+  check_trouble(desk, CODE_CONFIG, "issued by");
+}
+
+static void the_same_server_s_are(void **state)
+{
+  static const char *const urls[][3] = {
+      {"https://api.lucid.co", "https://API.lucid.co/v2/token", "https://API.lucid.co"},
+      {"http://127.0.0.1:8080", "http://localhost:9090/oauth2/token", "http://localhost:9090"},
+  };
+  for (size_t i = 0; i < 2; i++) {
+    struct desk *desk = *state;
+    desk->settings.token_url = urls[i][1];
+    store(desk, issued_by(urls[i][0]));
+    check_token(token(desk), "A2");
+    assert_non_null(strstr(desk->stored, urls[i][2]));
+    tear_down(state);
+    set_up(state);
+  }
+}
+
+static void and_so_are_those_of_a_file_that_does_not_say(void **state)
+{
+  struct desk *desk = *state;
+  desk->settings.token_url = "https://api.lucid.co/oauth2/token";
+  store(desk, record("A1", "R1", NOW - 1));
+  check_token(token(desk), "A2");
+  assert_non_null(strstr(desk->stored, "\"server\":\"https://api.lucid.co\""));
+}
+
 /* ---- a program that takes no lock, or a new login ---- */
 
 static void what_another_stores_during_a_pause_is_adopted_and_nothing_sent_again(void **state)
@@ -1056,6 +1106,9 @@ int main(void)
       TEST(a_new_login_takes_a_dead_grants_place),
       TEST(the_token_a_dead_grant_started_from_is_not_tried_again),
       TEST(a_wrong_client_secret_erases_nothing),
+      TEST(another_server_s_tokens_are_neither_sent_nor_replaced),
+      TEST(the_same_server_s_are),
+      TEST(and_so_are_those_of_a_file_that_does_not_say),
       TEST(what_another_stores_during_a_pause_is_adopted_and_nothing_sent_again),
       TEST(what_another_stores_is_not_overwritten_by_new_tokens),
       TEST(nor_by_what_clears_the_mark),

@@ -2,6 +2,7 @@
 
 #include "in_use.h"
 #include "secret.h"
+#include "server.h"
 #include "setback.h"
 #include "words.h"
 
@@ -305,6 +306,19 @@ static struct flow_action grantless(struct flow *flow)
   return fail_and_leave(flow, CODE_INVALID_GRANT, message);
 }
 
+static bool is_foreign(const struct flow *flow)
+{
+  const char *server = record_server(&flow->record);
+  return server && flow->settings->token_url && !server_is_same(server, flow->settings->token_url);
+}
+
+static struct flow_action foreign(struct flow *flow)
+{
+  char message[FLOW_MESSAGE];
+  words_foreign(message, flow->settings, record_server(&flow->record));
+  return fail_and_leave(flow, CODE_CONFIG, message);
+}
+
 static struct flow_action not_bearer(struct flow *flow)
 {
   return fail_and_leave(flow, CODE_BAD_RESPONSE,
@@ -419,6 +433,8 @@ static struct flow_action judge(struct flow *flow)
 {
   struct record *record = &flow->record;
   bool dead;
+  if (is_foreign(flow))
+    return foreign(flow);
   if (flow->goal != FLOW_REFRESH && fresh(flow, record))
     return settle(flow);
   take(flow, record);
@@ -631,6 +647,7 @@ static struct flow_action keep(struct flow *flow, const struct answer *answer)
   double since = fmin(flow->sent.wall, flow->now.wall);
   if (!record_rotate(&flow->record, answer, since, &flow->settings->world))
     return out_of_memory(flow);
+  (void)record_set_server(&flow->record, flow->settings->token_url);
   take(flow, &flow->record);
   setback_forget(&flow->setback);
   succeed(flow);

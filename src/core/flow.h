@@ -31,6 +31,7 @@ struct flow_settings {
   const char *refresh_token; /* configured: starts an empty storage; NULL: none */
   const char *storage;       /* names the storage in messages */
   const char *account;       /* names the account in messages; NULL: the default one */
+  const char *token_url;     /* whose tokens these are; NULL: it does not matter */
   double refresh_before;     /* refresh this long ahead of the expiry */
   double refresh_wait;       /* wait this long for another process's refresh while the present token still lives */
   double timeout;            /* a call's deadline, waiting and retries included */

@@ -2,6 +2,7 @@
 
 #include "calendar.h"
 #include "secret.h"
+#include "server.h"
 #include "token.h"
 
 #include <ctype.h>
@@ -171,8 +172,8 @@ static bool set_expiration(cJSON *json, double expires_at, const struct world *w
 /* What a server happens to call the same is not to be taken for ours. */
 static bool is_ours(const char *name)
 {
-  static const char *const ours[] = {"expires_at", "obtained_at", "expiration",     "pending",
-                                     "failure",    "origin",      "origin_refused", "former_origins"};
+  static const char *const ours[] = {"expires_at", "obtained_at",    "expiration", "pending",       "failure",
+                                     "origin",     "origin_refused", "server",     "former_origins"};
   for (size_t i = 0; i < sizeof ours / sizeof *ours; i++)
     if (strcmp(name, ours[i]) == 0)
       return true;
@@ -375,4 +376,19 @@ void record_refuse_origin(struct record *record)
 {
   if (!record->access_token && has(record->json, "origin"))
     (void)json_set(record->json, "origin_refused", cJSON_CreateTrue());
+}
+
+const char *record_server(const struct record *record)
+{
+  return json_string(record->json, "server");
+}
+
+bool record_set_server(struct record *record, const char *url)
+{
+  if (!url)
+    return true;
+  char *server = strndup(url, server_length(url));
+  bool set = server && json_set_string(record->json, "server", server);
+  free(server);
+  return set;
 }

@@ -84,6 +84,11 @@ bool record_failure(const struct record *record, const struct world *world, doub
 /* False: memory is out. It goes with the next rotation. */
 bool record_fail(struct record *record, const struct world *world, const struct failure *failure);
 
+/* Whose tokens these are, "https://api.lucid.co". NULL: unknown, as in a file that the example script wrote. */
+const char *record_server(const struct record *record);
+/* Of this URL; NULL changes nothing. False: memory is out. */
+bool record_set_server(struct record *record, const char *url);
+
 /* Whether the record's grant was started from this refresh token, by the hash that is kept as `origin`. */
 bool record_came_from(const struct record *record, const char *refresh_token, const struct world *world);
 

@@ -1,5 +1,7 @@
 #include "words.h"
 
+#include "server.h"
+
 #include <math.h>
 #include <stdio.h>
 #include <string.h>
@@ -84,6 +86,18 @@ void words_grantless(char out[FLOW_MESSAGE], const struct flow_settings *setting
            "The access token in %s has expired, and there is no refresh token beside it: it was issued without the "
            "scope offline_access. %s%s",
            settings->storage, words_kept, advice(CODE_INVALID_GRANT));
+}
+
+void words_foreign(char out[FLOW_MESSAGE], const struct flow_settings *settings, const char *server)
+{
+  snprintf(
+      out, FLOW_MESSAGE,
+      "The tokens in %s were issued by %.150s, and this client is set up for %.*s: it would send the one's secrets "
+      "to the other. %s Give each server a token storage of its own (LUCID_TOKEN_FILE, or the option storage), or "
+      "correct LUCID_API_URL (options api_url and token_url). Is it the same server under a new name? Then take the "
+      "field server out of the record.",
+      settings->storage, server, (int)fmin(150, (double)server_length(settings->token_url)), settings->token_url,
+      words_kept);
 }
 
 void words_unsaved(char out[FLOW_MESSAGE], const char *why)

@@ -22,6 +22,9 @@ void words_damaged(char out[FLOW_MESSAGE], const struct flow_settings *settings)
 void words_empty(char out[FLOW_MESSAGE], const struct flow_settings *settings);
 void words_grantless(char out[FLOW_MESSAGE], const struct flow_settings *settings);
 
+/* The tokens are of another `server`. */
+void words_foreign(char out[FLOW_MESSAGE], const struct flow_settings *settings, const char *server);
+
 /* The newest tokens are in this process alone, `why`. */
 void words_unsaved(char out[FLOW_MESSAGE], const char *why);
 
