@@ -702,7 +702,7 @@ static struct flow_action doubt(struct flow *flow, const struct answer *answer, 
   if (!flow->settings->introspection)
     return resend_or_give_up(flow, answer);
   flow->pending.settles = reply->status == 502 || reply->status == 504 ? GATEWAY_TIME : 0;
-  if (reply->delivery != REPLY_RECEIVED)
+  if (reply->delivery != REPLY_RECEIVED && reply->length == 0)
     return let_it_settle(flow);
   char *raw = copy_text(reply->body, reply->cut ? 0 : reply->length);
   bool noted = raw && record_mark(&flow->record, &flow->pending, raw);
@@ -811,6 +811,11 @@ static struct flow_action bury(struct flow *flow)
   char what[FLOW_MESSAGE];
   if (superseded(flow, true))
     return start_from_configured(flow);
+  if (flow->doubted && record_salvage(&flow->record)) {
+    flow->recovering = true;
+    flow->doubted = false;
+    return mark(flow);
+  }
   if (flow->doubted) {
     words_lost(what, flow->settings, &flow->pending, flow->outcome.message);
     report_loss(flow, what, -1);
