@@ -171,6 +171,8 @@ static bool start_anew(struct lucidauth_account *account, lucidauth_error *error
   account->store = store;
   account->flight = NULL;
   account->flying = false;
+  account->landings++;
+  account->landed_elsewhere = true;
   watch_generation(account);
   return true;
 }
@@ -466,6 +468,7 @@ char *account_land(struct lucidauth_account *account, uint64_t *serial, lucidaut
   remember_all(account, &outcome, repaired);
   error_set(&account->landed_with, (lucidauth_code)outcome.code, "%s", outcome.message);
   account->landings++;
+  account->landed_elsewhere = false;
   if (account->job)
     report_all(account, &outcome, repaired); /* queued, before anybody learns that the flight has landed */
   account->flying = false;
@@ -582,10 +585,12 @@ static bool has_landed(const struct lucidauth_account *account, const lucidauth_
   return ticket->boarded && account->landings >= ticket->landing;
 }
 
-/* With the mutex held. The token that the flight has brought was rejected before its passengers came to see it. */
+/* With the mutex held. The flight was the parent's of a fork, or the token that it has brought was rejected before its
+ * passengers came to see it. */
 static void leave_if_in_vain(const struct lucidauth_account *account, lucidauth_ticket *ticket)
 {
-  if (has_landed(account, ticket) && account->landed_with.code == LUCIDAUTH_OK && !account->token)
+  bool rejected = account->landed_with.code == LUCIDAUTH_OK && !account->token;
+  if (has_landed(account, ticket) && (rejected || account->landed_elsewhere))
     ticket->boarded = false;
 }
 

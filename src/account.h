@@ -32,6 +32,7 @@ struct lucidauth_account {
   uint64_t sat_out;                   /* 1 + the landings before a flight that was waited for long enough; 0: none */
   uint64_t landings;                  /* flights that have ended */
   struct lucidauth_error landed_with; /* what the last one came to */
+  bool landed_elsewhere;              /* it has stayed with the parent of a fork */
   bool flying;                        /* somebody carries out a flight: flow and store are theirs */
   pthread_t pilot;                    /* who began that flight */
   enum flow_goal goal;                /* of that flight */
