@@ -24,6 +24,9 @@
 #define SPREAD_SHARE 0.2
 #define SPREAD_MOST 10.0
 
+/* Seconds that a flight has to come to its end once its deadline has passed. */
+#define LANDING_TIME 0.1
+
 static struct store *open_store(const struct options *options, const char *account, struct store_error *error)
 {
   switch (options->storage) {
@@ -186,7 +189,7 @@ static bool settle_in_child(struct lucidauth_account *account, lucidauth_error *
   if (flow_unsaved(account->flow))
     leave_unsaved_to_parent(account);
   flow_disown(account->flow);
-  account->forked = false;
+  account->forked = account->looked_after = false;
   return true;
 }
 
@@ -258,15 +261,24 @@ static double spread(const struct lucidauth_account *account)
   return account->spread * fmin(SPREAD_MOST, left * SPREAD_SHARE);
 }
 
+static bool is_in_use(const struct lucidauth_account *account, const char *token)
+{
+  return account->token && strcmp(account->token, token) == 0;
+}
+
+static void replace_token(struct lucidauth_account *account, const char *token)
+{
+  withdraw(account);
+  account->token = secret_copy(token);
+  uint64_t serial = atomic_fetch_add_explicit(&account->client->serials, 1, memory_order_relaxed) + 1;
+  atomic_store_explicit(&account->serial, serial, memory_order_release);
+}
+
 /* A new serial sends callers the long way round once, where they meet the events of the background. */
 static void put_in_use(struct lucidauth_account *account, const struct flow_outcome *outcome)
 {
-  if (!account->token || strcmp(account->token, outcome->token) != 0 || (account->job && outcome->note_count > 0)) {
-    withdraw(account);
-    account->token = secret_copy(outcome->token);
-    uint64_t serial = atomic_fetch_add_explicit(&account->client->serials, 1, memory_order_relaxed) + 1;
-    atomic_store_explicit(&account->serial, serial, memory_order_release);
-  }
+  if (!is_in_use(account, outcome->token) || (account->job && outcome->note_count > 0))
+    replace_token(account, outcome->token);
   atomic_store_explicit(&account->seen, account->flight_seen, memory_order_release);
   account->refresh_at = outcome->refresh_at;
   account->dead_at = outcome->dead_at;
@@ -286,7 +298,7 @@ static bool wait_for_others(struct lucidauth_account *account, bool refresh, boo
                             lucidauth_error *error)
 {
   double patience = clock_now().steady + account->settings.refresh_wait;
-  while (account->flying && !account->forked) {
+  while ((account->flying || account->looked_after) && !account->forked) {
     struct moment now = clock_now();
     bool served = !refresh && lives(account, now);
     if (now.steady >= patience)
@@ -330,6 +342,7 @@ static void take_off(struct lucidauth_account *account, enum flow_goal goal, str
 {
   account->flying = true;
   account->pilot = pthread_self();
+  account->sent = false;
   account->goal = goal;
   tell_rejections(account);
   flow_start(account->flow, goal, now, now.steady + account->settings.timeout);
@@ -446,6 +459,28 @@ static void publish(struct lucidauth_account *account, const struct flow_outcome
     withdraw(account);
 }
 
+void account_show(struct lucidauth_account *account)
+{
+  const char *token = flow_token(account->flow);
+  struct flow_status known = flow_status(account->flow);
+  pthread_mutex_lock(&account->mutex);
+  if (token && !is_rejected(account, token) && !moment_has_come(known.dead_at, clock_now())) {
+    if (!is_in_use(account, token))
+      replace_token(account, token);
+    atomic_store_explicit(&account->good_in, NEVER, memory_order_relaxed);
+    account->refresh_at = known.refresh_at;
+    account->dead_at = known.dead_at;
+  }
+  pthread_mutex_unlock(&account->mutex);
+}
+
+void account_note_sent(struct lucidauth_account *account)
+{
+  pthread_mutex_lock(&account->mutex);
+  account->sent = true;
+  pthread_mutex_unlock(&account->mutex);
+}
+
 static bool take_repaired(struct lucidauth_account *account)
 {
   bool repaired = account->store && account->store->repaired;
@@ -518,7 +553,7 @@ void account_reject(struct lucidauth_account *account, const char *token)
   pthread_mutex_lock(&account->mutex);
   if (account->forked)
     (void)settle_in_child(account, NULL);
-  bool in_use = account->token && strcmp(account->token, token) == 0;
+  bool in_use = is_in_use(account, token);
   if (!account->flying) {
     flow_reject(account->flow, token);
     account->status.has_token = flow_status(account->flow).has_token;
@@ -554,13 +589,17 @@ bool account_is_due(struct lucidauth_account *account)
   pthread_mutex_lock(&account->mutex);
   bool idle = !account->flying && !account->forked && account->token;
   bool due = idle && !grounded(account) && (moment_has_come(account->refresh_at, now) || was_announced(account));
+  bool ask = idle && !due && !grounded(account);
+  account->looked_after = ask;
   pthread_mutex_unlock(&account->mutex);
-  /* nobody else touches the storage; the mutex is not held while the disk is asked */
-  due = due || (idle && !grounded(account) && account->store->ops->changed(account->store));
-  if (!due)
-    return false;
+  /* the mutex is not held while the disk is asked */
+  due = due || (ask && account->store->ops->changed(account->store));
   pthread_mutex_lock(&account->mutex);
-  due = !account->flying;
+  if (ask) {
+    account->looked_after = false;
+    pthread_cond_broadcast(&account->landed);
+  }
+  due = due && !account->flying;
   if (due)
     take_off(account, FLOW_TOKEN, now);
   pthread_mutex_unlock(&account->mutex);
@@ -568,16 +607,24 @@ bool account_is_due(struct lucidauth_account *account)
 }
 
 /* With the mutex held: have a flight under way that this ticket can wait for. A refresh that was asked for is
- * not served by a flight that had begun before. */
-static void board(struct lucidauth_account *account, lucidauth_ticket *ticket, struct moment now)
+ * not served by a flight that had begun before. False: there is no thread to be had. */
+static bool board(struct lucidauth_account *account, lucidauth_ticket *ticket, struct moment now)
 {
   enum flow_goal goal = ticket->refresh ? FLOW_REFRESH : FLOW_TOKEN;
   if (ticket->boarded || (account->flying && ticket->refresh))
-    return;
+    return true;
   if (!account->flying && !take_off_in_background(account, goal, now))
-    return;
+    return false;
   ticket->boarded = true;
   ticket->landing = account->landings + 1;
+  return true;
+}
+
+/* Seconds that a ticket is waited with. An answer whose refresh was sent has the time that the flow gives it; a flight
+ * that comes to its own end at the deadline says more than a timeout. */
+static double longest_wait(const struct lucidauth_account *account)
+{
+  return account->settings.timeout * (account->flying && account->sent ? 2 : 1) + LANDING_TIME;
 }
 
 static bool has_landed(const struct lucidauth_account *account, const lucidauth_ticket *ticket)
@@ -593,6 +640,14 @@ static void leave_if_in_vain(const struct lucidauth_account *account, lucidauth_
   if (has_landed(account, ticket) && (rejected || account->landed_elsewhere))
     ticket->boarded = false;
 }
+
+static const char *const takes_too_long =
+    "The refresh takes too long. It goes on, and nothing is lost; ask again later.";
+static const char *const under_way =
+    "There is no token yet: a refresh is under way in the background. Nothing is lost; ask again in a moment.";
+static const char *const no_thread =
+    "The system has no thread for a refresh in the background: too many of them run, or memory is out. Nothing was "
+    "changed; ask again in a moment.";
 
 /* With the mutex held: what there is to say at once. True: it is said. */
 static bool answer_ticket(struct lucidauth_account *account, const lucidauth_ticket *ticket, bool patient,
@@ -618,14 +673,14 @@ static bool answer_ticket(struct lucidauth_account *account, const lucidauth_tic
     error_set(error, LUCIDAUTH_NOT_READY, "%s", grounded(account));
     return true;
   }
-  if (waited >= 2 * account->settings.timeout)
-    error_set(error, LUCIDAUTH_TIMEOUT,
-              "The refresh takes too long. It goes on, and nothing is lost; ask again later.");
-  return waited >= 2 * account->settings.timeout;
+  if (waited < longest_wait(account))
+    return false;
+  error_set(error, LUCIDAUTH_TIMEOUT, "%s", account->flying ? takes_too_long : no_thread);
+  return true;
 }
 
-bool account_poll(struct lucidauth_account *account, lucidauth_ticket *ticket, bool patient, char **token,
-                  uint64_t *serial, lucidauth_error *error)
+enum poll account_poll(struct lucidauth_account *account, lucidauth_ticket *ticket, bool patient, char **token,
+                       uint64_t *serial, lucidauth_error *error)
 {
   struct moment now = clock_now();
   lucidauth_error said = {.code = LUCIDAUTH_OK};
@@ -634,9 +689,10 @@ bool account_poll(struct lucidauth_account *account, lucidauth_ticket *ticket, b
     ticket->begun = now.steady;
   bool settled = !account->forked || settle_in_child(account, &said);
   bool done = !settled || (!ticket->refresh && still_good(account));
+  bool boarded = true;
   if (!done) {
     leave_if_in_vain(account, ticket);
-    board(account, ticket, now);
+    boarded = board(account, ticket, now);
     done = answer_ticket(account, ticket, patient, now, &said);
   }
   *token = done && said.code == LUCIDAUTH_OK ? secret_copy(account->token) : NULL;
@@ -644,10 +700,8 @@ bool account_poll(struct lucidauth_account *account, lucidauth_ticket *ticket, b
     *serial = atomic_load_explicit(&account->serial, memory_order_relaxed);
   pthread_mutex_unlock(&account->mutex);
   if (!done)
-    error_set(&said, LUCIDAUTH_NOT_READY,
-              "There is no token yet: a refresh is under way in the background. Nothing is lost; ask again in a "
-              "moment.");
+    error_set(&said, LUCIDAUTH_NOT_READY, "%s", boarded ? under_way : no_thread);
   if (error)
     *error = said;
-  return done;
+  return done ? POLL_ANSWERED : boarded ? POLL_WAIT : POLL_NO_THREAD;
 }

@@ -35,6 +35,8 @@ struct lucidauth_account {
   bool landed_elsewhere;              /* it has stayed with the parent of a fork */
   bool flying;                        /* somebody carries out a flight: flow and store are theirs */
   pthread_t pilot;                    /* who began that flight */
+  bool sent;                          /* its refresh is with the server, or was */
+  bool looked_after;                  /* the background's thread asks the storage whether it was changed */
   enum flow_goal goal;                /* of that flight */
   uint64_t flight_seen;               /* the generation when that flight last looked at the record */
   lucidauth_flight *flight;           /* of a program that carries it out itself, else NULL */
@@ -78,6 +80,12 @@ bool account_take_off(struct lucidauth_account *account, enum flow_goal goal, bo
  * under way. */
 bool account_take_off_to_keep(struct lucidauth_account *account);
 
+/* In the middle of a flight, before it waits for a lock: a token that still lives may be handed out meanwhile. */
+void account_show(struct lucidauth_account *account);
+
+/* In the middle of a flight: its refresh is sent. */
+void account_note_sent(struct lucidauth_account *account);
+
 /* A copy of the token in use, and its serial (may be NULL). */
 char *account_token(struct lucidauth_account *account, uint64_t *serial);
 
@@ -85,9 +93,15 @@ char *account_token(struct lucidauth_account *account, uint64_t *serial);
  * has then taken off. For the background's thread alone. */
 bool account_is_due(struct lucidauth_account *account);
 
-/* lucidauth_poll. False: to be asked again, after account_wait perhaps. */
-bool account_poll(struct lucidauth_account *account, lucidauth_ticket *ticket, bool patient, char **token,
-                  uint64_t *serial, lucidauth_error *error);
+enum poll {
+  POLL_ANSWERED,
+  POLL_WAIT,     /* a flight is under way: ask again, after account_wait perhaps */
+  POLL_NO_THREAD /* there is none to be had that would fly: ask again later, or fly */
+};
+
+/* lucidauth_poll. */
+enum poll account_poll(struct lucidauth_account *account, lucidauth_ticket *ticket, bool patient, char **token,
+                       uint64_t *serial, lucidauth_error *error);
 
 /* Wait until a flight lands, for at most `seconds`. */
 void account_wait(struct lucidauth_account *account, double seconds);

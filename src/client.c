@@ -141,21 +141,6 @@ bool lucidauth_leave(lucidauth *client)
   return idle;
 }
 
-/* The thread flies; this one waits for it. */
-static char *ride_along(struct lucidauth_account *account, bool refresh, uint64_t *serial, lucidauth_error *error)
-{
-  const double look_again = 0.05;
-  lucidauth_error said = {.code = LUCIDAUTH_OK};
-  lucidauth_ticket ticket = {.refresh = refresh};
-  char *token;
-  while (!account_poll(account, &ticket, true, &token, serial, &said))
-    account_wait(account, look_again);
-  if (error)
-    *error = said;
-  events_deliver(account->client);
-  return token;
-}
-
 /* This thread flies, or waits for another that does. */
 static char *fly_here(struct lucidauth_account *account, enum flow_goal goal, uint64_t *serial, lucidauth_error *error)
 {
@@ -173,6 +158,24 @@ static char *fly_here(struct lucidauth_account *account, enum flow_goal goal, ui
   } while (!token && said.code == LUCIDAUTH_OK);
   if (error)
     *error = said;
+  return token;
+}
+
+/* The thread flies, and this one waits for it; where there is none to be had, this one flies. */
+static char *ride_along(struct lucidauth_account *account, bool refresh, uint64_t *serial, lucidauth_error *error)
+{
+  const double look_again = 0.05;
+  lucidauth_error said = {.code = LUCIDAUTH_OK};
+  lucidauth_ticket ticket = {.refresh = refresh};
+  char *token;
+  enum poll polled;
+  while ((polled = account_poll(account, &ticket, true, &token, serial, &said)) == POLL_WAIT)
+    account_wait(account, look_again);
+  if (polled == POLL_NO_THREAD)
+    token = fly_here(account, refresh ? FLOW_REFRESH : FLOW_TOKEN, serial, &said);
+  if (error)
+    *error = said;
+  events_deliver(account->client);
   return token;
 }
 

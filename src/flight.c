@@ -114,6 +114,8 @@ static struct flow_action advance(lucidauth_flight *flight, struct flow_event *e
   char message[STORE_MESSAGE];
   event->now = clock_now();
   struct flow_action action = flow_next(flight->account->flow, event);
+  if (action.step == FLOW_LOCK)
+    account_show(flight->account);
   /* what a refresh needs is loaded before anything is promised */
   if (action.step != FLOW_LOCK || http_load(message, sizeof message))
     return action;

@@ -94,6 +94,8 @@ static bool start_post(const struct http_request *request, struct http_response 
 static void post_for(struct background_job *job)
 {
   struct http_request request = drive_request(&job->account->client->options, &job->action);
+  if (job->action.request->endpoint == REQUEST_TOKEN)
+    account_note_sent(job->account);
   job->posting = start_post(&request, &job->came.response, job);
   job->came.posted = true;
   job->came.event.reply = &job->came.response.reply;
