@@ -36,9 +36,17 @@ const char *lucidauth_event_name(lucidauth_event_kind kind)
 
 /* ---- clients and accounts ---- */
 
+/* The size of the options in the first release. */
+enum { FIRST_OPTIONS = offsetof(lucidauth_options, on_event_data) + sizeof(void *) };
+
 lucidauth *lucidauth_new(const lucidauth_options *options, lucidauth_error *error)
 {
   lucidauth_options given = LUCIDAUTH_OPTIONS_INIT;
+  if (options && options->size < FIRST_OPTIONS) {
+    error_set(error, LUCIDAUTH_CONFIG,
+              "The options have no size: start them from LUCIDAUTH_OPTIONS_INIT, and set what differs.");
+    return NULL;
+  }
   if (options)
     memcpy(&given, options, options->size < sizeof given ? options->size : sizeof given);
   struct lucidauth *client = calloc(1, sizeof *client);
