@@ -99,7 +99,7 @@ static bool has_room_for(const struct lucidauth *client, const char *name, lucid
 
 lucidauth_account *lucidauth_get_account(lucidauth *client, const char *name, lucidauth_error *error)
 {
-  name = name ? name : "default";
+  name = name && *name ? name : "default";
   if (!has_room_for(client, name, error))
     return NULL;
   int cancel = cancel_put_off();
@@ -244,14 +244,19 @@ void lucidauth_free_token(char *token)
   secret_free(token);
 }
 
-void lucidauth_reject(lucidauth *client, const char *name, const char *token)
+bool lucidauth_reject(lucidauth *client, const char *name, const char *token, lucidauth_error *error)
 {
-  lucidauth_account *account = lucidauth_get_account(client, name, NULL);
+  if (!token || !*token) {
+    error_set(error, LUCIDAUTH_CONFIG, "There is no token to reject: pass the one that the API did not accept.");
+    return false;
+  }
+  lucidauth_account *account = lucidauth_get_account(client, name, error);
   if (!account)
-    return;
+    return false;
   int cancel = cancel_put_off();
   account_reject(account, token);
   cancel_allow(cancel);
+  return true;
 }
 
 /* ---- status ---- */

@@ -144,7 +144,7 @@ LUCIDAUTH_API void lucidauth_close(lucidauth *client);
 LUCIDAUTH_API bool lucidauth_leave(lucidauth *client);
 
 /* An access token that works (RFC 6750), refreshed first if it must be; a token that still lives is served
- * when a refresh fails. `account` NULL: the default one. Waits for at most `timeout`, except for an answer
+ * when a refresh fails. `account` NULL or "": the default one. Waits for at most `timeout`, except for an answer
  * whose refresh was sent already. The caller gives the token to lucidauth_free_token. NULL: `error` says why. */
 LUCIDAUTH_API char *lucidauth_token(lucidauth *client, const char *account, lucidauth_error *error);
 
@@ -156,8 +156,9 @@ LUCIDAUTH_API char *lucidauth_refresh(lucidauth *client, const char *account, lu
 LUCIDAUTH_API void lucidauth_free_token(char *token);
 
 /* The API answered 401 to this very token: it is never handed out again, and the next lucidauth_token brings
- * another. A token that is no longer in use changes nothing. */
-LUCIDAUTH_API void lucidauth_reject(lucidauth *client, const char *account, const char *token);
+ * another. A token that is no longer in use changes nothing, and is no failure. False: `error` says why, an account that
+ * the storage has no room for, or no token at all. */
+LUCIDAUTH_API bool lucidauth_reject(lucidauth *client, const char *account, const char *token, lucidauth_error *error);
 
 /* One line of an account's past. */
 typedef struct lucidauth_past {

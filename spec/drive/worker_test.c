@@ -173,7 +173,7 @@ static void a_token_that_was_rejected_is_not_served_so(void **state)
   lucidauth_account *account = lucidauth_get_account(client, NULL, NULL);
   world.slow_account = "default";
   assert_null(lucidauth_poll(account, &ticket, true, NULL, &error));
-  lucidauth_reject(client, NULL, "A0");
+  (void)lucidauth_reject(client, NULL, "A0", NULL);
   atomic_store(&world.disk_goes_on, true);
   assert_true(endpoint_has_seen(1));
   assert_null(lucidauth_poll(account, &ticket, true, NULL, &error));
