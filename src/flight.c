@@ -25,6 +25,14 @@ static const char *const rejected = "The token was rejected this very moment. No
 lucidauth_flight *lucidauth_flight_begin(lucidauth_account *account, bool refresh, char **token, lucidauth_error *error)
 {
   lucidauth_error failure = {.code = LUCIDAUTH_OK};
+  if (token)
+    *token = NULL;
+  if (account->store) {
+    error_set(error, LUCIDAUTH_CONFIG,
+              "The library uses this storage by itself, under its lock: flights are for LUCIDAUTH_CUSTOM. Ask "
+              "lucidauth_token or lucidauth_poll.");
+    return NULL;
+  }
   lucidauth_flight *flight = calloc(1, sizeof *flight);
   if (!flight) {
     error_set(error, LUCIDAUTH_STORAGE, "There is not enough memory for a refresh. Nothing was changed.");

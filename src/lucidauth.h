@@ -254,9 +254,10 @@ typedef enum lucidauth_result {
   LUCIDAUTH_FAILED /* `text` says why, in a sentence that is part of the message */
 } lucidauth_result;
 
-/* Begin a flight. `refresh`: a new token whatever the expiry. NULL: `error` says why; LUCIDAUTH_NOT_READY:
- * another flight of this account is under way, a token that still lives is then in *token (may be NULL: not
- * wanted). */
+/* Begin a flight of an account whose storage is LUCIDAUTH_CUSTOM. `refresh`: a new token whatever the expiry. NULL:
+ * `error` says why. LUCIDAUTH_OK: the token in use is in *token; it is good, or still lives while another flight of this
+ * account is under way. LUCIDAUTH_NOT_READY: another one is under way, and has to be waited for. LUCIDAUTH_CONFIG: the
+ * storage is one of the library's. `token` may be NULL: not wanted; else the caller frees it. */
 LUCIDAUTH_API lucidauth_flight *lucidauth_flight_begin(lucidauth_account *account, bool refresh, char **token,
                                                        lucidauth_error *error);
 

@@ -289,6 +289,29 @@ static void a_child_saves_nothing_for_its_parent(void **state)
   carry_out(flight, NULL);
 }
 
+/* ---- storages that the library uses by itself ---- */
+
+static void no_flight_passes_a_storage_by(void **state)
+{
+  (void)state;
+  static const lucidauth_storage kinds[] = {LUCIDAUTH_FILE, LUCIDAUTH_DIRECTORY, LUCIDAUTH_MEMORY};
+  for (int i = 0; i < 6; i++) {
+    lucidauth_error error = {.code = LUCIDAUTH_OK};
+    lucidauth_options chosen = options();
+    char *token = NULL;
+    chosen.storage = kinds[i / 2];
+    chosen.path = "/nowhere/at/all";
+    chosen.background = i % 2;
+    lucidauth *client = lucidauth_new(&chosen, NULL);
+    lucidauth_account *account = lucidauth_get_account(client, NULL, NULL);
+    assert_null(lucidauth_flight_begin(account, true, &token, &error));
+    assert_int_equal(error.code, LUCIDAUTH_CONFIG);
+    assert_null(token);
+    assert_null(lucidauth_flight_keep(account));
+    lucidauth_close(client);
+  }
+}
+
 #define TEST(name) cmocka_unit_test_setup_teardown(name, set_up, tear_down)
 
 int main(void)
@@ -303,6 +326,7 @@ int main(void)
       TEST(what_a_flight_left_in_hand_is_saved_at_the_end),
       TEST(nothing_is_kept_where_nothing_is_unsaved),
       TEST(a_child_saves_nothing_for_its_parent),
+      TEST(no_flight_passes_a_storage_by),
   };
   return cmocka_run_group_tests(tests, NULL, NULL);
 }
