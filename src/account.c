@@ -308,10 +308,11 @@ static bool wait_for_others(struct lucidauth_account *account, bool refresh, boo
       return false;
     }
     if (!wait || now.steady >= deadline) {
-      error_set(error, wait ? LUCIDAUTH_TIMEOUT : LUCIDAUTH_NOT_READY,
-                "A refresh of this account is under way in another %s, and there is no token until it ends. Nothing "
-                "is lost; try again in a moment.",
-                wait ? "thread" : "coroutine");
+      error_set(
+          error, wait ? LUCIDAUTH_TIMEOUT : LUCIDAUTH_NOT_READY,
+          "A refresh of this account is under way in another %s, and %s until it ends. Nothing is lost; try again "
+          "in a moment.",
+          wait ? "thread" : "coroutine", lives(account, now) ? "no other one begins" : "there is no token");
       return false;
     }
     clock_wait(&account->landed, &account->mutex, served ? fmin(patience, deadline) : deadline);
