@@ -27,6 +27,9 @@
 /* Seconds that a flight has to come to its end once its deadline has passed. */
 #define LANDING_TIME 0.1
 
+/* Seconds between two looks at a storage for the status alone. */
+#define LOOK_PAUSE 1.0
+
 static struct store *open_store(const struct options *options, const char *account, struct store_error *error)
 {
   switch (options->storage) {
@@ -626,6 +629,19 @@ static bool board(struct lucidauth_account *account, lucidauth_ticket *ticket, s
 static double longest_wait(const struct lucidauth_account *account)
 {
   return account->settings.timeout * (account->flying && account->sent ? 2 : 1) + LANDING_TIME;
+}
+
+void account_look(struct lucidauth_account *account)
+{
+  struct moment now = clock_now();
+  pthread_mutex_lock(&account->mutex);
+  bool settled = !account->forked || settle_in_child(account, NULL);
+  bool late = account->looked_at == 0 || now.steady - account->looked_at >= LOOK_PAUSE;
+  if (settled && late && !account->flying && !account->token) {
+    account->looked_at = now.steady;
+    (void)take_off_in_background(account, FLOW_LOOK, now);
+  }
+  pthread_mutex_unlock(&account->mutex);
 }
 
 static bool has_landed(const struct lucidauth_account *account, const lucidauth_ticket *ticket)

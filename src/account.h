@@ -49,6 +49,7 @@ struct lucidauth_account {
   char *rejected[REJECTED]; /* not yet told to the flow, which may be in flight */
   int rejections;
   struct flow_status status; /* as of the last landing; the message is copied */
+  double looked_at;          /* steady seconds: the storage was last looked at for the status; 0: never */
   bool shared;               /* of the store, as of the last landing */
   struct lucidauth_error last_error;
 };
@@ -92,6 +93,9 @@ char *account_token(struct lucidauth_account *account, uint64_t *serial);
 /* Whether a flight is to start by itself, ahead of the expiry or since the record was changed by others; it
  * has then taken off. For the background's thread alone. */
 bool account_is_due(struct lucidauth_account *account);
+
+/* Have the background's thread look at the storage, unless a token is in use, which it looks after anyway. */
+void account_look(struct lucidauth_account *account);
 
 enum poll {
   POLL_ANSWERED,

@@ -274,7 +274,9 @@ static const char *state_name(const struct lucidauth_account *account, struct mo
 static void look(struct lucidauth_account *account)
 {
   int cancel = cancel_put_off();
-  if (account->store && !account->job && account_take_off(account, FLOW_LOOK, false, NULL)) {
+  if (account->job)
+    account_look(account);
+  else if (account->store && account_take_off(account, FLOW_LOOK, false, NULL)) {
     drive_blocking(account);
     account_land(account, NULL, NULL);
   }

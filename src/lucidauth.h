@@ -186,8 +186,10 @@ typedef struct lucidauth_status {
   uint64_t generation; /* of the storage: grows with every refresh by any process, odd while one is under way */
 } lucidauth_status;
 
-/* How an account stands: the storage is looked at (but with LUCIDAUTH_CUSTOM: what this process knows), the
- * server is not asked; no secret in it. False: there is no such account. */
+/* How an account stands; the server is not asked, and there is no secret in it. The storage is looked at, but with
+ * LUCIDAUTH_CUSTOM, which shows what this process knows, and with `background`, which never waits for the disk: its
+ * thread looks about once a second, and the first call for an account that was not used yet is what makes it look ("empty"
+ * until it has). False: there is no such account. */
 LUCIDAUTH_API bool lucidauth_get_status(lucidauth *client, const char *account, lucidauth_status *status);
 
 /* ---- for callers in a hurry: keep the token, and ask only whether it is still the one to use ---- */

@@ -238,6 +238,67 @@ static void but_for_an_answer_whose_refresh_was_sent(void **state)
   assert_true(scene_stored("\"R1\""));
 }
 
+/* ---- the status ---- */
+
+static lucidauth_status status_when(lucidauth *client, const char *state)
+{
+  lucidauth_status status;
+  double deadline = endpoint_now() + ENDPOINT_PATIENCE;
+  do {
+    endpoint_pause();
+    assert_true(lucidauth_get_status(client, NULL, &status));
+  } while (strcmp(status.state, state) != 0 && endpoint_now() < deadline);
+  assert_string_equal(status.state, state);
+  return status;
+}
+
+static void the_status_shows_what_is_stored_without_waiting_for_the_disk(void **state)
+{
+  (void)state;
+  lucidauth_status status;
+  scene_store(3000);
+  world.slow_account = "default";
+  lucidauth *client = scene_client(true);
+  assert_true(lucidauth_get_status(client, NULL, &status));
+  assert_string_equal(status.state, "empty");
+  assert_true(lucidauth_get_status(client, NULL, &status));
+  atomic_store(&world.disk_goes_on, true);
+  status = status_when(client, "ready");
+  assert_true(status.expires_in > 2900 && status.expires_in <= 3000);
+  assert_int_equal(status.past_count, 0);
+  assert_int_equal(endpoint->posts, 0);
+  scene_assert_token(lucidauth_token(client, NULL, NULL), "A0");
+  lucidauth_close(client);
+}
+
+static void the_status_shows_what_others_have_stored_since(void **state)
+{
+  (void)state;
+  lucidauth *client = scene_client(true);
+  status_when(client, "empty");
+  scene_store(3000);
+  status_when(client, "ready");
+  assert_int_equal(endpoint->posts, 0);
+  lucidauth_close(client);
+}
+
+static void a_caller_who_meets_a_look_gets_a_token_all_the_same(void **state)
+{
+  (void)state;
+  lucidauth_status status;
+  lucidauth_error error;
+  lucidauth_ticket ticket = {0};
+  scene_store(3000);
+  world.slow_account = "default";
+  lucidauth *client = scene_client(true);
+  lucidauth_account *account = lucidauth_get_account(client, NULL, NULL);
+  assert_true(lucidauth_get_status(client, NULL, &status));
+  assert_null(lucidauth_poll(account, &ticket, true, NULL, &error));
+  atomic_store(&world.disk_goes_on, true);
+  scene_assert_token(poll_for(account, &ticket, &error), "A0");
+  lucidauth_close(client);
+}
+
 /* ---- no thread to be had ---- */
 
 int __real_pthread_create(pthread_t *thread, const pthread_attr_t *attributes, void *(*body)(void *), void *data);
@@ -302,6 +363,9 @@ int main(void)
       TEST(nor_is_one_that_another_process_may_have_spent),
       TEST(nobody_waits_for_longer_than_the_timeout),
       TEST(but_for_an_answer_whose_refresh_was_sent),
+      TEST(the_status_shows_what_is_stored_without_waiting_for_the_disk),
+      TEST(the_status_shows_what_others_have_stored_since),
+      TEST(a_caller_who_meets_a_look_gets_a_token_all_the_same),
       TEST(a_caller_that_may_wait_flies_by_itself),
       TEST(a_caller_that_may_not_is_told_why),
   };
