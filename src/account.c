@@ -542,14 +542,11 @@ static void keep_rejection(struct lucidauth_account *account, const char *token,
 /* With the mutex held, and no flight in the air. False: there is no thread to be had, or no flight begins any more. */
 static bool take_off_in_background(struct lucidauth_account *account, enum flow_goal goal, struct moment now)
 {
-  if (grounded(account))
+  if (grounded(account) || !background_watch(account->job))
     return false;
   take_off(account, goal, now);
-  if (background_submit(account->job))
-    return true;
-  flow_abandon(account->flow, true);
-  account->flying = false;
-  return false;
+  background_submit(account->job);
+  return true;
 }
 
 void account_reject(struct lucidauth_account *account, const char *token)

@@ -12,6 +12,7 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/stat.h>
 #include <unistd.h>
 
 #include <cmocka.h>
@@ -350,6 +351,35 @@ static void a_caller_that_may_not_is_told_why(void **state)
   lucidauth_close(client);
 }
 
+/* The lock stays with tokens that could not be saved, whoever flies next. */
+static void a_lock_that_is_kept_is_not_forgotten_for_lack_of_a_thread(void **state)
+{
+  (void)state;
+  pthread_t thread;
+  void *token;
+  char temporary[96];
+  lucidauth_ticket ticket = {0};
+  lucidauth_options chosen = scene_options(true);
+  snprintf(temporary, sizeof temporary, "%s.tmp", scene.path);
+  chosen.timeout = 2;
+  lucidauth *client = scene_open(&chosen);
+  world.no_threads = true;
+  endpoint_hold();
+  assert_int_equal(__real_pthread_create(&thread, NULL, ask, client), 0);
+  assert_true(endpoint_has_seen(1));
+  assert_int_equal(mkdir(temporary, 0700), 0); /* stops even root */
+  endpoint_go_on();
+  assert_int_equal(pthread_join(thread, &token), 0);
+  scene_assert_token(token, "A1");
+  assert_false(scene_stored("\"R1\""));
+  scene_assert_token(lucidauth_poll(lucidauth_get_account(client, NULL, NULL), &ticket, false, NULL, NULL), "A1");
+  assert_int_equal(rmdir(temporary), 0);
+  world.no_threads = false;
+  scene_assert_token(lucidauth_refresh(client, NULL, NULL), "A2");
+  assert_true(scene_stored("\"R2\""));
+  lucidauth_close(client);
+}
+
 #define TEST(name) cmocka_unit_test_setup_teardown(name, set_up, scene_tear_down)
 
 int main(void)
@@ -368,6 +398,7 @@ int main(void)
       TEST(a_caller_who_meets_a_look_gets_a_token_all_the_same),
       TEST(a_caller_that_may_wait_flies_by_itself),
       TEST(a_caller_that_may_not_is_told_why),
+      TEST(a_lock_that_is_kept_is_not_forgotten_for_lack_of_a_thread),
   };
   alarm(3 * ENDPOINT_PATIENCE);
   return cmocka_run_group_tests(tests, NULL, NULL);

@@ -424,7 +424,7 @@ void background_job_free(struct background_job *job)
   free(job);
 }
 
-bool background_submit(struct background_job *job)
+bool background_watch(struct background_job *job)
 {
   pthread_mutex_lock(&worker.mutex);
   bool possible = have_thread();
@@ -434,14 +434,18 @@ bool background_submit(struct background_job *job)
     worker.watched = job;
     worker.users++;
   }
-  if (possible) {
-    job->active++;
-    job->next_active = worker.handed_in;
-    worker.handed_in = job;
-    tell_thread();
-  }
   pthread_mutex_unlock(&worker.mutex);
   return possible;
+}
+
+void background_submit(struct background_job *job)
+{
+  pthread_mutex_lock(&worker.mutex);
+  job->active++;
+  job->next_active = worker.handed_in;
+  worker.handed_in = job;
+  tell_thread();
+  pthread_mutex_unlock(&worker.mutex);
 }
 
 static void unwatch(struct background_job *job)
