@@ -128,24 +128,24 @@ void account_end(struct lucidauth_account *account)
 }
 
 /* Wait for a flight on another thread; true: there is none any more. With the mutex held. */
-static bool wait_for_last_landing(struct lucidauth_account *account)
+static bool wait_for_last_landing(struct lucidauth_account *account, double until)
 {
-  double until = clock_now().steady + 2 * account->settings.timeout;
   bool interrupted = account->flying && pthread_equal(account->pilot, pthread_self());
-  while (account->flying && !interrupted && !account->flight && clock_now().steady < until)
+  while (account->flying && !interrupted && clock_now().steady < until)
     clock_wait(&account->landed, &account->mutex, until);
   return !account->flying;
 }
 
 void account_settle(struct lucidauth_account *account)
 {
+  double until = clock_now().steady + 2 * account->settings.timeout;
   if (account->forked || !account->store)
     return;
-  if (account->job)
-    background_leave(account->job);
+  if (account->job && !background_leave_by(account->job, until))
+    return;
   if (!clock_lock(&account->mutex))
     return;
-  bool landed = wait_for_last_landing(account);
+  bool landed = wait_for_last_landing(account, until);
   pthread_mutex_unlock(&account->mutex);
   if (landed)
     save_what_is_unsaved(account);

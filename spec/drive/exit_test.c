@@ -168,6 +168,47 @@ static void a_flight_of_a_client_that_is_being_closed_is_waited_for(void **state
   assert_true(scene_stored("\"R1\""));
 }
 
+/* ---- from a signal's handler, which has interrupted the library ---- */
+
+static bool interrupt;
+
+int __real_pthread_cond_signal(pthread_cond_t *condition);
+int __wrap_pthread_cond_signal(pthread_cond_t *condition);
+
+/* The background's lock is held here. */
+int __wrap_pthread_cond_signal(pthread_cond_t *condition)
+{
+  if (interrupt)
+    raise(SIGUSR1);
+  return __real_pthread_cond_signal(condition);
+}
+
+static void end_at_once(int number)
+{
+  (void)number;
+  exit(0);
+}
+
+static void end_in_the_middle(void)
+{
+  lucidauth_error error;
+  lucidauth_ticket ticket = {.refresh = true};
+  client = scene_client(true);
+  if (!lucidauth_token(client, NULL, NULL))
+    _exit(1);
+  signal(SIGUSR1, end_at_once);
+  interrupt = true;
+  (void)lucidauth_poll(lucidauth_get_account(client, NULL, NULL), &ticket, true, NULL, &error);
+  _exit(2);
+}
+
+static void a_handler_that_ends_the_process_does_end_it(void **state)
+{
+  (void)state;
+  assert_int_equal(scene_status(start_child(end_in_the_middle)), 0);
+  assert_false(scene_stored("pending"));
+}
+
 /* ---- no way to be told of the end ---- */
 
 static bool no_atexit;
@@ -206,6 +247,7 @@ int main(void)
       TEST(what_lives_is_still_handed_out),
       TEST(what_is_due_is_not_refreshed_any_more),
       TEST(a_flight_of_a_client_that_is_being_closed_is_waited_for),
+      TEST(a_handler_that_ends_the_process_does_end_it),
       TEST(nothing_is_spent_where_the_end_could_not_be_waited_for),
   };
   return cmocka_run_group_tests(tests, NULL, NULL);

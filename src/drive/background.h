@@ -22,6 +22,10 @@ void background_submit(struct background_job *job);
 /* Forget the account; waits until its flight has landed. A flight that is only waiting to try again is broken off. */
 void background_leave(struct background_job *job);
 
+/* The same for the end of the process, until the steady clock reads `until`. False: the flight is still in the air, or this
+ * very thread was interrupted in here. */
+bool background_leave_by(struct background_job *job, double until);
+
 /* The beginning of that, which does not wait: whether its flight has landed. */
 bool background_start_leaving(struct background_job *job);
 
