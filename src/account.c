@@ -139,13 +139,11 @@ static bool wait_for_last_landing(struct lucidauth_account *account, double unti
 void account_settle(struct lucidauth_account *account)
 {
   double until = clock_now().steady + 2 * account->settings.timeout;
-  if (account->forked || !account->store)
-    return;
-  if (account->job && !background_leave_by(account->job, until))
+  if (!account->store || (account->job && !background_leave_by(account->job, until)))
     return;
   if (!clock_lock(&account->mutex))
     return;
-  bool landed = wait_for_last_landing(account, until);
+  bool landed = !account->forked && wait_for_last_landing(account, until);
   pthread_mutex_unlock(&account->mutex);
   if (landed)
     save_what_is_unsaved(account);
@@ -387,6 +385,21 @@ bool account_take_off(struct lucidauth_account *account, enum flow_goal goal, bo
     take_off(account, goal, now);
   pthread_mutex_unlock(&account->mutex);
   return mine;
+}
+
+void account_give_flight(struct lucidauth_account *account, lucidauth_flight *flight)
+{
+  pthread_mutex_lock(&account->mutex);
+  account->flight = flight;
+  pthread_mutex_unlock(&account->mutex);
+}
+
+bool account_has_flight(struct lucidauth_account *account, const lucidauth_flight *flight)
+{
+  pthread_mutex_lock(&account->mutex);
+  bool has = !account->forked && account->flight == flight;
+  pthread_mutex_unlock(&account->mutex);
+  return has;
 }
 
 bool account_take_off_to_keep(struct lucidauth_account *account)

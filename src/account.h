@@ -81,6 +81,11 @@ bool account_take_off(struct lucidauth_account *account, enum flow_goal goal, bo
  * under way. */
 bool account_take_off_to_keep(struct lucidauth_account *account);
 
+/* The flight that has taken off is the program's own; NULL: it was. And whether it still is, which ends in the child of a
+ * fork. */
+void account_give_flight(struct lucidauth_account *account, lucidauth_flight *flight);
+bool account_has_flight(struct lucidauth_account *account, const lucidauth_flight *flight);
+
 /* In the middle of a flight, before it waits for a lock: a token that still lives may be handed out meanwhile. */
 void account_show(struct lucidauth_account *account);
 
