@@ -19,8 +19,8 @@ struct lucidauth_account {
   atomic_int_least64_t good_in;                      /* clock_second: look again in any other */
 
   struct lucidauth *client;
-  struct lucidauth_account *next;
-  char *name; /* "default" unless the caller named one */
+  struct lucidauth_account *next, *next_in_place; /* in the client's list, and in its table */
+  char *name;                                     /* "default" unless the caller named one */
 
   pthread_mutex_t mutex;      /* over what follows; never held while waiting for anything but `landed` */
   pthread_cond_t landed;      /* a flight has ended */

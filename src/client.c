@@ -36,6 +36,8 @@ const char *lucidauth_event_name(lucidauth_event_kind kind)
 
 /* ---- clients and accounts ---- */
 
+enum { TABLE_FIRST = 8 };
+
 /* The size of the options in the first release. */
 enum { FIRST_OPTIONS = offsetof(lucidauth_options, on_event_data) + sizeof(void *) };
 
@@ -67,22 +69,70 @@ lucidauth *lucidauth_new(const lucidauth_options *options, lucidauth_error *erro
   return client;
 }
 
-static struct lucidauth_account *find_account(struct lucidauth *client, const char *name)
+/* FNV-1a. */
+static size_t hash(const char *name)
 {
+  uint64_t mixed = UINT64_C(14695981039346656037);
+  for (; *name; name++)
+    mixed = (mixed ^ (unsigned char)*name) * UINT64_C(1099511628211);
+  return (size_t)(mixed ^ mixed >> 32);
+}
+
+static struct lucidauth_account **place_of(struct lucidauth *client, const char *name)
+{
+  return &client->table[hash(name) & (client->places - 1)];
+}
+
+static void put_in_table(struct lucidauth *client, struct lucidauth_account *account)
+{
+  struct lucidauth_account **place = place_of(client, account->name);
+  account->next_in_place = *place;
+  *place = account;
+}
+
+/* With the mutex held: room for one more. False: memory is out, and there is no table at all; a fuller one than it should
+ * be still serves. */
+static bool make_room(struct lucidauth *client)
+{
+  if (client->account_count < client->places)
+    return true;
+  size_t places = client->places ? 2 * client->places : TABLE_FIRST;
+  struct lucidauth_account **table = calloc(places, sizeof(struct lucidauth_account *));
+  if (!table)
+    return client->table != NULL;
+  free(client->table);
+  client->table = table;
+  client->places = places;
   for (struct lucidauth_account *account = client->accounts; account; account = account->next)
-    if (strcmp(account->name, name) == 0)
-      return account;
-  return NULL;
+    put_in_table(client, account);
+  return true;
+}
+
+static struct lucidauth_account *find(struct lucidauth *client, const char *name)
+{
+  struct lucidauth_account *account = client->table ? *place_of(client, name) : NULL;
+  while (account && strcmp(account->name, name) != 0)
+    account = account->next_in_place;
+  return account;
 }
 
 /* With the mutex held. */
 static struct lucidauth_account *find_or_add(struct lucidauth *client, const char *name, lucidauth_error *error)
 {
-  struct lucidauth_account *account = find_account(client, name);
-  if (!account && (account = account_new(client, name, error)) != NULL) {
-    account->next = client->accounts;
-    client->accounts = account;
+  struct lucidauth_account *account = find(client, name);
+  if (account)
+    return account;
+  if (!make_room(client)) {
+    error_set(error, LUCIDAUTH_STORAGE, "There is not enough memory for an account.");
+    return NULL;
   }
+  account = account_new(client, name, error);
+  if (!account)
+    return NULL;
+  account->next = client->accounts;
+  client->accounts = account;
+  client->account_count++;
+  put_in_table(client, account);
   return account;
 }
 
@@ -131,6 +181,7 @@ void lucidauth_close(lucidauth *client)
     next = account->next;
     account_free(account);
   }
+  free(client->table);
   options_free(&client->options);
   pthread_mutex_destroy(&client->mutex);
   pthread_mutex_destroy(&client->events_mutex);

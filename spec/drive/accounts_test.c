@@ -7,6 +7,7 @@
 #include <stdarg.h>
 #include <stddef.h>
 #include <stdint.h>
+#include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 #include <unistd.h>
@@ -35,6 +36,43 @@ static void an_account_without_a_name_is_the_default_one(void **state)
   lucidauth_close(client);
   client = scene_client(false);
   assert_non_null(lucidauth_get_account(client, "", NULL));
+  lucidauth_close(client);
+}
+
+/* ---- many of them ---- */
+
+static long comparisons;
+
+int __real_strcmp(const char *one, const char *other);
+int __wrap_strcmp(const char *one, const char *other);
+
+int __wrap_strcmp(const char *one, const char *other)
+{
+  comparisons++;
+  return __real_strcmp(one, other);
+}
+
+static void an_account_is_found_without_a_look_at_all_of_them(void **state)
+{
+  (void)state;
+  enum { MANY = 5000 };
+  static lucidauth_account *accounts[MANY];
+  char name[32];
+  lucidauth_options options = scene_options(false);
+  options.storage = LUCIDAUTH_MEMORY;
+  lucidauth *client = scene_open(&options);
+  comparisons = 0;
+  for (int i = 0; i < MANY; i++) {
+    snprintf(name, sizeof name, "user-%d", i);
+    accounts[i] = lucidauth_get_account(client, name, NULL);
+    assert_non_null(accounts[i]);
+  }
+  for (int i = 0; i < MANY; i++) {
+    snprintf(name, sizeof name, "user-%d", i);
+    if (lucidauth_get_account(client, name, NULL) != accounts[i])
+      fail_msg("%s is another account now", name);
+  }
+  assert_true(comparisons < 20L * MANY);
   lucidauth_close(client);
 }
 
@@ -80,6 +118,7 @@ int main(void)
   alarm(2 * ENDPOINT_PATIENCE);
   const struct CMUnitTest tests[] = {
       TEST(an_account_without_a_name_is_the_default_one),
+      TEST(an_account_is_found_without_a_look_at_all_of_them),
       TEST(a_rejection_says_whether_it_was_heard),
       TEST(a_rejection_of_nothing_changes_nothing),
   };
