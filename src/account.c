@@ -24,6 +24,12 @@
 #define SPREAD_SHARE 0.2
 #define SPREAD_MOST 10.0
 
+/* Seconds that a flight has to come to its end once its deadline has passed. */
+#define LANDING_TIME 0.1
+
+/* Seconds between two looks at a storage for the status alone. */
+#define LOOK_PAUSE 1.0
+
 static struct store *open_store(const struct options *options, const char *account, struct store_error *error)
 {
   switch (options->storage) {
@@ -122,24 +128,22 @@ void account_end(struct lucidauth_account *account)
 }
 
 /* Wait for a flight on another thread; true: there is none any more. With the mutex held. */
-static bool wait_for_last_landing(struct lucidauth_account *account)
+static bool wait_for_last_landing(struct lucidauth_account *account, double until)
 {
-  double until = clock_now().steady + 2 * account->settings.timeout;
   bool interrupted = account->flying && pthread_equal(account->pilot, pthread_self());
-  while (account->flying && !interrupted && !account->flight && clock_now().steady < until)
+  while (account->flying && !interrupted && clock_now().steady < until)
     clock_wait(&account->landed, &account->mutex, until);
   return !account->flying;
 }
 
 void account_settle(struct lucidauth_account *account)
 {
-  if (account->forked || !account->store)
+  double until = clock_now().steady + 2 * account->settings.timeout;
+  if (!account->store || (account->job && !background_leave_by(account->job, until)))
     return;
-  if (account->job)
-    background_leave(account->job);
   if (!clock_lock(&account->mutex))
     return;
-  bool landed = wait_for_last_landing(account);
+  bool landed = !account->forked && wait_for_last_landing(account, until);
   pthread_mutex_unlock(&account->mutex);
   if (landed)
     save_what_is_unsaved(account);
@@ -171,6 +175,8 @@ static bool start_anew(struct lucidauth_account *account, lucidauth_error *error
   account->store = store;
   account->flight = NULL;
   account->flying = false;
+  account->landings++;
+  account->landed_elsewhere = true;
   watch_generation(account);
   return true;
 }
@@ -184,7 +190,7 @@ static bool settle_in_child(struct lucidauth_account *account, lucidauth_error *
   if (flow_unsaved(account->flow))
     leave_unsaved_to_parent(account);
   flow_disown(account->flow);
-  account->forked = false;
+  account->forked = account->looked_after = false;
   return true;
 }
 
@@ -256,15 +262,24 @@ static double spread(const struct lucidauth_account *account)
   return account->spread * fmin(SPREAD_MOST, left * SPREAD_SHARE);
 }
 
+static bool is_in_use(const struct lucidauth_account *account, const char *token)
+{
+  return account->token && strcmp(account->token, token) == 0;
+}
+
+static void replace_token(struct lucidauth_account *account, const char *token)
+{
+  withdraw(account);
+  account->token = secret_copy(token);
+  uint64_t serial = atomic_fetch_add_explicit(&account->client->serials, 1, memory_order_relaxed) + 1;
+  atomic_store_explicit(&account->serial, serial, memory_order_release);
+}
+
 /* A new serial sends callers the long way round once, where they meet the events of the background. */
 static void put_in_use(struct lucidauth_account *account, const struct flow_outcome *outcome)
 {
-  if (!account->token || strcmp(account->token, outcome->token) != 0 || (account->job && outcome->note_count > 0)) {
-    withdraw(account);
-    account->token = secret_copy(outcome->token);
-    uint64_t serial = atomic_fetch_add_explicit(&account->client->serials, 1, memory_order_relaxed) + 1;
-    atomic_store_explicit(&account->serial, serial, memory_order_release);
-  }
+  if (!is_in_use(account, outcome->token) || (account->job && outcome->note_count > 0))
+    replace_token(account, outcome->token);
   atomic_store_explicit(&account->seen, account->flight_seen, memory_order_release);
   account->refresh_at = outcome->refresh_at;
   account->dead_at = outcome->dead_at;
@@ -284,7 +299,7 @@ static bool wait_for_others(struct lucidauth_account *account, bool refresh, boo
                             lucidauth_error *error)
 {
   double patience = clock_now().steady + account->settings.refresh_wait;
-  while (account->flying && !account->forked) {
+  while ((account->flying || account->looked_after) && !account->forked) {
     struct moment now = clock_now();
     bool served = !refresh && lives(account, now);
     if (now.steady >= patience)
@@ -294,10 +309,11 @@ static bool wait_for_others(struct lucidauth_account *account, bool refresh, boo
       return false;
     }
     if (!wait || now.steady >= deadline) {
-      error_set(error, wait ? LUCIDAUTH_TIMEOUT : LUCIDAUTH_NOT_READY,
-                "A refresh of this account is under way in another %s, and there is no token until it ends. Nothing "
-                "is lost; try again in a moment.",
-                wait ? "thread" : "coroutine");
+      error_set(
+          error, wait ? LUCIDAUTH_TIMEOUT : LUCIDAUTH_NOT_READY,
+          "A refresh of this account is under way in another %s, and %s until it ends. Nothing is lost; try again "
+          "in a moment.",
+          wait ? "thread" : "coroutine", lives(account, now) ? "no other one begins" : "there is no token");
       return false;
     }
     clock_wait(&account->landed, &account->mutex, served ? fmin(patience, deadline) : deadline);
@@ -328,6 +344,7 @@ static void take_off(struct lucidauth_account *account, enum flow_goal goal, str
 {
   account->flying = true;
   account->pilot = pthread_self();
+  account->sent = false;
   account->goal = goal;
   tell_rejections(account);
   flow_start(account->flow, goal, now, now.steady + account->settings.timeout);
@@ -368,6 +385,21 @@ bool account_take_off(struct lucidauth_account *account, enum flow_goal goal, bo
     take_off(account, goal, now);
   pthread_mutex_unlock(&account->mutex);
   return mine;
+}
+
+void account_give_flight(struct lucidauth_account *account, lucidauth_flight *flight)
+{
+  pthread_mutex_lock(&account->mutex);
+  account->flight = flight;
+  pthread_mutex_unlock(&account->mutex);
+}
+
+bool account_has_flight(struct lucidauth_account *account, const lucidauth_flight *flight)
+{
+  pthread_mutex_lock(&account->mutex);
+  bool has = !account->forked && account->flight == flight;
+  pthread_mutex_unlock(&account->mutex);
+  return has;
 }
 
 bool account_take_off_to_keep(struct lucidauth_account *account)
@@ -444,6 +476,28 @@ static void publish(struct lucidauth_account *account, const struct flow_outcome
     withdraw(account);
 }
 
+void account_show(struct lucidauth_account *account)
+{
+  const char *token = flow_token(account->flow);
+  struct flow_status known = flow_status(account->flow);
+  pthread_mutex_lock(&account->mutex);
+  if (token && !is_rejected(account, token) && !moment_has_come(known.dead_at, clock_now())) {
+    if (!is_in_use(account, token))
+      replace_token(account, token);
+    atomic_store_explicit(&account->good_in, NEVER, memory_order_relaxed);
+    account->refresh_at = known.refresh_at;
+    account->dead_at = known.dead_at;
+  }
+  pthread_mutex_unlock(&account->mutex);
+}
+
+void account_note_sent(struct lucidauth_account *account)
+{
+  pthread_mutex_lock(&account->mutex);
+  account->sent = true;
+  pthread_mutex_unlock(&account->mutex);
+}
+
 static bool take_repaired(struct lucidauth_account *account)
 {
   bool repaired = account->store && account->store->repaired;
@@ -466,6 +520,7 @@ char *account_land(struct lucidauth_account *account, uint64_t *serial, lucidaut
   remember_all(account, &outcome, repaired);
   error_set(&account->landed_with, (lucidauth_code)outcome.code, "%s", outcome.message);
   account->landings++;
+  account->landed_elsewhere = false;
   if (account->job)
     report_all(account, &outcome, repaired); /* queued, before anybody learns that the flight has landed */
   account->flying = false;
@@ -500,14 +555,11 @@ static void keep_rejection(struct lucidauth_account *account, const char *token,
 /* With the mutex held, and no flight in the air. False: there is no thread to be had, or no flight begins any more. */
 static bool take_off_in_background(struct lucidauth_account *account, enum flow_goal goal, struct moment now)
 {
-  if (grounded(account))
+  if (grounded(account) || !background_watch(account->job))
     return false;
   take_off(account, goal, now);
-  if (background_submit(account->job))
-    return true;
-  flow_abandon(account->flow, true);
-  account->flying = false;
-  return false;
+  background_submit(account->job);
+  return true;
 }
 
 void account_reject(struct lucidauth_account *account, const char *token)
@@ -515,7 +567,7 @@ void account_reject(struct lucidauth_account *account, const char *token)
   pthread_mutex_lock(&account->mutex);
   if (account->forked)
     (void)settle_in_child(account, NULL);
-  bool in_use = account->token && strcmp(account->token, token) == 0;
+  bool in_use = is_in_use(account, token);
   if (!account->flying) {
     flow_reject(account->flow, token);
     account->status.has_token = flow_status(account->flow).has_token;
@@ -551,13 +603,17 @@ bool account_is_due(struct lucidauth_account *account)
   pthread_mutex_lock(&account->mutex);
   bool idle = !account->flying && !account->forked && account->token;
   bool due = idle && !grounded(account) && (moment_has_come(account->refresh_at, now) || was_announced(account));
+  bool ask = idle && !due && !grounded(account);
+  account->looked_after = ask;
   pthread_mutex_unlock(&account->mutex);
-  /* nobody else touches the storage; the mutex is not held while the disk is asked */
-  due = due || (idle && !grounded(account) && account->store->ops->changed(account->store));
-  if (!due)
-    return false;
+  /* the mutex is not held while the disk is asked */
+  due = due || (ask && account->store->ops->changed(account->store));
   pthread_mutex_lock(&account->mutex);
-  due = !account->flying;
+  if (ask) {
+    account->looked_after = false;
+    pthread_cond_broadcast(&account->landed);
+  }
+  due = due && !account->flying;
   if (due)
     take_off(account, FLOW_TOKEN, now);
   pthread_mutex_unlock(&account->mutex);
@@ -565,16 +621,37 @@ bool account_is_due(struct lucidauth_account *account)
 }
 
 /* With the mutex held: have a flight under way that this ticket can wait for. A refresh that was asked for is
- * not served by a flight that had begun before. */
-static void board(struct lucidauth_account *account, lucidauth_ticket *ticket, struct moment now)
+ * not served by a flight that had begun before. False: there is no thread to be had. */
+static bool board(struct lucidauth_account *account, lucidauth_ticket *ticket, struct moment now)
 {
   enum flow_goal goal = ticket->refresh ? FLOW_REFRESH : FLOW_TOKEN;
   if (ticket->boarded || (account->flying && ticket->refresh))
-    return;
+    return true;
   if (!account->flying && !take_off_in_background(account, goal, now))
-    return;
+    return false;
   ticket->boarded = true;
   ticket->landing = account->landings + 1;
+  return true;
+}
+
+/* Seconds that a ticket is waited with. An answer whose refresh was sent has the time that the flow gives it; a flight
+ * that comes to its own end at the deadline says more than a timeout. */
+static double longest_wait(const struct lucidauth_account *account)
+{
+  return account->settings.timeout * (account->flying && account->sent ? 2 : 1) + LANDING_TIME;
+}
+
+void account_look(struct lucidauth_account *account)
+{
+  struct moment now = clock_now();
+  pthread_mutex_lock(&account->mutex);
+  bool settled = !account->forked || settle_in_child(account, NULL);
+  bool late = account->looked_at == 0 || now.steady - account->looked_at >= LOOK_PAUSE;
+  if (settled && late && !account->flying && !account->token) {
+    account->looked_at = now.steady;
+    (void)take_off_in_background(account, FLOW_LOOK, now);
+  }
+  pthread_mutex_unlock(&account->mutex);
 }
 
 static bool has_landed(const struct lucidauth_account *account, const lucidauth_ticket *ticket)
@@ -582,12 +659,22 @@ static bool has_landed(const struct lucidauth_account *account, const lucidauth_
   return ticket->boarded && account->landings >= ticket->landing;
 }
 
-/* With the mutex held. The token that the flight has brought was rejected before its passengers came to see it. */
+/* With the mutex held. The flight was the parent's of a fork, or the token that it has brought was rejected before its
+ * passengers came to see it. */
 static void leave_if_in_vain(const struct lucidauth_account *account, lucidauth_ticket *ticket)
 {
-  if (has_landed(account, ticket) && account->landed_with.code == LUCIDAUTH_OK && !account->token)
+  bool rejected = account->landed_with.code == LUCIDAUTH_OK && !account->token;
+  if (has_landed(account, ticket) && (rejected || account->landed_elsewhere))
     ticket->boarded = false;
 }
+
+static const char *const takes_too_long =
+    "The refresh takes too long. It goes on, and nothing is lost; ask again later.";
+static const char *const under_way =
+    "There is no token yet: a refresh is under way in the background. Nothing is lost; ask again in a moment.";
+static const char *const no_thread =
+    "The system has no thread for a refresh in the background: too many of them run, or memory is out. Nothing was "
+    "changed; ask again in a moment.";
 
 /* With the mutex held: what there is to say at once. True: it is said. */
 static bool answer_ticket(struct lucidauth_account *account, const lucidauth_ticket *ticket, bool patient,
@@ -613,14 +700,14 @@ static bool answer_ticket(struct lucidauth_account *account, const lucidauth_tic
     error_set(error, LUCIDAUTH_NOT_READY, "%s", grounded(account));
     return true;
   }
-  if (waited >= 2 * account->settings.timeout)
-    error_set(error, LUCIDAUTH_TIMEOUT,
-              "The refresh takes too long. It goes on, and nothing is lost; ask again later.");
-  return waited >= 2 * account->settings.timeout;
+  if (waited < longest_wait(account))
+    return false;
+  error_set(error, LUCIDAUTH_TIMEOUT, "%s", account->flying ? takes_too_long : no_thread);
+  return true;
 }
 
-bool account_poll(struct lucidauth_account *account, lucidauth_ticket *ticket, bool patient, char **token,
-                  uint64_t *serial, lucidauth_error *error)
+enum poll account_poll(struct lucidauth_account *account, lucidauth_ticket *ticket, bool patient, char **token,
+                       uint64_t *serial, lucidauth_error *error)
 {
   struct moment now = clock_now();
   lucidauth_error said = {.code = LUCIDAUTH_OK};
@@ -629,9 +716,10 @@ bool account_poll(struct lucidauth_account *account, lucidauth_ticket *ticket, b
     ticket->begun = now.steady;
   bool settled = !account->forked || settle_in_child(account, &said);
   bool done = !settled || (!ticket->refresh && still_good(account));
+  bool boarded = true;
   if (!done) {
     leave_if_in_vain(account, ticket);
-    board(account, ticket, now);
+    boarded = board(account, ticket, now);
     done = answer_ticket(account, ticket, patient, now, &said);
   }
   *token = done && said.code == LUCIDAUTH_OK ? secret_copy(account->token) : NULL;
@@ -639,10 +727,8 @@ bool account_poll(struct lucidauth_account *account, lucidauth_ticket *ticket, b
     *serial = atomic_load_explicit(&account->serial, memory_order_relaxed);
   pthread_mutex_unlock(&account->mutex);
   if (!done)
-    error_set(&said, LUCIDAUTH_NOT_READY,
-              "There is no token yet: a refresh is under way in the background. Nothing is lost; ask again in a "
-              "moment.");
+    error_set(&said, LUCIDAUTH_NOT_READY, "%s", boarded ? under_way : no_thread);
   if (error)
     *error = said;
-  return done;
+  return done ? POLL_ANSWERED : boarded ? POLL_WAIT : POLL_NO_THREAD;
 }

@@ -42,7 +42,7 @@ static void take_event(void *unused, const lucidauth_event *event)
   char *token = lucidauth_poll(world.account, &ticket, true, NULL, &error);
   assert_null(token);
   (void)lucidauth_is_current(world.account, 1);
-  lucidauth_reject(world.client, NULL, "A7");
+  (void)lucidauth_reject(world.client, NULL, "A7", NULL);
   lucidauth_deliver_events(world.client);
   world.events++;
 }

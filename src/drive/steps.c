@@ -59,8 +59,10 @@ static enum flow_result result_of(enum store_result result)
 }
 
 /* The lock is only ever taken for a refresh: what that needs is loaded before anything is promised. */
-static enum flow_result take_lock(struct store *store, struct store_error *error)
+static enum flow_result take_lock(struct lucidauth_account *account, struct store_error *error)
 {
+  struct store *store = account->store;
+  account_show(account);
   if (!http_load(error->message, sizeof error->message)) {
     error->code = CODE_CONFIG;
     return FLOW_FAILED;
@@ -114,7 +116,7 @@ void drive_step(struct lucidauth_account *account, const struct flow_action *act
     load(account, came);
     break;
   case FLOW_LOCK:
-    event->result = take_lock(account->store, &came->error);
+    event->result = take_lock(account, &came->error);
     break;
   case FLOW_SAVE:
     save(account->store, action, came);

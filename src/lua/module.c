@@ -277,12 +277,15 @@ static int client_poll(lua_State *L)
   return push_serial_token(L, client, account, token, serial, &error);
 }
 
-/* client:reject(account, token) */
+/* client:reject(account, token) -> true | nil, message, code */
 static int client_reject(lua_State *L)
 {
+  lucidauth_error error;
   struct client *client = check_client(L);
-  lucidauth_reject(client->client, luaL_optstring(L, 2, NULL), luaL_checkstring(L, 3));
-  return 0;
+  if (!lucidauth_reject(client->client, luaL_optstring(L, 2, NULL), luaL_checkstring(L, 3), &error))
+    return push_error(L, &error);
+  lua_pushboolean(L, true);
+  return 1;
 }
 
 static void set_number(lua_State *L, const char *name, double value)
