@@ -33,7 +33,7 @@ static const char NEW[] = "{\"refresh_token\":\"new-refresh\",\"scope\":\"a b\"}
 static struct store *open_account(const struct scratch *scratch, const char *account)
 {
   struct store_error error;
-  return store_directory(scratch->folder, account, &error);
+  return store_directory(scratch->folder, NULL, account, &error);
 }
 
 static enum store_result try_lock(struct store *store)
@@ -268,7 +268,7 @@ static void an_account_has_one_lock_however_its_file_is_named(void **state)
 {
   char *path = scratch_path(*state, "anna.json");
   struct store_error error;
-  struct store *account = open_account(*state, "anna"), *file = store_file(path, &error);
+  struct store *account = open_account(*state, "anna"), *file = store_file(path, NULL, &error);
   assert_int_equal(try_lock(account), STORE_OK);
   assert_int_equal(try_lock(file), STORE_BUSY);
   account->ops->unlock(account);

@@ -273,7 +273,7 @@ static void an_account_has_one_generation_however_its_file_is_named(void **state
 {
   const struct scratch *scratch = *state;
   struct store_error error;
-  struct store *file = open_in(scratch), *account = store_directory(scratch->folder, "token", &error);
+  struct store *file = open_in(scratch), *account = store_directory(scratch->folder, NULL, "token", &error);
   refresh(file);
   assert_true(loads(account, RECORD));
   uint64_t before = generation(account);
@@ -287,9 +287,9 @@ static void accounts_of_a_folder_have_generations_of_their_own(void **state)
 {
   const struct scratch *scratch = *state;
   struct store_error error;
-  struct store *anna = store_directory(scratch->folder, "anna", &error);
-  struct store *bert = store_directory(scratch->folder, "bert", &error);
-  struct store *anna_too = store_directory(scratch->folder, "anna", &error);
+  struct store *anna = store_directory(scratch->folder, NULL, "anna", &error);
+  struct store *bert = store_directory(scratch->folder, NULL, "bert", &error);
+  struct store *anna_too = store_directory(scratch->folder, NULL, "anna", &error);
   refresh(bert);
   refresh(anna);
   assert_true(loads(anna_too, RECORD));
