@@ -317,6 +317,25 @@ static void the_lock_file_stays_private_and_closed_on_exec(void **state)
   free(path);
 }
 
+/* A program may have many accounts, and seldom needs the lock of more than one. */
+static void what_is_unlocked_keeps_no_descriptor(void **state)
+{
+  int before = open_descriptors();
+  struct store *store = open_in(*state);
+  assert_int_equal(try_lock(store), STORE_OK);
+  assert_true(saves(store, NEW));
+  assert_int_equal(open_descriptors(), before + 1);
+  store->ops->unlock(store);
+  assert_true(loads(store, NEW));
+  assert_int_equal(open_descriptors(), before);
+  struct store *other = open_in(*state);
+  assert_int_equal(try_lock(other), STORE_OK);
+  assert_int_equal(try_lock(store), STORE_BUSY);
+  assert_int_equal(open_descriptors(), before + 1);
+  other->ops->close(other);
+  store->ops->close(store);
+}
+
 static void a_lock_file_open_to_others_is_closed_to_them(void **state)
 {
   char *path = scratch_path(*state, "token.json.lock");
@@ -367,7 +386,7 @@ static void a_removed_lock_file_is_made_anew(void **state)
   other->ops->unlock(other);
   assert_int_equal(try_lock(one), STORE_OK);
   assert_int_equal(try_lock(other), STORE_BUSY);
-  assert_int_equal(open_descriptors(), before + 2);
+  assert_int_equal(open_descriptors(), before + 1);
   one->ops->close(one);
   other->ops->close(other);
   free(path);
@@ -773,6 +792,7 @@ int main(void)
     SPEC(an_account_has_one_lock_however_its_file_is_named),
     SPEC(an_account_s_lock_file_stands_beside_its_own),
     SPEC(the_lock_file_stays_private_and_closed_on_exec),
+    SPEC(what_is_unlocked_keeps_no_descriptor),
     SPEC(a_lock_file_open_to_others_is_closed_to_them),
     SPEC(a_lock_file_that_is_none_is_refused),
     SPEC(a_removed_lock_file_is_made_anew),

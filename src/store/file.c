@@ -420,10 +420,11 @@ static enum store_result lock(struct store *store, struct store_error *error)
 static void unlock(struct store *store)
 {
   struct file_store *file = (struct file_store *)store;
-  if (file->lock.held && file->written)
-    unlink(file->temporary);
-  if (file->lock.held)
+  if (lockfile_is_held(&file->lock)) { /* else what was written is a parent's */
+    if (file->written)
+      unlink(file->temporary);
     forget_written(file);
+  }
   lockfile_release(&file->lock);
 }
 
