@@ -37,6 +37,7 @@ static struct {
   const struct http_ops *http;
   sem_t resolver; /* holds the resolution of "slow.test" */
   int broken;     /* a socket whose peer has gone; >= 0: everything is sent there */
+  int sent_to;    /* the last descriptor */
 } world = {.broken = -1};
 
 /* The resolver and send() that libcurl sees: names that lead where a test wants them to, and a TLS library that writes
@@ -79,6 +80,7 @@ __attribute__((visibility("default"))) int getaddrinfo(const char *restrict name
 
 __attribute__((visibility("default"))) ssize_t send(int fd, const void *data, size_t size, int flags)
 {
+  world.sent_to = fd;
   return world.broken >= 0 ? write(world.broken, data, size) : sendto(fd, data, size, flags, NULL, 0);
 }
 
@@ -974,6 +976,30 @@ static void test_sigpipe(void **state)
   close(ends[0]);
 }
 
+/* A program's messages would else be sent to the server. */
+static void test_standard_files_stay_closed(void **state)
+{
+  (void)state;
+  struct server server;
+  struct http_response response;
+  server_start(&server, says_ok, NULL);
+  int kept[3];
+  for (int fd = 0; fd < 3; fd++) { /* libcurl has some use for the first two by itself */
+    kept[fd] = fcntl(fd, F_DUPFD_CLOEXEC, 3);
+    close(fd);
+  }
+  post_to(url_of(&server, "http://127.0.0.1"), &response);
+  for (int fd = 0; fd < 3; fd++) {
+    dup2(kept[fd], fd);
+    close(kept[fd]);
+  }
+  expect_received(&response, 200, "{\"a\":1}\n");
+  assert_in_range(world.sent_to, 3, 1000);
+  world.http->release(&response);
+  server_stop(&server);
+  server_free(&server);
+}
+
 static void *post_in_thread(void *url)
 {
   struct http_response response;
@@ -1269,6 +1295,7 @@ int main(void)
       cmocka_unit_test_setup(test_proxy_password_untold, setup),
       cmocka_unit_test_setup(test_proxy_excepted, setup),
       cmocka_unit_test_setup(test_sigpipe, setup),
+      cmocka_unit_test_setup(test_standard_files_stay_closed, setup),
       cmocka_unit_test_setup(test_threads, setup),
       cmocka_unit_test_setup(test_nothing_left_plain, setup),
       cmocka_unit_test_setup(test_nothing_left_packed, setup),

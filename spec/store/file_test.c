@@ -628,6 +628,33 @@ static void leftovers_in_the_way_are_removed_or_named(void **state)
   free(target);
 }
 
+/* What the program writes there would else end up in our files. */
+static void save_without_standard_files(const struct scratch *scratch)
+{
+  struct store_error error;
+  struct store *store = open_in(scratch);
+  char noise[64];
+  int errors = fcntl(2, F_DUPFD_CLOEXEC, 3);
+  memset(noise, '!', sizeof noise);
+  for (int fd = 0; fd < 3; fd++)
+    close(fd);
+  bool locked = store->ops->lock(store, &error) == STORE_OK;
+  bool hit =
+      write(0, noise, sizeof noise) > 0 || write(1, noise, sizeof noise) > 0 || write(2, noise, sizeof noise) > 0;
+  bool saved = store->ops->save(store, OLD, &error) == STORE_OK;
+  for (int fd = 0; fd < 3; fd++)
+    dup2(errors, fd);
+  close(errors);
+  EXPECT(locked && saved && !hit);
+  EXPECT(loads(store, OLD) && store->shared);
+  store->ops->close(store);
+}
+
+static void a_standard_file_that_is_closed_is_not_replaced(void **state)
+{
+  assert_int_equal(run_child(save_without_standard_files, *state), 0);
+}
+
 static void failures_leak_no_descriptor(void **state)
 {
   int before = open_descriptors();
@@ -1156,6 +1183,7 @@ int main(void)
     SPEC(the_root_is_a_folder_too),
     SPEC(a_write_that_stops_half_way_leaves_the_old_record),
     SPEC(leftovers_in_the_way_are_removed_or_named),
+    SPEC(a_standard_file_that_is_closed_is_not_replaced),
     SPEC(failures_leak_no_descriptor),
 #if defined(__linux__)
     SPEC(a_full_disk_is_reported),

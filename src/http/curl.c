@@ -2,6 +2,7 @@
 #include "http.h"
 
 #include "../core/secret.h"
+#include "../descriptor.h"
 #include "../held.h"
 
 #include <curl/curl.h>
@@ -231,9 +232,9 @@ static curl_socket_t open_socket(void *context, curlsocktype purpose, struct cur
     return CURL_SOCKET_BAD;
   }
 #ifdef SOCK_CLOEXEC
-  return socket(peer->family, peer->socktype | SOCK_CLOEXEC, peer->protocol);
+  return descriptor_keep(socket(peer->family, peer->socktype | SOCK_CLOEXEC, peer->protocol));
 #else
-  return socket(peer->family, peer->socktype, peer->protocol);
+  return descriptor_keep(socket(peer->family, peer->socktype, peer->protocol));
 #endif
 }
 

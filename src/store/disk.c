@@ -1,6 +1,7 @@
 #define _DEFAULT_SOURCE
 #include "disk.h"
 
+#include "../descriptor.h"
 #include "../held.h"
 
 #include <errno.h>
@@ -111,7 +112,7 @@ int disk_try_open(const char *path, int flags)
   do
     fd = open(path, flags | O_CLOEXEC, 0600);
   while (fd < 0 && errno == EINTR);
-  return fd;
+  return descriptor_keep(fd);
 }
 
 int disk_open(const char *path, int flags, struct stat *found, struct store_error *error)
