@@ -256,6 +256,49 @@ static void somebody_else_s_lock_file_is_locked_and_otherwise_left_alone(void **
   store->ops->close(store);
 }
 
+static void overwrite(const char *path, off_t at, const char *text)
+{
+  int fd = open(path, O_WRONLY | O_CLOEXEC);
+  EXPECT(pwrite(fd, text, strlen(text), at) == (ssize_t)strlen(text));
+  EXPECT(close(fd) == 0);
+}
+
+/* As by a program whose messages went there. */
+static void a_page_whose_first_line_is_overwritten_is_still_known(void **state)
+{
+  struct store *before = sharing(*state);
+  char *path = scratch_path(*state, "token.json.lock"), start[17] = "";
+  refresh(before);
+  overwrite(path, 0, "warning: something of the program's, and rather long at that\n");
+  struct store *after = sharing(*state);
+  assert_int_equal(generation(after), generation(before));
+  refresh(after);
+  assert_int_equal(generation(after), generation(before));
+  int fd = open(path, O_RDONLY | O_CLOEXEC);
+  assert_int_equal(read(fd, start, 16), 16);
+  assert_string_equal(start, "lucidauth page 1");
+  close(fd);
+  free(path);
+  before->ops->close(before);
+  after->ops->close(after);
+}
+
+static void somebody_else_s_file_of_the_same_size_is_none(void **state)
+{
+  char *path = scratch_path(*state, "token.json.lock"), *text = calloc(1, 8193);
+  memset(text, 'x', 8192);
+  put(path, text, 0600);
+  struct store *store = open_in(*state);
+  assert_true(take(store) && saves(store, RECORD));
+  store->ops->unlock(store);
+  assert_true(loads(store, RECORD));
+  assert_false(store->shared);
+  assert_true(holds(path, text));
+  free(text);
+  free(path);
+  store->ops->close(store);
+}
+
 static void an_empty_lock_file_becomes_a_page_with_space_of_its_own(void **state)
 {
   char *path = scratch_path(*state, "token.json.lock");
@@ -404,6 +447,8 @@ int main(void)
     SPEC(a_new_page_does_not_repeat_an_old_one_s_generations),
     SPEC(a_removed_lock_file_s_page_is_left_for_the_new_one_s),
     SPEC(somebody_else_s_lock_file_is_locked_and_otherwise_left_alone),
+    SPEC(a_page_whose_first_line_is_overwritten_is_still_known),
+    SPEC(somebody_else_s_file_of_the_same_size_is_none),
     SPEC(an_empty_lock_file_becomes_a_page_with_space_of_its_own),
     SPEC(an_account_has_one_generation_however_its_file_is_named),
     SPEC(accounts_of_a_folder_have_generations_of_their_own),

@@ -23,9 +23,10 @@
 #define MAP_ANONYMOUS MAP_ANON
 #endif
 
-/* The file: one line that says what it is, and the generation. They stand far from each other: of a file that was cut
- * short the generation is then missing, and cannot pass for one that starts again. */
-enum { SIZE = 8192, GENERATION_AT = 4096 };
+/* The file: one line that says what it is, the generation, and that line again, so that it is still known when somebody
+ * has written over its beginning. The generation stands far from it: of a file that was cut short it is then missing, and
+ * cannot pass for one that starts again. */
+enum { SIZE = 8192, GENERATION_AT = 4096, SIGNED_AGAIN_AT = 4096 + 64 };
 
 static const char line[] = "lucidauth page 1: shared by all who use this token file. Do not remove it.\n";
 #define SIGNATURE_SIZE (sizeof "lucidauth page 1" - 1)
@@ -116,20 +117,37 @@ bool page_init(struct page *page)
   return true;
 }
 
-/* Several processes may lay out the same page at once: they write the same line, and no other byte. Space first: a write
- * to a mapped hole of a full disk would raise a signal. */
+static bool is_signed(const char *bytes, size_t length, size_t at)
+{
+  return length >= at + SIGNATURE_SIZE && memcmp(bytes + at, line, SIGNATURE_SIZE) == 0;
+}
+
+/* Nothing has been written to its beginning. */
+static bool is_blank(const char *bytes, size_t length)
+{
+  static const char blank[SIGNATURE_SIZE];
+  return length == 0 || (length >= SIGNATURE_SIZE && memcmp(bytes, blank, SIGNATURE_SIZE) == 0);
+}
+
+static bool sign(int fd, off_t at)
+{
+  return lseek(fd, at, SEEK_SET) == at && disk_write(fd, line, sizeof line - 1);
+}
+
+/* Several processes may lay out the same page at once: they write the same lines, and no other byte. Space first: a
+ * write to a mapped hole of a full disk would raise a signal. */
 static bool lay_out(int fd)
 {
-  struct stat found;
-  char start[SIGNATURE_SIZE], blank[SIGNATURE_SIZE] = {0};
-  size_t length = sizeof start;
-  if (fstat(fd, &found) != 0 || !disk_read(fd, start, &length))
+  char bytes[SIZE];
+  size_t length = sizeof bytes;
+  if (!disk_read(fd, bytes, &length))
     return false;
-  if (length == sizeof start && memcmp(start, line, sizeof start) == 0)
-    return found.st_size >= SIZE || disk_allocate(fd, SIZE);
-  if (memcmp(start, blank, length) != 0 || (length < sizeof start && length > 0))
+  bool here = is_signed(bytes, length, 0), again = is_signed(bytes, length, SIGNED_AGAIN_AT);
+  if (!here && !again && !is_blank(bytes, length))
     return false; /* somebody else's */
-  return disk_allocate(fd, SIZE) && lseek(fd, 0, SEEK_SET) == 0 && disk_write(fd, line, sizeof line - 1);
+  if (here && again && length == SIZE)
+    return true;
+  return disk_allocate(fd, SIZE) && sign(fd, SIGNED_AGAIN_AT) && sign(fd, 0);
 }
 
 static bool is_mapped(const struct page *page, const struct stat *file)
