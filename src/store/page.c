@@ -8,6 +8,7 @@
 #include <math.h>
 #include <pthread.h>
 #include <signal.h>
+#include <stdlib.h>
 #include <string.h>
 #include <sys/mman.h>
 #include <sys/stat.h>
@@ -35,8 +36,18 @@ static const char line[] = "lucidauth page 1: shared by all who use this token f
  * Touching it then raises SIGBUS, in whichever thread happens to ask for a token. The handler puts private memory in
  * the place and lets it go on; signals that have nothing to do with a page go where they went before. */
 
-static struct page *_Atomic pages;
-static pthread_mutex_t pages_mutex = PTHREAD_MUTEX_INITIALIZER;
+/* A place in memory. The handler walks along all of them at any moment: one that is not needed any more is never freed,
+ * but kept for the next page. */
+struct frame {
+  void *_Atomic base; /* NULL: it is vacant */
+  atomic_bool lost;   /* the file was cut short under the mapping */
+  struct frame *next; /* of all, the newest first */
+  struct frame *next_vacant;
+};
+
+static struct frame *_Atomic frames;
+static struct frame *vacant;
+static pthread_mutex_t frames_mutex = PTHREAD_MUTEX_INITIALIZER;
 static struct sigaction previous;
 
 static void *map_private(void *where)
@@ -45,12 +56,14 @@ static void *map_private(void *where)
   return mmap(where, SIZE, PROT_READ | PROT_WRITE, flags, -1, 0);
 }
 
-static struct page *page_at(const void *address)
+static struct frame *frame_at(const void *address, char **base)
 {
-  struct page *page = atomic_load(&pages);
-  for (; page; page = atomic_load(&page->next))
-    if ((const char *)address >= (char *)page->base && (const char *)address < (char *)page->base + SIZE)
-      return page;
+  struct frame *frame = atomic_load(&frames);
+  for (; frame; frame = frame->next) {
+    *base = atomic_load(&frame->base);
+    if (*base && (const char *)address >= *base && (const char *)address < *base + SIZE)
+      return frame;
+  }
   return NULL;
 }
 
@@ -67,9 +80,10 @@ static void pass_on(int number, siginfo_t *info, void *context)
 static void on_sigbus(int number, siginfo_t *info, void *context)
 {
   int saved = errno;
-  struct page *page = page_at(info->si_addr);
-  if (page && map_private(page->base) != MAP_FAILED)
-    atomic_store(&page->lost, true);
+  char *base;
+  struct frame *frame = frame_at(info->si_addr, &base);
+  if (frame && map_private(base) != MAP_FAILED)
+    atomic_store(&frame->lost, true);
   else
     pass_on(number, info, context);
   errno = saved;
@@ -82,38 +96,55 @@ static void watch_sigbus(void)
   sigaction(SIGBUS, &action, &previous);
 }
 
-static void enlist(struct page *page)
+static struct frame *take_frame(void)
 {
-  pthread_mutex_lock(&pages_mutex);
-  atomic_store(&page->next, atomic_load(&pages));
-  atomic_store(&pages, page);
-  pthread_mutex_unlock(&pages_mutex);
+  pthread_mutex_lock(&frames_mutex);
+  struct frame *frame = vacant;
+  if (frame) {
+    vacant = frame->next_vacant;
+  } else if ((frame = calloc(1, sizeof *frame)) != NULL) {
+    frame->next = atomic_load(&frames);
+    atomic_store(&frames, frame);
+  }
+  pthread_mutex_unlock(&frames_mutex);
+  return frame;
 }
 
-static void delist(struct page *page)
+static void give_back_frame(struct frame *frame)
 {
-  pthread_mutex_lock(&pages_mutex);
-  for (struct page *_Atomic *place = &pages; atomic_load(place); place = &atomic_load(place)->next)
-    if (atomic_load(place) == page) {
-      atomic_store(place, atomic_load(&page->next));
-      break;
-    }
-  pthread_mutex_unlock(&pages_mutex);
+  pthread_mutex_lock(&frames_mutex);
+  frame->next_vacant = vacant;
+  vacant = frame;
+  pthread_mutex_unlock(&frames_mutex);
+}
+
+void page_before_fork(void)
+{
+  pthread_mutex_lock(&frames_mutex);
+}
+
+void page_after_fork(void)
+{
+  pthread_mutex_unlock(&frames_mutex);
 }
 
 /* ---- the page ---- */
 
 bool page_init(struct page *page)
 {
-  page->base = map_private(NULL);
   page->shared = false;
-  atomic_init(&page->lost, false);
-  if (page->base == MAP_FAILED) {
-    page->base = NULL;
+  page->frame = take_frame();
+  if (!page->frame)
+    return false;
+  void *base = map_private(NULL);
+  if (base == MAP_FAILED) {
+    give_back_frame(page->frame);
+    page->frame = NULL;
     return false;
   }
-  page->generation = (atomic_uint_least64_t *)(void *)((char *)page->base + GENERATION_AT);
-  enlist(page);
+  atomic_store(&page->frame->lost, false);
+  atomic_store(&page->frame->base, base);
+  page->generation = (atomic_uint_least64_t *)(void *)((char *)base + GENERATION_AT);
   return true;
 }
 
@@ -152,28 +183,29 @@ static bool lay_out(int fd)
 
 static bool is_mapped(const struct page *page, const struct stat *file)
 {
-  return page->shared && !atomic_load(&page->lost) && page->device == file->st_dev && page->inode == file->st_ino &&
-         file->st_size >= SIZE;
+  return page->shared && !atomic_load(&page->frame->lost) && page->device == file->st_dev &&
+         page->inode == file->st_ino && file->st_size >= SIZE;
 }
 
 static void make_private(struct page *page)
 {
-  if (page->shared || atomic_load(&page->lost))
-    (void)map_private(page->base);
+  if (page->shared || atomic_load(&page->frame->lost))
+    (void)map_private(atomic_load(&page->frame->base));
   page->shared = false;
-  atomic_store(&page->lost, false);
+  atomic_store(&page->frame->lost, false);
 }
 
 /* Replaces the private page at one stroke: readers see the one or the other. Where the file system maps no files, an
  * attempt in place would leave a hole in older kernels: so it is first made elsewhere. */
 static bool map_file(const struct page *page, int fd)
 {
-  void *elsewhere = mmap(NULL, SIZE, PROT_READ | PROT_WRITE, MAP_SHARED, fd, 0);
+  void *base = atomic_load(&page->frame->base),
+       *elsewhere = mmap(NULL, SIZE, PROT_READ | PROT_WRITE, MAP_SHARED, fd, 0);
   if (elsewhere == MAP_FAILED)
     return false;
-  bool mapped = mmap(page->base, SIZE, PROT_READ | PROT_WRITE, MAP_SHARED | MAP_FIXED, fd, 0) != MAP_FAILED;
+  bool mapped = mmap(base, SIZE, PROT_READ | PROT_WRITE, MAP_SHARED | MAP_FIXED, fd, 0) != MAP_FAILED;
   if (!mapped)
-    (void)map_private(page->base);
+    (void)map_private(base);
   munmap(elsewhere, SIZE);
   return mapped;
 }
@@ -196,11 +228,11 @@ bool page_share(struct page *page, int fd)
 
 void page_free(struct page *page)
 {
-  if (!page->base)
+  if (!page->frame)
     return;
-  delist(page);
-  munmap(page->base, SIZE);
-  page->base = NULL;
+  munmap(atomic_exchange(&page->frame->base, NULL), SIZE);
+  give_back_frame(page->frame);
+  page->frame = NULL;
 }
 
 /* ---- the generation ---- */
