@@ -9,6 +9,7 @@
 #include <stdarg.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/mman.h>
 #include <sys/stat.h>
 #include <sys/wait.h>
 #include <unistd.h>
@@ -427,6 +428,65 @@ static void bus_errors_that_are_not_the_page_s_go_where_they_went_before(void **
   assert_int_equal(run_child(raise_a_bus_error_of_our_own, *state), 0);
 }
 
+/* Sent by a process, with no fault behind it: nothing would be tried again, and nothing may be mended. */
+static void send_a_bus_error(const struct scratch *scratch)
+{
+  struct sigaction none = {.sa_handler = SIG_DFL};
+  sigaction(SIGBUS, &none, NULL);
+  struct store *store = sharing(scratch);
+  kill(getpid(), SIGBUS);
+  store->ops->close(store);
+}
+
+static void send_an_ignored_bus_error(const struct scratch *scratch)
+{
+  char *path = scratch_path(scratch, "token.json.lock");
+  struct sigaction ignored = {.sa_handler = SIG_IGN};
+  sigaction(SIGBUS, &ignored, NULL);
+  struct store *store = sharing(scratch);
+  kill(getpid(), SIGBUS);
+  /* and what it is there for still works */
+  EXPECT(truncate(path, 0) == 0);
+  EXPECT(generation(store) == 0);
+  store->ops->close(store);
+  free(path);
+}
+
+static void send_a_bus_error_about_the_page(const struct scratch *scratch)
+{
+  struct sigaction none = {.sa_handler = SIG_DFL};
+  sigaction(SIGBUS, &none, NULL);
+  struct store *store = sharing(scratch);
+  union sigval value = {.sival_ptr = (void *)(uintptr_t)store->generation};
+  sigqueue(getpid(), SIGBUS, value);
+  store->ops->close(store);
+}
+
+static void fault_elsewhere(const struct scratch *scratch)
+{
+  struct sigaction none = {.sa_handler = SIG_DFL};
+  sigaction(SIGBUS, &none, NULL);
+  struct store *store = sharing(scratch);
+  char *path = scratch_path(scratch, "other");
+  put(path, "x", 0600);
+  int fd = open(path, O_RDWR | O_CLOEXEC);
+  volatile char *mapped = mmap(NULL, 4096, PROT_READ, MAP_SHARED, fd, 0);
+  EXPECT(ftruncate(fd, 0) == 0);
+  (void)mapped[0];
+  store->ops->close(store);
+}
+
+static void bus_errors_that_are_not_the_page_s_end_the_process(void **state)
+{
+  child_body *deadly[] = {send_a_bus_error, send_a_bus_error_about_the_page, fault_elsewhere};
+  for (size_t i = 0; i < sizeof deadly / sizeof *deadly; i++) {
+    int status = run_child(deadly[i], *state);
+    assert_true(WIFSIGNALED(status));
+    assert_int_equal(WTERMSIG(status), SIGBUS);
+  }
+  assert_int_equal(run_child(send_an_ignored_bus_error, *state), 0);
+}
+
 #define SPEC(name) cmocka_unit_test_setup_teardown(name, scratch_make, scratch_remove)
 
 int main(void)
@@ -434,6 +494,7 @@ int main(void)
   const struct CMUnitTest tests[] = {
     /* First, in this order: the handler is installed at the first page, and cmocka puts its own in front for each test. */
     SPEC(bus_errors_that_are_not_the_page_s_go_where_they_went_before),
+    SPEC(bus_errors_that_are_not_the_page_s_end_the_process),
     SPEC(a_file_that_is_cut_short_under_the_mapping_is_survived),
     SPEC(a_refresh_is_announced_to_every_store),
     SPEC(a_lock_without_a_refresh_announces_nothing),

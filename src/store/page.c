@@ -67,21 +67,45 @@ static struct frame *frame_at(const void *address, char **base)
   return NULL;
 }
 
+/* Else a process has sent it, and an address in it means nothing. */
+static bool is_fault(const siginfo_t *info)
+{
+#if defined(BUS_MCEERR_AR)
+  if (info->si_code == BUS_MCEERR_AR || info->si_code == BUS_MCEERR_AO)
+    return true;
+#endif
+  return info->si_code == BUS_ADRALN || info->si_code == BUS_ADRERR || info->si_code == BUS_OBJERR;
+}
+
+/* As without a handler. What faulted is tried again when the handler is left, and what was sent is sent again here. */
+static void end_process(int number, bool fault)
+{
+  sigset_t only;
+  sigaction(number, &previous, NULL);
+  if (fault)
+    return;
+  raise(number);
+  sigemptyset(&only);
+  sigaddset(&only, number);
+  pthread_sigmask(SIG_UNBLOCK, &only, NULL);
+}
+
 static void pass_on(int number, siginfo_t *info, void *context)
 {
+  bool fault = is_fault(info);
   if (previous.sa_flags & SA_SIGINFO)
     previous.sa_sigaction(number, info, context);
   else if (previous.sa_handler != SIG_DFL && previous.sa_handler != SIG_IGN)
     previous.sa_handler(number);
-  else
-    sigaction(number, &previous, NULL); /* the instruction is tried again, and ends the process as it would have */
+  else if (previous.sa_handler == SIG_DFL || fault)
+    end_process(number, fault);
 }
 
 static void on_sigbus(int number, siginfo_t *info, void *context)
 {
   int saved = errno;
   char *base;
-  struct frame *frame = frame_at(info->si_addr, &base);
+  struct frame *frame = is_fault(info) ? frame_at(info->si_addr, &base) : NULL;
   if (frame && map_private(base) != MAP_FAILED)
     atomic_store(&frame->lost, true);
   else
