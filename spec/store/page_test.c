@@ -12,6 +12,7 @@
 #include <sys/mman.h>
 #include <sys/stat.h>
 #include <sys/wait.h>
+#include <time.h>
 #include <unistd.h>
 
 #include <cmocka.h>
@@ -183,6 +184,24 @@ static void a_waiter_is_woken_when_the_refresh_is_settled(void **state)
   assert_int_equal(status, 0);
   close(ready[0]);
   close(ready[1]);
+  store->ops->close(store);
+}
+
+static double steady_now(void)
+{
+  struct timespec now;
+  clock_gettime(CLOCK_MONOTONIC, &now);
+  return (double)now.tv_sec + (double)now.tv_nsec / 1e9;
+}
+
+static void what_does_not_change_is_waited_for_as_long_as_asked(void **state)
+{
+  struct store *store = sharing(*state);
+  for (double asked = 0.001; asked < 0.1; asked *= 4) {
+    double start = steady_now();
+    store->ops->wait(store, generation(store), asked);
+    assert_true(steady_now() - start >= asked);
+  }
   store->ops->close(store);
 }
 
@@ -504,6 +523,7 @@ int main(void)
     SPEC(whoever_looks_settles_what_a_dead_owner_left),
     SPEC(whoever_looks_leaves_a_living_owner_s_refresh_alone),
     SPEC(a_waiter_is_woken_when_the_refresh_is_settled),
+    SPEC(what_does_not_change_is_waited_for_as_long_as_asked),
     SPEC(what_has_changed_already_is_not_waited_for),
     SPEC(a_new_page_does_not_repeat_an_old_one_s_generations),
     SPEC(a_removed_lock_file_s_page_is_left_for_the_new_one_s),

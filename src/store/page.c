@@ -24,6 +24,9 @@
 #define MAP_ANONYMOUS MAP_ANON
 #endif
 
+/* One that is made of a lock in this process's memory would be none between processes. */
+_Static_assert(ATOMIC_LLONG_LOCK_FREE == 2, "64-bit atomics have to be free of locks");
+
 /* The file: one line that says what it is, the generation, and that line again, so that it is still known when somebody
  * has written over its beginning. The generation stands far from it: of a file that was cut short it is then missing, and
  * cannot pass for one that starts again. */
@@ -294,10 +297,33 @@ static const uint32_t *low_half(const struct page *page)
 }
 #endif
 
+#if defined(__linux__)
+#if defined(SYS_futex)
+enum { WAKE_CALL = SYS_futex };
+#else
+enum { WAKE_CALL = SYS_futex_time64 };
+#endif
+
+/* On a 32-bit system a call takes times of its own width, whatever the C library's. */
+static void wait_for_change(const struct page *page, uint32_t seen, double seconds)
+{
+  double whole = floor(seconds), rest = (seconds - whole) * 1e9;
+#if defined(SYS_futex_time64)
+  int64_t wide[] = {(int64_t)whole, (int64_t)rest};
+  if (syscall(SYS_futex_time64, low_half(page), FUTEX_WAIT, seen, wide, NULL, 0) == 0 || errno != ENOSYS)
+    return;
+#endif
+#if defined(SYS_futex)
+  long time[] = {whole < (double)INT32_MAX ? (long)whole : INT32_MAX, (long)rest};
+  syscall(SYS_futex, low_half(page), FUTEX_WAIT, seen, time, NULL, 0);
+#endif
+}
+#endif
+
 static void wake(const struct page *page)
 {
 #if defined(__linux__)
-  syscall(SYS_futex, low_half(page), FUTEX_WAKE, INT32_MAX, NULL, NULL, 0);
+  syscall(WAKE_CALL, low_half(page), FUTEX_WAKE, INT32_MAX, NULL, NULL, 0);
 #else
   (void)page;
 #endif
@@ -316,10 +342,10 @@ void page_wait(const struct page *page, uint64_t seen, double seconds)
 {
   if (!(seconds > 0) || atomic_load_explicit(page->generation, memory_order_acquire) != seen)
     return;
-  struct timespec time = {.tv_sec = (time_t)seconds, .tv_nsec = (long)((seconds - floor(seconds)) * 1e9)};
 #if defined(__linux__)
-  syscall(SYS_futex, low_half(page), FUTEX_WAIT, (uint32_t)seen, &time, NULL, 0);
+  wait_for_change(page, (uint32_t)seen, seconds);
 #else
+  struct timespec time = {.tv_sec = (time_t)seconds, .tv_nsec = (long)((seconds - floor(seconds)) * 1e9)};
   struct timespec moment = {.tv_nsec = 1000000};
   for (double left = seconds; left > 0; left -= 0.001) {
     nanosleep(left < 0.001 ? &time : &moment, NULL);
