@@ -447,8 +447,14 @@ static void say(struct http_response *response, const char *error)
   snprintf(response->error, sizeof response->error, "%s", error);
 }
 
-/* What went wrong, in libcurl's words unless we know better. An '@' can only come from the URL of a proxy, with its
- * password before it. */
+/* libcurl's words may hold the URL of a proxy with its password, cut off anywhere. */
+static bool may_tell_password(const char *error, CURLcode code)
+{
+  return code == CURLE_COULDNT_RESOLVE_PROXY || code == CURLE_UNSUPPORTED_PROTOCOL || code == CURLE_URL_MALFORMAT ||
+         strchr(error, '@') || strstr(error, "://") || strstr(error, "proxy syntax");
+}
+
+/* What went wrong, in libcurl's words unless we know better, or they say too much. */
 static void explain(const struct transfer *transfer, CURLcode code)
 {
   struct http_response *response = transfer->response;
@@ -462,7 +468,7 @@ static void explain(const struct transfer *transfer, CURLcode code)
     say(response, "a line of the answer's headers is too long"); /* that is what libcurl calls it */
   else if (code == CURLE_OK)
     say(response, "the connection ended before the answer was whole");
-  else if (!response->error[0] || strchr(response->error, '@'))
+  else if (!response->error[0] || may_tell_password(response->error, code))
     say(response, curl_easy_strerror(code));
 }
 
