@@ -26,6 +26,7 @@
 #include <cmocka.h>
 
 #if defined(__linux__)
+#include <sys/mount.h>
 #include <sys/syscall.h>
 #endif
 
@@ -711,6 +712,30 @@ static void read_from_a_read_only_disk(const struct scratch *scratch)
   free(path);
 }
 
+static struct store *open_locked(const struct scratch *scratch)
+{
+  struct store_error error;
+  struct store *store = open_in(scratch);
+  EXPECT(store->ops->lock(store, &error) == STORE_OK);
+  return store;
+}
+
+/* As "docker -v" does with a single file. */
+static void save_over_a_mounted_file(const struct scratch *scratch)
+{
+  char *path = scratch_path(scratch, "token.json");
+  if (!mount_small(scratch->folder, "64k"))
+    _exit(CANNOT_MOUNT);
+  put(path, OLD, 0600);
+  EXPECT(mount(path, path, NULL, MS_BIND, NULL) == 0);
+  struct store *store = open_locked(scratch);
+  EXPECT(refuses_save(store, "Mount the folder, not the file"));
+  store->ops->unlock(store);
+  EXPECT(is_untouched(scratch) && loads(store, OLD));
+  store->ops->close(store);
+  free(path);
+}
+
 static void skip_without_mounts(int status)
 {
   if (WIFEXITED(status) && WEXITSTATUS(status) == CANNOT_MOUNT)
@@ -726,6 +751,11 @@ static void a_full_disk_is_reported(void **state)
 static void a_read_only_disk_still_serves_its_record(void **state)
 {
   skip_without_mounts(run_child(read_from_a_read_only_disk, *state));
+}
+
+static void a_file_that_is_mounted_alone_is_explained(void **state)
+{
+  skip_without_mounts(run_child(save_over_a_mounted_file, *state));
 }
 
 /* The descriptors that a save opens: the folder's is the lowest free one, the file's the next. */
@@ -752,14 +782,6 @@ static bool is_left_beside(const struct scratch *scratch)
   free(path);
   free(temporary);
   return good;
-}
-
-static struct store *open_locked(const struct scratch *scratch)
-{
-  struct store_error error;
-  struct store *store = open_in(scratch);
-  EXPECT(store->ops->lock(store, &error) == STORE_OK);
-  return store;
 }
 
 static struct store *fail_to_sync(const struct scratch *scratch)
@@ -1187,6 +1209,7 @@ int main(void)
     SPEC(failures_leak_no_descriptor),
 #if defined(__linux__)
     SPEC(a_full_disk_is_reported),
+    SPEC(a_file_that_is_mounted_alone_is_explained),
     SPEC(a_read_only_disk_still_serves_its_record),
     SPEC(a_write_that_fails_leaves_the_old_record),
     SPEC(a_record_that_was_written_whole_outlives_its_writer),

@@ -36,6 +36,8 @@ static const char *advice(int cause)
     return "A part of the path is not a folder: correct the path.";
   if (cause == ENAMETOOLONG)
     return "Choose a shorter name.";
+  if (cause == EBUSY)
+    return "A file that is mounted by itself (docker -v) cannot be replaced. Mount the folder, not the file.";
   if (cause == EIO)
     return "The disk reports a fault: check it, then try again.";
   if (cause == EMFILE || cause == ENFILE)
