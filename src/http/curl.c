@@ -631,6 +631,7 @@ static void sha256(const void *data, size_t size, unsigned char digest[32])
 
 __attribute__((visibility("default"))) const struct http_ops lucidauth_http = {
     .version = HTTP_OPS_VERSION,
+    .product = LUCIDAUTH_VERSION,
     .start = start,
     .post = post,
     .open = open_session,
