@@ -1,7 +1,7 @@
 /* What sharing one token file costs, and how fast it is: crowd INTERPRETER SOURCE-FOLDER [processes]
  *
  * Prints a number a line, in nanoseconds, behind its name. */
-#include "../spec/crowd/sandbox.h"
+#include "../spec/drive/sandbox.h"
 #include "../src/lucidauth.h"
 
 #include <math.h>
@@ -75,7 +75,7 @@ static void latency(const char *seconds)
 {
   char text[64];
   snprintf(text, sizeof text, "{\"latency\":%s}", seconds);
-  sandbox_ask(bench.sandbox.port, "POST", "/sandbox/settings", NULL, text, NULL);
+  cJSON_Delete(sandbox_control(&bench.sandbox, "POST", "settings", text));
 }
 
 /* ---- another process's refresh, seen by a reader that spins ---- */

@@ -10,7 +10,8 @@ local tokens = require("spec.tokens")
 
 local holds = attempt.holds
 
-local sandbox, path
+local scene = require("spec.scene").new(setup, teardown, before_each, after_each)
+local sandbox = scene.sandbox
 
 -- Most of what they do is to wait for the flow's pauses.
 local it = lanes.deal(11, it, teardown)
@@ -28,27 +29,17 @@ end
 
 -- Stores genuine tokens, the access token with `left` seconds to live.
 local function store(left)
-  stored = tokens.record(tokens.pair(sandbox), left)
-  stored.note = { by = "another program" }
-  tokens.write(path, stored)
+  stored = scene:store(left, { note = { by = "another program" } })
   asked = sandbox:counts()
 end
 
 local function call(options)
-  local all = { storage = path, timeout = 5 }
-  for name, value in pairs(options or {}) do
-    all[name] = value
-  end
-  return attempt.token(sandbox, all)
+  return attempt.token(sandbox, helper.merge({ storage = scene.path, timeout = 5 }, options))
 end
 
 -- A fault that strikes as often as it is met, unless it says otherwise.
 local function always(fault)
-  local copy = { times = "always" }
-  for name, value in pairs(fault) do
-    copy[name] = value
-  end
-  return copy
+  return helper.merge({ times = "always" }, fault)
 end
 
 local ADVICE = {
@@ -83,7 +74,7 @@ end
 
 -- Both tokens, and what others keep beside them, are on the disk.
 local function assert_still_stored(is_pending)
-  local record = tokens.read(path)
+  local record = tokens.read(scene.path)
   assert.are.equal(stored.refresh_token, record.refresh_token)
   assert.are.equal(stored.access_token, record.access_token)
   assert.are.equal(stored.expires_at, record.expires_at)
@@ -94,10 +85,10 @@ end
 
 -- What the server has said of later is kept with the record, for everybody.
 local function let_later_come()
-  local record = tokens.read(path)
+  local record = tokens.read(scene.path)
   if record.failure then
     record.failure["until"] = 0
-    tokens.write(path, record)
+    tokens.write(scene.path, record)
   end
 end
 
@@ -108,23 +99,10 @@ local function assert_recovers()
   local before = requests()
   local result = call()
   assert.is_true(tokens.works(sandbox, (assert(result.token, result.message))))
-  assert.are.equal(sandbox:grant().refresh_token, tokens.read(path).refresh_token)
+  assert.are.equal(sandbox:grant().refresh_token, tokens.read(scene.path).refresh_token)
   assert.are.equal(before + 1, requests())
   return result
 end
-
-setup(function()
-  sandbox = helper.start_sandbox()
-end)
-
-teardown(function()
-  sandbox:stop()
-end)
-
-before_each(function()
-  sandbox:reset()
-  path = helper.tmpdir() .. "/token.json"
-end)
 
 -- A POST whose outcome is not known is sent again when introspection calls the
 -- refresh token alive, three times at most.
@@ -198,10 +176,11 @@ local failures = {
     json(500, { error = "server_error", error_description = "try another day" }),
     "server_error", { "failed", "HTTP 500", "server_error", "try another day" }, posts = RESENT,
   },
+  -- what a gateway has given up on is given five seconds, which is all that this call has
   ["answers 502 with a page"] = {
-    text(502, "<html>Bad Gateway</html>"), "server_error", { "HTTP 502" }, posts = RESENT,
+    text(502, "<html>Bad Gateway</html>"), "server_error", { "HTTP 502" }, posts = 1,
   },
-  ["answers 504"] = { text(504, ""), "server_error", { "HTTP 504" }, posts = RESENT },
+  ["answers 504"] = { text(504, ""), "server_error", { "HTTP 504" }, posts = 1 },
   ["answers 503 without Retry-After"] = {
     text(503, "down"), "server_error", { "HTTP 503" }, posts = RESENT,
   },
@@ -334,11 +313,7 @@ local losses = {
 }
 
 local function after(fault)
-  local copy = { when = "after" }
-  for name, value in pairs(fault) do
-    copy[name] = value
-  end
-  return copy
+  return helper.merge({ when = "after" }, fault)
 end
 
 describe("a server that has rotated and then", function()
@@ -394,7 +369,7 @@ describe("a server that has rotated and then", function()
     sandbox:faults({ kind = "transform", headers = { ["Content-Length"] = 5000 } })
     local result = call()
     assert.are.equal(sandbox:grant().access_token, result.token, result.message)
-    assert.are.equal(sandbox:grant().refresh_token, tokens.read(path).refresh_token)
+    assert.are.equal(sandbox:grant().refresh_token, tokens.read(scene.path).refresh_token)
     assert.are.equal(result.token, call().token)
     assert.are.equal(1, requests())
   end)
@@ -403,7 +378,7 @@ describe("a server that has rotated and then", function()
     store(-10)
     sandbox:faults(after(text(200, TRUNCATED)))
     call()
-    assert.are.equal(TRUNCATED, tokens.read(path).pending.answer)
+    assert.are.equal(TRUNCATED, tokens.read(scene.path).pending.answer)
   end)
 end)
 
@@ -451,17 +426,9 @@ describe("an introspection endpoint that", function()
 end)
 
 describe("nobody", function()
-  -- A port of this machine that is taken, and at which nobody answers.
-  local function dead_url()
-    local taken = assert(socket.tcp4())
-    assert(taken:bind("127.0.0.1", 0))
-    local _, port = taken:getsockname()
-    return "http://127.0.0.1:" .. port, taken
-  end
-
   it("at the other end is no loss", function()
     store(-10)
-    local url, taken = dead_url()
+    local url, taken = helper.dead_url()
     local result = call({ api_url = url, timeout = 0.3 })
     assert_failed(result, "network", { "could not be reached" })
     assert_still_stored()
@@ -471,7 +438,7 @@ describe("nobody", function()
 
   it("at the other end does not stop a token that still lives", function()
     store(60)
-    local url, taken = dead_url()
+    local url, taken = helper.dead_url()
     local result = call({ api_url = url })
     assert.are.equal(stored.access_token, result.token)
     assert.are.equal("refresh_failed", attempt.names(result.events))
@@ -482,8 +449,7 @@ describe("nobody", function()
 
   -- Their proxies would answer for what is not there.
   local function run_without_proxy(url)
-    local env = { LUCID_API_URL = url, LUCID_TOKEN_FILE = path,
-      LUCID_CLIENT_ID = sandbox.client_id, LUCID_CLIENT_SECRET = sandbox.client_secret }
+    local env = scene:env({ LUCID_API_URL = url, LUCID_REFRESH_TOKEN = false })
     for _, name in ipairs({ "http_proxy", "https_proxy", "all_proxy" }) do
       env[name], env[name:upper()] = false, false
     end
@@ -549,13 +515,12 @@ describe("a server that asks to wait", function()
     store(-10)
     sandbox:faults(always(text(429, "", { ["Retry-After"] = "60" })))
     local started = socket.gettime()
-    local client = attempt.client(sandbox, { storage = path })
+    local client = scene:client()
     local _, message, code = client:token()
     assert.is_true(socket.gettime() - started < 15)
     assert.are.equal("rate_limited", code, message)
     local status = client:status()
     assert.is_true(status.retry_in > 30 and status.retry_in <= 60)
-    client:close()
   end)
 end)
 
@@ -589,53 +554,53 @@ describe("another program's new tokens", function()
       lucid.configure({ on_event = function(event) names[#names + 1] = event.name end })
       print(lucid.token())
       print(table.concat(names, " "))
-    ]] }, tokens.env({
-      LUCID_API_URL = "http://127.0.0.1:" .. port, LUCID_TOKEN_FILE = path,
-      LUCID_CLIENT_ID = sandbox.client_id, LUCID_CLIENT_SECRET = sandbox.client_secret,
+    ]] }, scene:env({
+      LUCID_API_URL = "http://127.0.0.1:" .. port, LUCID_REFRESH_TOKEN = false,
     }))
     return child, listener
   end
 
-  -- As the example script would, which knows no lock.
-  local function write_new()
-    local record = tokens.record(tokens.pair(sandbox), 1000)
-    tokens.write(path, record)
-    return record
+  -- They are written, as the example script would, which knows no lock, while the
+  -- server makes up its mind about the first request.
+  local function check_adopted(...)
+    store(-10)
+    local child, listener = start_call()
+    local new
+    for _, answer in ipairs({ ... }) do
+      serve(listener, function()
+        new = new or scene:store(1000)
+        return answer[1], answer[2]
+      end)
+    end
+    local out = child:wait()
+    listener:close()
+    assert.are.equal(new.access_token, out:match("^%S+"), out)
+    assert.are.equal(new.refresh_token, tokens.read(scene.path).refresh_token)
+    assert.is_nil(tokens.read(scene.path).pending)
   end
 
   it("are adopted when the server refuses those that they replace", function()
-    store(-10)
-    local new
-    local child, listener = start_call()
-    serve(listener, function()
-      new = write_new()
-      return "400 Bad Request", '{"error":"invalid_grant"}'
-    end)
-    local out = child:wait()
-    listener:close()
-    assert.are.equal(new.access_token, out:match("^%S+"), out)
-    assert.are.equal(new.refresh_token, tokens.read(path).refresh_token)
-    assert.is_nil(tokens.read(path).pending)
+    check_adopted({ "400 Bad Request", '{"error":"invalid_grant"}' })
   end)
 
   it("are adopted when the answer is lost and the old ones are dead", function()
-    store(-10)
-    local new
-    local child, listener = start_call()
-    serve(listener, function()
-      new = write_new()
-    end)
-    serve(listener, function()
-      return nil
-    end)
-    serve(listener, function()
-      return "200 OK", '{"active":false}'
-    end)
-    local out = child:wait()
-    listener:close()
-    assert.are.equal(new.access_token, out:match("^%S+"), out)
-    assert.are.equal(new.refresh_token, tokens.read(path).refresh_token)
-    assert.is_nil(tokens.read(path).pending)
+    check_adopted({}, {}, { "200 OK", '{"active":false}' })
+  end)
+
+  it("are not overwritten when the server issues others", function()
+    check_adopted({ "200 OK", '{"access_token":"A","refresh_token":"R","expires_in":3600}' })
+  end)
+
+  it("are not overwritten by what is noted of a failure", function()
+    check_adopted({ "403 Forbidden", '{"error":"invalid_client"}' })
+  end)
+
+  it("are not overwritten by an answer that makes no sense", function()
+    check_adopted({ "200 OK", "<html>Good morning</html>" })
+  end)
+
+  it("are looked for before a request is sent again", function()
+    check_adopted({ "429 Too Many Requests", "{}" })
   end)
 end)
 
@@ -734,13 +699,13 @@ describe("an odd answer that is good:", function()
       local grant = sandbox:grant()
       assert.are.equal(grant.access_token, result.token, result.message)
       assert.are.equal("refreshed", attempt.names(result.events))
-      local record = tokens.read(path)
+      local record = tokens.read(scene.path)
       assert.are.equal(grant.access_token, record.access_token)
       assert.are.equal(grant.refresh_token, record.refresh_token)
       assert.are.same(stored.note, record.note)
       assert.is_nil(record.pending)
       if case[2] then
-        case[2](record, helper.read_file(path))
+        case[2](record, helper.read_file(scene.path))
       end
       -- No storm: the next ones have it from the file.
       for _ = 1, 3 do
@@ -756,7 +721,7 @@ describe("an odd answer that is good:", function()
     sandbox:faults(after(text(200, '{"access_token":"first","refresh_token":"r1",'
       .. '"access_token":"last","expires_in":60,"expires_in":600,"refresh_token":"r2"}')))
     assert.are.equal("last", call().token)
-    local record = tokens.read(path)
+    local record = tokens.read(scene.path)
     assert.are.equal("last", record.access_token)
     assert.are.equal("r2", record.refresh_token)
     assert.are.equal(600, math.floor(lifetime_of(record) + 0.001))
@@ -777,10 +742,10 @@ describe("an odd answer that is good:", function()
       sandbox:faults(fault)
       local result = call()
       assert.are.equal(sandbox:grant().access_token, result.token)
-      local record = tokens.read(path)
+      local record = tokens.read(scene.path)
       assert.are.equal(stored.refresh_token, record.refresh_token)
       record.expires_at = os.time() - 1
-      tokens.write(path, record)
+      tokens.write(scene.path, record)
       assert.is_true(tokens.works(sandbox, (assert(call().token))))
       assert.are.equal(2, requests())
     end)
@@ -803,7 +768,7 @@ describe("an answer without a token to use:", function()
       local result = call()
       assert_failed(result, "bad_response", { "without a usable access token" })
       assert.are.equal("refreshed refresh_failed", attempt.names(result.events))
-      local record = tokens.read(path)
+      local record = tokens.read(scene.path)
       assert.are.equal(sandbox:grant().refresh_token, record.refresh_token)
       assert.is_nil(record.access_token)
       assert.is_nil(record.pending)
@@ -818,7 +783,7 @@ describe("an answer without a token to use:", function()
     sandbox:faults(with("token_type", "mac"))
     local result = call()
     assert_failed(result, "bad_response", { '"mac"' })
-    local grant, record = sandbox:grant(), tokens.read(path)
+    local grant, record = sandbox:grant(), tokens.read(scene.path)
     assert.are.equal(grant.access_token, record.access_token)
     assert.are.equal(grant.refresh_token, record.refresh_token)
     assert.are.equal(1, requests())
@@ -827,9 +792,7 @@ describe("an answer without a token to use:", function()
     assert.are.equal("bad_response", again.code)
     assert.is_true(holds(again.message, { "Bearer", "refresh()" }), again.message)
     assert.are.equal(1, requests())
-    local client = attempt.client(sandbox, { storage = path })
-    assert.is_true(tokens.works(sandbox, (assert(client:refresh()))))
-    client:close()
+    assert.is_true(tokens.works(sandbox, (assert(scene:client():refresh()))))
     assert.are.equal(2, requests())
   end)
 end)

@@ -151,7 +151,7 @@ static bool posted(void)
 
 static char folder[64], path[80];
 
-static lucidauth *client_with(bool background)
+static lucidauth *client_of(lucidauth_storage storage, bool background)
 {
   char url[80];
   lucidauth_error error;
@@ -161,13 +161,19 @@ static lucidauth *client_with(bool background)
   options.client_id = "id";
   options.client_secret = "secret";
   options.refresh_token = "R0";
-  options.path = path;
+  options.storage = storage;
+  options.path = storage == LUCIDAUTH_FILE ? path : NULL;
   options.timeout = PATIENCE;
   options.background = background;
   lucidauth *client = lucidauth_new(&options, &error);
   if (!client)
     fail_msg("%s", error.message);
   return client;
+}
+
+static lucidauth *client_with(bool background)
+{
+  return client_of(LUCIDAUTH_FILE, background);
 }
 
 /* Frees the token. */
@@ -207,6 +213,15 @@ static void take_off(struct flight *flight, lucidauth *client)
 {
   *flight = (struct flight){.client = client};
   assert_int_equal(pthread_create(&flight->thread, NULL, fly, flight), 0);
+}
+
+/* A client whose request has arrived, and waits for its answer. */
+static lucidauth *client_in_flight(struct flight *flight, bool background)
+{
+  lucidauth *client = client_with(background);
+  take_off(flight, client);
+  until(posted);
+  return client;
 }
 
 static bool lands_with(struct flight *flight, const char *expected)
@@ -301,6 +316,13 @@ static bool refreshes_to_a2(lucidauth *client)
   return good;
 }
 
+/* The server was asked so often. */
+static void close_after(int posts, lucidauth *client)
+{
+  assert_int_equal(server.seen->posts, posts);
+  lucidauth_close(client);
+}
+
 static void both_have_the_token_of_before(void **state)
 {
   lucidauth *client = client_with(false);
@@ -309,8 +331,7 @@ static void both_have_the_token_of_before(void **state)
   assert_true(gets(client, "A1"));
   assert_true(ends_well(start_child(gets_a1_and_closes, client)));
   assert_true(gets(client, "A1"));
-  assert_int_equal(server.seen->posts, 1);
-  lucidauth_close(client);
+  close_after(1, client);
 }
 
 static void a_child_that_refreshes_is_heard_by_its_parent(void **state)
@@ -321,8 +342,7 @@ static void a_child_that_refreshes_is_heard_by_its_parent(void **state)
   assert_true(gets(client, "A1"));
   assert_true(ends_well(start_child(refreshes_to_a2, client)));
   assert_true(gets(client, "A2"));
-  assert_int_equal(server.seen->posts, 2);
-  lucidauth_close(client);
+  close_after(2, client);
 }
 
 static int heard;
@@ -359,8 +379,7 @@ static void a_child_may_be_the_first_to_ask(void **state)
   let_answer(1);
   assert_true(ends_well(start_child(gets_a1_and_closes, client)));
   assert_true(gets(client, "A1"));
-  assert_int_equal(server.seen->posts, 1);
-  lucidauth_close(client);
+  close_after(1, client);
 }
 
 static bool has_a_child_that_gets_a1(lucidauth *client)
@@ -375,16 +394,13 @@ static void a_child_may_have_children(void **state)
   let_answer(1);
   assert_true(gets(client, "A1"));
   assert_true(ends_well(start_child(has_a_child_that_gets_a1, client)));
-  assert_int_equal(server.seen->posts, 1);
-  lucidauth_close(client);
+  close_after(1, client);
 }
 
 static void a_child_of_the_middle_of_a_flight_waits_for_its_parent(bool background)
 {
   struct flight flight;
-  lucidauth *client = client_with(background);
-  take_off(&flight, client);
-  until(posted);
+  lucidauth *client = client_in_flight(&flight, background);
   pid_t child = start_child(gets_a1, client);
   assert_int_equal(lock_of_another(), STORE_BUSY);
   let_answer(1);
@@ -410,16 +426,13 @@ static void a_child_waits_for_the_background_of_its_parent(void **state)
 static void a_child_closes_in_the_middle_of_a_flight(bool background)
 {
   struct flight flight;
-  lucidauth *client = client_with(background);
-  take_off(&flight, client);
-  until(posted);
+  lucidauth *client = client_in_flight(&flight, background);
   assert_true(ends_well(start_child(closes, client)));
   assert_int_equal(lock_of_another(), STORE_BUSY);
   let_answer(1);
   assert_true(lands_with(&flight, "A1"));
   assert_true(gets(client, "A1"));
-  assert_int_equal(server.seen->posts, 1);
-  lucidauth_close(client);
+  close_after(1, client);
 }
 
 static void a_child_that_closes_takes_nothing_from_its_parent(void **state)
@@ -472,10 +485,8 @@ static void a_child_does_not_hold_the_lock_of_a_parent_that_died(void **state)
 static void a_child_does_not_wait_for_threads_that_it_has_not(void **state)
 {
   struct flight first, others[4];
-  lucidauth *client = client_with(false);
   (void)state;
-  take_off(&first, client);
-  until(posted);
+  lucidauth *client = client_in_flight(&first, false);
   for (int i = 0; i < 4; i++)
     take_off(&others[i], client);
   usleep(20000); /* most of them wait by now; nothing depends on it */
@@ -485,8 +496,7 @@ static void a_child_does_not_wait_for_threads_that_it_has_not(void **state)
   for (int i = 0; i < 4; i++)
     assert_true(lands_with(&others[i], "A1"));
   assert_true(ends_well(child));
-  assert_int_equal(server.seen->posts, 1);
-  lucidauth_close(client);
+  close_after(1, client);
 }
 
 static bool gets_a2(lucidauth *client)
@@ -503,8 +513,7 @@ static void a_child_knows_what_its_parent_rejected(void **state)
   lucidauth_reject(client, NULL, "A1");
   assert_true(ends_well(start_child(gets_a2, client)));
   assert_true(gets(client, "A2"));
-  assert_int_equal(server.seen->posts, 2);
-  lucidauth_close(client);
+  close_after(2, client);
 }
 
 static bool is_unsaved(lucidauth *client)
@@ -519,9 +528,7 @@ static void tokens_that_could_not_be_saved_stay_their_parents_business(void **st
   char temporary[96];
   (void)state;
   snprintf(temporary, sizeof temporary, "%s.tmp", path);
-  lucidauth *client = client_with(false);
-  take_off(&flight, client);
-  until(posted);
+  lucidauth *client = client_in_flight(&flight, false);
   assert_int_equal(mkdir(temporary, 0700), 0); /* stops even root */
   let_answer(1);
   assert_true(lands_with(&flight, "A1"));
@@ -536,21 +543,6 @@ static void tokens_that_could_not_be_saved_stay_their_parents_business(void **st
 }
 
 /* ---- flights in the program's own hands ---- */
-
-static lucidauth *client_with_storage_of_its_own(void)
-{
-  char url[80];
-  lucidauth_options options = LUCIDAUTH_OPTIONS_INIT;
-  snprintf(url, sizeof url, "http://127.0.0.1:%d", server.port);
-  options.api_url = url;
-  options.client_id = "id";
-  options.client_secret = "secret";
-  options.refresh_token = "R0";
-  options.storage = LUCIDAUTH_CUSTOM;
-  lucidauth *client = lucidauth_new(&options, NULL);
-  assert_non_null(client);
-  return client;
-}
 
 /* A flight whose storage is one text, and what it is to do next. */
 struct own_flight {
@@ -600,23 +592,17 @@ static bool is_not_flying(lucidauth *client)
   return action.step == LUCIDAUTH_LOAD;
 }
 
-static bool closes_without_a_step(lucidauth *client)
-{
-  lucidauth_close(client);
-  return true;
-}
-
 static void a_child_carries_no_flight_on(void **state)
 {
   struct own_flight own;
-  lucidauth *client = client_with_storage_of_its_own();
+  lucidauth *client = client_of(LUCIDAUTH_CUSTOM, false);
   (void)state;
   let_answer(1);
   begin(&own, client);
   inherited = &own;
   while (own.action.step != LUCIDAUTH_DONE) {
     assert_true(ends_well(start_child(is_not_flying, client)));
-    assert_true(ends_well(start_child(closes_without_a_step, client)));
+    assert_true(ends_well(start_child(closes, client)));
     do_step(&own);
   }
   assert_int_equal(own.steps, 7);

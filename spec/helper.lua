@@ -70,6 +70,20 @@ function helper.contains(text, part)
   return text:find(part, 1, true) ~= nil
 end
 
+--- Every text in a value, the names in a table too.
+---@param value any
+---@return string
+function helper.text_of(value)
+  if type(value) ~= "table" then
+    return tostring(value)
+  end
+  local parts = {}
+  for name, item in pairs(value) do
+    parts[#parts + 1] = helper.text_of(name) .. "=" .. helper.text_of(item)
+  end
+  return table.concat(parts, " ")
+end
+
 --- The lines of a text that are not empty.
 ---@param text string
 ---@return string[]

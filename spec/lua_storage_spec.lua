@@ -1,5 +1,7 @@
 -- A storage made of Lua functions, which may yield and may fail.
 
+local socket = require("socket")
+
 local codec = require("lucidauth.sandbox.codec")
 local helper = require("spec.helper")
 local lucid = require("lucidauth")
@@ -323,12 +325,59 @@ describe("a lock in Lua", function()
       lock = function()
         return false
       end,
-    }), { timeout = 0.1 })
-    local token, message, code = client:token()
-    scene:assert_failure("locked", token, message, code)
+    }), { timeout = 0.1, lock_timeout = 0.15 })
+    scene:assert_failure("timeout", client:token())
+    scene:assert_failure("locked", client:token())
     assert.are.equal(0, scene:posts())
     assert.is_false(contains(names_of_calls(), "unlock"))
   end)
+
+  -- What database drivers return when somebody else holds the key.
+  local null = require("cjson").null
+  for what, busy in pairs({
+    ["false"] = function() return false end,
+    ["nil"] = function() return nil end,
+    ["nil and nil"] = function() return nil, nil end,
+    ["false and nil"] = function() return false, nil end,
+    ["a null"] = function() return null end,
+  }) do
+    it("is somebody else's when " .. what .. " is returned", function()
+      local client = client_with(storage_with({ lock = busy }), { lock_timeout = 0.05 })
+      local token, message, code = client:token()
+      scene:assert_failure("locked", token, message, code)
+      assert.are.equal(0, scene:posts())
+      assert.is_false(contains(names_of_calls(), "unlock"))
+    end)
+  end
+
+  for what, taken in pairs({
+    ["true"] = function() return true end,
+    ["true and more"] = function() return true, "exit", 0 end,
+    ["a text"] = function() return "OK" end,
+    ["a table"] = function() return {}, "more" end,
+  }) do
+    it("is taken when " .. what .. " is returned", function()
+      assert(client_with(storage_with({ lock = taken })):token())
+      assert.are.equal("load lock load save save unlock", names_of_calls())
+    end)
+  end
+
+  -- One would have to guess; a guess that is wrong spends a token twice.
+  for what, unclear in pairs({
+    ["no value"] = function() end,
+    ["a number"] = function() return 0 end,
+    ["a userdata"] = function() return io.stdout end,
+  }) do
+    it("says neither when " .. what .. " is returned", function()
+      local client = client_with(storage_with({ lock = unclear }))
+      local token, message, code = client:token()
+      scene:assert_failure("storage", token, message, code)
+      assert.is_true(contains(message, "function lock"), message)
+      assert.is_true(contains(message, what), message)
+      assert.are.equal(0, scene:posts())
+      assert.is_false(contains(names_of_calls(), "unlock"))
+    end)
+  end
 
   it("is given back after a failure, too", function()
     local client = client_with(storage_with(), { client_secret = "wrong" })
@@ -413,6 +462,10 @@ describe("a storage's function that fails", function()
     assert.are.same({}, records)
   end)
 
+  it("is named: save returns a null", function()
+    assert_stopped("save", returns(require("cjson").null))
+  end)
+
   it("is forgiven: unlock", function()
     for _, way in ipairs({ raises("no"), returns(nil, "no"), returns(false) }) do
       local client = client_with(storage_with({ unlock = way }))
@@ -471,6 +524,51 @@ describe("a storage's function that fails", function()
         assert.is_true(contains(message, "not understood"))
       end
     end
+  end)
+end)
+
+-- A function may end with a call that has more to say than that it worked.
+describe("what stands behind a true value", function()
+  local ways = {
+    ["os.execute"] = function() return os.execute("true") end,
+    ["a pipe's close"] = function() return io.popen("true"):close() end,
+    ["pcall"] = function() return pcall(function() return "row 1" end) end,
+  }
+
+  for what, last_call in pairs(ways) do
+    it("is no failure of save: " .. what, function()
+      local client = client_with(storage_with({
+        save = function(account, record)
+          records[account] = copy(record)
+          return last_call()
+        end,
+      }))
+      local token = assert(client:token())
+      assert.are.equal(token, records.default.access_token)
+      assert.is_false(client:status().unsaved)
+      assert.are.equal("load lock load save save unlock", names_of_calls())
+    end)
+  end
+
+  it("is no failure of load", function()
+    local pair = tokens.pair(sandbox)
+    local client = client_with(storage_with({
+      load = function()
+        return tokens.record(pair, 3000), "from the second server"
+      end,
+    }))
+    assert.are.equal(pair.access_token, client:token())
+  end)
+
+  it("is not looked at, but what stands behind false is", function()
+    local client = client_with(storage_with({
+      save = function()
+        return pcall(error, "the disk is on fire", 0)
+      end,
+    }))
+    local token, message, code = client:token()
+    scene:assert_failure("storage", token, message, code)
+    assert.is_true(contains(message, "the disk is on fire"), message)
   end)
 end)
 
@@ -806,6 +904,91 @@ describe("a coroutine that nobody resumes", function()
     local client = client_with(yielding_storage())
     abandon(client, "unlock", 1)
     assert_works_again(client)
+    assert.are.equal(1, scene:posts())
+  end)
+
+  it("gives its account back while the lock is held", function()
+    local client = client_with(yielding_storage())
+    abandon(client, "load", 2)
+    assert_works_again(client)
+    assert.are.equal("unlock", calls[#calls])
+    assert(client_with(storage_with()):refresh())
+  end)
+
+  if coroutine.close then
+    it("gives its account back when it is closed", function()
+      for _, step in ipairs({ "load", "lock", "save" }) do
+        records = {}
+        sandbox:reset()
+        local client = client_with(yielding_storage({ lock = false, unlock = false }))
+        local thread = coroutine.create(function()
+          return client:token()
+        end)
+        run_to(thread, step == "lock" and "load" or step, step == "lock" and 2 or 1)
+        scene:assert_failure("not_ready", client:token())
+        assert(coroutine.close(thread))
+        assert_works_again(client)
+      end
+    end)
+  end
+
+  -- What copas or a framework's time limit leaves behind: nobody resumes it, and
+  -- somebody still knows it.
+  local function call_until_it_works(client)
+    local began = socket.gettime()
+    return helper.eventually(function()
+      local _, token, message, code = finish(coroutine.create(function()
+        return client:token()
+      end))
+      assert(token or code == "not_ready", message)
+      return token
+    end), socket.gettime() - began
+  end
+
+  for _, step in ipairs({ "load 1", "lock 1", "load 2", "save 1", "save 2" }) do
+    it("gives its account back in time: " .. step, function()
+      local name, count = step:match("^(%l+) (%d)$")
+      local client = client_with(yielding_storage(), { timeout = 0.5 })
+      local thread = coroutine.create(function()
+        return client:token()
+      end)
+      run_to(thread, name, tonumber(count))
+      scene:assert_failure("not_ready", client:token())
+      local token, seconds = call_until_it_works(client)
+      assert.is_true(seconds > 0.9, seconds)
+      assert.is_true(tokens.works(sandbox, token))
+      assert.are.equal(1, scene:posts())
+      assert.are.equal(token, records.default.access_token)
+
+      -- and should it be resumed after all, it does no harm
+      local held = select(2, finish(thread))
+      assert.is_true(held == nil or held == token)
+      assert.are.equal(token, records.default.access_token)
+      assert.is_nil(records.default.pending)
+      assert.are.equal(1, scene:posts())
+      assert.are.equal(0, sandbox:counts().reuses)
+      assert(client_with(storage_with()):refresh())
+    end)
+  end
+
+  it("is not given up while it gets on, however long it takes", function()
+    local refusals = 40
+    local client = client_with(yielding_storage({
+      lock = function()
+        refusals = refusals - 1
+        return refusals < 0
+      end,
+      sleep = coroutine.yield,
+    }), { timeout = 5 })
+    local thread = coroutine.create(function()
+      return client:token()
+    end)
+    while coroutine.status(thread) == "suspended" do
+      assert(coroutine.resume(thread))
+      if coroutine.status(thread) == "suspended" then
+        scene:assert_failure("not_ready", client:token())
+      end
+    end
     assert.are.equal(1, scene:posts())
   end)
 

@@ -1,13 +1,12 @@
 -- Options are checked once; what is wrong raises, naming the option and the
 -- nearest valid name, at the line that gave it.
 
+local codec = require("lucidauth.sandbox.codec")
 local helper = require("spec.helper")
 local lucid = require("lucidauth")
 local tokens = require("spec.tokens")
 
-local function contains(text, part)
-  return text:find(part, 1, true) ~= nil
-end
+local contains = helper.contains
 
 -- Looks like something that must never be shown.
 local SECRET = "s3cr3t-in-the-wrong-place"
@@ -359,44 +358,30 @@ describe("plain http", function()
 end)
 
 describe("what is sent", function()
-  local sandbox
+  local scene = require("spec.scene").new(setup, teardown, before_each, after_each)
+  local sandbox = scene.sandbox
+
+  -- A client that keeps nothing.
+  local function client_with(changes)
+    return scene:client(helper.merge({ storage = { type = "memory" } }, changes))
+  end
 
   -- The body of the refresh, by an address of the sandbox's that notes bodies.
   local function body_with(changes)
-    local options = {
-      api_url = sandbox.url,
+    local client = client_with(helper.merge({
       token_url = sandbox.url .. "/elsewhere?x=1",
       client_id = "an id & more",
       client_secret = "a secret: ü",
       refresh_token = "a token = %",
-      storage = { type = "memory" },
-    }
-    for name, value in pairs(changes) do
-      options[name] = value
-    end
-    local client = lucid.new(options)
+    }, changes))
     assert.is_nil((client:token()))
-    client:close()
     local entries = sandbox:log(1).entries
     assert.are.equal("/elsewhere", entries[1].path)
     assert.are.equal("x=1", entries[1].query)
     return entries[1].body
   end
 
-  setup(function()
-    sandbox = helper.start_sandbox()
-  end)
-
-  teardown(function()
-    sandbox:stop()
-  end)
-
-  before_each(function()
-    sandbox:reset()
-  end)
-
   it("is JSON, unless told otherwise", function()
-    local codec = require("lucidauth.sandbox.codec")
     local expected = {
       grant_type = "refresh_token", refresh_token = "a token = %",
       client_id = "an id & more", client_secret = "a secret: ü",
@@ -406,7 +391,6 @@ describe("what is sent", function()
   end)
 
   it("is a form", function()
-    local codec = require("lucidauth.sandbox.codec")
     assert.are.same({
       grant_type = "refresh_token", refresh_token = "a token = %",
       client_id = "an id & more", client_secret = "a secret: ü",
@@ -414,7 +398,6 @@ describe("what is sent", function()
   end)
 
   it("is a form without the secrets that HTTP Basic carries", function()
-    local codec = require("lucidauth.sandbox.codec")
     assert.are.same({ grant_type = "refresh_token", refresh_token = "a token = %" },
       codec.decode_form(body_with({ token_request = "basic" })))
   end)
@@ -422,18 +405,12 @@ describe("what is sent", function()
   it("is taken in each of these forms", function()
     for _, form in ipairs({ "json", "form", "basic" }) do
       sandbox:reset()
-      local client = lucid.new({
-        api_url = sandbox.url, client_id = sandbox.client_id,
-        client_secret = sandbox.client_secret, refresh_token = sandbox.refresh_token,
-        storage = { type = "memory" }, token_request = form,
-      })
+      local client = client_with({ token_request = form })
       assert.is_true(tokens.works(sandbox, (assert(client:token()))))
-      client:close()
     end
   end)
 
   it("has no secret of a public client", function()
-    local codec = require("lucidauth.sandbox.codec")
     local expected = {
       grant_type = "refresh_token", refresh_token = "a token = %", client_id = "an id & more",
     }
@@ -446,33 +423,20 @@ describe("what is sent", function()
   it("goes below api_url, with and without a slash at its end", function()
     for _, ending in ipairs({ "", "/", "//" }) do
       sandbox:reset()
-      local client = lucid.new({
-        api_url = sandbox.url .. ending, client_id = sandbox.client_id,
-        client_secret = sandbox.client_secret, refresh_token = sandbox.refresh_token,
-        storage = { type = "memory" },
-      })
-      assert.is_string(client:token())
-      client:close()
+      assert.is_string(client_with({ api_url = sandbox.url .. ending }):token())
       assert.are.equal("/oauth2/token", sandbox:log(1).entries[1].path)
     end
   end)
 end)
 
 describe("default_lifetime", function()
+  local scene = require("spec.scene").new(setup, teardown, before_each, after_each)
+
   it("is how long a token lives when the server does not say", function()
-    local sandbox = helper.start_sandbox()
-    finally(function()
-      sandbox:stop()
-    end)
-    sandbox:faults({ kind = "transform", remove = { "expires_in", "expires" } })
-    local client = lucid.new({
-      api_url = sandbox.url, client_id = sandbox.client_id,
-      client_secret = sandbox.client_secret, refresh_token = sandbox.refresh_token,
-      storage = { type = "memory" }, default_lifetime = 1234,
-    })
+    scene.sandbox:faults({ kind = "transform", remove = { "expires_in", "expires" } })
+    local client = scene:client({ default_lifetime = 1234 })
     assert.is_string(client:token())
     local left = client:status().expires_in
-    client:close()
     assert.is_true(left > 1200 and left <= 1234)
   end)
 end)

@@ -6,9 +6,7 @@ local grants = require("lucidauth.sandbox.grants")
 local sandbox = require("lucidauth.sandbox")
 local settings = require("lucidauth.sandbox.settings")
 
-local function contains(text, part)
-  return text:find(part, 1, true) ~= nil
-end
+local contains = helper.contains
 
 describe("the grants", function()
   local now, values, store

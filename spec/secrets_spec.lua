@@ -2,22 +2,31 @@
 -- or output, not in any command line, and not in memory once they are used.
 
 local mime = require("mime")
-local socket = require("socket")
 
 local codec = require("lucidauth.sandbox.codec")
 local attempt = require("spec.attempt")
 local helper = require("spec.helper")
+local lanes = require("spec.lanes")
 local lucid = require("lucidauth")
 local tokens = require("spec.tokens")
 
 local quote = helper.quote
-local holds = attempt.holds
+local holds, text_of = attempt.holds, helper.text_of
 
 -- With everything that encodings change.
 local CLIENT_SECRET = "Zs3/+=%&\"\\~ Kd07c41b95e28fa6"
 local CONFIGURED = "oauth2-r-Q7/+=%&\"\\~_48ba1c90d7e65f23"
 
-local sandbox, path, secrets
+local scene = require("spec.scene").new(setup, teardown, before_each, after_each,
+  { client_secret = CLIENT_SECRET })
+local sandbox = scene.sandbox
+
+local secrets
+
+-- Many of them wait for the flow's pauses.
+local it = lanes.deal(3, it, teardown, function(why)
+  pending(why)
+end)
 
 -- No part of a secret that helps to guess it.
 local TELLING = 12
@@ -37,32 +46,16 @@ local function assert_silent(text)
   assert.is_nil(secret_in(text), text)
 end
 
--- Every text in a table, its names too.
-local function text_of(value)
-  if type(value) ~= "table" then
-    return tostring(value)
-  end
-  local parts = {}
-  for name, item in pairs(value) do
-    parts[#parts + 1] = text_of(name) .. "=" .. text_of(item)
-  end
-  return table.concat(parts, " ")
-end
-
 local function write_record(left)
-  local record = tokens.record(tokens.pair(sandbox), left)
-  tokens.write(path, record)
+  local record = scene:store(left)
   secrets.stored_access, secrets.stored_refresh = record.access_token, record.refresh_token
   return record
 end
 
 -- A call that must fail, and everything that it tells; returns the message.
 local function failing_call(options)
-  local all = { storage = path, refresh_token = CONFIGURED, timeout = 0.1 }
-  for name, value in pairs(options or {}) do
-    all[name] = value
-  end
-  local client, events = attempt.client(sandbox, all)
+  local client, events = attempt.client(sandbox, helper.merge(
+    { storage = scene.path, refresh_token = CONFIGURED, timeout = 0.1 }, options))
   local token, message, code = client:token()
   local status = client:status()
   client:close()
@@ -75,17 +68,7 @@ local function failing_call(options)
   return message
 end
 
-setup(function()
-  sandbox = helper.start_sandbox({ client_secret = CLIENT_SECRET })
-end)
-
-teardown(function()
-  sandbox:stop()
-end)
-
 before_each(function()
-  sandbox:reset()
-  path = helper.tmpdir() .. "/token.json"
   secrets = { client_secret = CLIENT_SECRET, configured = CONFIGURED }
 end)
 
@@ -172,14 +155,14 @@ local places = {
 }
 
 describe("a server that echoes secrets has none of them in our messages:", function()
-  for place, faults_with in pairs(places) do
+  for place, faults_with in helper.sorted(places) do
     it(place, function()
       write_record(-10)
       for form, encode in pairs(forms) do
         for name, secret in pairs(secrets) do
           sandbox:clear_faults()
           sandbox:faults(faults_with(encode(secret)))
-          tokens.write(path, tokens.record({
+          tokens.write(scene.path, tokens.record({
             access_token = secrets.stored_access, refresh_token = secrets.stored_refresh,
           }, -10))
           assert(failing_call(), form .. " " .. name)
@@ -231,7 +214,7 @@ describe("a server that echoes secrets has none of them in our messages:", funct
     local record = write_record(60)
     sandbox:faults(answer(400, { error = "invalid_request",
       error_description = record.refresh_token }))
-    local client, events = attempt.client(sandbox, { storage = path })
+    local client, events = attempt.client(sandbox, { storage = scene.path })
     assert.are.equal(record.access_token, client:token())
     assert.are.equal("refresh_failed", attempt.names(events))
     assert_silent(text_of(events))
@@ -259,7 +242,7 @@ describe("a storage in Lua that", function()
         kept = codec.encode_json(record)
         return true
       end,
-      lock = function() end,
+      lock = function() return true end,
       unlock = function() end,
     }
     local whole = storage[failing.step]
@@ -294,7 +277,7 @@ describe("a storage in Lua that", function()
     end,
   }
 
-  for name, how in pairs(ways) do
+  for name, how in helper.sorted(ways) do
     for _, step in ipairs({ "load", "save", "lock" }) do
       it(name .. " in " .. step .. " does not tell it through us", function()
         local message = failing_call({ storage = storage_with({ step = step, how = how }) })
@@ -321,7 +304,7 @@ describe("a program's own mistake has no secret in its error:", function()
     secrets = { mistaken = SECRET }
   end)
 
-  for name, options in pairs({
+  for name, options in helper.sorted({
     ["a secret that is a table"] = { client_secret = { SECRET } },
     ["a secret with a NUL"] = { client_secret = SECRET .. "\0" },
     ["a secret with a line break"] = { client_secret = SECRET .. "\n" },
@@ -365,7 +348,7 @@ end)
 describe("a client", function()
   it("has no secret in any table that a program could print", function()
     write_record(1000)
-    local client = attempt.client(sandbox, { storage = path, refresh_token = CONFIGURED })
+    local client = attempt.client(sandbox, { storage = scene.path, refresh_token = CONFIGURED })
     assert(client:token())
     local seen = {}
     local function walk(value)
@@ -391,14 +374,7 @@ end)
 
 -- The variables come by a file, lest they stand in a command line of the test.
 local function write_env(changes)
-  local env = { LUCID_TOKEN_FILE = path }
-  for name, value in pairs(sandbox.env) do
-    env[name] = value
-  end
-  env.LUCID_REFRESH_TOKEN = CONFIGURED
-  for name, value in pairs(changes or {}) do
-    env[name] = value
-  end
+  local env = helper.merge(scene:env({ LUCID_REFRESH_TOKEN = CONFIGURED }), changes)
   local lines = {}
   for name, value in pairs(env) do
     lines[#lines + 1] = ("export %s=%s\n"):format(name, quote(value))
@@ -430,7 +406,7 @@ describe("a failing program prints no secret:", function()
     ]],
   }
 
-  for name, program in pairs(programs) do
+  for name, program in helper.sorted(programs) do
     it(name, function()
       local record = write_record(-10)
       sandbox:faults({ kind = "answer", status = 400, times = "always", body = {
@@ -449,46 +425,23 @@ end)
 
 -- ---- a process that waits where it is told to, to be looked into ----
 
-local Paused = {}
-Paused.__index = Paused
-
--- `program` may call pause(text): it stops until `resume`.
+-- `program` may call pause(text), which is heard here: it stops until it is told
+-- to go on.
 local function start_paused(program, env_file)
-  local folder = helper.tmpdir()
-  local fifo = folder .. "/stdout"
-  assert(helper.run("mkfifo " .. quote(fifo)))
-  helper.write_file(folder .. "/program.lua", [[
+  local path = helper.tmpdir() .. "/program.lua"
+  helper.write_file(path, [[
     local function pause(text)
       io.write((tostring(text):gsub("%c", " ")), "\n")
       io.flush()
       io.read("*l")
     end
   ]] .. program)
-  helper.write_file(folder .. "/paths", ("export LUA_PATH=%s LUA_CPATH=%s\n"):format(
-    quote(package.path), quote(package.cpath)))
-  local stdin = assert(io.popen((". %s; . %s; exec >%s; echo $$; exec %s %s"):format(
-    quote(env_file), quote(folder .. "/paths"), quote(fifo), quote(helper.interpreter),
-    quote(folder .. "/program.lua")), "w"))
-  local stdout = assert(io.open(fifo, "r"))
-  return setmetatable({
-    stdin = stdin, stdout = stdout, pid = tonumber(stdout:read("*l")),
-  }, Paused)
-end
-
--- Waits until it has paused; returns what it says.
-function Paused:wait()
-  return self.stdout:read("*l")
-end
-
-function Paused:resume()
-  self.stdin:write("\n")
-  self.stdin:flush()
-end
-
-function Paused:stop()
-  os.execute("kill -9 " .. self.pid .. " 2>/dev/null")
-  self.stdin:close()
-  self.stdout:close()
+  local child = helper.start_partner((". %s; exec %s %s"):format(quote(env_file),
+    quote(helper.interpreter), quote(path)))
+  finally(function()
+    child:stop("KILL")
+  end)
+  return child
 end
 
 local function proc(pid, name)
@@ -513,9 +466,9 @@ describe("while a refresh is under way", function()
   end
 
   local function wait_for_request()
-    repeat
-      local entries = sandbox:log().entries
-    until #entries > 1
+    helper.eventually(function()
+      return #sandbox:log().entries > 1
+    end)
   end
 
   for _, style in ipairs({ "json", "form", "basic" }) do
@@ -525,9 +478,6 @@ describe("while a refresh is under way", function()
       local child = start_paused(([[
         require("lucidauth").new({ token_request = %q }):token()
       ]]):format(style), write_env())
-      finally(function()
-        child:stop()
-      end)
       wait_for_request()
       local pids = family(child.pid)
       assert.are.same({ tostring(child.pid) }, pids)
@@ -549,12 +499,9 @@ describe("while a refresh is under way", function()
       end })
       lucid.token()
     ]], write_env())
-    finally(function()
-      child:stop()
-    end)
-    local listing = child:wait()
+    local listing = child:hear()
     assert.is_true(holds(listing, { "/proc/" }), listing)
-    assert.is_false(holds(listing, { path }), listing)
+    assert.is_false(holds(listing, { scene.path }), listing)
     assert.is_false(holds(listing, { "socket:" }), listing)
   end)
 end)
@@ -645,12 +592,11 @@ describe("memory", function()
     local gate = helper.tmpdir() .. "/gate"
     helper.write_file(gate, "")
     local child = start_paused(('os.remove(%q) io.read("*l")\n'):format(gate) .. program, env)
-    finally(function()
-      child:stop()
+    helper.eventually(function()
+      return not helper.read_file(gate)
     end)
-    repeat until not helper.read_file(gate)
     child.before = count(child.pid, FROM_ENVIRONMENT)
-    child:resume()
+    child:say()
     return child
   end
 
@@ -668,19 +614,12 @@ describe("memory", function()
   local function store(left)
     local record = tokens.record(tokens.pair(own), left)
     record.note = MARK
-    tokens.write(path, record)
+    tokens.write(scene.path, record)
     return record
   end
 
   local function env_of(changes)
-    local env = {
-      LUCID_TOKEN_FILE = path, LUCID_API_URL = own.url, LUCID_CLIENT_ID = own.client_id,
-      LUCID_CLIENT_SECRET = SECRET, LUCID_REFRESH_TOKEN = "",
-    }
-    for name, value in pairs(changes or {}) do
-      env[name] = value
-    end
-    return write_env(env)
+    return write_env(helper.merge(own.env, { LUCID_REFRESH_TOKEN = "" }, changes))
   end
 
   -- Pauses with the client in use, and again when it is closed.
@@ -696,7 +635,7 @@ describe("memory", function()
   -- its client. `used` is what the client goes on using until then.
   local function look(outcome, wanted, env, style, used)
     local child = start_child(PROGRAM:format(style or "json"), env)
-    assert.are.equal(outcome, child:wait())
+    assert.are.equal(outcome, child:hear())
     local all = wanted()
     used = used or { secret = SECRET }
     for name, token in pairs(used) do
@@ -709,8 +648,8 @@ describe("memory", function()
       found[name] = nil
     end
     assert.are.same({}, found)
-    child:resume()
-    assert.are.equal("closed", child:wait())
+    child:say()
+    assert.are.equal("closed", child:hear())
     assert.are.same({}, copies(child, all))
   end
 
@@ -724,7 +663,7 @@ describe("memory", function()
           old_access = record.access_token, stored = MARK, answer = MARK:reverse(),
         }
       end, env_of({ LUCID_REFRESH_TOKEN = "oauth2-r-" .. OTHER }), style, FROM_ENVIRONMENT)
-      assert.are.equal(MARK, tokens.read(path).note)
+      assert.are.equal(MARK, tokens.read(scene.path).note)
     end)
   end
 
@@ -781,16 +720,14 @@ describe("memory", function()
 
   it("holds no refresh token when nobody answers", function()
     local record = store(-10)
-    local taken = assert(socket.tcp4())
-    assert(taken:bind("127.0.0.1", 0))
-    local _, port = taken:getsockname()
+    local url, taken = helper.dead_url()
     look("network", function()
       return { old = record.refresh_token, stored = MARK }
-    end, env_of({ LUCID_API_URL = "http://127.0.0.1:" .. port }))
+    end, env_of({ LUCID_API_URL = url }))
     taken:close()
   end)
 
-  for name, damage in pairs({
+  for name, damage in helper.sorted({
     ["cut off"] = function(text)
       return text:sub(1, -2)
     end,
@@ -806,7 +743,7 @@ describe("memory", function()
   }) do
     it("holds no refresh token when the record is " .. name, function()
       local record = store(-10)
-      helper.write_file(path, damage(helper.read_file(path)))
+      helper.write_file(scene.path, damage(helper.read_file(scene.path)))
       look("storage", function()
         return { old = record.refresh_token, access = record.access_token, stored = MARK }
       end, env_of())
@@ -821,11 +758,11 @@ describe("memory", function()
       client:close()
       pause("closed")
     ]], env_of({ LUCID_REFRESH_TOKEN = own:grant().refresh_token }))
-    child:wait()
+    child:hear()
     local wanted = { new = own:grant().refresh_token, secret = SECRET }
     assert.is_true((copies(child, wanted).new or 0) > 0)
-    child:resume()
-    child:wait()
+    child:say()
+    child:hear()
     assert.are.same({}, copies(child, wanted))
   end)
 
@@ -837,7 +774,7 @@ describe("memory", function()
       collectgarbage()
       pause("collected")
     ]], env_of())
-    child:wait()
+    child:hear()
     assert.are.same({}, copies(child, {
       old = record.refresh_token, new = own:grant().refresh_token, secret = SECRET,
     }))

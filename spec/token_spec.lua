@@ -254,17 +254,6 @@ describe("reject()", function()
 end)
 
 describe("status()", function()
-  local function text_of(value)
-    if type(value) ~= "table" then
-      return tostring(value)
-    end
-    local parts = {}
-    for name, item in pairs(value) do
-      parts[#parts + 1] = tostring(name) .. "=" .. text_of(item)
-    end
-    return table.concat(parts, " ")
-  end
-
   it("is empty before the first call, and asks nobody", function()
     local status = scene:client():status()
     assert.are.equal("empty", status.state)
@@ -286,7 +275,7 @@ describe("status()", function()
     assert.is_true(math.abs(status.last_refresh - os.time()) < 60)
     assert.is_false(status.unsaved)
     assert.is_nil(status.last_error)
-    scene:assert_no_secret(text_of(status))
+    scene:assert_no_secret(helper.text_of(status))
   end)
 
   it("has no refresh time when the token came from the file", function()
@@ -317,7 +306,7 @@ describe("status()", function()
     assert.are.equal("failing", status.state)
     assert.are.same({ code = code, message = message }, status.last_error)
     assert.is_true(status.retry_in > 2900 and status.retry_in <= 3000)
-    scene:assert_no_secret(text_of(status))
+    scene:assert_no_secret(helper.text_of(status))
     assert(client:refresh())
     status = client:status()
     assert.are.equal("ready", status.state)

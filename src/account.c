@@ -6,6 +6,7 @@
 #include "drive/background.h"
 #include "drive/drive.h"
 #include "events.h"
+#include "exit.h"
 #include "store/file.h"
 #include "store/memory.h"
 
@@ -35,12 +36,19 @@ static struct store *open_store(const struct options *options, const char *accou
   }
 }
 
-static void dispose(struct lucidauth_account *account)
+/* What a thread of the parent was in the middle of changing at the fork is not touched, not even to free it. */
+static bool has_left_behind(const struct lucidauth_account *account)
+{
+  return account->forked && account->flying;
+}
+
+void account_free(struct lucidauth_account *account)
 {
   background_job_free(account->job);
-  if (account->store)
+  if (account->store && !has_left_behind(account))
     account->store->ops->close(account->store);
-  flow_free(account->flow);
+  if (!has_left_behind(account))
+    flow_free(account->flow);
   secret_free(account->token);
   for (int i = 0; i < REJECTED; i++)
     secret_free(account->rejected[i]);
@@ -60,6 +68,12 @@ static uint64_t account_seed(const struct lucidauth_account *account)
 /* A storage of the program's own announces nothing. */
 static const atomic_uint_least64_t no_generation;
 
+static void watch_generation(struct lucidauth_account *account)
+{
+  atomic_store_explicit(&account->generation, account->store ? account->store->generation : &no_generation,
+                        memory_order_relaxed);
+}
+
 struct lucidauth_account *account_new(struct lucidauth *client, const char *name, lucidauth_error *error)
 {
   struct store_error failure = {.code = CODE_STORAGE, .message = "There is not enough memory for an account."};
@@ -77,13 +91,13 @@ struct lucidauth_account *account_new(struct lucidauth *client, const char *name
     account->flow = flow_new(&account->settings, account_seed(account));
     bool custom = client->options.storage == LUCIDAUTH_CUSTOM;
     account->store = custom ? NULL : open_store(&client->options, name, &failure);
-    account->generation = account->store ? account->store->generation : &no_generation;
+    watch_generation(account);
     bool background = client->options.background && !custom;
     account->job = background ? background_job_new(account) : NULL;
     account->spread = (double)(account_seed(account) % 1000) / 1000;
     if (account->name && account->flow && (account->store || custom) && (account->job || !background))
       return account;
-    dispose(account);
+    account_free(account);
   }
   error_set(error, (lucidauth_code)failure.code, "%s", failure.message);
   return NULL;
@@ -91,23 +105,20 @@ struct lucidauth_account *account_new(struct lucidauth *client, const char *name
 
 static void save_what_is_unsaved(struct lucidauth_account *account)
 {
-  if (account->forked || !account->store || !flow_unsaved(account->flow))
+  if (!account->store || !account_take_off_to_keep(account))
     return;
-  struct moment now = clock_now();
-  account->goal = FLOW_KEEP;
-  flow_start(account->flow, FLOW_KEEP, now, now.steady);
   drive_blocking(account);
   account_land(account, NULL, NULL);
 }
 
-void account_free(struct lucidauth_account *account)
+void account_end(struct lucidauth_account *account)
 {
   if (account->job)
     background_leave(account->job);
   if (account->flight) /* of a coroutine that was thrown away, perhaps */
     lucidauth_free_token(lucidauth_flight_end(account->flight, NULL, NULL));
-  save_what_is_unsaved(account);
-  dispose(account);
+  if (!account->forked)
+    save_what_is_unsaved(account);
 }
 
 /* Wait for a flight on another thread; true: there is none any more. With the mutex held. */
@@ -128,10 +139,9 @@ void account_settle(struct lucidauth_account *account)
     background_leave(account->job);
   if (!clock_lock(&account->mutex))
     return;
-  bool save = wait_for_last_landing(account) && flow_unsaved(account->flow);
-  account->flying = account->flying || save;
+  bool landed = wait_for_last_landing(account);
   pthread_mutex_unlock(&account->mutex);
-  if (save)
+  if (landed)
     save_what_is_unsaved(account);
 }
 
@@ -140,28 +150,42 @@ void account_settle(struct lucidauth_account *account)
 static void leave_unsaved_to_parent(struct lucidauth_account *account)
 {
   account->refresh_at = account->dead_at;
-  atomic_store_explicit(&account->seen, atomic_load_explicit(account->generation, memory_order_acquire),
-                        memory_order_release);
+  atomic_store_explicit(&account->seen, account_generation(account, memory_order_acquire), memory_order_release);
 }
 
-/* In the child, before flow and store are used for the first time: a flight that another thread of the parent
- * was in stays behind, memory and all, since that thread may have been in the middle of changing it. */
-static void settle_in_child(struct lucidauth_account *account)
+/* A flight that another thread of the parent was in stays behind, memory and all, since that thread may have been in the
+ * middle of changing it. */
+static bool start_anew(struct lucidauth_account *account, lucidauth_error *error)
 {
-  struct flow *flow = account->flow;
-  account->settings.pid = (long)getpid();
-  if (!account->flying && flow_unsaved(flow))
-    leave_unsaved_to_parent(account);
-  if (account->flying)
-    flow = flow_new(&account->settings, account_seed(account));
-  else
-    flow_disown(flow);
-  if (!flow)
-    return;
+  struct store_error failure = {.code = CODE_STORAGE, .message = "There is not enough memory for an account."};
+  struct flow *flow = flow_new(&account->settings, account_seed(account));
+  struct store *store = account->store ? open_store(&account->client->options, account->name, &failure) : NULL;
+  if (!flow || (account->store && !store)) {
+    flow_free(flow);
+    if (store)
+      store->ops->close(store);
+    error_set(error, (lucidauth_code)failure.code, "%s", failure.message);
+    return false;
+  }
   account->flow = flow;
+  account->store = store;
   account->flight = NULL;
   account->flying = false;
+  watch_generation(account);
+  return true;
+}
+
+/* In the child, before flow and store are used for the first time. With the mutex held. */
+static bool settle_in_child(struct lucidauth_account *account, lucidauth_error *error)
+{
+  account->settings.pid = (long)getpid();
+  if (has_left_behind(account) && !start_anew(account, error))
+    return false;
+  if (flow_unsaved(account->flow))
+    leave_unsaved_to_parent(account);
+  flow_disown(account->flow);
   account->forked = false;
+  return true;
 }
 
 /* ---- the token in use ---- */
@@ -177,7 +201,7 @@ static void look_again_later(struct lucidauth_account *account)
 
 static bool was_announced(const struct lucidauth_account *account)
 {
-  return atomic_load_explicit(account->generation, memory_order_acquire) !=
+  return account_generation(account, memory_order_acquire) !=
          atomic_load_explicit(&account->seen, memory_order_acquire);
 }
 
@@ -309,6 +333,24 @@ static void take_off(struct lucidauth_account *account, enum flow_goal goal, str
   flow_start(account->flow, goal, now, now.steady + account->settings.timeout);
 }
 
+/* Why no flight begins any more; NULL: it may. */
+static const char *grounded(const struct lucidauth_account *account)
+{
+  if (atomic_load(&account->client->closing))
+    return "This client is being closed, so no refresh begins any more. Nothing was changed.";
+  return exit_has_begun() ? exit_watch() : NULL;
+}
+
+/* Once the process ends, the storage may still be looked at for a token that lives. */
+static bool may_take_off(const struct lucidauth_account *account, enum flow_goal goal, lucidauth_error *error)
+{
+  const char *problem = grounded(account);
+  if (!problem || (goal != FLOW_REFRESH && !atomic_load(&account->client->closing)))
+    return true;
+  error_set(error, LUCIDAUTH_NOT_READY, "%s", problem);
+  return false;
+}
+
 bool account_take_off(struct lucidauth_account *account, enum flow_goal goal, bool wait, lucidauth_error *error)
 {
   struct moment now = clock_now();
@@ -316,13 +358,25 @@ bool account_take_off(struct lucidauth_account *account, enum flow_goal goal, bo
   pthread_mutex_lock(&account->mutex);
   bool mine = wait_for_others(account, goal == FLOW_REFRESH, wait, deadline, error);
   if (mine && account->forked)
-    settle_in_child(account);
+    mine = settle_in_child(account, error);
   if (mine && goal == FLOW_TOKEN && still_good(account)) {
     error_set(error, LUCIDAUTH_OK, "%s", "");
     mine = false;
   }
+  mine = mine && may_take_off(account, goal, error);
   if (mine)
     take_off(account, goal, now);
+  pthread_mutex_unlock(&account->mutex);
+  return mine;
+}
+
+bool account_take_off_to_keep(struct lucidauth_account *account)
+{
+  pthread_mutex_lock(&account->mutex);
+  bool settled = !account->forked || settle_in_child(account, NULL);
+  bool mine = settled && !account->flying && flow_unsaved(account->flow);
+  if (mine)
+    take_off(account, FLOW_KEEP, clock_now());
   pthread_mutex_unlock(&account->mutex);
   return mine;
 }
@@ -403,7 +457,8 @@ char *account_land(struct lucidauth_account *account, uint64_t *serial, lucidaut
   pthread_mutex_lock(&account->mutex);
   struct flow_outcome outcome = *flow_outcome(account->flow);
   bool repaired = take_repaired(account);
-  char *token = secret_copy(outcome.token);
+  bool good = outcome.token && !is_rejected(account, outcome.token);
+  char *token = good ? secret_copy(outcome.token) : NULL;
   publish(account, &outcome);
   if (serial)
     *serial = atomic_load_explicit(&account->serial, memory_order_relaxed);
@@ -442,9 +497,11 @@ static void keep_rejection(struct lucidauth_account *account, const char *token,
   *place = secret_copy(token);
 }
 
-/* With the mutex held, and no flight in the air. False: there is no thread to be had. */
+/* With the mutex held, and no flight in the air. False: there is no thread to be had, or no flight begins any more. */
 static bool take_off_in_background(struct lucidauth_account *account, enum flow_goal goal, struct moment now)
 {
+  if (grounded(account))
+    return false;
   take_off(account, goal, now);
   if (background_submit(account->job))
     return true;
@@ -457,7 +514,7 @@ void account_reject(struct lucidauth_account *account, const char *token)
 {
   pthread_mutex_lock(&account->mutex);
   if (account->forked)
-    settle_in_child(account);
+    (void)settle_in_child(account, NULL);
   bool in_use = account->token && strcmp(account->token, token) == 0;
   if (!account->flying) {
     flow_reject(account->flow, token);
@@ -493,10 +550,10 @@ bool account_is_due(struct lucidauth_account *account)
   struct moment now = clock_now();
   pthread_mutex_lock(&account->mutex);
   bool idle = !account->flying && !account->forked && account->token;
-  bool due = idle && (moment_has_come(account->refresh_at, now) || was_announced(account));
+  bool due = idle && !grounded(account) && (moment_has_come(account->refresh_at, now) || was_announced(account));
   pthread_mutex_unlock(&account->mutex);
   /* nobody else touches the storage; the mutex is not held while the disk is asked */
-  due = due || (idle && account->store->ops->changed(account->store));
+  due = due || (idle && !grounded(account) && account->store->ops->changed(account->store));
   if (!due)
     return false;
   pthread_mutex_lock(&account->mutex);
@@ -520,11 +577,23 @@ static void board(struct lucidauth_account *account, lucidauth_ticket *ticket, s
   ticket->landing = account->landings + 1;
 }
 
+static bool has_landed(const struct lucidauth_account *account, const lucidauth_ticket *ticket)
+{
+  return ticket->boarded && account->landings >= ticket->landing;
+}
+
+/* With the mutex held. The token that the flight has brought was rejected before its passengers came to see it. */
+static void leave_if_in_vain(const struct lucidauth_account *account, lucidauth_ticket *ticket)
+{
+  if (has_landed(account, ticket) && account->landed_with.code == LUCIDAUTH_OK && !account->token)
+    ticket->boarded = false;
+}
+
 /* With the mutex held: what there is to say at once. True: it is said. */
 static bool answer_ticket(struct lucidauth_account *account, const lucidauth_ticket *ticket, bool patient,
                           struct moment now, lucidauth_error *error)
 {
-  bool landed = ticket->boarded && account->landings >= ticket->landing;
+  bool landed = has_landed(account, ticket);
   bool served = !ticket->refresh && lives(account, now);
   double waited = now.steady - ticket->begun;
   error_set(error, LUCIDAUTH_OK, "%s", "");
@@ -532,12 +601,16 @@ static bool answer_ticket(struct lucidauth_account *account, const lucidauth_tic
     return true;
   if (served && waited >= account->settings.refresh_wait) {
     /* once a flight: until this generation ends, the token is handed out without waiting */
-    atomic_store_explicit(&account->seen, atomic_load(account->generation), memory_order_relaxed);
+    atomic_store_explicit(&account->seen, account_generation(account, memory_order_seq_cst), memory_order_relaxed);
     return true;
   }
   if (landed) {
     if (error)
       *error = account->landed_with;
+    return true;
+  }
+  if (!ticket->boarded && grounded(account)) {
+    error_set(error, LUCIDAUTH_NOT_READY, "%s", grounded(account));
     return true;
   }
   if (waited >= 2 * account->settings.timeout)
@@ -546,24 +619,22 @@ static bool answer_ticket(struct lucidauth_account *account, const lucidauth_tic
   return waited >= 2 * account->settings.timeout;
 }
 
-char *account_poll(struct lucidauth_account *account, lucidauth_ticket *ticket, bool patient, uint64_t *serial,
-                   lucidauth_error *error)
+bool account_poll(struct lucidauth_account *account, lucidauth_ticket *ticket, bool patient, char **token,
+                  uint64_t *serial, lucidauth_error *error)
 {
   struct moment now = clock_now();
-  char *token = NULL;
   lucidauth_error said = {.code = LUCIDAUTH_OK};
   pthread_mutex_lock(&account->mutex);
-  if (account->forked)
-    settle_in_child(account);
   if (ticket->begun == 0)
     ticket->begun = now.steady;
-  bool done = !ticket->refresh && still_good(account);
+  bool settled = !account->forked || settle_in_child(account, &said);
+  bool done = !settled || (!ticket->refresh && still_good(account));
   if (!done) {
+    leave_if_in_vain(account, ticket);
     board(account, ticket, now);
     done = answer_ticket(account, ticket, patient, now, &said);
   }
-  if (done && said.code == LUCIDAUTH_OK)
-    token = secret_copy(account->token);
+  *token = done && said.code == LUCIDAUTH_OK ? secret_copy(account->token) : NULL;
   if (serial)
     *serial = atomic_load_explicit(&account->serial, memory_order_relaxed);
   pthread_mutex_unlock(&account->mutex);
@@ -573,5 +644,5 @@ char *account_poll(struct lucidauth_account *account, lucidauth_ticket *ticket, 
               "moment.");
   if (error)
     *error = said;
-  return token;
+  return done;
 }

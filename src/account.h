@@ -13,10 +13,10 @@ enum { REJECTED = 4 };
 
 struct lucidauth_account {
   /* read by the hot path, written with the mutex held */
-  const atomic_uint_least64_t *generation; /* of the storage: another process announces a change */
-  atomic_uint_least64_t seen;              /* the generation that the token in use belongs to */
-  atomic_uint_least64_t serial;            /* changes with the token; 0: none is in use */
-  atomic_int_least64_t good_in;            /* clock_second: look again in any other */
+  _Atomic(const atomic_uint_least64_t *) generation; /* of the storage: another process announces a change */
+  atomic_uint_least64_t seen;                        /* the generation that the token in use belongs to */
+  atomic_uint_least64_t serial;                      /* changes with the token; 0: none is in use */
+  atomic_int_least64_t good_in;                      /* clock_second: look again in any other */
 
   struct lucidauth *client;
   struct lucidauth_account *next;
@@ -50,10 +50,19 @@ struct lucidauth_account {
   struct lucidauth_error last_error;
 };
 
+/* The storage's generation. */
+static inline uint64_t account_generation(const struct lucidauth_account *account, memory_order order)
+{
+  return atomic_load_explicit(atomic_load_explicit(&account->generation, memory_order_relaxed), order);
+}
+
 /* NULL: `error` says why. */
 struct lucidauth_account *account_new(struct lucidauth *client, const char *name, lucidauth_error *error);
 
-/* No flight may be in the air. Tokens that could not be saved are tried once more. */
+/* The client is closed: the last flight is waited for, and tokens that could not be saved are tried once more. */
+void account_end(struct lucidauth_account *account);
+
+/* After account_end. */
 void account_free(struct lucidauth_account *account);
 
 /* The process ends: wait for a flight that is in the air, and try once more to save what could not be saved. */
@@ -64,6 +73,10 @@ void account_settle(struct lucidauth_account *account);
  * another thread's flight. */
 bool account_take_off(struct lucidauth_account *account, enum flow_goal goal, bool wait, lucidauth_error *error);
 
+/* The same for a flight that only saves what could not be saved. False: there is nothing to save, or another flight is
+ * under way. */
+bool account_take_off_to_keep(struct lucidauth_account *account);
+
 /* A copy of the token in use, and its serial (may be NULL). */
 char *account_token(struct lucidauth_account *account, uint64_t *serial);
 
@@ -71,9 +84,9 @@ char *account_token(struct lucidauth_account *account, uint64_t *serial);
  * has then taken off. For the background's thread alone. */
 bool account_is_due(struct lucidauth_account *account);
 
-/* lucidauth_poll. */
-char *account_poll(struct lucidauth_account *account, lucidauth_ticket *ticket, bool patient, uint64_t *serial,
-                   lucidauth_error *error);
+/* lucidauth_poll. False: to be asked again, after account_wait perhaps. */
+bool account_poll(struct lucidauth_account *account, lucidauth_ticket *ticket, bool patient, char **token,
+                  uint64_t *serial, lucidauth_error *error);
 
 /* Wait until a flight lands, for at most `seconds`. */
 void account_wait(struct lucidauth_account *account, double seconds);
@@ -82,7 +95,7 @@ void account_wait(struct lucidauth_account *account, double seconds);
 void account_reject(struct lucidauth_account *account, const char *token);
 
 /* End the flight that account_take_off began: publish its outcome, report its events. Returns the token as a
- * copy, or NULL and the error. */
+ * copy, or NULL and the error; NULL and LUCIDAUTH_OK: it was rejected during the flight, or none was asked for. */
 char *account_land(struct lucidauth_account *account, uint64_t *serial, lucidauth_error *error);
 
 #endif

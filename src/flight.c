@@ -1,5 +1,6 @@
 /* Flights in the program's own hands: the same flow that the blocking driver carries out, step by step. */
 #include "account.h"
+#include "cancel.h"
 #include "client.h"
 
 #include "clock.h"
@@ -18,6 +19,8 @@ struct lucidauth_flight {
   bool started; /* the POST is the background's until it is done */
   bool posted;
 };
+
+static const char *const rejected = "The token was rejected this very moment. Nothing is lost; ask again.";
 
 lucidauth_flight *lucidauth_flight_begin(lucidauth_account *account, bool refresh, char **token, lucidauth_error *error)
 {
@@ -38,11 +41,25 @@ lucidauth_flight *lucidauth_flight_begin(lucidauth_account *account, bool refres
     *error = failure;
   char *in_use = failure.code == LUCIDAUTH_OK ? account_token(account, NULL) : NULL;
   if (failure.code == LUCIDAUTH_OK && !in_use)
-    error_set(error, LUCIDAUTH_NOT_READY, "The token was rejected this very moment. Nothing is lost; ask again.");
+    error_set(error, LUCIDAUTH_NOT_READY, "%s", rejected);
   if (token)
     *token = in_use;
   else
     lucidauth_free_token(in_use);
+  return NULL;
+}
+
+lucidauth_flight *lucidauth_flight_keep(lucidauth_account *account)
+{
+  lucidauth_flight *flight = account->store ? NULL : calloc(1, sizeof *flight);
+  if (!flight)
+    return NULL;
+  flight->account = account;
+  if (account_take_off_to_keep(account)) {
+    account->flight = flight;
+    return flight;
+  }
+  free(flight);
   return NULL;
 }
 
@@ -118,20 +135,25 @@ lucidauth_action lucidauth_flight_next(lucidauth_flight *flight, lucidauth_resul
   struct flow_event event = {.result = FLOW_OK};
   if (is_of_parent(flight))
     return (lucidauth_action){.step = LUCIDAUTH_DONE};
+  int cancel = cancel_put_off();
   await_post(flight);
   if (flight->begun)
     event = came_of(flight, result, text);
   flight->begun = true;
   flight->action = advance(flight, &event);
   let_go_of_response(flight);
+  cancel_allow(cancel);
   return (lucidauth_action){
       .step = step_of(flight->action.step), .record = flight->action.record, .seconds = flight->action.seconds};
 }
 
 void lucidauth_flight_post(lucidauth_flight *flight)
 {
-  if (flight->action.step == FLOW_POST && !flight->posted && !is_of_parent(flight))
-    flight->posted = drive_post(&flight->account->client->options, &flight->action, &flight->post.response);
+  if (flight->action.step != FLOW_POST || flight->posted || is_of_parent(flight))
+    return;
+  int cancel = cancel_put_off();
+  flight->posted = drive_post(&flight->account->client->options, &flight->action, &flight->post.response);
+  cancel_allow(cancel);
 }
 
 void lucidauth_flight_start_post(lucidauth_flight *flight)
@@ -140,8 +162,10 @@ void lucidauth_flight_start_post(lucidauth_flight *flight)
     return;
   flight->post = (struct background_post){.kind = BACKGROUND_POST,
                                           .request = drive_request(&flight->account->client->options, &flight->action)};
+  int cancel = cancel_put_off();
   flight->started = background_post(&flight->post);
   flight->posted = flight->started;
+  cancel_allow(cancel);
 }
 
 bool lucidauth_flight_has_posted(const lucidauth_flight *flight)
@@ -149,10 +173,22 @@ bool lucidauth_flight_has_posted(const lucidauth_flight *flight)
   return !flight->started || atomic_load(&flight->post.done);
 }
 
-char *lucidauth_flight_end(lucidauth_flight *flight, uint64_t *serial, lucidauth_error *error)
+/* What the server has said counts, even if the flight goes no further: the old tokens may be dead. */
+static void hear_answer(lucidauth_flight *flight)
+{
+  await_post(flight);
+  if (flight->action.step != FLOW_POST || !flight->posted)
+    return;
+  struct flow_event event = came_of(flight, LUCIDAUTH_DID, NULL);
+  flight->action = advance(flight, &event);
+}
+
+static char *end(lucidauth_flight *flight, uint64_t *serial, lucidauth_error *error)
 {
   struct lucidauth_account *account = flight->account;
   bool left_behind = is_of_parent(flight);
+  if (!left_behind)
+    hear_answer(flight);
   let_go_of_response(flight);
   if (left_behind) {
     free(flight);
@@ -166,5 +202,20 @@ char *lucidauth_flight_end(lucidauth_flight *flight, uint64_t *serial, lucidauth
   if (flight->action.step != FLOW_DONE)
     flow_abandon(account->flow, false);
   free(flight);
-  return account_land(account, serial, error);
+  bool keeps = account->goal == FLOW_KEEP;
+  lucidauth_error said;
+  char *token = account_land(account, serial, &said);
+  if (!token && said.code == LUCIDAUTH_OK && !keeps)
+    error_set(&said, LUCIDAUTH_NOT_READY, "%s", rejected);
+  if (error)
+    *error = said;
+  return token;
+}
+
+char *lucidauth_flight_end(lucidauth_flight *flight, uint64_t *serial, lucidauth_error *error)
+{
+  int cancel = cancel_put_off();
+  char *token = end(flight, serial, error);
+  cancel_allow(cancel);
+  return token;
 }

@@ -8,7 +8,8 @@
  *   lucidauth_free_token(token);
  *   lucidauth_close(client);
  *
- * Every function may be called from any thread, unless it says otherwise. Strings are UTF-8 and
+ * Every function may be called from any thread, unless it says otherwise. A thread that is cancelled (pthread_cancel)
+ * goes on to the end of its call first. Strings are UTF-8 and
  * NUL-terminated. Times are in seconds. An `error` argument may be NULL. Messages never hold a secret. */
 #ifndef LUCIDAUTH_H
 #define LUCIDAUTH_H
@@ -105,7 +106,7 @@ typedef struct lucidauth_options {
   const char *path;              /* LUCID_TOKEN_FILE, ./token_info.json; for LUCIDAUTH_CUSTOM a name for messages */
   const char *api_url;           /* LUCID_API_URL, https://api.lucid.co */
   const char *token_url;         /* <api_url>/oauth2/token */
-  const char *introspection_url; /* <api_url>/oauth2/token/introspect; "": the provider has none */
+  const char *introspection_url; /* <api_url>/oauth2/token/introspect, or none with a token_url; "": none */
   lucidauth_token_request token_request;
   double refresh_before;   /* 300: refresh this long ahead of the expiry, at most a quarter of the token's lifetime */
   double refresh_wait;     /* 2: wait this long for another process's refresh while the present token lives */
@@ -114,7 +115,8 @@ typedef struct lucidauth_options {
   double default_lifetime; /* 3600: of a token whose answer does not say */
   const char *ca_file;     /* PEM file of trusted authorities instead of the system's */
   bool background;         /* false: one thread a process carries out every refresh, also ahead of need */
-  /* Called on the calling thread, with no lock held; may call lucidauth functions. */
+  /* Called on the calling thread, with no lock held; may call lucidauth functions but lucidauth_close. While the client
+   * is being closed they answer LUCIDAUTH_NOT_READY. */
   void (*on_event)(void *data, const lucidauth_event *event);
   void *on_event_data;
 } lucidauth_options;
@@ -133,8 +135,8 @@ typedef struct lucidauth lucidauth;
  * environment. NULL on failure: LUCIDAUTH_CONFIG names the option and the variable. The caller closes it. */
 LUCIDAUTH_API lucidauth *lucidauth_new(const lucidauth_options *options, lucidauth_error *error);
 
-/* Close the client and wipe its secrets. Tokens that could not be saved are tried once more. No other thread
- * may use the client any more. NULL is allowed. */
+/* Close the client and wipe its secrets. Tokens that could not be saved are tried once more (but with LUCIDAUTH_CUSTOM
+ * they are lost: carry out lucidauth_flight_keep first). No other thread may use the client any more. NULL is allowed. */
 LUCIDAUTH_API void lucidauth_close(lucidauth *client);
 
 /* For event loops: whether lucidauth_close would not have to wait for a refresh by the background's thread. From
@@ -257,6 +259,11 @@ typedef enum lucidauth_result {
 LUCIDAUTH_API lucidauth_flight *lucidauth_flight_begin(lucidauth_account *account, bool refresh, char **token,
                                                        lucidauth_error *error);
 
+/* Begin a flight that only saves what could not be saved before, the last thing to do before lucidauth_close: nobody else
+ * can do it for a storage of the program's own. It is ended as the others are, with no token; LUCIDAUTH_OK says that
+ * all is saved. NULL: there is nothing to save, or another flight of this account is under way. */
+LUCIDAUTH_API lucidauth_flight *lucidauth_flight_keep(lucidauth_account *account);
+
 /* The next thing to do. At the first call `result` and `text` do not matter. */
 LUCIDAUTH_API lucidauth_action lucidauth_flight_next(lucidauth_flight *flight, lucidauth_result result,
                                                      const char *text);
@@ -268,8 +275,9 @@ LUCIDAUTH_API void lucidauth_flight_post(lucidauth_flight *flight);
 LUCIDAUTH_API void lucidauth_flight_start_post(lucidauth_flight *flight);
 LUCIDAUTH_API bool lucidauth_flight_has_posted(const lucidauth_flight *flight);
 
-/* End a flight, at LUCIDAUTH_DONE or before (it is then left as it stands, as if the process had died): the
- * token and its serial, or NULL and the error. */
+/* End a flight, at LUCIDAUTH_DONE or before: the token and its serial, or NULL and the error. Before, it is left as it
+ * stands: a POST that is under way is waited for, tokens that came with it or were on their way to the storage are
+ * kept as not saved, and whoever flies next goes on from there. */
 LUCIDAUTH_API char *lucidauth_flight_end(lucidauth_flight *flight, uint64_t *serial, lucidauth_error *error);
 
 #ifdef __cplusplus

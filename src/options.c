@@ -151,6 +151,14 @@ static char *this_host(void)
   return strdup(name);
 }
 
+/* Another provider's secrets are not for the API that this one's endpoint has nothing to do with. */
+static char *introspection_url(const char *api_url, const lucidauth_options *given)
+{
+  if (given->token_url && !given->introspection_url)
+    return strdup("");
+  return url_below(api_url, given->introspection_url, "/oauth2/token/introspect");
+}
+
 static bool copy_strings(struct options *options, const lucidauth_options *given)
 {
   static const char *const default_api = "https://api.lucid.co", *const default_path = "./token_info.json";
@@ -166,7 +174,7 @@ static bool copy_strings(struct options *options, const lucidauth_options *given
   options->path = strdup(path ? path : default_path);
   options->host = this_host();
   options->token_url = url_below(api_url, given->token_url, "/oauth2/token");
-  options->introspection_url = url_below(api_url, given->introspection_url, "/oauth2/token/introspect");
+  options->introspection_url = introspection_url(api_url, given);
   return (options->client_id || !id) && (options->client_secret || !secret) && options->path && options->host &&
          options->token_url && options->introspection_url;
 }
@@ -178,6 +186,7 @@ static void fill_settings(struct options *options, const lucidauth_options *give
                       .client_secret = options->client_secret,
                       .style = (enum request_style)given->token_request},
       .refresh_token = options->refresh_token,
+      .token_url = options->token_url,
       .storage = options->storage == LUCIDAUTH_MEMORY ? "in memory" : options->path,
       .refresh_before = given->refresh_before,
       .refresh_wait = given->refresh_wait,

@@ -137,8 +137,12 @@ local function token_only(self, account)
   return nil, message, code
 end
 
--- One look, which C may call: it never yields. The second value as above.
+-- One look, which C may call: it never yields. The second value as above. Once
+-- the module has another client, this one's functions ask that.
 local function look(self, account)
+  if self.closed and self.heir then
+    return nil
+  end
   local token, message, code = self.host.look(self.core, core.ticket(false), account)
   deliver(self)
   if token and account == nil then
@@ -150,24 +154,32 @@ end
 -- LuaJIT cannot yield below a C function: the hot path and the wait for a
 -- token lie side by side in a Lua function.
 local function yielding_token(self)
-  local fast = core.hot(function()
-    return look(self)
+  local glance = core.hot(function(account)
+    return look(self, account)
   end)
-  return function(account)
-    local token, message, code
-    if account == nil then
-      token, message, code = fast()
-    else
-      check_account(account, 2)
-      self.accounts[account] = true
-      token, message, code = look(self, account)
-    end
+  local function wait(account)
+    check_account(account, 3)
+    self.accounts[account or "default"] = true
+    local token, message, code = look(self, account)
     if token then
       return token
     elseif code == "not_ready" then
       return token_only(self, account)
     end
     return nil, explain(self, message, code), code
+  end
+  return function(account)
+    local token = account == nil and glance()
+    if token then
+      return token
+    end
+    -- not a tail call: an error is to name the line of our caller
+    local message, code
+    token, message, code = (self.closed and self.heir or wait)(account)
+    if token then
+      return token
+    end
+    return nil, message, code
   end
 end
 
@@ -205,6 +217,7 @@ local function close_now(self)
     self.fleet.leave_off()
   end
   self.core:close()
+  self.closed = true
   deliver(self)
 end
 
@@ -257,14 +270,16 @@ function Client:metrics(prefix)
   return require("lucidauth.metrics").render(prefix or "lucidauth_", accounts)
 end
 
-local default_patience = 2
+local default_patience, default_timeout = 2, 30
 
 local function set_driver(self, functions, options)
+  local timeout = options.timeout or default_timeout
   if self.host and functions then
     local patience = options.refresh_wait or default_patience
-    self.drive, self.fleet = require("lucidauth.drive").apart(functions, self.host, patience)
+    local apart = require("lucidauth.drive").apart
+    self.drive, self.fleet = apart(functions, timeout, self.host, patience)
   elseif functions then
-    self.drive = require("lucidauth.drive").over(functions)
+    self.drive = require("lucidauth.drive").over(functions, timeout)
   elseif self.host then
     self.drive = self.host.obtain
   end

@@ -40,20 +40,35 @@ local function failed(what, reason, record)
   return "failed", message:format(what, text)
 end
 
+--- The flights of a client.
+---@class lucidauth.Fleet
+---@field storage LucidStorage
+---@field host? table lucidauth.nginx
+---@field patience number seconds after which a call of a storage's function is given up
+---@field courses table<string, lucidauth.Course> by account: in the air, not over yet
+---@field astray table<lucidauth.Course, true> given up while they were saving
+
 --- One flight on its way. Whoever carries it out may be cut off, and what has
 --- come of it is then somebody else's to bring home.
 ---@class lucidauth.Course
 ---@field flight userdata
+---@field fleet lucidauth.Fleet
 ---@field storage LucidStorage
 ---@field account string
 ---@field host? table lucidauth.nginx
+---@field crew? { [1]: thread } the coroutine that carries it out, unless it is collected
+---@field since? number when it asked for its last step, by core.clock
 ---@field step? string what the flight asked for last
 ---@field argument? string|number
 ---@field sent? boolean a POST was sent, and what it brought may not be saved yet
 ---@field holds? boolean the storage's lock
+---@field newer? string a record that was saved since this one went astray
 ---@field over? boolean
 
-local steps, leave_off = {}, nil
+local steps, give_up, leave_off = {}, nil, nil
+
+-- A reason counts beside nil or false alone: a function may end with a call
+-- that has more to say than that it worked, as os.execute or pcall.
 
 function steps.load(course)
   local ok, record, reason = pcall(course.storage.load, course.account)
@@ -78,9 +93,35 @@ function steps.save(course, text)
   local ok, saved, reason = pcall(course.storage.save, course.account, record)
   if not ok then
     return failed("save", saved, json.decode(text))
-  elseif saved == false or reason ~= nil then
-    return failed("save", reason or "it returned false", json.decode(text))
+  elseif not saved and reason ~= nil then
+    return failed("save", reason, json.decode(text))
+  elseif saved == false or saved == cjson.null then
+    return failed("save", "it returned " .. tostring(saved), json.decode(text))
   end
+  return "did"
+end
+
+local taken = "it must return true, or a text or a table, once it has the lock, and false or nil "
+  .. "while somebody else has it; it returned "
+
+local says_taken = { boolean = true, string = true, table = true }
+
+-- Drivers return nil or a null for a key that is there already. What could mean
+-- either is not guessed at: two holders would spend one token twice.
+local function result_of_lock(course, ok, ...)
+  local locked, reason = ...
+  if not ok then
+    return failed("lock", locked)
+  elseif not locked and reason ~= nil then
+    return failed("lock", reason)
+  elseif select("#", ...) == 0 then
+    return failed("lock", taken .. "no value")
+  elseif not locked or locked == cjson.null then
+    return "busy"
+  elseif not says_taken[type(locked)] then
+    return failed("lock", taken .. "a " .. type(locked))
+  end
+  course.holds = true
   return "did"
 end
 
@@ -89,14 +130,7 @@ function steps.lock(course)
   if not lock then
     return "did"
   end
-  local ok, locked, reason = pcall(lock, course.account)
-  if not ok then
-    return failed("lock", locked)
-  elseif reason ~= nil then
-    return failed("lock", reason)
-  end
-  course.holds = locked ~= false
-  return locked == false and "busy" or "did"
+  return result_of_lock(course, pcall(lock, course.account))
 end
 
 -- There is nothing to be done about an unlock that fails: whoever comes next
@@ -147,20 +181,89 @@ local function is_landed(course)
 end
 
 local function land(course)
+  local courses = course.fleet.courses
   course.over = true
+  if courses[course.account] == course then
+    courses[course.account] = nil
+  end
   return course.flight:finish()
 end
 
 local function broken_off()
-  return nil, "A refresh was broken off, since its client or its process ends. Nothing was lost; "
-    .. "ask again.", "not_ready"
+  return nil, "A refresh was broken off, since its client or its process ends, or since the "
+    .. "storage took too long. Nothing was lost; ask again.", "not_ready"
 end
 
-local function carry_out(course)
+local function tell_the_astray(course, text)
+  for other in pairs(course.fleet.astray) do
+    if other.account == course.account then
+      other.newer = text
+    end
+  end
+end
+
+local function do_step(course)
+  course.since = core.clock()
+  local result, text = steps[course.step](course, course.argument)
+  if course.step == "save" and result == "did" and not course.over then
+    tell_the_astray(course, course.argument)
+  end
+  return result, text
+end
+
+local function refresh_token_of(text)
+  local record = json.decode(text)
+  return type(record) == "table" and record.refresh_token or nil
+end
+
+-- A record that was saved late stands over the one that has come after it: put
+-- that one back.
+local function put_back(course)
+  local result, text = steps.load(course)
+  if result == "did" and refresh_token_of(text) == refresh_token_of(course.argument) then
+    steps.save(course, course.newer)
+  end
+end
+
+local tries, pause = 100, 0.05
+
+local function lock_at_last(course)
+  for _ = 1, tries do
+    if steps.lock(course) == "did" then
+      return true
+    end
+    wait_for(course, pause)
+  end
+end
+
+-- Called when a course that was given up goes on after all, its step done.
+local function make_good(course, result)
+  if course.step == "lock" and result == "did" then
+    steps.unlock(course)
+  elseif course.step == "save" and course.newer and lock_at_last(course) then
+    put_back(course)
+    steps.unlock(course)
+  end
+end
+
+-- Elsewhere than in nginx, which gives other requests' coroutines out as dead.
+local in_nginx = package.loaded.ngx ~= nil
+local weak = { __mode = "v" }
+
+local function sign_on(course)
+  local thread, is_main = coroutine.running()
+  if thread and not is_main and not in_nginx then
+    course.crew = setmetatable({ thread }, weak)
+  end
+end
+
+local function fly(course)
+  sign_on(course)
   course.step, course.argument = course.flight:next()
   while not is_landed(course) do
-    local result, text = steps[course.step](course, course.argument)
+    local result, text = do_step(course)
     if course.over then
+      make_good(course, result)
       return broken_off()
     end
     course.step, course.argument = course.flight:next(result, text)
@@ -168,34 +271,100 @@ local function carry_out(course)
   return land(course)
 end
 
-local function new_course(flight, storage, account, host)
-  return { flight = flight, storage = storage, account = account or "default", host = host }
+local function carry_out(course)
+  local ok, token, message, code = pcall(fly, course)
+  if not ok then
+    give_up(course)
+    error(token, 0)
+  end
+  return token, message, code
+end
+
+-- The coroutine is gone, or a storage's function has been out for so long that
+-- nobody is going to resume it.
+local function is_abandoned(course)
+  local crew = course.crew
+  if crew and (not crew[1] or coroutine.status(crew[1]) == "dead") then
+    return true
+  end
+  return course.since and core.clock() - course.since > course.fleet.patience
+end
+
+-- The next flight goes on from there, under the lock if it is held. Whether an
+-- unlock that is out has happened is not known: there is no lock to go on under.
+function give_up(course)
+  if course.over then
+    return
+  end
+  if course.step == "save" then
+    course.fleet.astray[course] = true
+  elseif course.step == "unlock" then
+    pcall(course.flight.next, course.flight, "did")
+  end
+  pcall(land, course)
+end
+
+-- As flight() of the core; a flight whose coroutine does not go on stands in
+-- nobody's way.
+local function take_off(fleet, handle, account, refresh)
+  local name = account or "default"
+  local former = fleet.courses[name]
+  if former and is_abandoned(former) then
+    give_up(former)
+  end
+  local flight, token, message, code = handle:flight(account, refresh)
+  if not flight then
+    return nil, token, message, code
+  end
+  local course = {
+    flight = flight,
+    fleet = fleet,
+    storage = fleet.storage,
+    account = name,
+    host = fleet.host,
+  }
+  fleet.courses[name] = course
+  return course
+end
+
+local shortest_patience = 1
+
+local function new_fleet(storage, timeout, host)
+  return {
+    storage = storage,
+    host = host,
+    patience = math.max(2 * timeout, shortest_patience),
+    courses = {},
+    astray = setmetatable({}, { __mode = "k" }),
+  }
 end
 
 --- A function that gets a token by way of this storage.
 ---@param storage LucidStorage
+---@param timeout number seconds
 ---@return fun(core: userdata, account: string?, refresh: boolean): string?, string?, string?
-function M.over(storage)
+function M.over(storage, timeout)
+  local fleet = new_fleet(storage, timeout)
   return function(handle, account, refresh)
-    local flight, token, message, code = handle:flight(account, refresh)
-    if not flight then
+    local course, token, message, code = take_off(fleet, handle, account, refresh)
+    if not course then
       return token, message, code
     end
-    return carry_out(new_course(flight, storage, account))
+    return carry_out(course)
   end
 end
 
 -- Another coroutine's flight is waited for.
-local function begin(host, handle, account, refresh)
-  local flight, token, message, code
+local function begin(fleet, handle, account, refresh)
+  local course, token, message, code
   local function try()
-    flight, token, message, code = handle:flight(account, refresh)
-    return flight or token or code ~= "not_ready"
+    course, token, message, code = take_off(fleet, handle, account, refresh)
+    return course or token or code ~= "not_ready"
   end
-  if not try() and host.can_yield() then
-    host.wait_for(try)
+  if not try() and fleet.host.can_yield() then
+    fleet.host.wait_for(try)
   end
-  return flight, token, message, code
+  return course, token, message, code
 end
 
 local unsaved = "lucidauth: the answer to a refresh (account %s) could not be saved by a process "
@@ -247,57 +416,43 @@ local function guard(course)
   course.guard = proxy
 end
 
--- The courses of a client, until they are over.
-local function new_fleet()
-  local courses = setmetatable({}, { __mode = "k" })
-  local fleet = {}
-
-  function fleet.add(course)
-    courses[course] = true
-    guard(course)
-  end
-
-  --- Whether no flight is in the air but those that wait to try again.
-  function fleet.rests()
-    for course in pairs(courses) do
-      if not course.over and course.step ~= "wait" then
-        return false
-      end
-    end
-    return true
-  end
-
-  --- Ends all of them; what was sent is waited for.
-  function fleet.leave_off()
-    for course in pairs(courses) do
-      leave_off(course)
+--- Whether no flight is in the air but those that wait to try again.
+local function rests(fleet)
+  for _, course in pairs(fleet.courses) do
+    if course.step ~= "wait" then
+      return false
     end
   end
+  return true
+end
 
-  return fleet
+local function leave_all_off(fleet)
+  for _, course in pairs(fleet.courses) do
+    leave_off(course)
+  end
 end
 
 --- The same inside an event loop: the flight is carried out apart from its
 --- caller, who may be cut off, and a token that still lives is handed out after
 --- `patience` seconds, or at once to a caller that may not wait.
 ---@param storage LucidStorage
+---@param timeout number seconds
 ---@param host table lucidauth.nginx
 ---@param patience number seconds
 ---@return fun(core: userdata, account: string?, refresh: boolean): string?, string?, string?
----@return table fleet what is in the air
-function M.apart(storage, host, patience)
-  local fleet = new_fleet()
-  return function(handle, account, refresh)
+---@return { rests: fun(): boolean, leave_off: fun() }
+function M.apart(storage, timeout, host, patience)
+  local fleet = new_fleet(storage, timeout, host)
+  local function drive(handle, account, refresh)
     local _, refusal, why = host.refusal()
     if refusal then
       return nil, refusal, why
     end
-    local flight, token, message, code = begin(host, handle, account, refresh)
-    if not flight then
+    local course, token, message, code = begin(fleet, handle, account, refresh)
+    if not course then
       return token, message, code
     end
-    local course = new_course(flight, storage, account, host)
-    fleet.add(course)
+    guard(course)
     local started
     started, token, message, code = host.apart(function()
       return carry_out(course)
@@ -310,7 +465,15 @@ function M.apart(storage, host, patience)
       return token, message, code
     end
     return land(course)
-  end, fleet
+  end
+  return drive, {
+    rests = function()
+      return rests(fleet)
+    end,
+    leave_off = function()
+      leave_all_off(fleet)
+    end,
+  }
 end
 
 return M

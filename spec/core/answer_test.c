@@ -450,8 +450,6 @@ static void check_row(void **state)
 static void assert_failed(const struct reply *reply, enum answer_kind kind, enum code code, const char *says)
 {
   struct answer answer;
-  enum code introspection_code;
-  char message[ANSWER_MESSAGE];
   answer_read(&answer, reply, &context);
   assert_int_equal(answer.kind, kind);
   assert_int_equal(answer.code, code);
@@ -459,9 +457,11 @@ static void assert_failed(const struct reply *reply, enum answer_kind kind, enum
   assert_true(answer.retry_after < 0);
   assert_says(answer.message, says);
   answer_free(&answer);
-  assert_int_equal(answer_introspection(reply, &context, &introspection_code, message), INTROSPECTION_NONE);
-  assert_int_equal(introspection_code, code);
-  assert_says(message, "introspection endpoint");
+  struct introspection found = answer_introspection(reply, &context);
+  assert_int_equal(found.said, INTROSPECTION_NONE);
+  assert_int_equal(found.code, code);
+  assert_true(found.transient && found.retry_after < 0);
+  assert_says(found.message, "introspection endpoint");
 }
 
 static void row_23_body_over_the_limit(void **state)
@@ -668,7 +668,7 @@ static void lifetime_is_sane_whatever_the_default(void **state)
 struct introspection_row {
   int status;
   const char *body;
-  enum introspection found;
+  enum introspection_kind found;
   enum code code;
 };
 
@@ -715,17 +715,58 @@ static void introspection_answers(void **state)
     const struct introspection_row *row = &introspections[i];
     struct reply reply = {
         .delivery = REPLY_RECEIVED, .status = row->status, .body = row->body, .length = strlen(row->body)};
-    enum code code;
-    char message[ANSWER_MESSAGE], status[20];
-    enum introspection found = answer_introspection(&reply, &context, &code, message);
+    char status[20];
+    struct introspection found = answer_introspection(&reply, &context);
     snprintf(status, sizeof status, "HTTP %d", row->status);
-    if (found != row->found || code != row->code)
-      fail_msg("HTTP %d %s: %d, %s", row->status, row->body, (int)found, code_name(code));
+    if (found.said != row->found || found.code != row->code)
+      fail_msg("HTTP %d %s: %d, %s", row->status, row->body, (int)found.said, code_name(found.code));
     if (row->found == INTROSPECTION_NONE)
-      assert_says(message, status);
+      assert_says(found.message, status);
     else
-      assert_string_equal(message, "");
+      assert_string_equal(found.message, "");
   }
+}
+
+/* Asked once more at once, a server that refuses refuses once more. */
+static void introspection_is_tried_again_where_that_may_help(void **state)
+{
+  (void)state;
+  static const struct {
+    int status;
+    const char *retry_after;
+    bool transient;
+    double wait;
+  } cases[] = {{429, "7", true, 7},   {503, "90", true, 90},  {500, NULL, true, -1},  {408, NULL, true, -1},
+               {200, NULL, true, -1}, {401, NULL, false, -1}, {403, NULL, false, -1}, {404, NULL, false, -1}};
+  for (size_t i = 0; i < COUNT(cases); i++) {
+    struct reply reply = {
+        .delivery = REPLY_RECEIVED, .status = cases[i].status, .body = "", .retry_after = cases[i].retry_after};
+    struct introspection found = answer_introspection(&reply, &context);
+    assert_int_equal(found.said, INTROSPECTION_NONE);
+    assert_int_equal(found.transient, cases[i].transient);
+    assert_true(found.retry_after == cases[i].wait);
+  }
+}
+
+static void introspection_that_is_not_there_names_its_option(void **state)
+{
+  (void)state;
+  struct reply reply = {.delivery = REPLY_RECEIVED, .status = 404, .body = ""};
+  assert_says(answer_introspection(&reply, &context).message, "introspection_url");
+}
+
+static void a_refusal_that_repeats_the_refresh_token_is_one(void **state)
+{
+  (void)state;
+  static const char body[] = "{\"error\":\"invalid_grant\",\"refresh_token\":\"" OLD_REFRESH "\"}";
+  struct reply reply = {.delivery = REPLY_RECEIVED, .status = 200, .body = body, .length = sizeof body - 1};
+  struct answer_context knows = context;
+  struct answer answer;
+  knows.sent = OLD_REFRESH;
+  answer_read(&answer, &reply, &knows);
+  assert_int_equal(answer.kind, ANSWER_REFUSAL);
+  assert_int_equal(answer.code, CODE_INVALID_GRANT);
+  answer_free(&answer);
 }
 
 static void introspection_quotes_no_secret(void **state)
@@ -733,10 +774,9 @@ static void introspection_quotes_no_secret(void **state)
   (void)state;
   static const char body[] = "{\"error\":\"invalid_request\",\"error_description\":\"token " OLD_REFRESH "\"}";
   struct reply reply = {.delivery = REPLY_RECEIVED, .status = 400, .body = body, .length = sizeof body - 1};
-  enum code code;
-  char message[ANSWER_MESSAGE];
-  assert_int_equal(answer_introspection(&reply, &context, &code, message), INTROSPECTION_NONE);
-  assert_says(message, "(HTTP 400, \"invalid_request\": \"token [secret]\")");
+  struct introspection found = answer_introspection(&reply, &context);
+  assert_int_equal(found.said, INTROSPECTION_NONE);
+  assert_says(found.message, "(HTTP 400, \"invalid_request\": \"token [secret]\")");
 }
 
 static void every_code_has_its_own_name(void **state)
@@ -769,6 +809,9 @@ int main(void)
       cmocka_unit_test(longest_messages_are_complete),
       cmocka_unit_test(lifetime_is_sane_whatever_the_default),
       cmocka_unit_test(introspection_answers),
+      cmocka_unit_test(introspection_is_tried_again_where_that_may_help),
+      cmocka_unit_test(introspection_that_is_not_there_names_its_option),
+      cmocka_unit_test(a_refusal_that_repeats_the_refresh_token_is_one),
       cmocka_unit_test(introspection_quotes_no_secret),
       cmocka_unit_test(every_code_has_its_own_name),
   };

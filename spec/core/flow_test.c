@@ -47,7 +47,8 @@ struct desk {
   char steps[400];         /* what was asked, in one word each */
   struct reply replies[8]; /* for the POSTs, in turn; the last one is repeated */
   int posts, waits, busy, failing_saves, failing_loads;
-  const char *appears; /* what another writer stores at the first WAIT */
+  const char *appears;  /* what another writer stores at the first WAIT */
+  const char *intrudes; /* and just before the first SAVE that is not a mark */
   double waited;
   char body[400]; /* of the last POST */
 };
@@ -112,6 +113,21 @@ static const char *record(const char *access, const char *refresh, double expire
   return out;
 }
 
+static const char *marked(const char *refresh)
+{
+  static char text[600];
+  unsigned char bytes[32];
+  char hash[65];
+  digest(refresh, strlen(refresh), bytes);
+  for (int i = 0; i < 32; i++)
+    snprintf(hash + 2 * i, 3, "%02x", bytes[i]);
+  snprintf(text, sizeof text,
+           "{\"access_token\":\"A1\",\"refresh_token\":\"%s\",\"expires_at\":%.0f,\"pending\":"
+           "{\"refresh_token_sha256\":\"%s\",\"since\":999990,\"pid\":7,\"host\":\"elsewhere\"}}",
+           refresh, NOW + HOUR, hash);
+  return text;
+}
+
 /* ---- carrying out ---- */
 
 static void log_step(struct desk *desk, const char *word)
@@ -142,6 +158,13 @@ static void do_load(struct desk *desk, struct flow_event *event)
 
 static void do_save(struct desk *desk, const struct flow_action *action, struct flow_event *event)
 {
+  if (desk->intrudes && !action->spends) {
+    log_step(desk, "changed");
+    store(desk, desk->intrudes);
+    desk->intrudes = NULL;
+    event->result = FLOW_CHANGED;
+    return;
+  }
   log_step(desk, action->spends ? "mark" : "save");
   if (desk->failing_saves > 0) {
     desk->failing_saves--;
@@ -354,8 +377,30 @@ static void a_busy_lock_ends_at_the_callers_deadline(void **state)
   struct desk *desk = *state;
   store(desk, record("A1", "R1", NOW - 1));
   desk->busy = 100000;
-  check_failure(token(desk), CODE_LOCKED, "Another process has held the lock");
+  check_failure(token(desk), CODE_TIMEOUT, "another process was refreshing");
   assert_true(desk->waited >= 30 && desk->waited < 30.2);
+}
+
+static void a_lock_that_is_held_for_too_long_is_reported(void **state)
+{
+  struct desk *desk = *state;
+  store(desk, record("A1", "R1", NOW - 1));
+  desk->busy = 100000;
+  token(desk);
+  check_failure(token(desk), CODE_LOCKED, "has been held for 60 seconds by another process");
+  check_failure(token(desk), CODE_LOCKED, "end it, and its lock ends with it");
+}
+
+/* It may be the only one that has the new tokens. */
+static void nobody_is_told_to_kill_a_process_that_refreshes(void **state)
+{
+  struct desk *desk = *state;
+  store(desk, marked("R1"));
+  flow_reject(desk->flow, "A1");
+  desk->busy = 100000;
+  check_failure(token(desk), CODE_TIMEOUT, "process 7 on elsewhere");
+  check_failure(token(desk), CODE_LOCKED, "process 7 on elsewhere");
+  check_failure(token(desk), CODE_LOCKED, "do not kill it");
 }
 
 /* ---- storage ---- */
@@ -504,6 +549,125 @@ static void a_wrong_client_secret_erases_nothing(void **state)
   assert_non_null(strstr(desk->stored, "R1"));
 }
 
+/* ---- another server's tokens ---- */
+
+static const char *issued_by(const char *url)
+{
+  static char text[400];
+  snprintf(text, sizeof text,
+           "{\"access_token\":\"A1\",\"refresh_token\":\"R1\",\"expires_at\":%.0f,\"server\":\"%s\"}", NOW - 1, url);
+  return text;
+}
+
+static void another_server_s_tokens_are_neither_sent_nor_replaced(void **state)
+{
+  struct desk *desk = *state;
+  desk->settings.token_url = "http://127.0.0.1:8080/oauth2/token";
+  desk->settings.refresh_token = "R0";
+  store(desk, issued_by("https://api.lucid.co"));
+  check_failure(token(desk), CODE_CONFIG, "issued by https://api.lucid.co");
+  check_failure(fly(desk, FLOW_REFRESH), CODE_CONFIG, "LUCID_TOKEN_FILE");
+  assert_int_equal(desk->posts, 0);
+  assert_non_null(strstr(desk->stored, "R1"));
+  fly(desk, FLOW_LOOK);
+  check_trouble(desk, CODE_CONFIG, "issued by");
+}
+
+static void the_same_server_s_are(void **state)
+{
+  static const char *const urls[][3] = {
+      {"https://api.lucid.co", "https://API.lucid.co/v2/token", "https://API.lucid.co"},
+      {"http://127.0.0.1:8080", "http://localhost:9090/oauth2/token", "http://localhost:9090"},
+  };
+  for (size_t i = 0; i < 2; i++) {
+    struct desk *desk = *state;
+    desk->settings.token_url = urls[i][1];
+    store(desk, issued_by(urls[i][0]));
+    check_token(token(desk), "A2");
+    assert_non_null(strstr(desk->stored, urls[i][2]));
+    tear_down(state);
+    set_up(state);
+  }
+}
+
+static void and_so_are_those_of_a_file_that_does_not_say(void **state)
+{
+  struct desk *desk = *state;
+  desk->settings.token_url = "https://api.lucid.co/oauth2/token";
+  store(desk, record("A1", "R1", NOW - 1));
+  check_token(token(desk), "A2");
+  assert_non_null(strstr(desk->stored, "\"server\":\"https://api.lucid.co\""));
+}
+
+/* ---- a program that takes no lock, or a new login ---- */
+
+static void what_another_stores_during_a_pause_is_adopted_and_nothing_sent_again(void **state)
+{
+  struct desk *desk = *state;
+  store(desk, record("A1", "R1", NOW - 1));
+  desk->replies[0] = not_sent;
+  desk->appears = record("A9", "R9", NOW + HOUR);
+  check_token(token(desk), "A9");
+  assert_string_equal(desk->steps, "load lock load mark post wait load unlock");
+}
+
+static void what_another_stores_is_not_overwritten_by_new_tokens(void **state)
+{
+  struct desk *desk = *state;
+  store(desk, record("A1", "R1", NOW - 1));
+  desk->intrudes = record("A9", "R9", NOW + HOUR);
+  check_token(token(desk), "A9");
+  assert_string_equal(desk->steps, "load lock load mark post changed load unlock");
+  assert_non_null(strstr(desk->stored, "R9"));
+}
+
+static void nor_by_what_clears_the_mark(void **state)
+{
+  struct desk *desk = *state;
+  store(desk, record("A1", "R1", NOW - 1));
+  desk->replies[0] = answer(403, "{\"error\":\"invalid_client\"}");
+  desk->intrudes = record("A9", "R9", NOW + HOUR);
+  check_token(token(desk), "A9");
+  assert_non_null(strstr(desk->stored, "R9"));
+}
+
+static void nor_by_a_senseless_answer(void **state)
+{
+  struct desk *desk = *state;
+  store(desk, record("A1", "R1", NOW - 1));
+  desk->replies[0] = answer(200, "<html>");
+  desk->intrudes = record("A9", "R9", NOW + HOUR);
+  check_token(token(desk), "A9");
+  assert_string_equal(desk->steps, "load lock load mark post changed load unlock");
+}
+
+static void a_record_that_was_only_touched_does_not_stop_new_tokens(void **state)
+{
+  struct desk *desk = *state;
+  store(desk, record("A1", "R1", NOW - 1));
+  desk->intrudes = record("A1", "R1", NOW - 2);
+  check_token(token(desk), "A2");
+  assert_string_equal(desk->steps, "load lock load mark post changed load save unlock");
+  assert_non_null(strstr(desk->stored, "R2"));
+}
+
+static void a_file_that_was_taken_away_does_not_either_but_no_mark_brings_it_back(void **state)
+{
+  struct desk *desk = *state;
+  store(desk, record("A1", "R1", NOW - 1));
+  desk->replies[0] = answer(403, "{\"error\":\"invalid_client\"}");
+  desk->intrudes = "";
+  check_failure(token(desk), CODE_INVALID_CLIENT, "");
+  assert_string_equal(desk->stored, "");
+  store(desk, record("A1", "R1", NOW - 1));
+  desk->replies[0] = ok_reply;
+  desk->intrudes = "";
+  flow_free(desk->flow);
+  desk->flow = flow_new(&desk->settings, 1);
+  check_token(token(desk), "A2");
+  assert_non_null(strstr(desk->stored, "R2"));
+}
+
 /* ---- the server says later ---- */
 
 static struct flow *another_process(struct desk *desk)
@@ -573,7 +737,7 @@ static void an_outage_is_waited_for_when_there_is_no_token(void **state)
   desk->replies[0] = desk->replies[1] = not_sent;
   desk->replies[2] = ok_reply;
   check_token(token(desk), "A2");
-  assert_string_equal(desk->steps, "load lock load mark post wait post wait post save unlock");
+  assert_string_equal(desk->steps, "load lock load mark post wait load post wait load post save unlock");
 }
 
 static void an_outage_ends_with_the_deadline_and_the_mark_is_taken_back(void **state)
@@ -614,7 +778,46 @@ static void a_lost_answer_is_settled_by_introspection(void **state)
   desk->replies[1] = answer(200, "{\"active\":true}");
   desk->replies[2] = ok_reply;
   check_token(token(desk), "A2");
-  assert_string_equal(desk->steps, "load lock load mark post wait introspect post save unlock");
+  assert_string_equal(desk->steps, "load lock load mark post wait introspect load post save unlock");
+}
+
+/* The gateway gives up; the server behind it does not know, and rotates a moment later. */
+static void a_gateway_s_error_is_given_time_before_it_is_asked_about(void **state)
+{
+  static const int statuses[] = {500, 502, 504};
+  for (size_t i = 0; i < 3; i++) {
+    struct desk *desk = *state;
+    store(desk, record("A1", "R1", NOW - 1));
+    desk->replies[0] = answer(statuses[i], "");
+    desk->replies[1] = answer(200, "{\"active\":false}");
+    check_failure(token(desk), CODE_LOST_ROTATION, "");
+    assert_true(desk->waited >= (statuses[i] == 500 ? 1 : 5));
+    assert_non_null(strstr(desk->steps, "post save wait introspect"));
+    tear_down(state);
+    set_up(state);
+  }
+}
+
+static void introspection_that_refuses_is_not_asked_again_and_again(void **state)
+{
+  struct desk *desk = *state;
+  store(desk, record("A1", "R1", NOW - 1));
+  desk->replies[0] = lost;
+  desk->replies[1] = answer(404, "");
+  check_failure(token(desk), CODE_BAD_RESPONSE, "introspection_url");
+  assert_int_equal(desk->posts, 2);
+}
+
+static void introspection_says_when_to_come_back(void **state)
+{
+  struct desk *desk = *state;
+  store(desk, record("A1", "R1", NOW - 1));
+  desk->replies[0] = lost;
+  desk->replies[1] = answer(429, "");
+  desk->replies[1].retry_after = "600";
+  check_failure(token(desk), CODE_RATE_LIMITED, "");
+  assert_int_equal(desk->posts, 2);
+  assert_true(flow_status(desk->flow).retry_at >= desk->now.steady + 590);
 }
 
 static void a_spent_token_is_called_lost_and_never_sent_again(void **state)
@@ -627,7 +830,7 @@ static void a_spent_token_is_called_lost_and_never_sent_again(void **state)
   check_failure(outcome, CODE_LOST_ROTATION, "process 42 on here");
   assert_true(noted(outcome, FLOW_LOST));
   assert_string_equal(desk->steps,
-                      "load lock load mark post save introspect load wait load wait load wait load save unlock");
+                      "load lock load mark post save wait introspect load wait load wait load wait load save unlock");
   assert_non_null(strstr(desk->stored, "<html>"));
   check_failure(token(desk), CODE_LOST_ROTATION, "Log in to Lucid again");
   assert_int_equal(desk->posts, 0);
@@ -654,25 +857,10 @@ static void without_introspection_there_is_one_resend_after_a_pause(void **state
   desk->replies[0] = lost;
   desk->replies[1] = ok_reply;
   check_token(token(desk), "A2");
-  assert_string_equal(desk->steps, "load lock load mark post wait post save unlock");
+  assert_string_equal(desk->steps, "load lock load mark post wait load post save unlock");
   desk->now.wall += HOUR;
   desk->replies[1] = answer(400, "{\"error\":\"invalid_grant\"}");
   check_failure(token(desk), CODE_LOST_ROTATION, "the new tokens are lost");
-}
-
-static const char *marked(const char *refresh)
-{
-  static char text[600];
-  unsigned char bytes[32];
-  char hash[65];
-  digest(refresh, strlen(refresh), bytes);
-  for (int i = 0; i < 32; i++)
-    snprintf(hash + 2 * i, 3, "%02x", bytes[i]);
-  snprintf(text, sizeof text,
-           "{\"access_token\":\"A1\",\"refresh_token\":\"%s\",\"expires_at\":%.0f,\"pending\":"
-           "{\"refresh_token_sha256\":\"%s\",\"since\":999990,\"pid\":7,\"host\":\"elsewhere\"}}",
-           refresh, NOW + HOUR, hash);
-  return text;
 }
 
 static void a_dead_process_s_refresh_is_settled_first(void **state)
@@ -828,6 +1016,31 @@ static void a_token_that_died_by_the_steady_clock_is_not_served_in_an_outage(voi
   check_failure(token(desk), CODE_NETWORK, "untouched");
 }
 
+/* It may live, and there is nothing better. */
+static void a_token_with_an_expiry_beyond_its_lifetime_is_served_in_an_outage_alone(void **state)
+{
+  struct desk *desk = *state;
+  store(desk, "{\"access_token\":\"A1\",\"refresh_token\":\"R1\",\"expires_in\":3600,\"expires_at\":1e15,"
+              "\"obtained_at\":1000}");
+  desk->replies[0] = not_sent;
+  const struct flow_outcome *outcome = token(desk);
+  check_token(outcome, "A1");
+  assert_int_equal(desk->posts, 1);
+  assert_true(noted(outcome, FLOW_REFRESH_FAILED));
+}
+
+static void but_whoever_had_it_in_use_knows_what_is_left(void **state)
+{
+  struct desk *desk = *state;
+  store(desk, record("A1", "R1", NOW + HOUR));
+  check_token(token(desk), "A1");
+  desk->now.wall -= 5 * HOUR;
+  desk->replies[0] = not_sent;
+  check_token(token(desk), "A1");
+  pass(desk, HOUR);
+  check_failure(token(desk), CODE_NETWORK, "");
+}
+
 static void a_clock_that_was_set_forward_leaves_what_is_left(void **state)
 {
   struct desk *desk = *state;
@@ -881,6 +1094,8 @@ int main(void)
       TEST(refresh_asks_for_a_new_token_whatever_the_expiry),
       TEST(a_busy_lock_is_waited_for_only_briefly_while_the_token_lives),
       TEST(a_busy_lock_ends_at_the_callers_deadline),
+      TEST(a_lock_that_is_held_for_too_long_is_reported),
+      TEST(nobody_is_told_to_kill_a_process_that_refreshes),
       TEST(a_storage_that_cannot_be_written_costs_no_refresh_token),
       TEST(tokens_that_cannot_be_saved_are_served_and_saved_later),
       TEST(a_damaged_record_is_left_alone),
@@ -891,6 +1106,15 @@ int main(void)
       TEST(a_new_login_takes_a_dead_grants_place),
       TEST(the_token_a_dead_grant_started_from_is_not_tried_again),
       TEST(a_wrong_client_secret_erases_nothing),
+      TEST(another_server_s_tokens_are_neither_sent_nor_replaced),
+      TEST(the_same_server_s_are),
+      TEST(and_so_are_those_of_a_file_that_does_not_say),
+      TEST(what_another_stores_during_a_pause_is_adopted_and_nothing_sent_again),
+      TEST(what_another_stores_is_not_overwritten_by_new_tokens),
+      TEST(nor_by_what_clears_the_mark),
+      TEST(nor_by_a_senseless_answer),
+      TEST(a_record_that_was_only_touched_does_not_stop_new_tokens),
+      TEST(a_file_that_was_taken_away_does_not_either_but_no_mark_brings_it_back),
       TEST(what_the_server_said_holds_for_other_processes),
       TEST(but_not_once_the_clock_was_set_back),
       TEST(an_outage_is_covered_up_while_the_token_lives),
@@ -899,6 +1123,9 @@ int main(void)
       TEST(an_outage_ends_with_the_deadline_and_the_mark_is_taken_back),
       TEST(retry_after_is_honoured_up_to_the_deadline),
       TEST(a_lost_answer_is_settled_by_introspection),
+      TEST(a_gateway_s_error_is_given_time_before_it_is_asked_about),
+      TEST(introspection_that_refuses_is_not_asked_again_and_again),
+      TEST(introspection_says_when_to_come_back),
       TEST(a_spent_token_is_called_lost_and_never_sent_again),
       TEST(a_resend_happens_three_times_at_most),
       TEST(without_introspection_there_is_one_resend_after_a_pause),
@@ -915,6 +1142,8 @@ int main(void)
       TEST(a_clock_that_was_set_back_does_not_lengthen_a_tokens_life),
       TEST(a_clock_that_was_set_back_a_little_does_not_either),
       TEST(a_token_that_died_by_the_steady_clock_is_not_served_in_an_outage),
+      TEST(a_token_with_an_expiry_beyond_its_lifetime_is_served_in_an_outage_alone),
+      TEST(but_whoever_had_it_in_use_knows_what_is_left),
       TEST(a_clock_that_was_set_forward_leaves_what_is_left),
       TEST(a_machine_that_slept_past_the_expiry_refreshes),
       TEST(a_lifetime_counts_from_before_the_request),

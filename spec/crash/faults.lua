@@ -13,8 +13,6 @@ happens to the rarer calls.
 local socket = require("socket")
 local stage = require("spec.crash.stage")
 
-local NAMES = { lua = rawget(_G, "jit") and "LuaJIT" or _VERSION, c = "C" }
-
 local CALLS = { "write", "fsync", "rename", "open", "fallocate", "mmap", "lock" }
 local RARE_CALLS = { "read", "close", "stat", "unlink" }
 -- POSIX has no signal interrupt these.
@@ -232,47 +230,28 @@ end
 local function run_client(client, options)
   local start, sum = socket.gettime(), new_row()
   local self = stage.new(client)
-  print("\n" .. NAMES[client] .. "\n")
+  print("\n" .. stage.names[client] .. "\n")
   print(LINE:format("call", "error", "lasts", "calls", "harmless", "refused", "kept", "lost",
     "wrong"))
-  for _, row in each_row(options.full, options.call) do
+  for _, row in each_row(options.full, options.only) do
     add(sum, fail_each(self, row[1], row[2], row[3]))
   end
   self.sandbox:stop()
   print(("\n%s: %d faults in %.0f s: %d harmless, %d refused before anything was spent, "
     .. "%d kept in memory and saved later, %d never to be saved and named as lost; %d wrong")
-    :format(NAMES[client], sum.faults, socket.gettime() - start, sum.harmless, sum.refused,
+    :format(stage.names[client], sum.faults, socket.gettime() - start, sum.harmless, sum.refused,
       sum.kept, sum.lost, sum.wrong))
   return sum.wrong == 0 and sum.faults > 0
 end
 
--- The command ---------------------------------------------------------------------
-
-local function read_arguments(words)
-  local options, place = { clients = { "lua", "c" } }, 1
-  while words[place] do
-    local word, value = words[place], words[place + 1]
-    if word == "--full" then
-      options.full = true
-    elseif word == "--call" and value then
-      options.call = value
-    elseif word == "--client" and stage.clients[value] then
-      options.clients = { value }
-    else
-      io.stderr:write(USAGE)
-      os.exit(2)
+local function by_name(...)
+  local names = {}
+  for _, list in ipairs({ ... }) do
+    for _, name in ipairs(list) do
+      names[name] = true
     end
-    place = place + (word == "--full" and 1 or 2)
   end
-  return options
+  return names
 end
 
-local function main(words)
-  local options, good = read_arguments(words), true
-  for _, client in ipairs(options.clients) do
-    good = run_client(client, options) and good
-  end
-  return good
-end
-
-os.exit(main(arg) and 0 or 1, true)
+stage.main(arg, USAGE, "--call", by_name(CALLS, RARE_CALLS), run_client)

@@ -21,6 +21,9 @@ stage.clients = {
   c = quote(built .. "crash_client"),
 }
 
+--- What they are called.
+stage.names = { lua = rawget(_G, "jit") and "LuaJIT" or _VERSION, c = "C" }
+
 -- A follower that hangs is ended after so many seconds.
 local PATIENCE = 20
 
@@ -79,7 +82,6 @@ end
 ---@field lines string[] what the client said
 ---@field code integer exit code, 128 and more: ended by a signal
 ---@field seconds number
-
 
 --- The client as a shell command.
 ---@param steps string[] see client.c
@@ -266,6 +268,70 @@ end
 ---@return boolean
 function Stage:works(token, grant)
   return token == grant.access_token and tokens.works(self.sandbox, token)
+end
+
+-- The command line ----------------------------------------------------------
+
+---@class crash.Options
+---@field clients ("lua"|"c")[] those that are to play
+---@field full boolean|nil
+---@field only string|nil the one case that is wanted
+
+-- nil: it is not understood.
+local function read_arguments(words, flag, cases)
+  local options, place = { clients = { "lua", "c" } }, 1
+  while words[place] do
+    local word, value = words[place], words[place + 1]
+    if word == "--full" then
+      options.full = true
+    elseif word == flag and cases[value] then
+      options.only = value
+    elseif word == "--client" and stage.clients[value] then
+      options.clients = { value }
+    else
+      return nil
+    end
+    place = place + (word == "--full" and 1 or 2)
+  end
+  return options
+end
+
+-- The program again, for one client alone.
+local function start_for(client, words)
+  local command = { helper.interpreter, arg[0] }
+  for _, word in ipairs(words) do
+    command[#command + 1] = word
+  end
+  command[#command + 1] = "--client"
+  command[#command + 1] = client
+  return helper.start(command)
+end
+
+--- Runs a program from its command line to its end; clients play side by side,
+--- since much of what they do is to wait.
+---@param words string[] [--full] [flag case] [--client lua|c]
+---@param usage string
+---@param flag string "--scene"
+---@param cases table<string, any> by what may stand behind the flag
+---@param play fun(client: "lua"|"c", options: crash.Options): boolean whether all was well
+function stage.main(words, usage, flag, cases, play)
+  local options = read_arguments(words, flag, cases)
+  if not options then
+    io.stderr:write(usage)
+    os.exit(2)
+  end
+  local others = {}
+  for i = 2, #options.clients do
+    others[i - 1] = start_for(options.clients[i], words)
+  end
+  local good = play(options.clients[1], options)
+  for _, process in ipairs(others) do
+    local out, err, code = process:wait()
+    io.write(out)
+    io.stderr:write(err)
+    good = code == 0 and good
+  end
+  os.exit(good and 0 or 1, true)
 end
 
 return stage

@@ -13,8 +13,6 @@ behind a system call, and none after the last unlock.
 local socket = require("socket")
 local stage = require("spec.crash.stage")
 
-local NAMES = { lua = rawget(_G, "jit") and "LuaJIT" or _VERSION, c = "C" }
-
 -- How often libcurl polls differs from run to run, so that a point may have to
 -- be tried for.
 local TRIES = 5
@@ -276,51 +274,32 @@ local SUMMARY = "\n%s, %s: %d points in %.0f s: %d refreshed, %d found the new t
 local function run_scene(scene, client, full)
   local start = socket.gettime()
   local self = stage.new(client)
-  print(("\n%s: %s\n"):format(NAMES[client], scene.title))
+  print(("\n%s: %s\n"):format(stage.names[client], scene.title))
   print(LINE:format("killed", "call", "", "on", "server", "disk", "next process", "ms"))
   local tally = sweep(self, scene, full)
   self.sandbox:stop()
-  print(SUMMARY:format(NAMES[client], scene.name, tally.points, socket.gettime() - start,
+  print(SUMMARY:format(stage.names[client], scene.name, tally.points, socket.gettime() - start,
     tally.refreshed, tally.found, tally.lost_rotation, tally.unreached, tally.wrong,
     tally.slowest * 1000))
   return tally.wrong == 0 and tally.points > 100 and tally.unreached < 10
 end
 
--- The command ---------------------------------------------------------------
-
-local function read_arguments(words)
-  local options, place = { clients = { "lua", "c" } }, 1
-  while words[place] do
-    local word, value = words[place], words[place + 1]
-    if word == "--full" then
-      options.full = true
-    elseif word == "--scene" and value then
-      options.scene = value
-    elseif word == "--client" and stage.clients[value] then
-      options.clients = { value }
-    else
-      io.stderr:write(USAGE)
-      os.exit(2)
-    end
-    place = place + (word == "--full" and 1 or 2)
-  end
-  return options
-end
-
-local function main(words)
-  local options, good, any = read_arguments(words), true, false
-  for _, client in ipairs(options.clients) do
-    for _, scene in ipairs(SCENES) do
-      local wanted = options.scene or not options.full and "expired" or scene.name
-      if scene.name == wanted then
-        good, any = run_scene(scene, client, options.full) and good, true
-      end
+local function run_client(client, options)
+  local good = true
+  for _, scene in ipairs(SCENES) do
+    if scene.name == (options.only or not options.full and "expired" or scene.name) then
+      good = run_scene(scene, client, options.full) and good
     end
   end
-  if not any then
-    io.stderr:write(USAGE)
-  end
-  return good and any
+  return good
 end
 
-os.exit(main(arg) and 0 or 1, true)
+local function by_name(scenes)
+  local names = {}
+  for _, scene in ipairs(scenes) do
+    names[scene.name] = scene
+  end
+  return names
+end
+
+stage.main(arg, USAGE, "--scene", by_name(SCENES), run_client)

@@ -9,7 +9,7 @@
  *   --rate 250 (API calls a second, of all together)  --seed (the time)
  *
  * Half of those who are killed are chosen by lot, the others because they refresh just then. */
-#include "sandbox.h"
+#include "../drive/sandbox.h"
 
 #include <cjson/cJSON.h>
 #include <errno.h>
@@ -193,13 +193,11 @@ static struct killing *killing_of(pid_t pid)
 
 static void log_in_again(void)
 {
-  char account[64], *answer;
+  char account[64];
   snprintf(account, sizeof account, "{\"account\":\"login-%d\"}", crowd.losses);
-  sandbox_ask(crowd.sandbox.port, "POST", "/sandbox/grants", NULL, account, &answer);
-  cJSON *grant = cJSON_Parse(answer);
+  cJSON *grant = sandbox_control(&crowd.sandbox, "POST", "grants", account);
   put("LOGIN", text_in(grant, "refresh_token"));
   cJSON_Delete(grant);
-  free(answer);
 }
 
 static void hear_of_loss(const char *line, long owner)
@@ -288,9 +286,7 @@ static void note(const cJSON *entry)
 
 static void read_log(void)
 {
-  char *text;
-  sandbox_ask(crowd.sandbox.port, "GET", "/sandbox/log?last=4000", NULL, NULL, &text);
-  cJSON *log = cJSON_Parse(text);
+  cJSON *log = sandbox_control(&crowd.sandbox, "GET", "log?last=4000", NULL);
   const cJSON *entry, *entries = cJSON_GetObjectItem(log, "entries");
   cJSON_ArrayForEach(entry, entries)
   {
@@ -303,7 +299,6 @@ static void read_log(void)
     note(entry);
   }
   cJSON_Delete(log);
-  free(text);
 }
 
 /* ---- killing ---- */
@@ -504,7 +499,7 @@ static void tell(double seconds)
          wanted.processes, members[IN_C], wanted.threads, members[IN_LUA54], members[IN_LUAJIT], seconds);
   printf("  rotations        %5d\n  killed           %5d  (%d in a refresh)\n  lost, explained  %5d\n", crowd.rotated,
          crowd.killed, refreshing, crowd.losses);
-  printf("  introspections   %5.0f\n  calls            %5ld\n  401s, explained  %5d\n  wrong            %5d\n",
+  printf("  introspections   %5ld\n  calls            %5ld\n  401s, explained  %5d\n  wrong            %5d\n",
          sandbox_count(&crowd.sandbox, "introspections"), crowd.calls, crowd.answered, crowd.wrongs);
 }
 

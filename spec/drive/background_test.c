@@ -135,10 +135,10 @@ static void start_account(const char *account)
 
 static void control(const char *name, const char *body)
 {
-  cJSON_Delete(sandbox_ask(&world.sandbox, "POST", name, body));
+  cJSON_Delete(sandbox_control(&world.sandbox, "POST", name, body));
 }
 
-static int posts(void)
+static long posts(void)
 {
   return sandbox_count(&world.sandbox, "token_requests");
 }
@@ -188,6 +188,15 @@ static void get_token(lucidauth *client, const char *account)
   lucidauth_free_token(token);
 }
 
+/* A refresh that the thread carries out: its request has arrived when this returns. */
+static void leave_in_flight(lucidauth *client)
+{
+  lucidauth_ticket ticket = {0};
+  lucidauth_error error;
+  assert_null(lucidauth_poll(account_of(client, "account-1"), &ticket, true, NULL, &error));
+  wait_for_posts(1);
+}
+
 static int count_threads(void)
 {
   int count = 0;
@@ -217,12 +226,10 @@ static void assert_nothing_spent_twice(void)
 static int setup(void **state)
 {
   (void)state;
-  char command[96];
   control("reset", NULL);
   snprintf(world.folder, sizeof world.folder, "/tmp/background_test.XXXXXX");
   assert_non_null(mkdtemp(world.folder));
-  snprintf(command, sizeof command, "account-1");
-  start_account(command);
+  start_account("account-1");
   world.caller = pthread_self();
   atomic_store(&world.events, 0);
   atomic_store(&world.elsewhere, 0);
@@ -423,11 +430,8 @@ static void test_close_waits_for_a_post(void **state)
 {
   (void)state;
   lucidauth *client = new_client();
-  lucidauth_ticket ticket = {0};
-  lucidauth_error error;
   control("faults", "{\"kind\": \"slow\", \"when\": \"after\", \"seconds\": 0.5}");
-  assert_null(lucidauth_poll(account_of(client, "account-1"), &ticket, true, NULL, &error));
-  wait_for_posts(1);
+  leave_in_flight(client);
   lucidauth_close(client);
   assert_true(record_holds("account-1", sandbox_token(&world.sandbox, "account-1", "access_token")));
   assert_false(record_holds("account-1", "pending"));
@@ -438,11 +442,8 @@ static void test_close_breaks_off_a_pause(void **state)
 {
   (void)state;
   lucidauth *client = new_client();
-  lucidauth_ticket ticket = {0};
-  lucidauth_error error;
   control("faults", "{\"kind\": \"answer\", \"status\": 429, \"headers\": {\"Retry-After\": \"20\"}}");
-  assert_null(lucidauth_poll(account_of(client, "account-1"), &ticket, true, NULL, &error));
-  wait_for_posts(1);
+  leave_in_flight(client);
   double began = now();
   lucidauth_close(client);
   assert_true(now() - began < 5);
@@ -551,10 +552,17 @@ static void end_child(bool good)
   _exit(127);
 }
 
-/* Both processes refresh, one after the other, and see each other's tokens. */
-static void go_on_in_both(lucidauth *client)
+static void assert_ends_well(pid_t child)
 {
   int status;
+  assert_int_equal(waitpid(child, &status, 0), child);
+  assert_true(WIFEXITED(status));
+  assert_int_equal(WEXITSTATUS(status), 0);
+}
+
+/* Both processes refresh, one after the other, and see each other's tokens; the parent closes its client. */
+static void go_on_in_both(lucidauth *client, int expected_posts)
+{
   lucidauth_error error = {.message = ""};
   char *token;
   pid_t child = fork();
@@ -568,55 +576,47 @@ static void go_on_in_both(lucidauth *client)
     lucidauth_close(client);
     end_child(good);
   }
-  assert_int_equal(waitpid(child, &status, 0), child);
-  assert_true(WIFEXITED(status));
-  assert_int_equal(WEXITSTATUS(status), 0);
+  assert_ends_well(child);
   get_token(client, "account-1");
   token = lucidauth_refresh(client, "account-1", &error);
   assert_token(token, "account-1");
   lucidauth_free_token(token);
   assert_nothing_spent_twice();
+  assert_int_equal(posts(), expected_posts);
+  lucidauth_close(client);
+}
+
+static lucidauth *client_to_fork_with(void)
+{
+  if (!FORKED_CHILD_HAS_THREADS)
+    skip();
+  return new_client();
 }
 
 static void test_fork(void **state)
 {
   (void)state;
-  if (!FORKED_CHILD_HAS_THREADS)
-    skip();
-  lucidauth *client = new_client();
+  lucidauth *client = client_to_fork_with();
   get_token(client, "account-1");
-  go_on_in_both(client);
-  assert_int_equal(posts(), 3);
-  lucidauth_close(client);
+  go_on_in_both(client, 3);
 }
 
 static void test_fork_before_the_first_use(void **state)
 {
   (void)state;
-  if (!FORKED_CHILD_HAS_THREADS)
-    skip();
-  lucidauth *client = new_client();
+  lucidauth *client = client_to_fork_with();
   account_of(client, "account-1");
-  go_on_in_both(client);
-  assert_int_equal(posts(), 2);
-  lucidauth_close(client);
+  go_on_in_both(client, 2);
 }
 
 static void test_fork_during_a_flight(void **state)
 {
   (void)state;
-  if (!FORKED_CHILD_HAS_THREADS)
-    skip();
-  lucidauth *client = new_client();
-  lucidauth_ticket ticket = {0};
-  lucidauth_error error;
+  lucidauth *client = client_to_fork_with();
   control("faults", "{\"kind\": \"slow\", \"when\": \"after\", \"seconds\": 0.5}");
-  assert_null(lucidauth_poll(account_of(client, "account-1"), &ticket, true, NULL, &error));
-  wait_for_posts(1);
-  go_on_in_both(client);
-  assert_int_equal(posts(), 3);
+  leave_in_flight(client);
+  go_on_in_both(client, 3);
   assert_int_equal(sandbox_count(&world.sandbox, "introspections"), 0);
-  lucidauth_close(client);
 }
 
 /* ---- flights in the program's own hands ---- */
@@ -706,7 +706,6 @@ static void test_close_with_a_post_under_way(void **state)
 static void test_fork_with_a_post_under_way(void **state)
 {
   (void)state;
-  int status;
   lucidauth *client = own_storage();
   control("settings", "{\"latency\": 0.3}");
   lucidauth_flight *flight = fly_to_post(client, "account-1");
@@ -719,9 +718,7 @@ static void test_fork_with_a_post_under_way(void **state)
     lucidauth_close(client);
     end_child(true);
   }
-  assert_int_equal(waitpid(child, &status, 0), child);
-  assert_true(WIFEXITED(status));
-  assert_int_equal(WEXITSTATUS(status), 0);
+  assert_ends_well(child);
   char *token = finish(flight);
   assert_token(token, "account-1");
   lucidauth_free_token(token);
@@ -732,7 +729,9 @@ static int group_setup(void **state)
 {
   (void)state;
   umask(077);
-  sandbox_start(&world.sandbox, ACCOUNTS);
+  char accounts[32];
+  snprintf(accounts, sizeof accounts, "--refresh-tokens=%d", ACCOUNTS);
+  world.sandbox = sandbox_start("lua5.4", ".", (const char *const[]){accounts, NULL});
   return 0;
 }
 

@@ -62,13 +62,12 @@ static void check_reply(const struct reply *reply)
 {
   static const struct answer_context context = {.now = 1.7e9, .default_lifetime = 3600, .secrets = {SECRET}};
   struct answer answer;
-  enum code code;
-  char message[ANSWER_MESSAGE];
   answer_read(&answer, reply, &context);
   check_answer(&answer);
   answer_free(&answer);
-  require((answer_introspection(reply, &context, &code, message) == INTROSPECTION_NONE) == (code != CODE_OK));
-  check_message(message);
+  struct introspection found = answer_introspection(reply, &context);
+  require((found.said == INTROSPECTION_NONE) == (found.code != CODE_OK));
+  check_message(found.message);
 }
 
 int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)

@@ -260,6 +260,36 @@ describe("a client that hangs up", function()
     stage:assert_no_problems()
   end)
 
+  it("leaves a storage in Lua usable when its coroutine fails", function()
+    local storage = [[
+      records = {}
+      lucid = require("lucidauth")
+      lucid.configure({ storage = {
+        load = function(account) return records[account] end,
+        save = function(account, record) records[account] = record return true end,
+      } })
+    ]]
+    stage:start({ workers = 1, init = storage, server = HANG_UP .. [[
+      location /fail { content_by_lua_block {
+        local sleep = ngx.sleep
+        ngx.sleep = function(...)
+          if ngx.get_phase() == "timer" then ngx.sleep = sleep error("no more sleep") end
+          return sleep(...)
+        end
+        ngx.say(select(3, lucid.token()))
+      } }
+    ]] })
+    stage.sandbox:faults({ { kind = "slow", when = "after", seconds = 0.2 } })
+    local _, body = stage.server:get("/fail")
+    assert.are.equal("not_ready\n", body)
+    stage:await_token()
+    local counts = stage.sandbox:counts()
+    assert.are.equal(1, counts.token_requests)
+    assert.are.equal(0, counts.introspections)
+    nginx.assert_contains(stage.server:log(), "A refresh was broken off: ", "no more sleep")
+    stage:assert_no_problems("no more sleep")
+  end)
+
   it("has no say in phases that may not yield, with a storage in Lua", function()
     stage:start({ workers = 1, init = STORAGE, server = HANG_UP })
     local _, _, headers = stage.server:get("/header")

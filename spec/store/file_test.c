@@ -434,6 +434,25 @@ static void sees_what_others_write(void **state)
   free(path);
 }
 
+/* A program that takes no lock, such as a login by hand. */
+static void what_another_wrote_since_is_not_replaced(void **state)
+{
+  const struct scratch *scratch = *state;
+  struct store *store = open_in(*state);
+  struct store_error error;
+  char *record;
+  assert_int_equal(store->ops->lock(store, &error), STORE_OK);
+  assert_int_equal(store->ops->load(store, &record, &error), STORE_NONE);
+  put_old(scratch);
+  assert_int_equal(store->ops->save(store, NEW, &error), STORE_CHANGED);
+  assert_true(is_untouched(scratch));
+  assert_int_equal(store->ops->load(store, &record, &error), STORE_OK);
+  assert_string_equal(record, OLD);
+  secret_free(record);
+  assert_int_equal(store->ops->save(store, NEW, &error), STORE_OK);
+  store->ops->close(store);
+}
+
 static void set_time(const char *path, time_t seconds, long nanoseconds)
 {
   struct timespec times[2] = {{.tv_nsec = UTIME_OMIT}, {.tv_sec = seconds, .tv_nsec = nanoseconds}};
@@ -1198,6 +1217,7 @@ int main(void)
     SPEC(a_reader_keeps_the_old_record_whole),
     SPEC(sees_what_others_write),
     SPEC(one_difference_is_a_change),
+    SPEC(what_another_wrote_since_is_not_replaced),
     SPEC(a_missing_folder_is_named_when_saving_or_locking),
     SPEC(a_path_through_a_file_is_reported),
     SPEC(a_long_path_leaves_room_for_the_advice),

@@ -108,10 +108,17 @@ static void read_tokens(struct answer *answer, const struct reading *reading, bo
   read_lifetime(answer, reading->context);
 }
 
+/* Some servers repeat in a refusal what they were sent. */
+static bool is_echo(const struct reading *reading)
+{
+  const char *sent = reading->context->sent, *found = json_string(reading->body, "refresh_token");
+  return reply_error(reading->body) && sent && found && strcmp(found, sent) == 0;
+}
+
 static void read_success(struct answer *answer, const struct reading *reading)
 {
   bool access = is_usable(reading->body, "access_token"), refresh = is_usable(reading->body, "refresh_token");
-  if (access || refresh)
+  if (access || (refresh && !is_echo(reading)))
     read_tokens(answer, reading, access, refresh);
   else if (reply_error(reading->body))
     read_refusal(answer, reading);

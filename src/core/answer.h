@@ -56,6 +56,7 @@ struct answer_context {
   double default_lifetime; /* seconds, when the server does not say */
   const char *secrets[6];  /* what must not appear in `message`, even if the server echoes it; NULLs are skipped */
   const char *grant;       /* what was sent, for messages: "authorization code"; NULL: "refresh token" */
+  const char *sent;        /* the refresh token that was sent; NULL: none */
 };
 
 /* Read a reply to a refresh or a code exchange (RFC 6749 sections 5.1, 5.2 and 6). Fills `answer`; free it with
@@ -64,10 +65,15 @@ void answer_read(struct answer *answer, const struct reply *reply, const struct 
 void answer_free(struct answer *answer);
 
 /* What introspection says of a token (RFC 7662 section 2.2). */
-enum introspection { INTROSPECTION_ACTIVE, INTROSPECTION_INACTIVE, INTROSPECTION_NONE };
+struct introspection {
+  enum introspection_kind { INTROSPECTION_ACTIVE, INTROSPECTION_INACTIVE, INTROSPECTION_NONE } said;
+  /* INTROSPECTION_NONE, no usable answer: */
+  enum code code;
+  bool transient;     /* asking again soon may help */
+  double retry_after; /* seconds the server asked to wait; negative: it did not say */
+  char message[ANSWER_MESSAGE];
+};
 
-/* INTROSPECTION_NONE: no usable answer; then `code` and `message` say why. */
-enum introspection answer_introspection(const struct reply *reply, const struct answer_context *context,
-                                        enum code *code, char message[ANSWER_MESSAGE]);
+struct introspection answer_introspection(const struct reply *reply, const struct answer_context *context);
 
 #endif

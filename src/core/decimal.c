@@ -2,6 +2,7 @@
 
 #include <float.h>
 #include <math.h>
+#include <stdint.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -86,8 +87,27 @@ const char *decimal_read(const char *text, const char *end, struct decimal *deci
   return p;
 }
 
+/* A whole number and a power of ten that doubles hold exactly: then the quotient is rounded once, as it should be. */
+static bool quick_value(const struct decimal *decimal, double *value)
+{
+  static const double powers[] = {1e0, 1e1, 1e2, 1e3, 1e4, 1e5, 1e6, 1e7, 1e8, 1e9, 1e10, 1e11, 1e12, 1e13, 1e14, 1e15};
+  const int most = sizeof powers / sizeof *powers - 1;
+  if (decimal->count > most || decimal->exponent > 0 || decimal->exponent < -most)
+    return false;
+  int64_t whole = 0;
+  for (int i = 0; i < decimal->count; i++)
+    whole = whole * 10 + (decimal->digits[i] - '0');
+  *value = (double)whole / powers[-decimal->exponent];
+  if (decimal->negative)
+    *value = -*value;
+  return true;
+}
+
 double decimal_value(const struct decimal *decimal)
 {
+  double value;
+  if (quick_value(decimal, &value))
+    return value;
   char text[DECIMAL_DIGITS + 32];
   snprintf(text, sizeof text, "%s%se%ld", decimal->negative ? "-" : "", decimal->count ? decimal->digits : "0",
            decimal->exponent);
@@ -106,8 +126,27 @@ static void take_digits(const char *printed, int precision, struct decimal *deci
   drop_zeros_behind(decimal);
 }
 
+/* Times have milliseconds, and few digits. */
+static bool quick_digits(double value, struct decimal *decimal)
+{
+  double thousands = value * 1000;
+  if (!(fabs(value) < 1e11) || thousands != floor(thousands) || thousands / 1000 != value)
+    return false;
+  char backwards[DECIMAL_DIGITS];
+  int count = 0;
+  for (int64_t left = (int64_t)fabs(thousands); left > 0; left /= 10)
+    backwards[count++] = (char)('0' + left % 10);
+  *decimal = (struct decimal){.negative = signbit(value) != 0, .count = count, .exponent = -3};
+  for (int i = 0; i < count; i++)
+    decimal->digits[i] = backwards[count - 1 - i];
+  drop_zeros_behind(decimal);
+  return true;
+}
+
 static void from_double(double value, struct decimal *decimal)
 {
+  if (quick_digits(value, decimal))
+    return;
   char printed[DECIMAL_DIGITS];
   for (int precision = DBL_DIG; precision <= DBL_DECIMAL_DIG; precision++) {
     snprintf(printed, sizeof printed, "%.*e", precision - 1, value);

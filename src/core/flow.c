@@ -1,14 +1,15 @@
 #include "flow.h"
 
+#include "in_use.h"
 #include "secret.h"
+#include "server.h"
 #include "setback.h"
+#include "words.h"
 
 #include <math.h>
-#include <stdarg.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
-#include <time.h>
 
 /* Seconds. */
 #define CONNECT_MOST 10.0
@@ -19,10 +20,11 @@
 #define RETRY_MOST 8.0
 #define RESEND_PAUSE 2.0  /* a provider without introspection is given this long to settle */
 #define SETTLE_TIME 1.0   /* a request may still be on its way when its sender is gone: it is given so long */
+#define GATEWAY_TIME 5.0  /* a gateway may have given up on a server that is still at work: that is given so long */
 #define LOST_TRUSTED 60.0 /* what another process was told of a lost refresh is believed this long */
 #define SERVE_LEAST 1.0   /* a token that is served after a failure is not looked after again sooner */
 
-enum { RESENDS_MOST = 3, BANNED = 4, RAW_MOST = 64 * 1024 };
+enum { RESENDS_MOST = 3, REVIEWS_MOST = 3, RAW_MOST = 64 * 1024 };
 
 /* Another writer's record may be on its way to the disk: look again after these pauses before anything is
  * called lost. */
@@ -41,13 +43,15 @@ enum state {
   MARKING,    /* saving the pending mark */
   POSTING,    /* the refresh is under way */
   PAUSING,    /* before the refresh is sent again */
+  RESENDING,  /* loading, to see whether the refresh token is still the one to send */
   KEEPING,    /* saving the new tokens */
   NOTING,     /* saving a senseless answer with the mark */
   ASKING,     /* introspection is under way */
   ASK_PAUSE,  /* before it is asked again */
   RELOOKING,  /* loading again before the grant is called dead */
   RELOOK_PAUSE,
-  CLEARING, /* saving the record without the mark */
+  REVIEWING, /* loading what another writer stored just before a save of ours */
+  CLEARING,  /* saving the record without the mark */
   UNLOCKING
 };
 
@@ -56,14 +60,8 @@ struct flow {
   uint64_t random;
 
   /* between flights */
-  char *token;                       /* the one in use; NULL: none, or none that may be handed out */
-  struct moment refresh_at, dead_at; /* of the token */
-  double lifetime;                   /* of the token, in seconds; 0: unknown */
-  double busy_since;                 /* steady seconds: the lock has been another's since; 0: it was free */
-  char *banned[BANNED];              /* known to be dead, the last ones; never handed out wherever they turn up */
-  char *hearsay[BANNED];             /* rejected without ever having been in use, so that they push out no others */
-  int bans, hearsays;
-  bool had_token; /* one was in use before */
+  struct in_use in_use;
+  double busy_since; /* steady seconds: the lock has been another's since; 0: it was free */
   struct setback setback;
   enum code trouble; /* the last failure that no success has followed; CODE_OK: none */
   char trouble_message[FLOW_MESSAGE];
@@ -84,7 +82,8 @@ struct flow {
   double lock_pause;
   bool recovering; /* the mark is another flight's */
   bool doubted;    /* a POST may have been spent, and nobody has said that it was not */
-  int resends, failures, looks;
+  int resends, failures, looks, reviews;
+  enum state reviewed; /* the save that another writer came before */
   struct flow_outcome outcome;
 };
 
@@ -93,99 +92,29 @@ static struct flow_action mark(struct flow *flow);
 static struct flow_action judge(struct flow *flow);
 static struct flow_action introspect(struct flow *flow);
 static struct flow_action relook(struct flow *flow);
+static struct flow_action judge_empty(struct flow *flow);
+static struct flow_action go_on_with(struct flow *flow, struct record *found);
 
 /* ---- what is known of a token ---- */
 
-static bool is_among(char *const tokens[BANNED], const char *token)
-{
-  for (int i = 0; i < BANNED; i++)
-    if (tokens[i] && strcmp(tokens[i], token) == 0)
-      return true;
-  return false;
-}
-
-static bool is_banned(const struct flow *flow, const char *token)
-{
-  return is_among(flow->banned, token) || is_among(flow->hearsay, token);
-}
-
 static bool alive(const struct flow *flow)
 {
-  return flow->token && !moment_has_come(flow->dead_at, flow->now);
-}
-
-static bool usable(const struct flow *flow, const struct record *record)
-{
-  return record->access_token && record->bearer && !is_banned(flow, record->access_token);
-}
-
-/* The token in use has lived its time by the steady clock, whatever a wall clock that was set back makes of its expiry. */
-static bool outlived(const struct flow *flow, const struct record *record)
-{
-  return flow_uses(flow, record->access_token) && flow->now.steady >= flow->refresh_at.steady;
+  return in_use_lives(&flow->in_use, flow->now);
 }
 
 /* A token beside a pending mark may die at any moment, or be dead already. */
 static bool fresh(const struct flow *flow, const struct record *record)
 {
   struct pending pending;
-  return usable(flow, record) && flow->now.wall < record_refresh_at(record, flow->settings->refresh_before) &&
-         !outlived(flow, record) && !record_implausible(record, flow->now.wall) &&
+  return in_use_allows(&flow->in_use, record) &&
+         flow->now.wall < record_refresh_at(record, flow->settings->refresh_before) &&
+         !in_use_is_due(&flow->in_use, record, flow->now) && !record_implausible(record, flow->now.wall) &&
          !record_pending(record, &flow->settings->world, &pending);
 }
 
-static void drop_token(struct flow *flow)
-{
-  secret_free(flow->token);
-  flow->token = NULL;
-}
-
-static void keep_in(char *tokens[BANNED], int *count, const char *token)
-{
-  char **place = &tokens[(*count)++ % BANNED];
-  secret_free(*place);
-  *place = secret_copy(token);
-}
-
-static void ban(struct flow *flow, const char *token)
-{
-  if (!token || is_among(flow->banned, token))
-    return;
-  keep_in(flow->banned, &flow->bans, token);
-  if (flow_uses(flow, token))
-    drop_token(flow);
-}
-
-/* A point of the record's time by both clocks. A token that was in use before lives no longer than was known then. */
-static struct moment deadline(const struct flow *flow, double wall, const struct moment *known)
-{
-  struct moment at = moment_after(flow->now, wall - flow->now.wall);
-  if (known)
-    at.steady = fmin(at.steady, known->steady);
-  return at;
-}
-
-/* The record's access token is the one in use from now on. */
 static void take(struct flow *flow, const struct record *record)
 {
-  bool same = record->access_token && flow_uses(flow, record->access_token);
-  char *copy = usable(flow, record) ? secret_copy(record->access_token) : NULL;
-  double dead_at = isnan(record->expires_at) ? 0 : record->expires_at;
-  if (record_implausible(record, flow->now.wall))
-    dead_at = flow->now.wall + record->lifetime;
-  drop_token(flow);
-  flow->token = copy;
-  flow->had_token = flow->had_token || copy;
-  flow->refresh_at =
-      deadline(flow, record_refresh_at(record, flow->settings->refresh_before), same ? &flow->refresh_at : NULL);
-  flow->dead_at = deadline(flow, dead_at, same ? &flow->dead_at : NULL);
-  flow->lifetime = isnan(record->lifetime) ? 0 : record->lifetime;
-}
-
-/* Another token than the one that was in use, which may have been rejected since. */
-static bool replaces(const struct flow *flow, const struct record *record)
-{
-  return flow->token ? strcmp(flow->token, record->access_token) != 0 : flow->had_token;
+  in_use_take(&flow->in_use, record, flow->settings->refresh_before, flow->now);
 }
 
 /* ---- what is said of it ---- */
@@ -201,35 +130,6 @@ static void note(struct flow *flow, enum flow_note_kind kind, enum code code, co
   snprintf(added->message, sizeof added->message, "%s", message);
 }
 
-static void capitalize(char *sentence)
-{
-  if (*sentence >= 'a' && *sentence <= 'z')
-    *sentence = (char)(*sentence - 'a' + 'A');
-}
-
-static const char *advice(enum code code)
-{
-  switch (code) {
-  case CODE_INVALID_CLIENT:
-    return " Check LUCID_CLIENT_ID and LUCID_CLIENT_SECRET (options client_id and client_secret), and ask an admin of "
-           "your Lucid account whether the app is still enabled.";
-  case CODE_INVALID_GRANT:
-  case CODE_LOST_ROTATION:
-    return " Log in to Lucid again and configure the refresh token that you get (LUCID_REFRESH_TOKEN, or the option "
-           "refresh_token): it takes the dead one's place.";
-  case CODE_NETWORK:
-  case CODE_TIMEOUT:
-    return " Check the network and LUCID_API_URL (option api_url); a later call tries again.";
-  case CODE_RATE_LIMITED:
-  case CODE_SERVER_ERROR:
-    return " A later call tries again.";
-  case CODE_BAD_RESPONSE:
-    return " Check LUCID_API_URL (options api_url and token_url): is this the token endpoint, with nothing in between?";
-  default:
-    return "";
-  }
-}
-
 /* For the status, until a success follows. */
 static void remember_trouble(struct flow *flow, enum code code, const char *message)
 {
@@ -243,7 +143,7 @@ static void fail(struct flow *flow, enum code code, const char *message)
   struct flow_outcome *outcome = &flow->outcome;
   outcome->code = code;
   snprintf(outcome->message, sizeof outcome->message, "%s", message);
-  capitalize(outcome->message);
+  words_capitalize(outcome->message);
   if (*message)
     remember_trouble(flow, code, outcome->message);
 }
@@ -255,25 +155,16 @@ static void succeed(struct flow *flow)
   remember_trouble(flow, CODE_OK, "");
 }
 
-static void explain(char out[FLOW_MESSAGE], enum code code, const char *what, const char *safe)
-{
-  snprintf(out, FLOW_MESSAGE, "%s%s%s%s", what, *what && what[strlen(what) - 1] != '.' ? ". " : " ", safe,
-           advice(code));
-  capitalize(out);
-}
-
 /* A failure of the server or of the way to it: it is remembered for the refresh token. */
 static void fail_refresh(struct flow *flow, enum code code, const char *what, const char *safe, double server_wait)
 {
   char message[FLOW_MESSAGE];
-  explain(message, code, what, safe);
+  words_explain(message, code, what, safe);
   fail(flow, code, message);
   setback_remember(&flow->setback, flow->pending.refresh_token, code, message, server_wait, flow->now.steady,
                    &flow->random);
   note(flow, code == CODE_LOST_ROTATION ? FLOW_LOST : FLOW_REFRESH_FAILED, code, message);
 }
-
-static const char *const kept = "The stored tokens are untouched.";
 
 /* ---- single steps ---- */
 
@@ -303,16 +194,16 @@ static struct flow_action finish(struct flow *flow)
 {
   struct flow_outcome *outcome = &flow->outcome;
   bool wanted = flow->goal == FLOW_TOKEN || flow->goal == FLOW_REFRESH;
-  if (wanted && outcome->code == CODE_OK && !flow->token)
+  if (wanted && outcome->code == CODE_OK && !flow->in_use.token)
     fail(flow, CODE_BAD_RESPONSE, "The server issued the very access token again that the API does not accept.");
   bool serve = wanted && (outcome->code == CODE_OK || (flow->goal == FLOW_TOKEN && alive(flow)));
   if (serve) {
     double again = fmax(SERVE_LEAST, flow->setback.until - flow->now.steady);
-    outcome->refresh_at = outcome->code == CODE_OK ? flow->refresh_at : moment_after(flow->now, again);
+    outcome->refresh_at = outcome->code == CODE_OK ? flow->in_use.refresh_at : moment_after(flow->now, again);
     if (flow->unsaved.json)
       outcome->refresh_at = flow->now; /* every call tries to save */
-    outcome->dead_at = flow->dead_at;
-    outcome->token = flow->token;
+    outcome->dead_at = flow->in_use.dead_at;
+    outcome->token = flow->in_use.token;
     outcome->code = CODE_OK;
     outcome->message[0] = '\0';
   }
@@ -340,12 +231,30 @@ static struct flow_action out_of_memory(struct flow *flow)
   return fail_and_leave(flow, CODE_STORAGE, "There is not enough memory to go on. The stored tokens are untouched.");
 }
 
+static void hold_unsaved(struct flow *flow)
+{
+  flow->unsaved = flow->record;
+  flow->record = (struct record){0};
+}
+
+/* The newest tokens are in this process alone, and so the lock stays with it. */
+static struct flow_action keep_in_memory(struct flow *flow, const char *why)
+{
+  char message[FLOW_MESSAGE];
+  words_unsaved(message, why);
+  note(flow, FLOW_SAVE_FAILED, CODE_STORAGE, message);
+  remember_trouble(flow, CODE_STORAGE, message);
+  if (!flow->unsaved.json)
+    hold_unsaved(flow);
+  return leave(flow);
+}
+
 static struct flow_action save(struct flow *flow, enum state state, const struct record *record)
 {
   secret_free(flow->text);
   flow->text = record_write(record);
   if (!flow->text)
-    return out_of_memory(flow);
+    return state == KEEPING ? keep_in_memory(flow, "There is not enough memory to write them.") : out_of_memory(flow);
   struct flow_action action = step(flow, state, FLOW_SAVE);
   action.record = flow->text;
   action.spends = state == MARKING;
@@ -368,8 +277,9 @@ static struct answer_context context(const struct flow *flow)
   return (struct answer_context){
       .now = flow->now.wall,
       .default_lifetime = flow->settings->default_lifetime,
+      .sent = flow->record.refresh_token,
       .secrets = {flow->settings->credentials.client_secret, flow->record.refresh_token, flow->record.access_token,
-                  flow->token, flow->settings->refresh_token,
+                  flow->in_use.token, flow->settings->refresh_token,
                   flow->request.authorization ? flow->request.authorization + strlen("Basic ") : NULL}};
 }
 
@@ -378,41 +288,35 @@ static struct answer_context context(const struct flow *flow)
 static struct flow_action damaged(struct flow *flow)
 {
   char message[FLOW_MESSAGE];
-  snprintf(message, sizeof message,
-           "The token storage %s does not hold a token record: it is damaged, or something else's. Nothing was "
-           "changed in it. Move it out of the way (keep it, it may be of use), log in to Lucid again and configure "
-           "the new refresh token.",
-           flow->settings->storage);
+  words_damaged(message, flow->settings);
   return fail_and_leave(flow, CODE_STORAGE, message);
 }
 
 static struct flow_action empty(struct flow *flow)
 {
   char message[FLOW_MESSAGE];
-  const struct flow_settings *settings = flow->settings;
-  if (settings->account)
-    snprintf(message, sizeof message,
-             "There is no token yet for the account \"%.100s\": the token storage %s is empty. A configured refresh "
-             "token starts the default account alone; store this account's first record "
-             "({\"refresh_token\": \"...\"}) there.",
-             settings->account, settings->storage);
-  else
-    snprintf(
-        message, sizeof message,
-        "There is no token yet: the token storage %s is empty, and no refresh token is configured. Log in to Lucid "
-        "once and set LUCID_REFRESH_TOKEN (or the option refresh_token) to the refresh token that you get.",
-        settings->storage);
+  words_empty(message, flow->settings);
   return fail_and_leave(flow, CODE_CONFIG, message);
 }
 
 static struct flow_action grantless(struct flow *flow)
 {
   char message[FLOW_MESSAGE];
-  snprintf(message, sizeof message,
-           "The access token in %s has expired, and there is no refresh token beside it: it was issued without the "
-           "scope offline_access. %s%s",
-           flow->settings->storage, kept, advice(CODE_INVALID_GRANT));
+  words_grantless(message, flow->settings);
   return fail_and_leave(flow, CODE_INVALID_GRANT, message);
+}
+
+static bool is_foreign(const struct flow *flow)
+{
+  const char *server = record_server(&flow->record);
+  return server && flow->settings->token_url && !server_is_same(server, flow->settings->token_url);
+}
+
+static struct flow_action foreign(struct flow *flow)
+{
+  char message[FLOW_MESSAGE];
+  words_foreign(message, flow->settings, record_server(&flow->record));
+  return fail_and_leave(flow, CODE_CONFIG, message);
 }
 
 static struct flow_action not_bearer(struct flow *flow)
@@ -456,7 +360,7 @@ static bool read_record(struct flow *flow, const struct flow_event *event)
 
 static struct flow_action settle(struct flow *flow)
 {
-  bool other = replaces(flow, &flow->record);
+  bool other = in_use_differs(&flow->in_use, &flow->record);
   succeed(flow);
   take(flow, &flow->record);
   setback_forget(&flow->setback);
@@ -494,45 +398,10 @@ static bool held_back(struct flow *flow, bool *dead)
   return flow->goal == FLOW_TOKEN && setback_holds(&flow->setback, hash, flow->now.steady);
 }
 
-/* A setting that only a refresh needs. */
-static const char *missing_setting(const struct flow *flow)
-{
-  if (!flow->settings->credentials.client_id)
-    return "A refresh is due, but LUCID_CLIENT_ID (option client_id) is not set. It stands in Lucid's developer "
-           "portal, with your app. The stored tokens are untouched.";
-  if (!flow->settings->credentials.client_secret)
-    return "A refresh is due, but LUCID_CLIENT_SECRET (option client_secret) is not set. It stands in Lucid's "
-           "developer portal, with your app. The stored tokens are untouched.";
-  return NULL;
-}
-
-static void describe_loss(const struct flow *flow, char out[FLOW_MESSAGE])
-{
-  char when[32];
-  time_t since = (time_t)flow->pending.since;
-  struct civil local;
-  if (flow->settings->world.to_local((double)since, &local))
-    snprintf(when, sizeof when, "%04d-%02d-%02d %02d:%02d:%02d", local.year, local.month, local.day, local.hour,
-             local.minute, local.second);
-  else
-    snprintf(when, sizeof when, "an unknown time");
-  const char *why = flow->outcome.message; /* empty when another process sent it */
-  if (*why)
-    snprintf(out, FLOW_MESSAGE,
-             "%.400s. The refresh that began at %s in process %ld on %s was carried out all the same, so the new "
-             "tokens are lost.",
-             why, when, flow->pending.pid, flow->pending.host);
-  else
-    snprintf(out, FLOW_MESSAGE,
-             "A refresh that began at %s in process %ld on %s was carried out by the server, but its answer never "
-             "arrived, so the new tokens are lost.",
-             when, flow->pending.pid, flow->pending.host);
-}
-
 /* `trusted`: how many seconds it is not asked about again; negative: as after any failure. */
 static void report_loss(struct flow *flow, const char *what, double trusted)
 {
-  ban(flow, flow->record.access_token);
+  in_use_ban(&flow->in_use, flow->record.access_token);
   fail_refresh(flow, CODE_LOST_ROTATION, what, "What is known of it is kept in the storage.", trusted);
 }
 
@@ -554,7 +423,7 @@ static struct flow_action lost_already(struct flow *flow)
     fail(flow, flow->setback.code, flow->setback.message);
     return leave(flow);
   }
-  describe_loss(flow, what);
+  words_lost(what, flow->settings, &flow->pending, flow->outcome.message);
   report_loss(flow, what, flow->pending.lost + LOST_TRUSTED - flow->now.wall);
   return leave(flow);
 }
@@ -564,6 +433,8 @@ static struct flow_action judge(struct flow *flow)
 {
   struct record *record = &flow->record;
   bool dead;
+  if (is_foreign(flow))
+    return foreign(flow);
   if (flow->goal != FLOW_REFRESH && fresh(flow, record))
     return settle(flow);
   take(flow, record);
@@ -580,8 +451,8 @@ static struct flow_action judge(struct flow *flow)
   }
   if (is_known_lost(flow))
     return lost_already(flow);
-  if (missing_setting(flow))
-    return fail_and_leave(flow, CODE_CONFIG, missing_setting(flow));
+  if (words_missing_setting(flow->settings))
+    return fail_and_leave(flow, CODE_CONFIG, words_missing_setting(flow->settings));
   if (!flow->locked)
     return lock(flow);
   if (superseded(flow, dead))
@@ -601,8 +472,8 @@ static struct flow_action judge_empty(struct flow *flow)
     fail(flow, flow->setback.code, flow->setback.message);
     return leave(flow);
   }
-  if (missing_setting(flow))
-    return fail_and_leave(flow, CODE_CONFIG, missing_setting(flow));
+  if (words_missing_setting(flow->settings))
+    return fail_and_leave(flow, CODE_CONFIG, words_missing_setting(flow->settings));
   return flow->locked ? start_from_configured(flow) : lock(flow);
 }
 
@@ -624,19 +495,26 @@ static struct flow_action lock(struct flow *flow)
   return step(flow, LOCKING, FLOW_LOCK);
 }
 
-static struct flow_action lock_is_stuck(struct flow *flow)
+static struct flow_action lock_is_stuck(struct flow *flow, double busy)
 {
   char message[FLOW_MESSAGE];
-  snprintf(message, sizeof message,
-           "Another process has held the lock of the token storage %s for %.0f seconds. %s Find and end that process; "
-           "its lock ends with it.",
-           flow->settings->storage, flow->now.steady - flow->started, kept);
+  struct pending mark;
+  bool refreshing = record_pending(&flow->record, &flow->settings->world, &mark);
+  words_lock_held(message, flow->settings, refreshing ? &mark : NULL, busy);
   return fail_and_leave(flow, CODE_LOCKED, message);
+}
+
+static struct flow_action lock_takes_too_long(struct flow *flow)
+{
+  char message[FLOW_MESSAGE];
+  struct pending mark;
+  bool refreshing = record_pending(&flow->record, &flow->settings->world, &mark);
+  words_lock_waited_for(message, flow->settings, refreshing ? &mark : NULL);
+  return fail_and_leave(flow, CODE_TIMEOUT, message);
 }
 
 static struct flow_action lock_is_busy(struct flow *flow)
 {
-  double waited = flow->now.steady - flow->started;
   /* once for all flights that meet the same holder */
   if (flow->busy_since == 0)
     flow->busy_since = flow->now.steady;
@@ -645,8 +523,10 @@ static struct flow_action lock_is_busy(struct flow *flow)
     fail(flow, CODE_LOCKED, "");
     return finish(flow);
   }
-  if (waited >= flow->settings->lock_timeout || flow->now.steady >= flow->deadline)
-    return lock_is_stuck(flow);
+  if (busy >= flow->settings->lock_timeout)
+    return lock_is_stuck(flow, busy);
+  if (flow->now.steady >= flow->deadline)
+    return lock_takes_too_long(flow);
   flow->lock_pause = fmin(LOCK_PAUSE_MOST, fmax(LOCK_PAUSE_FIRST, flow->lock_pause * 2));
   struct flow_action action = wait(flow, LOCK_PAUSE, backoff(1, flow->lock_pause, flow->lock_pause, &flow->random));
   action.for_others = true;
@@ -666,26 +546,37 @@ static struct flow_action locked(struct flow *flow, const struct flow_event *eve
 
 /* ---- the refresh ---- */
 
-/* Ask what became of a request, but not before it has had its time to arrive: "not spent" would else be true for a
- * moment only. */
+/* Ask what became of a request, but not before it has had its time: "not spent" would else be true for a moment only. */
 static struct flow_action let_it_settle(struct flow *flow)
 {
-  return wait(flow, ASK_PAUSE, SETTLE_TIME);
+  return wait(flow, ASK_PAUSE, fmin(fmax(flow->pending.settles, SETTLE_TIME), GATEWAY_TIME));
 }
 
-/* The process that set the mark may have died just now, unless no request can have taken so long. */
+/* The flight that set the mark is long over, by both clocks of the machine that it was on. */
+static bool is_long_over(const struct flow *flow)
+{
+  const struct pending *mark = &flow->pending;
+  double by_wall = flow->now.wall - mark->since, by_steady = flow->now.steady - mark->steady;
+  return mark->lasts > 0 && strcmp(mark->host, flow->settings->host) == 0 && fmin(by_wall, by_steady) > mark->lasts;
+}
+
+/* The process that set the mark may have died just now. */
 static struct flow_action recover(struct flow *flow)
 {
-  double age = flow->now.wall - flow->pending.since;
   flow->recovering = flow->doubted = true;
-  return fabs(age) > 2 * flow->settings->timeout + SETTLE_TIME ? introspect(flow) : let_it_settle(flow);
+  if (is_long_over(flow))
+    return introspect(flow);
+  return let_it_settle(flow);
 }
 
 static struct flow_action mark(struct flow *flow)
 {
   if (!flow->recovering && record_pending(&flow->record, &flow->settings->world, &flow->pending))
     return recover(flow);
-  flow->pending = (struct pending){.since = flow->now.wall, .pid = flow->settings->pid};
+  flow->pending = (struct pending){.since = flow->now.wall,
+                                   .steady = flow->now.steady,
+                                   .lasts = 2 * flow->settings->timeout + GATEWAY_TIME,
+                                   .pid = flow->settings->pid};
   snprintf(flow->pending.host, sizeof flow->pending.host, "%s", flow->settings->host);
   record_hash(&flow->settings->world, flow->record.refresh_token, flow->pending.refresh_token);
   if (!record_mark(&flow->record, &flow->pending, NULL))
@@ -702,6 +593,12 @@ static struct flow_action send(struct flow *flow)
   if (!request_refresh(&flow->request, &flow->settings->credentials, flow->record.refresh_token))
     return out_of_memory(flow);
   return post(flow, POSTING);
+}
+
+/* Another writer may have spent the refresh token meanwhile, or brought a better one. */
+static struct flow_action send_again(struct flow *flow)
+{
+  return step(flow, RESENDING, FLOW_LOAD);
 }
 
 static struct flow_action marked(struct flow *flow, const struct flow_event *event)
@@ -736,27 +633,11 @@ static struct flow_action clear_and_leave(struct flow *flow)
   return save(flow, CLEARING, &flow->record);
 }
 
-static void hold_unsaved(struct flow *flow)
-{
-  flow->unsaved = flow->record;
-  flow->record = (struct record){0};
-}
-
 static struct flow_action kept_or_not(struct flow *flow, const struct flow_event *event)
 {
-  if (event->result != FLOW_FAILED) {
-    record_free(&flow->unsaved);
-    return leave(flow);
-  }
-  char message[FLOW_MESSAGE];
-  snprintf(message, sizeof message,
-           "%s The new tokens are in this process's memory and in use; saving them is tried again at every call. Do "
-           "not kill this process before it has succeeded.",
-           event->text);
-  note(flow, FLOW_SAVE_FAILED, event->code, message);
-  remember_trouble(flow, event->code, message);
-  if (!flow->unsaved.json)
-    hold_unsaved(flow);
+  if (event->result == FLOW_FAILED)
+    return keep_in_memory(flow, event->text);
+  record_free(&flow->unsaved);
   return leave(flow);
 }
 
@@ -766,6 +647,7 @@ static struct flow_action keep(struct flow *flow, const struct answer *answer)
   double since = fmin(flow->sent.wall, flow->now.wall);
   if (!record_rotate(&flow->record, answer, since, &flow->settings->world))
     return out_of_memory(flow);
+  (void)record_set_server(&flow->record, flow->settings->token_url);
   take(flow, &flow->record);
   setback_forget(&flow->setback);
   succeed(flow);
@@ -789,7 +671,7 @@ static struct flow_action not_spent(struct flow *flow, const struct answer *answ
   bool serve = flow->goal == FLOW_TOKEN && alive(flow);
   if (!serve && flow->now.steady + pause < flow->deadline)
     return wait(flow, PAUSING, pause);
-  fail_refresh(flow, answer->code, answer->message, kept, answer->retry_after);
+  fail_refresh(flow, answer->code, answer->message, words_kept, answer->retry_after);
   return clear_and_leave(flow);
 }
 
@@ -819,14 +701,13 @@ static struct flow_action doubt(struct flow *flow, const struct answer *answer, 
   fail(flow, answer->code, answer->message);
   if (!flow->settings->introspection)
     return resend_or_give_up(flow, answer);
+  flow->pending.settles = reply->status == 502 || reply->status == 504 ? GATEWAY_TIME : 0;
   if (reply->delivery != REPLY_RECEIVED)
     return let_it_settle(flow);
-  if (reply->cut || reply->length == 0)
-    return introspect(flow);
-  char *raw = copy_text(reply->body, reply->length);
+  char *raw = copy_text(reply->body, reply->cut ? 0 : reply->length);
   bool noted = raw && record_mark(&flow->record, &flow->pending, raw);
   secret_free(raw);
-  return noted ? save(flow, NOTING, &flow->record) : introspect(flow);
+  return noted ? save(flow, NOTING, &flow->record) : let_it_settle(flow);
 }
 
 static struct flow_action refused(struct flow *flow, const struct answer *answer)
@@ -836,7 +717,7 @@ static struct flow_action refused(struct flow *flow, const struct answer *answer
   fail(flow, answer->code, answer->message);
   if (answer->code == CODE_INVALID_GRANT)
     return relook(flow);
-  fail_refresh(flow, answer->code, answer->message, kept, -1);
+  fail_refresh(flow, answer->code, answer->message, words_kept, -1);
   return clear_and_leave(flow);
 }
 
@@ -885,7 +766,7 @@ static struct flow_action unspent_after_all(struct flow *flow)
     /* the other's mark says nothing of this process, and does not show that it can save */
     if (flow->recovering && flow->resends == 1)
       return mark(flow);
-    return send(flow);
+    return send_again(flow);
   }
   if (flow->outcome.code == CODE_OK)
     fail(flow, CODE_TIMEOUT, "A process left a refresh unfinished, and to settle that took all the time of this call");
@@ -899,23 +780,21 @@ static struct flow_action unspent_after_all(struct flow *flow)
 
 static struct flow_action asked(struct flow *flow, const struct flow_event *event)
 {
-  enum code code;
-  char message[ANSWER_MESSAGE];
   struct answer_context known = context(flow);
-  enum introspection said = answer_introspection(event->reply, &known, &code, message);
+  struct introspection found = answer_introspection(event->reply, &known);
   request_free(&flow->request);
-  if (said == INTROSPECTION_ACTIVE)
+  if (found.said == INTROSPECTION_ACTIVE)
     return unspent_after_all(flow);
-  if (said == INTROSPECTION_INACTIVE)
+  if (found.said == INTROSPECTION_INACTIVE)
     return relook(flow);
-  double pause = backoff(++flow->failures, RETRY_FIRST, RETRY_MOST, &flow->random);
+  double pause = fmax(backoff(++flow->failures, RETRY_FIRST, RETRY_MOST, &flow->random), found.retry_after);
   bool serve = flow->goal == FLOW_TOKEN && alive(flow);
-  if (!serve && flow->now.steady + pause < flow->deadline)
+  if (!serve && found.transient && flow->now.steady + pause < flow->deadline)
     return wait(flow, ASK_PAUSE, pause);
-  fail_refresh(flow, code, message,
+  fail_refresh(flow, found.code, found.message,
                "An earlier refresh did not finish, and the server could not be asked what became of it; everything is "
                "stored, and the next call asks again.",
-               -1);
+               found.retry_after);
   return leave(flow);
 }
 
@@ -933,7 +812,7 @@ static struct flow_action bury(struct flow *flow)
   if (superseded(flow, true))
     return start_from_configured(flow);
   if (flow->doubted) {
-    describe_loss(flow, what);
+    words_lost(what, flow->settings, &flow->pending, flow->outcome.message);
     report_loss(flow, what, -1);
     flow->pending.lost = flow->now.wall;
     return record_mark(&flow->record, &flow->pending, NULL) ? save(flow, CLEARING, &flow->record) : leave(flow);
@@ -950,6 +829,16 @@ static bool is_another(const struct record *known, const struct record *found)
   return theirs ? strcmp(ours, theirs) != 0 : found->access_token != NULL;
 }
 
+/* The record as it was before the refresh under way, or the one whose tokens are not saved yet. */
+static bool was_spent(const struct flow *flow, const struct record *found)
+{
+  char hash[RECORD_HASH];
+  if (!found->refresh_token)
+    return false;
+  record_hash(&flow->settings->world, found->refresh_token, hash);
+  return strcmp(hash, flow->pending.refresh_token) == 0;
+}
+
 static struct flow_action go_on_with(struct flow *flow, struct record *found)
 {
   record_free(&flow->record);
@@ -959,30 +848,39 @@ static struct flow_action go_on_with(struct flow *flow, struct record *found)
   return judge(flow);
 }
 
+enum finding { NO_RECORD, SAME_GRANT, ANOTHER };
+
+/* What a LOAD found, held against the record in hand; ANOTHER is in `found`, for go_on_with. */
+static enum finding compare(const struct flow *flow, const struct flow_event *event, struct record *found)
+{
+  *found = (struct record){0};
+  if (event->result != FLOW_OK || !record_read(found, event->text, &flow->settings->world))
+    return NO_RECORD;
+  if (is_another(&flow->record, found) && !was_spent(flow, found))
+    return ANOTHER;
+  record_free(found);
+  return SAME_GRANT;
+}
+
+static struct flow_action looked_before_sending(struct flow *flow, const struct flow_event *event)
+{
+  struct record found;
+  if (event->result == FLOW_NONE)
+    return judge_empty(flow);
+  return compare(flow, event, &found) == ANOTHER ? go_on_with(flow, &found) : send(flow);
+}
+
 static struct flow_action relooked(struct flow *flow, const struct flow_event *event)
 {
-  struct record found = {0};
-  if (event->result == FLOW_OK && record_read(&found, event->text, &flow->settings->world)) {
-    if (is_another(&flow->record, &found))
-      return go_on_with(flow, &found);
-    record_free(&found);
-  }
+  struct record found;
+  if (compare(flow, event, &found) == ANOTHER)
+    return go_on_with(flow, &found);
   if (flow->looks < LOOK_PAUSES)
     return wait(flow, RELOOK_PAUSE, look_pauses[flow->looks++]);
   return bury(flow);
 }
 
 /* ---- tokens that could not be saved ---- */
-
-/* The refresh token that was spent for the unsaved one. */
-static bool was_spent(const struct flow *flow, const struct record *found)
-{
-  char hash[RECORD_HASH];
-  if (!found->refresh_token)
-    return false;
-  record_hash(&flow->settings->world, found->refresh_token, hash);
-  return strcmp(hash, flow->pending.refresh_token) == 0;
-}
 
 static struct flow_action checked(struct flow *flow, const struct flow_event *event)
 {
@@ -1009,6 +907,39 @@ static struct flow_action saved(struct flow *flow, const struct flow_event *even
   return judge(flow);
 }
 
+/* ---- another writer came before a save ---- */
+
+static struct flow_action review(struct flow *flow)
+{
+  flow->reviewed = flow->state;
+  if (flow->state == MARKING)
+    return step(flow, LOADING, FLOW_LOAD);
+  if (flow->state == SAVING)
+    return step(flow, CHECKING, FLOW_LOAD);
+  return step(flow, REVIEWING, FLOW_LOAD);
+}
+
+/* Theirs is adopted; what is no record, or none any more, is not brought back for the sake of a mark. */
+static struct flow_action reviewed(struct flow *flow, const struct flow_event *event)
+{
+  struct record found;
+  enum finding finding = compare(flow, event, &found);
+  if (finding == ANOTHER)
+    return go_on_with(flow, &found);
+  if (finding == SAME_GRANT || flow->reviewed == KEEPING)
+    return save(flow, flow->reviewed, &flow->record);
+  return flow->reviewed == NOTING ? let_it_settle(flow) : leave(flow);
+}
+
+/* Somebody else writes all the time: then it is as if it could not be written. */
+static struct flow_event give_up_reviewing(const struct flow *flow)
+{
+  return (struct flow_event){.now = flow->now,
+                             .result = FLOW_FAILED,
+                             .code = CODE_STORAGE,
+                             .text = "Another program keeps changing the token record."};
+}
+
 /* ---- the machine ---- */
 
 static struct flow_action begin(struct flow *flow)
@@ -1023,7 +954,14 @@ static struct flow_action begin(struct flow *flow)
 
 struct flow_action flow_next(struct flow *flow, const struct flow_event *event)
 {
+  struct flow_event given_up;
   flow->now = event->now;
+  if (event->result == FLOW_CHANGED && flow->reviews++ < REVIEWS_MOST)
+    return review(flow);
+  if (event->result == FLOW_CHANGED) {
+    given_up = give_up_reviewing(flow);
+    event = &given_up;
+  }
   switch (flow->state) {
   case IDLE:
     return begin(flow);
@@ -1043,10 +981,13 @@ struct flow_action flow_next(struct flow *flow, const struct flow_event *event)
   case POSTING:
     return posted(flow, event);
   case PAUSING:
-    return send(flow);
+    return send_again(flow);
+  case RESENDING:
+    return looked_before_sending(flow, event);
   case KEEPING:
     return kept_or_not(flow, event);
   case NOTING:
+    return let_it_settle(flow);
   case ASK_PAUSE:
     return introspect(flow);
   case ASKING:
@@ -1057,6 +998,8 @@ struct flow_action flow_next(struct flow *flow, const struct flow_event *event)
     return step(flow, flow->locked ? LOADING : LOOKING, FLOW_LOAD);
   case RELOOK_PAUSE:
     return step(flow, RELOOKING, FLOW_LOAD);
+  case REVIEWING:
+    return reviewed(flow, event);
   case CLEARING:
     return leave(flow);
   default:
@@ -1081,11 +1024,7 @@ void flow_free(struct flow *flow)
     return;
   clear_flight(flow);
   record_free(&flow->unsaved);
-  secret_free(flow->token);
-  for (int i = 0; i < BANNED; i++) {
-    secret_free(flow->banned[i]);
-    secret_free(flow->hearsay[i]);
-  }
+  in_use_free(&flow->in_use);
   free(flow);
 }
 
@@ -1097,7 +1036,7 @@ void flow_start(struct flow *flow, enum flow_goal goal, struct moment now, doubl
   flow->started = now.steady;
   flow->deadline = deadline;
   flow->recovering = flow->doubted = false;
-  flow->resends = flow->failures = flow->looks = 0;
+  flow->resends = flow->failures = flow->looks = flow->reviews = 0;
   flow->lock_pause = 0;
   flow->outcome = (struct flow_outcome){0};
 }
@@ -1109,15 +1048,12 @@ const struct flow_outcome *flow_outcome(const struct flow *flow)
 
 bool flow_uses(const struct flow *flow, const char *token)
 {
-  return flow->token && strcmp(flow->token, token) == 0;
+  return in_use_is(&flow->in_use, token);
 }
 
 void flow_reject(struct flow *flow, const char *token)
 {
-  if (flow_uses(flow, token))
-    ban(flow, token);
-  else if (!is_banned(flow, token))
-    keep_in(flow->hearsay, &flow->hearsays, token);
+  in_use_reject(&flow->in_use, token);
 }
 
 void flow_disown(struct flow *flow)
@@ -1145,10 +1081,10 @@ bool flow_unsaved(const struct flow *flow)
 
 struct flow_status flow_status(const struct flow *flow)
 {
-  return (struct flow_status){.has_token = flow->token != NULL,
-                              .refresh_at = flow->refresh_at,
-                              .dead_at = flow->dead_at,
-                              .lifetime = flow->lifetime,
+  return (struct flow_status){.has_token = flow->in_use.token != NULL,
+                              .refresh_at = flow->in_use.refresh_at,
+                              .dead_at = flow->in_use.dead_at,
+                              .lifetime = flow->in_use.lifetime,
                               .unsaved = flow_unsaved(flow),
                               .last_refresh = flow->last_refresh,
                               .last_code = flow->trouble,

@@ -31,6 +31,7 @@ struct flow_settings {
   const char *refresh_token; /* configured: starts an empty storage; NULL: none */
   const char *storage;       /* names the storage in messages */
   const char *account;       /* names the account in messages; NULL: the default one */
+  const char *token_url;     /* whose tokens these are; NULL: it does not matter */
   double refresh_before;     /* refresh this long ahead of the expiry */
   double refresh_wait;       /* wait this long for another process's refresh while the present token still lives */
   double timeout;            /* a call's deadline, waiting and retries included */
@@ -67,9 +68,10 @@ struct flow_event {
   struct moment now;
   enum flow_result {
     FLOW_OK,
-    FLOW_NONE,  /* LOAD: there is no record */
-    FLOW_BUSY,  /* LOCK: another holds it */
-    FLOW_FAILED /* `code` and `text` say why */
+    FLOW_NONE,    /* LOAD: there is no record */
+    FLOW_BUSY,    /* LOCK: another holds it */
+    FLOW_CHANGED, /* SAVE: nothing was written, for another writer has changed the record since it was last loaded */
+    FLOW_FAILED   /* `code` and `text` say why */
   } result;
   enum code code;            /* FAILED */
   const char *text;          /* LOAD, OK: the record. FAILED: one or two sentences, no secret */

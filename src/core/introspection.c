@@ -1,4 +1,5 @@
 #include "reply.h"
+#include "retry_after.h"
 
 #include <stdio.h>
 #include <string.h>
@@ -6,7 +7,7 @@
 static const char endpoint[] = "introspection endpoint";
 
 /* `active` is a boolean; servers also send it as a string or a number. */
-static enum introspection read_active(const cJSON *body)
+static enum introspection_kind read_active(const cJSON *body)
 {
   const cJSON *active = cJSON_GetObjectItemCaseSensitive(body, "active");
   const char *word = cJSON_GetStringValue(active);
@@ -32,7 +33,7 @@ static enum code failure_code(int status, const cJSON *body)
   return status >= 500 && status < 600 ? CODE_SERVER_ERROR : CODE_BAD_RESPONSE;
 }
 
-static const char *failure_words(enum code code)
+static const char *failure_words(enum code code, int status)
 {
   switch ((int)code) {
   case CODE_INVALID_CLIENT:
@@ -44,38 +45,46 @@ static const char *failure_words(enum code code)
   case CODE_SERVER_ERROR:
     return "failed";
   default:
-    return "does not say whether the token is active";
+    return status == 404 || status == 405 ? "is not there: set the option introspection_url, or to false if the "
+                                            "provider has none"
+                                          : "does not say whether the token is active";
   }
 }
 
-static enum introspection read_answer(const struct reply *reply, const struct answer_context *context, enum code *code,
-                                      char message[ANSWER_MESSAGE])
+/* A refusal stays one until somebody changes something. */
+static bool is_transient(int status)
+{
+  return status < 400 || status == 408 || status == 429 || status >= 500;
+}
+
+static struct introspection read_answer(const struct reply *reply, const struct answer_context *context)
 {
   char detail[REPLY_DETAIL];
   cJSON *body = reply_read_body(reply);
   bool success = reply->status >= 200 && reply->status < 300;
-  enum introspection found = success ? read_active(body) : INTROSPECTION_NONE;
-  if (found == INTROSPECTION_NONE) {
-    *code = failure_code(reply->status, body);
+  struct introspection found = {.said = success ? read_active(body) : INTROSPECTION_NONE};
+  if (found.said == INTROSPECTION_NONE) {
+    found.code = failure_code(reply->status, body);
+    found.transient = is_transient(reply->status);
+    found.retry_after = retry_after_read(reply->retry_after, context->now);
     reply_describe(detail, reply, body, context);
-    snprintf(message, ANSWER_MESSAGE, "the %s %s (%s)", endpoint, failure_words(*code), detail);
+    snprintf(found.message, sizeof found.message, "the %s %s (%s)", endpoint, failure_words(found.code, reply->status),
+             detail);
   }
   json_free(body);
   return found;
 }
 
-enum introspection answer_introspection(const struct reply *reply, const struct answer_context *context,
-                                        enum code *code, char message[ANSWER_MESSAGE])
+struct introspection answer_introspection(const struct reply *reply, const struct answer_context *context)
 {
-  *code = CODE_OK;
-  *message = '\0';
   if (reply->delivery == REPLY_RECEIVED && !reply->cut)
-    return read_answer(reply, context, code, message);
+    return read_answer(reply, context);
+  struct introspection none = {.said = INTROSPECTION_NONE, .transient = true, .retry_after = -1};
   if (reply->delivery != REPLY_RECEIVED) {
-    *code = reply_failure(message, endpoint, reply, context);
+    none.code = reply_failure(none.message, endpoint, reply, context);
   } else {
-    *code = CODE_BAD_RESPONSE;
-    snprintf(message, ANSWER_MESSAGE, "the %s's answer is far too long (HTTP %d)", endpoint, reply->status);
+    none.code = CODE_BAD_RESPONSE;
+    snprintf(none.message, sizeof none.message, "the %s's answer is far too long (HTTP %d)", endpoint, reply->status);
   }
-  return INTROSPECTION_NONE;
+  return none;
 }

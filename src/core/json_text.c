@@ -128,11 +128,23 @@ static void scan_character(struct scan *scan)
   }
 }
 
+/* How many characters stand for themselves, as nearly all of a token do. */
+static size_t plain_run(const struct scan *scan)
+{
+  const char *p = scan->at;
+  while (p<scan->end && * p> 0 && *p < 127 && *p != '"' && *p != '\\')
+    p++;
+  return (size_t)(p - scan->at);
+}
+
 static bool scan_string(struct scan *scan)
 {
   if (!accept(scan, '"'))
     return false;
   while (scan->at < scan->end && *scan->at != '"') {
+    copy(scan, plain_run(scan));
+    if (scan->at == scan->end || *scan->at == '"')
+      break;
     if (*scan->at == '\\')
       scan_escape(scan);
     else

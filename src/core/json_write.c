@@ -35,11 +35,24 @@ static void put_character(struct writer *writer, unsigned char c)
     put(writer, quoted + 1, 1);
 }
 
+static size_t plain_run(const char *text)
+{
+  const char *p = text;
+  while ((unsigned char)*p >= ' ' && *p != '"' && *p != '\\')
+    p++;
+  return (size_t)(p - text);
+}
+
 static void put_string(struct writer *writer, const char *text)
 {
   put(writer, "\"", 1);
-  for (; *text; text++)
-    put_character(writer, (unsigned char)*text);
+  while (*text) {
+    size_t plain = plain_run(text);
+    put(writer, text, plain);
+    text += plain;
+    if (*text)
+      put_character(writer, (unsigned char)*text++);
+  }
   put(writer, "\"", 1);
 }
 

@@ -2,6 +2,7 @@
 
 #include "calendar.h"
 #include "secret.h"
+#include "server.h"
 #include "token.h"
 
 #include <ctype.h>
@@ -92,7 +93,7 @@ static double read_lifetime(const cJSON *json, double expires_at)
   double lifetime = expires_at - number_or_nan(json, "obtained_at");
   if (!(lifetime > 0))
     lifetime = number_or_nan(json, "expires_in");
-  return lifetime > 0 ? lifetime : NAN;
+  return lifetime > 0 ? fmin(lifetime, ANSWER_LIFETIME_CAP) : NAN;
 }
 
 static void point_into(struct record *record, const struct world *world)
@@ -168,11 +169,24 @@ static bool set_expiration(cJSON *json, double expires_at, const struct world *w
   return json_set_string(json, "expiration", text);
 }
 
+/* What a server happens to call the same is not to be taken for ours. */
+static bool is_ours(const char *name)
+{
+  static const char *const ours[] = {"expires_at", "obtained_at",    "expiration", "pending",       "failure",
+                                     "origin",     "origin_refused", "server",     "former_origins"};
+  for (size_t i = 0; i < sizeof ours / sizeof *ours; i++)
+    if (strcmp(name, ours[i]) == 0)
+      return true;
+  return false;
+}
+
 static bool overlay(cJSON *json, const cJSON *fields)
 {
   const cJSON *field;
   cJSON_ArrayForEach(field, fields)
   {
+    if (is_ours(field->string))
+      continue;
     cJSON *copy = cJSON_Duplicate(field, 1);
     if (!copy || !json_set(json, field->string, copy))
       return false;
@@ -254,6 +268,12 @@ void record_hash(const struct world *world, const char *token, char hash[RECORD_
   hash[2 * 32] = '\0';
 }
 
+static double number_or_zero(const cJSON *json, const char *name)
+{
+  double value = number_or_nan(json, name);
+  return isnan(value) ? 0 : value;
+}
+
 bool record_pending(const struct record *record, const struct world *world, struct pending *pending)
 {
   const cJSON *mark = cJSON_GetObjectItemCaseSensitive(record->json, "pending");
@@ -265,11 +285,12 @@ bool record_pending(const struct record *record, const struct world *world, stru
   if (strcmp(of, pending->refresh_token) != 0)
     return false;
   double pid;
-  if (!json_number(mark, "since", &pending->since))
-    pending->since = 0;
+  pending->since = number_or_zero(mark, "since");
+  pending->steady = number_or_zero(mark, "steady");
+  pending->lasts = number_or_zero(mark, "lasts");
+  pending->lost = number_or_zero(mark, "lost");
   pending->pid = json_number(mark, "pid", &pid) && fabs(pid) < 1e9 ? (long)pid : 0;
-  if (!json_number(mark, "lost", &pending->lost))
-    pending->lost = 0;
+  pending->settles = number_or_zero(mark, "settles");
   const char *host = json_string(mark, "host");
   snprintf(pending->host, sizeof pending->host, "%s", host ? host : "an unknown host");
   return true;
@@ -289,8 +310,11 @@ bool record_mark(struct record *record, const struct pending *pending, const cha
   if (!raw)
     raw = kept_answer(record, pending);
   if (mark && json_set_string(mark, "refresh_token_sha256", pending->refresh_token) &&
-      json_set_number(mark, "since", pending->since) && json_set_number(mark, "pid", (double)pending->pid) &&
+      json_set_number(mark, "since", to_milliseconds(pending->since)) &&
+      json_set_number(mark, "steady", to_milliseconds(pending->steady)) &&
+      json_set_number(mark, "lasts", pending->lasts) && json_set_number(mark, "pid", (double)pending->pid) &&
       json_set_string(mark, "host", pending->host) &&
+      (!(pending->settles > 0) || json_set_number(mark, "settles", pending->settles)) &&
       (!(pending->lost > 0) || json_set_number(mark, "lost", pending->lost)) &&
       (!raw || json_set_string(mark, "answer", raw)))
     return json_set(record->json, "pending", mark);
@@ -352,4 +376,19 @@ void record_refuse_origin(struct record *record)
 {
   if (!record->access_token && has(record->json, "origin"))
     (void)json_set(record->json, "origin_refused", cJSON_CreateTrue());
+}
+
+const char *record_server(const struct record *record)
+{
+  return json_string(record->json, "server");
+}
+
+bool record_set_server(struct record *record, const char *url)
+{
+  if (!url)
+    return true;
+  char *server = strndup(url, server_length(url));
+  bool set = server && json_set_string(record->json, "server", server);
+  free(server);
+  return set;
 }

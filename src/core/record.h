@@ -57,9 +57,12 @@ void record_hash(const struct world *world, const char *token, char hash[RECORD_
 struct pending {
   char refresh_token[RECORD_HASH]; /* hash of the refresh token that is being spent */
   double since;                    /* epoch seconds */
+  double steady;                   /* the same moment by the steady clock of `host` */
+  double lasts;                    /* seconds after which that flight is over, whatever became of it; 0: unknown */
   long pid;
   char host[256];
-  double lost; /* epoch seconds: the server said then that it was spent; 0: nobody has asked yet */
+  double settles; /* seconds that a request in doubt is given before it is asked about; 0: the usual time */
+  double lost;    /* epoch seconds: the server said then that it was spent; 0: nobody has asked yet */
 };
 
 /* False: there is no such mark, or it speaks of another refresh token than the record's. */
@@ -80,6 +83,11 @@ struct failure {
 bool record_failure(const struct record *record, const struct world *world, double now, struct failure *failure);
 /* False: memory is out. It goes with the next rotation. */
 bool record_fail(struct record *record, const struct world *world, const struct failure *failure);
+
+/* Whose tokens these are, "https://api.lucid.co". NULL: unknown, as in a file that the example script wrote. */
+const char *record_server(const struct record *record);
+/* Of this URL; NULL changes nothing. False: memory is out. */
+bool record_set_server(struct record *record, const char *url);
 
 /* Whether the record's grant was started from this refresh token, by the hash that is kept as `origin`. */
 bool record_came_from(const struct record *record, const char *refresh_token, const struct world *world);

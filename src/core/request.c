@@ -78,7 +78,7 @@ static char *basic_authorization(const struct credentials *credentials)
   const char *secret = credentials->client_secret ? credentials->client_secret : "";
   size_t room = 3 * (strlen(credentials->client_id) + strlen(secret)) + 2;
   size_t size = sizeof "Basic " + 4 * ((room + 2) / 3);
-  char *pair = malloc(room), *header = malloc(size);
+  char *pair = calloc(1, room), *header = malloc(size);
   if (pair && header) {
     char *end = put_encoded(pair, credentials->client_id);
     *end++ = ':';

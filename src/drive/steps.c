@@ -50,8 +50,11 @@ void drive_release(struct http_response *response)
 
 static enum flow_result result_of(enum store_result result)
 {
-  static const enum flow_result of[] = {
-      [STORE_OK] = FLOW_OK, [STORE_NONE] = FLOW_NONE, [STORE_BUSY] = FLOW_BUSY, [STORE_FAILED] = FLOW_FAILED};
+  static const enum flow_result of[] = {[STORE_OK] = FLOW_OK,
+                                        [STORE_NONE] = FLOW_NONE,
+                                        [STORE_BUSY] = FLOW_BUSY,
+                                        [STORE_CHANGED] = FLOW_CHANGED,
+                                        [STORE_FAILED] = FLOW_FAILED};
   return of[result];
 }
 
@@ -74,14 +77,25 @@ static void load(struct lucidauth_account *account, struct came_of *came)
   came->event.text = came->record;
 }
 
+static bool may_spend(struct store_error *error)
+{
+  const char *problem = exit_watch();
+  if (!problem)
+    return true;
+  error->code = CODE_NOT_READY;
+  snprintf(error->message, sizeof error->message, "%s", problem);
+  return false;
+}
+
 static void save(struct store *store, const struct flow_action *action, struct came_of *came)
 {
+  came->event.result = FLOW_FAILED;
+  if (action->spends && !may_spend(&came->error))
+    return;
   enum store_result result = store->ops->save(store, action->record, &came->error);
   came->event.result = result_of(result);
-  if (action->spends && result == STORE_OK) {
-    exit_watch();
+  if (action->spends && result == STORE_OK)
     store->ops->begin(store);
-  }
 }
 
 static void unlock(struct lucidauth_account *account)

@@ -552,6 +552,15 @@ static int core_sleep(lua_State *L)
   return 0;
 }
 
+/* core.clock() -> seconds of a clock that nobody sets */
+static int core_clock(lua_State *L)
+{
+  struct timespec now;
+  clock_gettime(CLOCK_MONOTONIC, &now);
+  lua_pushnumber(L, (lua_Number)now.tv_sec + (lua_Number)now.tv_nsec / 1e9);
+  return 1;
+}
+
 /* ---- the module ---- */
 
 static void new_class(lua_State *L, const char *name, const luaL_Reg *methods)
@@ -585,8 +594,8 @@ int luaopen_lucidauth_core(lua_State *L)
                                             {"finish", flight_finish},
                                             {"__gc", flight_gc},
                                             {NULL, NULL}};
-  static const luaL_Reg functions[] = {
-      {"new", core_new}, {"hot", core_hot}, {"ticket", core_ticket}, {"sleep", core_sleep}, {NULL, NULL}};
+  static const luaL_Reg functions[] = {{"new", core_new},     {"hot", core_hot},     {"ticket", core_ticket},
+                                       {"sleep", core_sleep}, {"clock", core_clock}, {NULL, NULL}};
   new_class(L, CLIENT, client_methods);
   new_class(L, FLIGHT, flight_methods);
   luaL_newmetatable(L, TICKET);

@@ -326,6 +326,8 @@ static enum store_result save(struct store *store, const char *record, struct st
     disk_refuse(error, file->path, "takes no record larger than 8 MiB", "The server's answer is too large to keep.");
     return STORE_FAILED;
   }
+  if (file->seen.known && !is_seen(file))
+    return STORE_CHANGED;
   if (!may_replace(file, error))
     return STORE_FAILED;
   int folder = open_folder(file, error);

@@ -12,9 +12,10 @@
 
 enum store_result {
   STORE_OK,
-  STORE_NONE,  /* load: there is no record */
-  STORE_BUSY,  /* lock: somebody else holds it, or this store itself does already */
-  STORE_FAILED /* the error says why; what was stored before is still there */
+  STORE_NONE,    /* load: there is no record */
+  STORE_BUSY,    /* lock: somebody else holds it, or this store itself does already */
+  STORE_CHANGED, /* save: another writer has changed the record since this store last loaded or saved it */
+  STORE_FAILED   /* the error says why; what was stored before is still there */
 };
 
 enum { STORE_MESSAGE = 400 };
@@ -31,8 +32,10 @@ struct store_ops {
    * NULL. Works with and without the lock. The text is not judged: a writer that knows no lock may be caught
    * half-way. */
   enum store_result (*load)(struct store *store, char **record, struct store_error *error);
-  /* Make the record durable before returning; all or nothing. Call with the lock held. Only when the very last step
-   * fails, the one that makes the new record outlive a power cut, is the new one in place; save it again. */
+  /* Make the record durable before returning; all or nothing. Call with the lock held. STORE_CHANGED, and nothing is
+   * written, when a writer that takes no lock has been there since the last load or save; load again, and decide anew.
+   * Only when the very last step fails, the one that makes the new record outlive a power cut, is the new one in
+   * place; save it again. */
   enum store_result (*save)(struct store *store, const char *record, struct store_error *error);
   /* Try to take the account's lock; never waits. Whoever gets it also gets what a writer that died with it
    * left behind: load after locking. */

@@ -63,6 +63,8 @@ static void schedule(struct simulation *sim, struct wire *wire, double give_up)
   wire->returns = wire->arrives + latency(sim);
   if (wire->fate == FATE_SLOW)
     wire->returns = fmax(wire->returns, give_up + 1);
+  if (wire->fate == FATE_GATEWAY)
+    wire->arrives = wire->returns + random_between(&sim->random, 0, NETWORK_LINGER);
   if (!reaches_server(wire->fate))
     wire->arrives = INFINITY;
 }
@@ -210,6 +212,9 @@ static void spoil(struct simulation *sim, struct wire *wire)
   case FATE_ERROR_AFTER:
     say(wire, error, random_chance(&sim->random, 0.5) ? page : "");
     break;
+  case FATE_GATEWAY:
+    say(wire, random_chance(&sim->random, 0.5) ? 502 : 504, page);
+    break;
   case FATE_PAGE_BEFORE:
   case FATE_PAGE_AFTER:
     say(wire, 200, page);
@@ -276,7 +281,8 @@ bool network_return(struct simulation *sim, struct worker *worker)
 {
   struct wire *wire = &sim->wires[worker->wire];
   wire->over = true;
-  bool in_time = wire->returns <= sim->now && (wire->state == WIRE_ARRIVED || !reaches_server(wire->fate));
+  bool answered = wire->state == WIRE_ARRIVED || wire->fate == FATE_GATEWAY || !reaches_server(wire->fate);
+  bool in_time = wire->returns <= sim->now && answered;
   if (in_time)
     spoil(sim, wire);
   else

@@ -82,6 +82,11 @@ void storage_save(struct simulation *sim, struct worker *worker)
   struct storage *storage = storage_of(sim, worker);
   char what[2 * TOKEN_TEXT];
   const char *outcome = "";
+  worker->event = (struct flow_event){.result = FLOW_CHANGED};
+  if (worker->seen != storage->version) {
+    simulation_tell(sim, worker, worker->account, "does not save: somebody else has written");
+    return;
+  }
   bool full = sim->now < storage->full_until || random_chance(&sim->random, sim->weather.save_fails);
   bool late = !full && random_chance(&sim->random, sim->weather.save_fails_late);
   worker->event = (struct flow_event){.result = FLOW_OK};

@@ -24,6 +24,7 @@ const char *fate_name(enum fate fate)
       [FATE_DENIED] = "invalid_client",
       [FATE_REDIRECT] = "redirect",
       [FATE_TWICE] = "answered twice",
+      [FATE_GATEWAY] = "given up by a gateway too soon",
   };
   return names[fate];
 }

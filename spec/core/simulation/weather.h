@@ -25,7 +25,8 @@ enum fate {
   FATE_UNAVAILABLE, /* 503 with Retry-After */
   FATE_DENIED,      /* 401 or 403, invalid_client */
   FATE_REDIRECT,
-  FATE_TWICE, /* the answer is sent a second time */
+  FATE_TWICE,   /* the answer is sent a second time */
+  FATE_GATEWAY, /* 502 or 504 by a gateway that has given up, while the server is still about to act on it */
   FATES
 };
 

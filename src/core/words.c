@@ -1,0 +1,169 @@
+#include "words.h"
+
+#include "server.h"
+
+#include <math.h>
+#include <stdio.h>
+#include <string.h>
+
+const char words_kept[] = "The stored tokens are untouched.";
+
+static const char *advice(enum code code)
+{
+  switch (code) {
+  case CODE_INVALID_CLIENT:
+    return " Check LUCID_CLIENT_ID and LUCID_CLIENT_SECRET (options client_id and client_secret), and ask an admin of "
+           "your Lucid account whether the app is still enabled.";
+  case CODE_INVALID_GRANT:
+  case CODE_LOST_ROTATION:
+    return " Log in to Lucid again and configure the refresh token that you get (LUCID_REFRESH_TOKEN, or the option "
+           "refresh_token): it takes the dead one's place.";
+  case CODE_NETWORK:
+  case CODE_TIMEOUT:
+    return " Check the network and LUCID_API_URL (option api_url); a later call tries again.";
+  case CODE_RATE_LIMITED:
+  case CODE_SERVER_ERROR:
+    return " A later call tries again.";
+  case CODE_BAD_RESPONSE:
+    return " Check LUCID_API_URL (options api_url and token_url): is this the token endpoint, with nothing in between?";
+  default:
+    return "";
+  }
+}
+
+void words_capitalize(char *sentence)
+{
+  if (*sentence >= 'a' && *sentence <= 'z')
+    *sentence = (char)(*sentence - 'a' + 'A');
+}
+
+void words_explain(char out[FLOW_MESSAGE], enum code code, const char *what, const char *safe)
+{
+  snprintf(out, FLOW_MESSAGE, "%s%s%s%s", what, *what && what[strlen(what) - 1] != '.' ? ". " : " ", safe,
+           advice(code));
+  words_capitalize(out);
+}
+
+const char *words_missing_setting(const struct flow_settings *settings)
+{
+  if (!settings->credentials.client_id)
+    return "A refresh is due, but LUCID_CLIENT_ID (option client_id) is not set. It stands in Lucid's developer "
+           "portal, with your app. The stored tokens are untouched.";
+  if (!settings->credentials.client_secret)
+    return "A refresh is due, but LUCID_CLIENT_SECRET (option client_secret) is not set. It stands in Lucid's "
+           "developer portal, with your app. The stored tokens are untouched.";
+  return NULL;
+}
+
+void words_damaged(char out[FLOW_MESSAGE], const struct flow_settings *settings)
+{
+  snprintf(out, FLOW_MESSAGE,
+           "The token storage %s does not hold a token record: it is damaged, or something else's. Nothing was "
+           "changed in it. Move it out of the way (keep it, it may be of use), log in to Lucid again and configure "
+           "the new refresh token.",
+           settings->storage);
+}
+
+void words_empty(char out[FLOW_MESSAGE], const struct flow_settings *settings)
+{
+  if (settings->account)
+    snprintf(out, FLOW_MESSAGE,
+             "There is no token yet for the account \"%.100s\": the token storage %s is empty. A configured refresh "
+             "token starts the default account alone; store this account's first record "
+             "({\"refresh_token\": \"...\"}) there.",
+             settings->account, settings->storage);
+  else
+    snprintf(
+        out, FLOW_MESSAGE,
+        "There is no token yet: the token storage %s is empty, and no refresh token is configured. Log in to Lucid "
+        "once and set LUCID_REFRESH_TOKEN (or the option refresh_token) to the refresh token that you get.",
+        settings->storage);
+}
+
+void words_grantless(char out[FLOW_MESSAGE], const struct flow_settings *settings)
+{
+  snprintf(out, FLOW_MESSAGE,
+           "The access token in %s has expired, and there is no refresh token beside it: it was issued without the "
+           "scope offline_access. %s%s",
+           settings->storage, words_kept, advice(CODE_INVALID_GRANT));
+}
+
+void words_foreign(char out[FLOW_MESSAGE], const struct flow_settings *settings, const char *server)
+{
+  snprintf(
+      out, FLOW_MESSAGE,
+      "The tokens in %s were issued by %.150s, and this client is set up for %.*s: it would send the one's secrets "
+      "to the other. %s Give each server a token storage of its own (LUCID_TOKEN_FILE, or the option storage), or "
+      "correct LUCID_API_URL (options api_url and token_url). Is it the same server under a new name? Then take the "
+      "field server out of the record.",
+      settings->storage, server, (int)fmin(150, (double)server_length(settings->token_url)), settings->token_url,
+      words_kept);
+}
+
+void words_unsaved(char out[FLOW_MESSAGE], const char *why)
+{
+  snprintf(out, FLOW_MESSAGE,
+           "%s The new tokens are in this process's memory and in use; saving them is tried again at every call. Do "
+           "not kill this process before it has succeeded.",
+           why);
+}
+
+static void put_time(char out[32], const struct flow_settings *settings, double epoch)
+{
+  struct civil local;
+  if (settings->world.to_local(floor(epoch), &local))
+    snprintf(out, 32, "%04d-%02d-%02d %02d:%02d:%02d", local.year, local.month, local.day, local.hour, local.minute,
+             local.second);
+  else
+    snprintf(out, 32, "an unknown time");
+}
+
+void words_lost(char out[FLOW_MESSAGE], const struct flow_settings *settings, const struct pending *mark,
+                const char *why)
+{
+  char when[32];
+  put_time(when, settings, mark->since);
+  if (*why)
+    snprintf(out, FLOW_MESSAGE,
+             "%.400s. The refresh that began at %s in process %ld on %s was carried out all the same, so the new "
+             "tokens are lost.",
+             why, when, mark->pid, mark->host);
+  else
+    snprintf(out, FLOW_MESSAGE,
+             "A refresh that began at %s in process %ld on %s was carried out by the server, but its answer never "
+             "arrived, so the new tokens are lost.",
+             when, mark->pid, mark->host);
+}
+
+enum { HOLDER = 320 };
+
+static void put_holder(char out[HOLDER], const struct pending *mark)
+{
+  if (mark)
+    snprintf(out, HOLDER, "process %ld on %.200s", mark->pid, mark->host);
+  else
+    snprintf(out, HOLDER, "another process");
+}
+
+void words_lock_held(char out[FLOW_MESSAGE], const struct flow_settings *settings, const struct pending *mark,
+                     double seconds)
+{
+  char holder[HOLDER];
+  put_holder(holder, mark);
+  snprintf(out, FLOW_MESSAGE, "The lock of the token storage %s has been held for %.0f seconds by %s. %s %s",
+           settings->storage, seconds, holder, words_kept,
+           mark
+               ? "It has begun a refresh, and may be the only one that has the new tokens: do not kill it. See what it "
+                 "waits for, or what keeps it from saving, and mend that."
+               : "It has not begun a refresh: if it hangs, end it, and its lock ends with it.");
+}
+
+void words_lock_waited_for(char out[FLOW_MESSAGE], const struct flow_settings *settings, const struct pending *mark)
+{
+  char holder[HOLDER];
+  put_holder(holder, mark);
+  snprintf(out, FLOW_MESSAGE,
+           "The time of this call was over while %s was refreshing the tokens in %s. %s Leave it to its work, and try "
+           "again.",
+           holder, settings->storage, words_kept);
+}

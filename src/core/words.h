@@ -1,0 +1,42 @@
+/* What the flow says to people: what happened, what is safe, what to do next. Never a secret. */
+#ifndef CORE_WORDS_H
+#define CORE_WORDS_H
+
+#include "flow.h"
+
+/* Of whatever left the storage alone. */
+extern const char words_kept[];
+
+/* A failure of the server or of the way to it: `what` went wrong, what is `safe`, and the advice that goes with the
+ * code. */
+void words_explain(char out[FLOW_MESSAGE], enum code code, const char *what, const char *safe);
+
+/* The first letter. */
+void words_capitalize(char *sentence);
+
+/* A setting that only a refresh needs; NULL: all are there. Static text. */
+const char *words_missing_setting(const struct flow_settings *settings);
+
+/* What is stored cannot be used. */
+void words_damaged(char out[FLOW_MESSAGE], const struct flow_settings *settings);
+void words_empty(char out[FLOW_MESSAGE], const struct flow_settings *settings);
+void words_grantless(char out[FLOW_MESSAGE], const struct flow_settings *settings);
+
+/* The tokens are of another `server`. */
+void words_foreign(char out[FLOW_MESSAGE], const struct flow_settings *settings, const char *server);
+
+/* The newest tokens are in this process alone, `why`. */
+void words_unsaved(char out[FLOW_MESSAGE], const char *why);
+
+/* A rotation is lost; `why`: what came instead of the answer, empty when another process sent the request. */
+void words_lost(char out[FLOW_MESSAGE], const struct flow_settings *settings, const struct pending *mark,
+                const char *why);
+
+/* Another process has held the lock for so long; `mark`: of the refresh that it has begun, NULL: it has not. */
+void words_lock_held(char out[FLOW_MESSAGE], const struct flow_settings *settings, const struct pending *mark,
+                     double seconds);
+
+/* And the time of this call was over before that. */
+void words_lock_waited_for(char out[FLOW_MESSAGE], const struct flow_settings *settings, const struct pending *mark);
+
+#endif
