@@ -811,6 +811,51 @@ describe("LUCID_TOKEN_FILE", function()
     assert.are.equal(2, scene:posts())
   end)
 
+  -- A client is made here, and used for the first time elsewhere.
+  local function run_from_elsewhere(options, call)
+    local elsewhere = helper.tmpdir()
+    local token = run_with("token.json", ([[
+      local client = require("lucidauth").new(%s)
+      assert(require("lfs").chdir(%q))
+      print(client:%s)
+    ]]):format(options, elsewhere, call))
+    assert.are.equal("", shell("ls -A " .. quote(elsewhere)))
+    return token
+  end
+
+  it("stays what it was though the program leaves before the first call", function()
+    local token = run_from_elsewhere("{}", "token()")
+    assert.are.equal(token, tokens.read(scene.path).access_token)
+    assert.are.equal(1, scene:posts())
+  end)
+
+  it("stays what it was as a directory too", function()
+    shell("mkdir " .. quote(scene.folder .. "/accounts"))
+    local token = run_from_elsewhere('{ storage = { directory = "accounts" } }', "token()")
+    assert.are.equal(token, tokens.read(scene.folder .. "/accounts/default.json").access_token)
+    assert.are.equal(1, scene:posts())
+  end)
+
+  it("is called in messages what it was called in the settings", function()
+    helper.write_file(scene.folder .. "/token.json", "no record")
+    local code, message = run_with("./token.json")
+    assert.are.equal("storage", code)
+    assert.is_true(holds(message, { "The token storage ./token.json does not hold" }), message)
+  end)
+
+  it("that is relative to a folder that is gone is named", function()
+    local code, message = run_with("token.json", ([[
+      local lfs, gone = require("lfs"), %q
+      assert(lfs.chdir(gone) and lfs.rmdir(gone))
+      local _, message, code = require("lucidauth").token()
+      io.write(code, "\n", message)
+    ]]):format(helper.tmpdir()))
+    assert.are.equal("config", code)
+    assert.is_true(holds(message, { "token.json", "No such file or directory", "LUCID_TOKEN_FILE",
+      "Nothing was" }), message)
+    assert.are.equal(0, scene:posts())
+  end)
+
   it("as an option cannot hold a NUL, where the system would cut it off", function()
     for _, storage in ipairs({ scene.path .. "\0.json", { path = scene.path .. "\0.json" },
       { directory = scene.folder .. "\0x" } }) do

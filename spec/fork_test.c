@@ -260,7 +260,7 @@ static bool ends_well(pid_t child)
 static enum store_result lock_of_another(void)
 {
   struct store_error error;
-  struct store *store = store_file(path, &error);
+  struct store *store = store_file(path, NULL, &error);
   assert_non_null(store);
   enum store_result result = store->ops->lock(store, &error);
   store->ops->close(store);

@@ -921,9 +921,26 @@ describe("over TLS", function()
     })
   end)
 
-  it("needs a ca_file that can be read", function()
-    assert_stopped({
-      api_url = "https://localhost:" .. port, ca_file = folder .. "/missing.pem",
-    })
+  it("needs a ca_file that can be read when the client is made", function()
+    for name, words in helper.sorted({
+      ["missing.pem"] = "No such file or directory",
+      [""] = "Is a directory",
+    }) do
+      local ok, message = pcall(scene.client, scene, { ca_file = folder .. "/" .. name })
+      assert.is_false(ok)
+      assert.is_truthy(message:find("ca_file", 1, true), message)
+      assert.is_truthy(message:find(folder .. "/" .. name, 1, true), message)
+      assert.is_truthy(message:find(words, 1, true), message)
+    end
+  end)
+
+  it("finds a ca_file where it was when the client was made", function()
+    local out, err = helper.run(("cd %s && exec %s -e %s"):format(helper.quote(folder),
+      helper.quote(helper.interpreter), helper.quote(([[
+        local client = require("lucidauth").new({ api_url = %q, ca_file = "ca.pem" })
+        assert(require("lfs").chdir("/"))
+        print(client:token())
+      ]]):format("https://localhost:" .. port))), scene:env())
+    assert.is_true(tokens.works(sandbox, out:match("^%S+")), out .. err)
   end)
 end)

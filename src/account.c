@@ -34,11 +34,11 @@ static struct store *open_store(const struct options *options, const char *accou
 {
   switch (options->storage) {
   case LUCIDAUTH_DIRECTORY:
-    return store_directory(options->path, account, error);
+    return store_directory(options->path, options->base, account, error);
   case LUCIDAUTH_MEMORY:
     return store_memory(error);
   default:
-    return store_file(options->path, error);
+    return store_file(options->path, options->base, error);
   }
 }
 

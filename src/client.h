@@ -14,6 +14,7 @@ struct options {
   enum lucidauth_storage storage;
   bool background;
   char *client_id, *client_secret, *refresh_token, *path, *ca_file, *host;
+  char *base; /* the folder that a relative path starts from: the program may be elsewhere when it is first used */
   char *token_url, *introspection_url;
   void (*on_event)(void *data, const lucidauth_event *event);
   void *on_event_data;

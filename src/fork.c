@@ -5,6 +5,7 @@
 #include "clock.h"
 #include "drive/background.h"
 #include "http/http.h"
+#include "store/page.h"
 
 #include <dlfcn.h>
 #include <pthread.h>
@@ -70,10 +71,12 @@ static void before_fork(void)
   for (struct lucidauth *client = clients; client; client = client->next)
     pthread_mutex_lock(&client->events_mutex);
   http_before_fork();
+  page_before_fork();
 }
 
 static void after_fork(void (*visit)(struct lucidauth_account *account))
 {
+  page_after_fork();
   http_after_fork();
   for (struct lucidauth *client = clients; client; client = client->next)
     pthread_mutex_unlock(&client->events_mutex);

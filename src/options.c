@@ -5,6 +5,8 @@
 #include "drive/drive.h"
 #include "http/http.h"
 
+#include <errno.h>
+#include <fcntl.h>
 #include <stdarg.h>
 #include <stdio.h>
 #include <stdlib.h>
@@ -109,6 +111,61 @@ static bool check(const struct options *options, const lucidauth_options *given,
          check_choice((int)given->token_request, LUCIDAUTH_BASIC, "token_request", error);
 }
 
+static bool is_relative(const char *path)
+{
+  return path && *path && *path != '/';
+}
+
+static bool uses_path(const struct options *options)
+{
+  return options->storage == LUCIDAUTH_FILE || options->storage == LUCIDAUTH_DIRECTORY;
+}
+
+/* Find out where relative paths start from, while it can be known. */
+static bool find_base(struct options *options, const lucidauth_options *given, lucidauth_error *error)
+{
+  bool storage = uses_path(options) && is_relative(options->path), authorities = is_relative(given->ca_file);
+  options->base = storage || authorities ? getcwd(NULL, 0) : NULL;
+  if (options->base || !(storage || authorities))
+    return true;
+  error_set(error, LUCIDAUTH_CONFIG,
+            "The present folder, where %.200s starts from, cannot be found: %s. Nothing was changed. Give an absolute "
+            "path (%s).",
+            storage ? options->path : given->ca_file, strerror(errno),
+            storage ? "LUCID_TOKEN_FILE, or the option storage" : "the option ca_file");
+  return false;
+}
+
+/* 0, or why no byte of the file can be read. */
+static int try_reading(const char *path)
+{
+  char byte;
+  int fd = open(path, O_RDONLY | O_CLOEXEC | O_NOCTTY | O_NONBLOCK);
+  int cause = fd < 0 || read(fd, &byte, 1) < 0 ? errno : 0;
+  if (fd >= 0)
+    close(fd);
+  return cause;
+}
+
+/* A mistake in it would look like a fault of the network at the first refresh. */
+static bool find_authorities(struct options *options, const char *path, lucidauth_error *error)
+{
+  if (!path)
+    return true;
+  size_t size = strlen(path) + (options->base ? strlen(options->base) : 0) + 2;
+  options->ca_file = malloc(size);
+  if (options->ca_file)
+    snprintf(options->ca_file, size, "%s%s%s", is_relative(path) ? options->base : "", is_relative(path) ? "/" : "",
+             path);
+  int cause = options->ca_file ? try_reading(options->ca_file) : ENOMEM;
+  if (cause)
+    error_set(error, LUCIDAUTH_CONFIG,
+              "The option ca_file names %.200s, which cannot be read: %s. Nothing was sent or changed. Give the path "
+              "of a PEM file that this program's user may read.",
+              path, strerror(cause));
+  return !cause;
+}
+
 static char *this_host(void)
 {
   char name[256] = "";
@@ -137,13 +194,12 @@ static bool copy_strings(struct options *options, const lucidauth_options *given
   options->client_id = secret_copy(id);
   options->client_secret = secret_copy(secret);
   options->refresh_token = secret_copy(refresh_token && *refresh_token ? refresh_token : NULL);
-  options->ca_file = secret_copy(given->ca_file);
   options->path = strdup(path ? path : default_path);
   options->host = this_host();
   options->token_url = url_below(api_url, given->token_url, "/oauth2/token");
   options->introspection_url = introspection_url(api_url, given);
-  return (options->client_id || !id) && (options->client_secret || !secret) && (options->ca_file || !given->ca_file) &&
-         options->path && options->host && options->token_url && options->introspection_url;
+  return (options->client_id || !id) && (options->client_secret || !secret) && options->path && options->host &&
+         options->token_url && options->introspection_url;
 }
 
 static void fill_settings(struct options *options, const lucidauth_options *given)
@@ -176,7 +232,8 @@ bool options_copy(struct options *options, const lucidauth_options *given, lucid
     error_set(error, LUCIDAUTH_CONFIG, "There is not enough memory for a client.");
     return false;
   }
-  if (!check(options, given, error))
+  if (!check(options, given, error) || !find_base(options, given, error) ||
+      !find_authorities(options, given->ca_file, error))
     return false;
   fill_settings(options, given);
   return true;
@@ -187,7 +244,8 @@ void options_free(struct options *options)
   secret_free(options->client_id);
   secret_free(options->client_secret);
   secret_free(options->refresh_token);
-  secret_free(options->ca_file);
+  free(options->ca_file);
+  free(options->base);
   free(options->path);
   free(options->host);
   free(options->token_url);

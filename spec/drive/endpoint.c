@@ -218,5 +218,6 @@ static void sha256(const void *data, size_t size, unsigned char digest[32])
     digest[i] = i < size ? bytes[i] : 0;
 }
 
-const struct http_ops lucidauth_http = {HTTP_OPS_VERSION, start, post,          open_session, begin,
-                                        wait_for_answer,  wake,  close_session, release,      sha256};
+const struct http_ops lucidauth_http = {
+    HTTP_OPS_VERSION, LUCIDAUTH_VERSION, start, post, open_session, begin, wait_for_answer, wake,
+    close_session,    release,           sha256};

@@ -37,6 +37,7 @@ static struct {
   const struct http_ops *http;
   sem_t resolver; /* holds the resolution of "slow.test" */
   int broken;     /* a socket whose peer has gone; >= 0: everything is sent there */
+  int sent_to;    /* the last descriptor */
 } world = {.broken = -1};
 
 /* The resolver and send() that libcurl sees: names that lead where a test wants them to, and a TLS library that writes
@@ -79,6 +80,7 @@ __attribute__((visibility("default"))) int getaddrinfo(const char *restrict name
 
 __attribute__((visibility("default"))) ssize_t send(int fd, const void *data, size_t size, int flags)
 {
+  world.sent_to = fd;
   return world.broken >= 0 ? write(world.broken, data, size) : sendto(fd, data, size, flags, NULL, 0);
 }
 
@@ -908,19 +910,37 @@ static void test_proxy_refuses(void **state)
   }
 }
 
+/* A password of many words, all of them telling. */
+static void make_proxy(char *proxy, size_t size, const char *scheme, int words, const char *host)
+{
+  int length = snprintf(proxy, size, "%s://someone:", scheme);
+  for (int i = 0; i < words; i++)
+    length += snprintf(proxy + length, size - (size_t)length, "sesame");
+  snprintf(proxy + length, size - (size_t)length, "%s", host);
+}
+
+/* libcurl's text may be cut off before the '@' that would tell a proxy's URL. */
 static void test_proxy_password_untold(void **state)
 {
   (void)state;
-  const char *proxies[] = {"http://someone:sesame@[::bad", "gopher://someone:sesame@localhost",
-                           "http://someone:sesame@nowhere.test", "http://someone:sesame@localhost:99999"};
-  for (size_t i = 0; i < sizeof proxies / sizeof *proxies; i++) {
-    struct http_response response;
-    setenv("https_proxy", proxies[i], 1);
-    post_to("https://localhost:1/", &response);
-    expect_not_sent(&response, false);
-    assert_null(strstr(response.reply.error, "sesame"));
-    world.http->release(&response);
-  }
+  static const char *const schemes[] = {"http", "gopher", "sesame", "socks5"};
+  static const char *const hosts[] = {"@[::bad",          "@localhost",    "@nowhere.test",
+                                      "@localhost:99999", "@localhost:1x", ""};
+  static const int words[] = {1, 10, 30, 36, 40, 60, 200};
+  char proxy[2048];
+  for (size_t i = 0; i < sizeof schemes / sizeof *schemes * (sizeof hosts / sizeof *hosts); i++)
+    for (size_t j = 0; j < sizeof words / sizeof *words; j++) {
+      struct http_response response;
+      make_proxy(proxy, sizeof proxy, schemes[i % 4], words[j], hosts[i / 4]);
+      setenv("https_proxy", proxy, 1);
+      post_to("https://localhost:1/", &response);
+      expect_not_sent(&response, false);
+      if (strstr(response.reply.error, "sesame"))
+        print_message("%s: %s\n", proxy, response.reply.error);
+      assert_null(strstr(response.reply.error, "sesame"));
+      assert_true(strlen(response.reply.error) > 5);
+      world.http->release(&response);
+    }
 }
 
 static void test_proxy_excepted(void **state)
@@ -972,6 +992,30 @@ static void test_sigpipe(void **state)
   pthread_sigmask(SIG_UNBLOCK, &only, NULL);
   world.broken = -1;
   close(ends[0]);
+}
+
+/* A program's messages would else be sent to the server. */
+static void test_standard_files_stay_closed(void **state)
+{
+  (void)state;
+  struct server server;
+  struct http_response response;
+  server_start(&server, says_ok, NULL);
+  int kept[3];
+  for (int fd = 0; fd < 3; fd++) { /* libcurl has some use for the first two by itself */
+    kept[fd] = fcntl(fd, F_DUPFD_CLOEXEC, 3);
+    close(fd);
+  }
+  post_to(url_of(&server, "http://127.0.0.1"), &response);
+  for (int fd = 0; fd < 3; fd++) {
+    dup2(kept[fd], fd);
+    close(kept[fd]);
+  }
+  expect_received(&response, 200, "{\"a\":1}\n");
+  assert_in_range(world.sent_to, 3, 1000);
+  world.http->release(&response);
+  server_stop(&server);
+  server_free(&server);
 }
 
 static void *post_in_thread(void *url)
@@ -1269,6 +1313,7 @@ int main(void)
       cmocka_unit_test_setup(test_proxy_password_untold, setup),
       cmocka_unit_test_setup(test_proxy_excepted, setup),
       cmocka_unit_test_setup(test_sigpipe, setup),
+      cmocka_unit_test_setup(test_standard_files_stay_closed, setup),
       cmocka_unit_test_setup(test_threads, setup),
       cmocka_unit_test_setup(test_nothing_left_plain, setup),
       cmocka_unit_test_setup(test_nothing_left_packed, setup),

@@ -108,6 +108,17 @@ static void test_another_file(void **state)
   assert_non_null(strstr(said, "/curl.so is of another version"));
 }
 
+static void test_another_release(void **state)
+{
+  (void)state;
+  char other[] = LUCIDAUTH_VERSION;
+  other[0] ^= 1;
+  assert_int_equal(
+      shell("LC_ALL=C sed 's/%s/%s/g' '%s' >'%s/curl.so'", LUCIDAUTH_VERSION, other, world.module, world.folder), 0);
+  const char *said = say("load");
+  assert_non_null(strstr(said, "/curl.so is of another version"));
+}
+
 static void *load_in_thread(void *unused)
 {
   char message[400];
@@ -208,6 +219,7 @@ int main(int count, char **arguments)
       cmocka_unit_test_setup_teardown(test_tried_again, setup, teardown),
       cmocka_unit_test_setup_teardown(test_broken, setup, teardown),
       cmocka_unit_test_setup_teardown(test_another_file, setup, teardown),
+      cmocka_unit_test_setup_teardown(test_another_release, setup, teardown),
       cmocka_unit_test_setup_teardown(test_short_message, setup, teardown),
       cmocka_unit_test(test_kept_to_itself),
   };

@@ -26,6 +26,7 @@
 #include <cmocka.h>
 
 #if defined(__linux__)
+#include <sys/mount.h>
 #include <sys/syscall.h>
 #endif
 
@@ -35,7 +36,7 @@ static const char NEW[] = "{\"access_token\":\"new-access\",\"refresh_token\":\"
 static struct store *open_at(const char *path)
 {
   struct store_error error;
-  struct store *store = store_file(path, &error);
+  struct store *store = store_file(path, NULL, &error);
   if (!store)
     fprintf(stderr, "%s\n", error.message);
   return store;
@@ -99,15 +100,15 @@ static void a_path_that_names_no_file_is_a_setting_to_correct(void **state)
   const char *paths[] = {NULL, "", "/", "tokens/", ".", "..", "/tmp/.", "a/.."};
   for (size_t i = 0; i < sizeof paths / sizeof *paths; i++) {
     struct store_error error = {CODE_OK, ""};
-    assert_null(store_file(paths[i], &error));
+    assert_null(store_file(paths[i], NULL, &error));
     assert_int_equal(error.code, CODE_CONFIG);
     assert_non_null(strstr(error.message, "give the path of a file"));
   }
   struct store_error error = {CODE_OK, ""};
-  assert_null(store_directory("", "a", &error));
+  assert_null(store_directory("", NULL, "a", &error));
   assert_int_equal(error.code, CODE_CONFIG);
   error.code = CODE_OK;
-  assert_null(store_directory(NULL, "a", &error));
+  assert_null(store_directory(NULL, NULL, "a", &error));
   assert_int_equal(error.code, CODE_CONFIG);
 }
 
@@ -119,9 +120,9 @@ static void a_relative_path_stays_where_it_was_meant(void **state)
   int here = open(".", O_RDONLY | O_DIRECTORY | O_CLOEXEC);
   assert_int_equal(chdir(scratch->folder), 0);
   assert_int_equal(mkdir("tokens", 0700), 0);
-  struct store *file = store_file("token.json", &error);
-  struct store *dotted = store_file("./tokens/../token.json", &error);
-  struct store *folder = store_directory("tokens", "anna", &error);
+  struct store *file = store_file("token.json", NULL, &error);
+  struct store *dotted = store_file("./tokens/../token.json", NULL, &error);
+  struct store *folder = store_directory("tokens", NULL, "anna", &error);
   assert_int_equal(fchdir(here), 0);
   close(here);
 
@@ -141,12 +142,34 @@ static void a_relative_path_stays_where_it_was_meant(void **state)
   free(member);
 }
 
+static void a_relative_path_starts_from_the_folder_that_is_given(void **state)
+{
+  const struct scratch *scratch = *state;
+  struct store_error error;
+  char *path = scratch_path(scratch, "token.json"), *member = scratch_path(scratch, "tokens/anna.json");
+  char *folder = scratch_path(scratch, "tokens");
+  assert_int_equal(mkdir(folder, 0700), 0);
+  struct store *file = store_file("./token.json", scratch->folder, &error);
+  struct store *account = store_directory("tokens", scratch->folder, "anna", &error);
+  struct store *whole = store_file(path, "/nowhere", &error);
+  assert_string_equal(file->name, "./token.json");
+  assert_true(saves(file, OLD) && saves(account, NEW));
+  assert_true(holds(path, OLD) && holds(member, NEW));
+  assert_true(loads(whole, OLD));
+  file->ops->close(file);
+  account->ops->close(account);
+  whole->ops->close(whole);
+  free(path);
+  free(member);
+  free(folder);
+}
+
 static void open_from_a_lost_folder(const struct scratch *scratch)
 {
   char *path = scratch_path(scratch, "gone");
   EXPECT(mkdir(path, 0700) == 0 && chdir(path) == 0 && rmdir(path) == 0);
   struct store_error error = {CODE_OK, ""};
-  struct store *store = store_file("token.json", &error);
+  struct store *store = store_file("token.json", NULL, &error);
   if (store) {
     EXPECT(refuses_save(store, "folder does not exist"));
     store->ops->close(store);
@@ -625,6 +648,33 @@ static void leftovers_in_the_way_are_removed_or_named(void **state)
   free(target);
 }
 
+/* What the program writes there would else end up in our files. */
+static void save_without_standard_files(const struct scratch *scratch)
+{
+  struct store_error error;
+  struct store *store = open_in(scratch);
+  char noise[64];
+  int errors = fcntl(2, F_DUPFD_CLOEXEC, 3);
+  memset(noise, '!', sizeof noise);
+  for (int fd = 0; fd < 3; fd++)
+    close(fd);
+  bool locked = store->ops->lock(store, &error) == STORE_OK;
+  bool hit =
+      write(0, noise, sizeof noise) > 0 || write(1, noise, sizeof noise) > 0 || write(2, noise, sizeof noise) > 0;
+  bool saved = store->ops->save(store, OLD, &error) == STORE_OK;
+  for (int fd = 0; fd < 3; fd++)
+    dup2(errors, fd);
+  close(errors);
+  EXPECT(locked && saved && !hit);
+  EXPECT(loads(store, OLD) && store->shared);
+  store->ops->close(store);
+}
+
+static void a_standard_file_that_is_closed_is_not_replaced(void **state)
+{
+  assert_int_equal(run_child(save_without_standard_files, *state), 0);
+}
+
 static void failures_leak_no_descriptor(void **state)
 {
   int before = open_descriptors();
@@ -681,6 +731,30 @@ static void read_from_a_read_only_disk(const struct scratch *scratch)
   free(path);
 }
 
+static struct store *open_locked(const struct scratch *scratch)
+{
+  struct store_error error;
+  struct store *store = open_in(scratch);
+  EXPECT(store->ops->lock(store, &error) == STORE_OK);
+  return store;
+}
+
+/* As "docker -v" does with a single file. */
+static void save_over_a_mounted_file(const struct scratch *scratch)
+{
+  char *path = scratch_path(scratch, "token.json");
+  if (!mount_small(scratch->folder, "64k"))
+    _exit(CANNOT_MOUNT);
+  put(path, OLD, 0600);
+  EXPECT(mount(path, path, NULL, MS_BIND, NULL) == 0);
+  struct store *store = open_locked(scratch);
+  EXPECT(refuses_save(store, "Mount the folder, not the file"));
+  store->ops->unlock(store);
+  EXPECT(is_untouched(scratch) && loads(store, OLD));
+  store->ops->close(store);
+  free(path);
+}
+
 static void skip_without_mounts(int status)
 {
   if (WIFEXITED(status) && WEXITSTATUS(status) == CANNOT_MOUNT)
@@ -696,6 +770,11 @@ static void a_full_disk_is_reported(void **state)
 static void a_read_only_disk_still_serves_its_record(void **state)
 {
   skip_without_mounts(run_child(read_from_a_read_only_disk, *state));
+}
+
+static void a_file_that_is_mounted_alone_is_explained(void **state)
+{
+  skip_without_mounts(run_child(save_over_a_mounted_file, *state));
 }
 
 /* The descriptors that a save opens: the folder's is the lowest free one, the file's the next. */
@@ -722,14 +801,6 @@ static bool is_left_beside(const struct scratch *scratch)
   free(path);
   free(temporary);
   return good;
-}
-
-static struct store *open_locked(const struct scratch *scratch)
-{
-  struct store_error error;
-  struct store *store = open_in(scratch);
-  EXPECT(store->ops->lock(store, &error) == STORE_OK);
-  return store;
 }
 
 static struct store *fail_to_sync(const struct scratch *scratch)
@@ -1041,7 +1112,7 @@ static void accounts_get_files_of_their_own(void **state)
   for (size_t i = 0; i < sizeof cases / sizeof *cases; i++) {
     struct store_error error;
     char *path = scratch_path(scratch, cases[i].file);
-    struct store *store = store_directory(scratch->folder, cases[i].account, &error);
+    struct store *store = store_directory(scratch->folder, NULL, cases[i].account, &error);
     assert_non_null(store);
     assert_string_equal(store->name, path);
     assert_true(saves(store, OLD));
@@ -1074,7 +1145,7 @@ static void no_name_leaves_the_folder_or_meets_another(void **state)
     char alone[] = {(char)byte, '\0'}, between[] = {'.', '.', (char)byte, '.', '.', '\0'}, record[40];
     const char *accounts[] = {alone, between};
     for (int i = 0; i < 2; i++) {
-      struct store *store = store_directory(folder, accounts[i], &error);
+      struct store *store = store_directory(folder, NULL, accounts[i], &error);
       snprintf(record, sizeof record, "{\"byte\":%d,\"case\":%d}", byte, i);
       assert_true(saves(store, record));
       const char *name = strrchr(store->name, '/') + 1;
@@ -1096,13 +1167,13 @@ static void a_name_too_long_for_a_file_is_a_setting_to_correct(void **state)
   char account[256];
   memset(account, 'n', sizeof account);
   account[245] = '\0';
-  struct store *store = store_directory(scratch->folder, account, &error);
+  struct store *store = store_directory(scratch->folder, NULL, account, &error);
   assert_int_equal(store->ops->lock(store, &error), STORE_OK);
   assert_true(saves(store, OLD));
   store->ops->close(store);
   account[245] = 'n';
   account[246] = '\0';
-  assert_null(store_directory(scratch->folder, account, &error));
+  assert_null(store_directory(scratch->folder, NULL, account, &error));
   assert_int_equal(error.code, CODE_CONFIG);
   assert_non_null(strstr(error.message, "shorter"));
 }
@@ -1112,7 +1183,7 @@ static void a_slash_behind_the_folder_changes_nothing(void **state)
   const struct scratch *scratch = *state;
   struct store_error error;
   char *folder = scratch_path(scratch, ""), *path = scratch_path(scratch, "anna.json");
-  struct store *store = store_directory(folder, "anna", &error);
+  struct store *store = store_directory(folder, NULL, "anna", &error);
   assert_string_equal(store->name, path);
   assert_int_equal(store->ops->lock(store, &error), STORE_OK);
   assert_true(saves(store, OLD));
@@ -1131,6 +1202,7 @@ int main(void)
     SPEC(touches_nothing_when_opened),
     SPEC(a_path_that_names_no_file_is_a_setting_to_correct),
     SPEC(a_relative_path_stays_where_it_was_meant),
+    SPEC(a_relative_path_starts_from_the_folder_that_is_given),
     SPEC(a_present_folder_that_is_gone_is_reported),
     SPEC(no_file_is_no_record),
     SPEC(loads_the_text_as_it_stands),
@@ -1153,9 +1225,11 @@ int main(void)
     SPEC(the_root_is_a_folder_too),
     SPEC(a_write_that_stops_half_way_leaves_the_old_record),
     SPEC(leftovers_in_the_way_are_removed_or_named),
+    SPEC(a_standard_file_that_is_closed_is_not_replaced),
     SPEC(failures_leak_no_descriptor),
 #if defined(__linux__)
     SPEC(a_full_disk_is_reported),
+    SPEC(a_file_that_is_mounted_alone_is_explained),
     SPEC(a_read_only_disk_still_serves_its_record),
     SPEC(a_write_that_fails_leaves_the_old_record),
     SPEC(a_record_that_was_written_whole_outlives_its_writer),

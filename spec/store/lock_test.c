@@ -33,7 +33,7 @@ static const char NEW[] = "{\"refresh_token\":\"new-refresh\",\"scope\":\"a b\"}
 static struct store *open_account(const struct scratch *scratch, const char *account)
 {
   struct store_error error;
-  return store_directory(scratch->folder, account, &error);
+  return store_directory(scratch->folder, NULL, account, &error);
 }
 
 static enum store_result try_lock(struct store *store)
@@ -268,7 +268,7 @@ static void an_account_has_one_lock_however_its_file_is_named(void **state)
 {
   char *path = scratch_path(*state, "anna.json");
   struct store_error error;
-  struct store *account = open_account(*state, "anna"), *file = store_file(path, &error);
+  struct store *account = open_account(*state, "anna"), *file = store_file(path, NULL, &error);
   assert_int_equal(try_lock(account), STORE_OK);
   assert_int_equal(try_lock(file), STORE_BUSY);
   account->ops->unlock(account);
@@ -315,6 +315,25 @@ static void the_lock_file_stays_private_and_closed_on_exec(void **state)
   assert_true(found.st_ino == inode);
   assert_int_equal(fcntl(next, F_GETFD), -1);
   free(path);
+}
+
+/* A program may have many accounts, and seldom needs the lock of more than one. */
+static void what_is_unlocked_keeps_no_descriptor(void **state)
+{
+  int before = open_descriptors();
+  struct store *store = open_in(*state);
+  assert_int_equal(try_lock(store), STORE_OK);
+  assert_true(saves(store, NEW));
+  assert_int_equal(open_descriptors(), before + 1);
+  store->ops->unlock(store);
+  assert_true(loads(store, NEW));
+  assert_int_equal(open_descriptors(), before);
+  struct store *other = open_in(*state);
+  assert_int_equal(try_lock(other), STORE_OK);
+  assert_int_equal(try_lock(store), STORE_BUSY);
+  assert_int_equal(open_descriptors(), before + 1);
+  other->ops->close(other);
+  store->ops->close(store);
 }
 
 static void a_lock_file_open_to_others_is_closed_to_them(void **state)
@@ -367,7 +386,7 @@ static void a_removed_lock_file_is_made_anew(void **state)
   other->ops->unlock(other);
   assert_int_equal(try_lock(one), STORE_OK);
   assert_int_equal(try_lock(other), STORE_BUSY);
-  assert_int_equal(open_descriptors(), before + 2);
+  assert_int_equal(open_descriptors(), before + 1);
   one->ops->close(one);
   other->ops->close(other);
   free(path);
@@ -773,6 +792,7 @@ int main(void)
     SPEC(an_account_has_one_lock_however_its_file_is_named),
     SPEC(an_account_s_lock_file_stands_beside_its_own),
     SPEC(the_lock_file_stays_private_and_closed_on_exec),
+    SPEC(what_is_unlocked_keeps_no_descriptor),
     SPEC(a_lock_file_open_to_others_is_closed_to_them),
     SPEC(a_lock_file_that_is_none_is_refused),
     SPEC(a_removed_lock_file_is_made_anew),

@@ -9,8 +9,10 @@
 #include <stdarg.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/mman.h>
 #include <sys/stat.h>
 #include <sys/wait.h>
+#include <time.h>
 #include <unistd.h>
 
 #include <cmocka.h>
@@ -185,6 +187,24 @@ static void a_waiter_is_woken_when_the_refresh_is_settled(void **state)
   store->ops->close(store);
 }
 
+static double steady_now(void)
+{
+  struct timespec now;
+  clock_gettime(CLOCK_MONOTONIC, &now);
+  return (double)now.tv_sec + (double)now.tv_nsec / 1e9;
+}
+
+static void what_does_not_change_is_waited_for_as_long_as_asked(void **state)
+{
+  struct store *store = sharing(*state);
+  for (double asked = 0.001; asked < 0.1; asked *= 4) {
+    double start = steady_now();
+    store->ops->wait(store, generation(store), asked);
+    assert_true(steady_now() - start >= asked);
+  }
+  store->ops->close(store);
+}
+
 static void what_has_changed_already_is_not_waited_for(void **state)
 {
   struct store *store = sharing(*state);
@@ -256,6 +276,49 @@ static void somebody_else_s_lock_file_is_locked_and_otherwise_left_alone(void **
   store->ops->close(store);
 }
 
+static void overwrite(const char *path, off_t at, const char *text)
+{
+  int fd = open(path, O_WRONLY | O_CLOEXEC);
+  EXPECT(pwrite(fd, text, strlen(text), at) == (ssize_t)strlen(text));
+  EXPECT(close(fd) == 0);
+}
+
+/* As by a program whose messages went there. */
+static void a_page_whose_first_line_is_overwritten_is_still_known(void **state)
+{
+  struct store *before = sharing(*state);
+  char *path = scratch_path(*state, "token.json.lock"), start[17] = "";
+  refresh(before);
+  overwrite(path, 0, "warning: something of the program's, and rather long at that\n");
+  struct store *after = sharing(*state);
+  assert_int_equal(generation(after), generation(before));
+  refresh(after);
+  assert_int_equal(generation(after), generation(before));
+  int fd = open(path, O_RDONLY | O_CLOEXEC);
+  assert_int_equal(read(fd, start, 16), 16);
+  assert_string_equal(start, "lucidauth page 1");
+  close(fd);
+  free(path);
+  before->ops->close(before);
+  after->ops->close(after);
+}
+
+static void somebody_else_s_file_of_the_same_size_is_none(void **state)
+{
+  char *path = scratch_path(*state, "token.json.lock"), *text = calloc(1, 8193);
+  memset(text, 'x', 8192);
+  put(path, text, 0600);
+  struct store *store = open_in(*state);
+  assert_true(take(store) && saves(store, RECORD));
+  store->ops->unlock(store);
+  assert_true(loads(store, RECORD));
+  assert_false(store->shared);
+  assert_true(holds(path, text));
+  free(text);
+  free(path);
+  store->ops->close(store);
+}
+
 static void an_empty_lock_file_becomes_a_page_with_space_of_its_own(void **state)
 {
   char *path = scratch_path(*state, "token.json.lock");
@@ -273,7 +336,7 @@ static void an_account_has_one_generation_however_its_file_is_named(void **state
 {
   const struct scratch *scratch = *state;
   struct store_error error;
-  struct store *file = open_in(scratch), *account = store_directory(scratch->folder, "token", &error);
+  struct store *file = open_in(scratch), *account = store_directory(scratch->folder, NULL, "token", &error);
   refresh(file);
   assert_true(loads(account, RECORD));
   uint64_t before = generation(account);
@@ -287,9 +350,9 @@ static void accounts_of_a_folder_have_generations_of_their_own(void **state)
 {
   const struct scratch *scratch = *state;
   struct store_error error;
-  struct store *anna = store_directory(scratch->folder, "anna", &error);
-  struct store *bert = store_directory(scratch->folder, "bert", &error);
-  struct store *anna_too = store_directory(scratch->folder, "anna", &error);
+  struct store *anna = store_directory(scratch->folder, NULL, "anna", &error);
+  struct store *bert = store_directory(scratch->folder, NULL, "bert", &error);
+  struct store *anna_too = store_directory(scratch->folder, NULL, "anna", &error);
   refresh(bert);
   refresh(anna);
   assert_true(loads(anna_too, RECORD));
@@ -384,6 +447,65 @@ static void bus_errors_that_are_not_the_page_s_go_where_they_went_before(void **
   assert_int_equal(run_child(raise_a_bus_error_of_our_own, *state), 0);
 }
 
+/* Sent by a process, with no fault behind it: nothing would be tried again, and nothing may be mended. */
+static void send_a_bus_error(const struct scratch *scratch)
+{
+  struct sigaction none = {.sa_handler = SIG_DFL};
+  sigaction(SIGBUS, &none, NULL);
+  struct store *store = sharing(scratch);
+  kill(getpid(), SIGBUS);
+  store->ops->close(store);
+}
+
+static void send_an_ignored_bus_error(const struct scratch *scratch)
+{
+  char *path = scratch_path(scratch, "token.json.lock");
+  struct sigaction ignored = {.sa_handler = SIG_IGN};
+  sigaction(SIGBUS, &ignored, NULL);
+  struct store *store = sharing(scratch);
+  kill(getpid(), SIGBUS);
+  /* and what it is there for still works */
+  EXPECT(truncate(path, 0) == 0);
+  EXPECT(generation(store) == 0);
+  store->ops->close(store);
+  free(path);
+}
+
+static void send_a_bus_error_about_the_page(const struct scratch *scratch)
+{
+  struct sigaction none = {.sa_handler = SIG_DFL};
+  sigaction(SIGBUS, &none, NULL);
+  struct store *store = sharing(scratch);
+  union sigval value = {.sival_ptr = (void *)(uintptr_t)store->generation};
+  sigqueue(getpid(), SIGBUS, value);
+  store->ops->close(store);
+}
+
+static void fault_elsewhere(const struct scratch *scratch)
+{
+  struct sigaction none = {.sa_handler = SIG_DFL};
+  sigaction(SIGBUS, &none, NULL);
+  struct store *store = sharing(scratch);
+  char *path = scratch_path(scratch, "other");
+  put(path, "x", 0600);
+  int fd = open(path, O_RDWR | O_CLOEXEC);
+  volatile char *mapped = mmap(NULL, 4096, PROT_READ, MAP_SHARED, fd, 0);
+  EXPECT(ftruncate(fd, 0) == 0);
+  (void)mapped[0];
+  store->ops->close(store);
+}
+
+static void bus_errors_that_are_not_the_page_s_end_the_process(void **state)
+{
+  child_body *deadly[] = {send_a_bus_error, send_a_bus_error_about_the_page, fault_elsewhere};
+  for (size_t i = 0; i < sizeof deadly / sizeof *deadly; i++) {
+    int status = run_child(deadly[i], *state);
+    assert_true(WIFSIGNALED(status));
+    assert_int_equal(WTERMSIG(status), SIGBUS);
+  }
+  assert_int_equal(run_child(send_an_ignored_bus_error, *state), 0);
+}
+
 #define SPEC(name) cmocka_unit_test_setup_teardown(name, scratch_make, scratch_remove)
 
 int main(void)
@@ -391,6 +513,7 @@ int main(void)
   const struct CMUnitTest tests[] = {
     /* First, in this order: the handler is installed at the first page, and cmocka puts its own in front for each test. */
     SPEC(bus_errors_that_are_not_the_page_s_go_where_they_went_before),
+    SPEC(bus_errors_that_are_not_the_page_s_end_the_process),
     SPEC(a_file_that_is_cut_short_under_the_mapping_is_survived),
     SPEC(a_refresh_is_announced_to_every_store),
     SPEC(a_lock_without_a_refresh_announces_nothing),
@@ -400,10 +523,13 @@ int main(void)
     SPEC(whoever_looks_settles_what_a_dead_owner_left),
     SPEC(whoever_looks_leaves_a_living_owner_s_refresh_alone),
     SPEC(a_waiter_is_woken_when_the_refresh_is_settled),
+    SPEC(what_does_not_change_is_waited_for_as_long_as_asked),
     SPEC(what_has_changed_already_is_not_waited_for),
     SPEC(a_new_page_does_not_repeat_an_old_one_s_generations),
     SPEC(a_removed_lock_file_s_page_is_left_for_the_new_one_s),
     SPEC(somebody_else_s_lock_file_is_locked_and_otherwise_left_alone),
+    SPEC(a_page_whose_first_line_is_overwritten_is_still_known),
+    SPEC(somebody_else_s_file_of_the_same_size_is_none),
     SPEC(an_empty_lock_file_becomes_a_page_with_space_of_its_own),
     SPEC(an_account_has_one_generation_however_its_file_is_named),
     SPEC(accounts_of_a_folder_have_generations_of_their_own),

@@ -73,7 +73,7 @@ struct store *open_in(const struct scratch *scratch)
 {
   struct store_error error;
   char *path = scratch_path(scratch, "token.json");
-  struct store *store = store_file(path, &error);
+  struct store *store = store_file(path, NULL, &error);
   need(store != NULL, path);
   free(path);
   return store;

@@ -33,11 +33,12 @@ struct http_response {
   char error[256];
 };
 
-enum { HTTP_OPS_VERSION = 3, HTTP_BODY_MAX = 1024 * 1024 };
+enum { HTTP_OPS_VERSION = 4, HTTP_BODY_MAX = 1024 * 1024 };
 
 /* Thread-safe, all of them. */
 struct http_ops {
-  int version; /* HTTP_OPS_VERSION: module and library come from one build */
+  int version;         /* HTTP_OPS_VERSION: of this very struct, else nothing behind it means anything */
+  const char *product; /* LUCIDAUTH_VERSION: module and library come from one */
   /* Set libcurl and libsodium up, once a process; the others do it too if nobody has. http_load calls it. */
   void (*start)(void);
   /* One POST on a fresh connection, never repeated, no redirect followed. Always fills `response`, whatever

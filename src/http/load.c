@@ -22,9 +22,7 @@ static const struct http_ops *find(char *message, size_t size)
 #include <string.h>
 #include <unistd.h>
 
-#ifndef LUCIDAUTH_HTTP_MODULE
-#define LUCIDAUTH_HTTP_MODULE "curl.so"
-#endif
+#define MODULE "curl.so"
 
 /* libcurl cannot be unloaded while its resolver threads may run. */
 #ifdef RTLD_NODELETE
@@ -78,14 +76,9 @@ static bool module_path(int number, char path[PATH_SIZE + 64])
 {
   char folder[PATH_SIZE] = "";
   const char *inner = number == 0 ? "lucidauth/" : "";
-  if (number < 2 && own_folder(folder))
-    snprintf(path, PATH_SIZE + 64, "%s/%s%s", folder, inner, LUCIDAUTH_HTTP_MODULE);
-#ifdef LUCIDAUTH_HTTP_FALLBACK
-  else if (number <= 2)
-    snprintf(path, PATH_SIZE + 64, "%s", LUCIDAUTH_HTTP_FALLBACK);
-#endif
-  else
+  if (number >= 2 || !own_folder(folder))
     return false;
+  snprintf(path, PATH_SIZE + 64, "%s/%s%s", folder, inner, MODULE);
   return true;
 }
 
@@ -102,7 +95,7 @@ static const struct http_ops *load(const char *path, char *message, size_t size)
     return NULL;
   }
   const struct http_ops *ops = dlsym(module, "lucidauth_http");
-  if (!ops || ops->version != HTTP_OPS_VERSION) {
+  if (!ops || ops->version != HTTP_OPS_VERSION || strcmp(ops->product, LUCIDAUTH_VERSION) != 0) {
     snprintf(message, size, "the file %s is of another version of lucidauth: install lucidauth again", path);
     return NULL;
   }
@@ -118,7 +111,7 @@ static const struct http_ops *find(char *message, size_t size)
   snprintf(message, size,
            "a part of lucidauth is missing, the file %s, which stands beside the library or in its folder lucidauth: "
            "install lucidauth again",
-           LUCIDAUTH_HTTP_MODULE);
+           MODULE);
   return NULL;
 }
 

@@ -1,6 +1,7 @@
 #define _DEFAULT_SOURCE
 #include "disk.h"
 
+#include "../descriptor.h"
 #include "../held.h"
 
 #include <errno.h>
@@ -35,6 +36,8 @@ static const char *advice(int cause)
     return "A part of the path is not a folder: correct the path.";
   if (cause == ENAMETOOLONG)
     return "Choose a shorter name.";
+  if (cause == EBUSY)
+    return "A file that is mounted by itself (docker -v) cannot be replaced. Mount the folder, not the file.";
   if (cause == EIO)
     return "The disk reports a fault: check it, then try again.";
   if (cause == EMFILE || cause == ENFILE)
@@ -111,7 +114,7 @@ int disk_try_open(const char *path, int flags)
   do
     fd = open(path, flags | O_CLOEXEC, 0600);
   while (fd < 0 && errno == EINTR);
-  return fd;
+  return descriptor_keep(fd);
 }
 
 int disk_open(const char *path, int flags, struct stat *found, struct store_error *error)

@@ -422,10 +422,11 @@ static enum store_result lock(struct store *store, struct store_error *error)
 static void unlock(struct store *store)
 {
   struct file_store *file = (struct file_store *)store;
-  if (file->lock.held && file->written)
-    unlink(file->temporary);
-  if (file->lock.held)
+  if (lockfile_is_held(&file->lock)) { /* else what was written is a parent's */
+    if (file->written)
+      unlink(file->temporary);
     forget_written(file);
+  }
   lockfile_release(&file->lock);
 }
 
@@ -488,9 +489,11 @@ static char *join(const char *first, const char *second, const char *third)
 }
 
 /* NULL: error says why. */
-static char *absolute(const char *path, struct store_error *error)
+static char *absolute(const char *path, const char *base, struct store_error *error)
 {
-  char *here = *path == '/' ? strdup("") : getcwd(NULL, 0);
+  if (*path == '/')
+    base = "";
+  char *here = base ? strdup(base) : getcwd(NULL, 0);
   if (!here && errno != ENOMEM) {
     disk_fail(error, "find the present folder for", path, errno);
     return NULL;
@@ -551,11 +554,11 @@ static bool names_a_file(const char *path, struct store_error *error)
   return false;
 }
 
-struct store *store_file(const char *path, struct store_error *error)
+struct store *store_file(const char *path, const char *base, struct store_error *error)
 {
   if (!names_a_file(path, error))
     return NULL;
-  char *whole = absolute(path, error);
+  char *whole = absolute(path, base, error);
   if (!whole)
     return NULL;
   struct store *store = new_store(path, whole, error);
@@ -617,7 +620,7 @@ static struct store *store_in(const char *directory, const char *folder, const c
   return store;
 }
 
-struct store *store_directory(const char *directory, const char *account, struct store_error *error)
+struct store *store_directory(const char *directory, const char *base, const char *account, struct store_error *error)
 {
   if (!directory || !*directory) {
     refuse_setting(error, "The path of the token folder", "", "is empty: give the path of a folder.");
@@ -626,7 +629,7 @@ struct store *store_directory(const char *directory, const char *account, struct
   if (!account || !*account)
     account = "default";
   char *name = file_name(account);
-  char *folder = absolute(directory, error);
+  char *folder = absolute(directory, base, error);
   struct store *store = NULL;
   if (!name)
     out_of_memory(error);

@@ -16,15 +16,15 @@
 /* Bytes in a record: an answer of the largest size, with every byte escaped, and more. */
 enum { STORE_FILE_LIMIT = 8 << 20 };
 
-/* The account in the file `path`. A relative path is resolved now: a later
- * chdir() does not move it. Touches nothing on disk yet. The strings are copied. The caller frees it with its
+/* The account in the file `path`. A relative path starts from the folder `base` (absolute), or from the present one if
+ * that is NULL: a later chdir() does not move it. Touches nothing on disk yet. The strings are copied. The caller frees it with its
  * close operation. NULL: error says why (an empty path or that of a folder, memory is out). */
-struct store *store_file(const char *path, struct store_error *error);
+struct store *store_file(const char *path, const char *base, struct store_error *error);
 
 /* The account `account` (NULL or "": "default") in the folder `directory`: `<directory>/<account>.json`,
  * where bytes other than small letters, digits, '-', '_', '@' and inner dots are percent-encoded: no name
  * leaves the folder, and no two names share a file where file names have no case. Like store_file otherwise; NULL
  * also when the account's name is too long for a file name. */
-struct store *store_directory(const char *directory, const char *account, struct store_error *error);
+struct store *store_directory(const char *directory, const char *base, const char *account, struct store_error *error);
 
 #endif

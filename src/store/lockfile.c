@@ -66,7 +66,6 @@ static void close_file(struct lockfile *lock)
   if (lock->fd >= 0)
     close(lock->fd);
   lock->fd = -1;
-  lock->held = false;
 }
 
 static int open_file(const struct lockfile *lock, struct store_error *error)
@@ -89,27 +88,40 @@ static void share(struct lockfile *lock)
   close(fd);
 }
 
+bool lockfile_is_held(const struct lockfile *lock)
+{
+  return lock->fd >= 0;
+}
+
+enum attempt { TAKEN, TAKEN_BY_ANOTHER, REMOVED, IMPOSSIBLE };
+
+static enum attempt attempt(struct lockfile *lock)
+{
+  if (take(lock) == 0)
+    return is_current(lock) ? TAKEN : REMOVED;
+  return errno == EAGAIN || errno == EACCES || errno == EWOULDBLOCK ? TAKEN_BY_ANOTHER : IMPOSSIBLE;
+}
+
 enum store_result lockfile_try(struct lockfile *lock, struct store_error *error)
 {
-  if (lock->held)
+  if (lockfile_is_held(lock))
     return STORE_BUSY;
   for (int i = 0; i < REOPENINGS; i++) {
-    if (lock->fd < 0 && (lock->fd = open_file(lock, error)) < 0)
+    lock->fd = open_file(lock, error);
+    if (lock->fd < 0)
       return STORE_FAILED;
-    if (take(lock) == 0) {
-      lock->held = is_current(lock);
-      if (lock->held) {
-        share(lock);
-        page_settle(&lock->page); /* what an owner that died in a refresh has left */
-        return STORE_OK;
-      }
-      close_file(lock);
-    } else if (errno == EAGAIN || errno == EACCES || errno == EWOULDBLOCK) {
-      return STORE_BUSY;
-    } else {
-      disk_fail(error, "lock", lock->path, errno);
-      return STORE_FAILED;
+    enum attempt outcome = attempt(lock);
+    int cause = errno;
+    if (outcome == TAKEN) {
+      share(lock);
+      page_settle(&lock->page); /* what an owner that died in a refresh has left */
+      return STORE_OK;
     }
+    close_file(lock);
+    if (outcome == IMPOSSIBLE)
+      disk_fail(error, "lock", lock->path, cause);
+    if (outcome != REMOVED)
+      return outcome == IMPOSSIBLE ? STORE_FAILED : STORE_BUSY;
   }
   return STORE_BUSY;
 }
@@ -119,19 +131,18 @@ void lockfile_share(struct lockfile *lock)
   struct store_error unheeded;
   share(lock);
   /* An owner that died in a refresh would leave it under way for as long as nobody needs the lock. */
-  if (!lock->held && page_is_under_way(&lock->page) && lockfile_try(lock, &unheeded) == STORE_OK)
+  if (!lockfile_is_held(lock) && page_is_under_way(&lock->page) && lockfile_try(lock, &unheeded) == STORE_OK)
     lockfile_release(lock);
 }
 
 void lockfile_release(struct lockfile *lock)
 {
-  if (!lock->held)
+  if (!lockfile_is_held(lock))
     return;
-  lock->held = false;
   page_settle(&lock->page);
-  int result = lock->whole ? apply_to_whole(lock, LOCK_UN) : apply_to_byte(lock, F_UNLCK);
-  if (result != 0)
-    close_file(lock);
+  /* not by closing it alone: a child may have it, too */
+  (void)(lock->whole ? apply_to_whole(lock, LOCK_UN) : apply_to_byte(lock, F_UNLCK));
+  close_file(lock);
 }
 
 void lockfile_forked(struct lockfile *lock)
@@ -142,7 +153,6 @@ void lockfile_forked(struct lockfile *lock)
 void lockfile_free(struct lockfile *lock)
 {
   lockfile_release(lock);
-  close_file(lock);
   page_free(&lock->page);
   free(lock->path);
 }

@@ -18,8 +18,7 @@ enum { LOCKFILE_BYTE = 1 << 20 };
 
 struct lockfile {
   char *path; /* absolute */
-  int fd;     /* -1 until the first lockfile_try, and after lockfile_forked */
-  bool held;
+  int fd;     /* open only while it is locked, else -1 */
   bool whole; /* the system has no open-file-description locks: flock */
   struct page page;
 };
@@ -28,10 +27,11 @@ struct lockfile {
  * all the same. */
 bool lockfile_init(struct lockfile *lock, char *path);
 
-/* Try to lock it, without waiting. The descriptor stays open between locks; when somebody removed the
- * file, a new one is made. STORE_OK; STORE_BUSY also if `lock` is held already; STORE_FAILED: the error says
+/* Try to lock it, without waiting; when somebody removed the file, a new one is made. STORE_OK; STORE_BUSY also if `lock` is held already; STORE_FAILED: the error says
  * why. */
 enum store_result lockfile_try(struct lockfile *lock, struct store_error *error);
+
+bool lockfile_is_held(const struct lockfile *lock);
 
 /* Unlock, if it is held, even if a child of this process still has the descriptor. */
 void lockfile_release(struct lockfile *lock);

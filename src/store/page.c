@@ -8,6 +8,7 @@
 #include <math.h>
 #include <pthread.h>
 #include <signal.h>
+#include <stdlib.h>
 #include <string.h>
 #include <sys/mman.h>
 #include <sys/stat.h>
@@ -23,9 +24,13 @@
 #define MAP_ANONYMOUS MAP_ANON
 #endif
 
-/* The file: one line that says what it is, and the generation. They stand far from each other: of a file that was cut
- * short the generation is then missing, and cannot pass for one that starts again. */
-enum { SIZE = 8192, GENERATION_AT = 4096 };
+/* One that is made of a lock in this process's memory would be none between processes. */
+_Static_assert(ATOMIC_LLONG_LOCK_FREE == 2, "64-bit atomics have to be free of locks");
+
+/* The file: one line that says what it is, the generation, and that line again, so that it is still known when somebody
+ * has written over its beginning. The generation stands far from it: of a file that was cut short it is then missing, and
+ * cannot pass for one that starts again. */
+enum { SIZE = 8192, GENERATION_AT = 4096, SIGNED_AGAIN_AT = 4096 + 64 };
 
 static const char line[] = "lucidauth page 1: shared by all who use this token file. Do not remove it.\n";
 #define SIGNATURE_SIZE (sizeof "lucidauth page 1" - 1)
@@ -34,8 +39,18 @@ static const char line[] = "lucidauth page 1: shared by all who use this token f
  * Touching it then raises SIGBUS, in whichever thread happens to ask for a token. The handler puts private memory in
  * the place and lets it go on; signals that have nothing to do with a page go where they went before. */
 
-static struct page *_Atomic pages;
-static pthread_mutex_t pages_mutex = PTHREAD_MUTEX_INITIALIZER;
+/* A place in memory. The handler walks along all of them at any moment: one that is not needed any more is never freed,
+ * but kept for the next page. */
+struct frame {
+  void *_Atomic base; /* NULL: it is vacant */
+  atomic_bool lost;   /* the file was cut short under the mapping */
+  struct frame *next; /* of all, the newest first */
+  struct frame *next_vacant;
+};
+
+static struct frame *_Atomic frames;
+static struct frame *vacant;
+static pthread_mutex_t frames_mutex = PTHREAD_MUTEX_INITIALIZER;
 static struct sigaction previous;
 
 static void *map_private(void *where)
@@ -44,31 +59,58 @@ static void *map_private(void *where)
   return mmap(where, SIZE, PROT_READ | PROT_WRITE, flags, -1, 0);
 }
 
-static struct page *page_at(const void *address)
+static struct frame *frame_at(const void *address, char **base)
 {
-  struct page *page = atomic_load(&pages);
-  for (; page; page = atomic_load(&page->next))
-    if ((const char *)address >= (char *)page->base && (const char *)address < (char *)page->base + SIZE)
-      return page;
+  struct frame *frame = atomic_load(&frames);
+  for (; frame; frame = frame->next) {
+    *base = atomic_load(&frame->base);
+    if (*base && (const char *)address >= *base && (const char *)address < *base + SIZE)
+      return frame;
+  }
   return NULL;
+}
+
+/* Else a process has sent it, and an address in it means nothing. */
+static bool is_fault(const siginfo_t *info)
+{
+#if defined(BUS_MCEERR_AR)
+  if (info->si_code == BUS_MCEERR_AR || info->si_code == BUS_MCEERR_AO)
+    return true;
+#endif
+  return info->si_code == BUS_ADRALN || info->si_code == BUS_ADRERR || info->si_code == BUS_OBJERR;
+}
+
+/* As without a handler. What faulted is tried again when the handler is left, and what was sent is sent again here. */
+static void end_process(int number, bool fault)
+{
+  sigset_t only;
+  sigaction(number, &previous, NULL);
+  if (fault)
+    return;
+  raise(number);
+  sigemptyset(&only);
+  sigaddset(&only, number);
+  pthread_sigmask(SIG_UNBLOCK, &only, NULL);
 }
 
 static void pass_on(int number, siginfo_t *info, void *context)
 {
+  bool fault = is_fault(info);
   if (previous.sa_flags & SA_SIGINFO)
     previous.sa_sigaction(number, info, context);
   else if (previous.sa_handler != SIG_DFL && previous.sa_handler != SIG_IGN)
     previous.sa_handler(number);
-  else
-    sigaction(number, &previous, NULL); /* the instruction is tried again, and ends the process as it would have */
+  else if (previous.sa_handler == SIG_DFL || fault)
+    end_process(number, fault);
 }
 
 static void on_sigbus(int number, siginfo_t *info, void *context)
 {
   int saved = errno;
-  struct page *page = page_at(info->si_addr);
-  if (page && map_private(page->base) != MAP_FAILED)
-    atomic_store(&page->lost, true);
+  char *base;
+  struct frame *frame = is_fault(info) ? frame_at(info->si_addr, &base) : NULL;
+  if (frame && map_private(base) != MAP_FAILED)
+    atomic_store(&frame->lost, true);
   else
     pass_on(number, info, context);
   errno = saved;
@@ -81,81 +123,116 @@ static void watch_sigbus(void)
   sigaction(SIGBUS, &action, &previous);
 }
 
-static void enlist(struct page *page)
+static struct frame *take_frame(void)
 {
-  pthread_mutex_lock(&pages_mutex);
-  atomic_store(&page->next, atomic_load(&pages));
-  atomic_store(&pages, page);
-  pthread_mutex_unlock(&pages_mutex);
+  pthread_mutex_lock(&frames_mutex);
+  struct frame *frame = vacant;
+  if (frame) {
+    vacant = frame->next_vacant;
+  } else if ((frame = calloc(1, sizeof *frame)) != NULL) {
+    frame->next = atomic_load(&frames);
+    atomic_store(&frames, frame);
+  }
+  pthread_mutex_unlock(&frames_mutex);
+  return frame;
 }
 
-static void delist(struct page *page)
+static void give_back_frame(struct frame *frame)
 {
-  pthread_mutex_lock(&pages_mutex);
-  for (struct page *_Atomic *place = &pages; atomic_load(place); place = &atomic_load(place)->next)
-    if (atomic_load(place) == page) {
-      atomic_store(place, atomic_load(&page->next));
-      break;
-    }
-  pthread_mutex_unlock(&pages_mutex);
+  pthread_mutex_lock(&frames_mutex);
+  frame->next_vacant = vacant;
+  vacant = frame;
+  pthread_mutex_unlock(&frames_mutex);
+}
+
+void page_before_fork(void)
+{
+  pthread_mutex_lock(&frames_mutex);
+}
+
+void page_after_fork(void)
+{
+  pthread_mutex_unlock(&frames_mutex);
 }
 
 /* ---- the page ---- */
 
 bool page_init(struct page *page)
 {
-  page->base = map_private(NULL);
   page->shared = false;
-  atomic_init(&page->lost, false);
-  if (page->base == MAP_FAILED) {
-    page->base = NULL;
+  page->frame = take_frame();
+  if (!page->frame)
+    return false;
+  void *base = map_private(NULL);
+  if (base == MAP_FAILED) {
+    give_back_frame(page->frame);
+    page->frame = NULL;
     return false;
   }
-  page->generation = (atomic_uint_least64_t *)(void *)((char *)page->base + GENERATION_AT);
-  enlist(page);
+  atomic_store(&page->frame->lost, false);
+  atomic_store(&page->frame->base, base);
+  page->generation = (atomic_uint_least64_t *)(void *)((char *)base + GENERATION_AT);
   return true;
 }
 
-/* Several processes may lay out the same page at once: they write the same line, and no other byte. Space first: a write
- * to a mapped hole of a full disk would raise a signal. */
+static bool is_signed(const char *bytes, size_t length, size_t at)
+{
+  return length >= at + SIGNATURE_SIZE && memcmp(bytes + at, line, SIGNATURE_SIZE) == 0;
+}
+
+/* Nothing has been written to its beginning. */
+static bool is_blank(const char *bytes, size_t length)
+{
+  static const char blank[SIGNATURE_SIZE];
+  return length == 0 || (length >= SIGNATURE_SIZE && memcmp(bytes, blank, SIGNATURE_SIZE) == 0);
+}
+
+static bool sign(int fd, off_t at)
+{
+  return lseek(fd, at, SEEK_SET) == at && disk_write(fd, line, sizeof line - 1);
+}
+
+/* Several processes may lay out the same page at once: they write the same lines, and no other byte. Space first: a
+ * write to a mapped hole of a full disk would raise a signal. */
 static bool lay_out(int fd)
 {
-  struct stat found;
-  char start[SIGNATURE_SIZE], blank[SIGNATURE_SIZE] = {0};
-  size_t length = sizeof start;
-  if (fstat(fd, &found) != 0 || !disk_read(fd, start, &length))
+  char bytes[SIZE];
+  size_t length = sizeof bytes;
+  if (!disk_read(fd, bytes, &length))
     return false;
-  if (length == sizeof start && memcmp(start, line, sizeof start) == 0)
-    return found.st_size >= SIZE || disk_allocate(fd, SIZE);
-  if (memcmp(start, blank, length) != 0 || (length < sizeof start && length > 0))
+  bool here = is_signed(bytes, length, 0), again = is_signed(bytes, length, SIGNED_AGAIN_AT);
+  if (!here && !again && !is_blank(bytes, length))
     return false; /* somebody else's */
-  return disk_allocate(fd, SIZE) && lseek(fd, 0, SEEK_SET) == 0 && disk_write(fd, line, sizeof line - 1);
+  if (here && again && length == SIZE)
+    return true;
+  return disk_allocate(fd, SIZE) && sign(fd, SIGNED_AGAIN_AT) && sign(fd, 0);
 }
 
 static bool is_mapped(const struct page *page, const struct stat *file)
 {
-  return page->shared && !atomic_load(&page->lost) && page->device == file->st_dev && page->inode == file->st_ino &&
-         file->st_size >= SIZE;
+  return page->shared && !atomic_load(&page->frame->lost) && page->device == file->st_dev &&
+         page->inode == file->st_ino && file->st_size >= SIZE;
 }
 
 static void make_private(struct page *page)
 {
-  if (page->shared || atomic_load(&page->lost))
-    (void)map_private(page->base);
+  if (page->shared || atomic_load(&page->frame->lost))
+    (void)map_private(atomic_load(&page->frame->base));
   page->shared = false;
-  atomic_store(&page->lost, false);
+  atomic_store(&page->frame->lost, false);
 }
 
 /* Replaces the private page at one stroke: readers see the one or the other. Where the file system maps no files, an
  * attempt in place would leave a hole in older kernels: so it is first made elsewhere. */
 static bool map_file(const struct page *page, int fd)
 {
-  void *elsewhere = mmap(NULL, SIZE, PROT_READ | PROT_WRITE, MAP_SHARED, fd, 0);
+  void *base = atomic_load(&page->frame->base),
+       *elsewhere = mmap(NULL, SIZE, PROT_READ | PROT_WRITE, MAP_SHARED, fd, 0);
   if (elsewhere == MAP_FAILED)
     return false;
-  bool mapped = mmap(page->base, SIZE, PROT_READ | PROT_WRITE, MAP_SHARED | MAP_FIXED, fd, 0) != MAP_FAILED;
+  bool mapped = mmap(base, SIZE, PROT_READ | PROT_WRITE, MAP_SHARED | MAP_FIXED, fd, 0) != MAP_FAILED;
   if (!mapped)
-    (void)map_private(page->base);
+    (void)map_private(base);
   munmap(elsewhere, SIZE);
   return mapped;
 }
@@ -178,11 +255,11 @@ bool page_share(struct page *page, int fd)
 
 void page_free(struct page *page)
 {
-  if (!page->base)
+  if (!page->frame)
     return;
-  delist(page);
-  munmap(page->base, SIZE);
-  page->base = NULL;
+  munmap(atomic_exchange(&page->frame->base, NULL), SIZE);
+  give_back_frame(page->frame);
+  page->frame = NULL;
 }
 
 /* ---- the generation ---- */
@@ -220,10 +297,33 @@ static const uint32_t *low_half(const struct page *page)
 }
 #endif
 
+#if defined(__linux__)
+#if defined(SYS_futex)
+enum { WAKE_CALL = SYS_futex };
+#else
+enum { WAKE_CALL = SYS_futex_time64 };
+#endif
+
+/* On a 32-bit system a call takes times of its own width, whatever the C library's. */
+static void wait_for_change(const struct page *page, uint32_t seen, double seconds)
+{
+  double whole = floor(seconds), rest = (seconds - whole) * 1e9;
+#if defined(SYS_futex_time64)
+  int64_t wide[] = {(int64_t)whole, (int64_t)rest};
+  if (syscall(SYS_futex_time64, low_half(page), FUTEX_WAIT, seen, wide, NULL, 0) == 0 || errno != ENOSYS)
+    return;
+#endif
+#if defined(SYS_futex)
+  long time[] = {whole < (double)INT32_MAX ? (long)whole : INT32_MAX, (long)rest};
+  syscall(SYS_futex, low_half(page), FUTEX_WAIT, seen, time, NULL, 0);
+#endif
+}
+#endif
+
 static void wake(const struct page *page)
 {
 #if defined(__linux__)
-  syscall(SYS_futex, low_half(page), FUTEX_WAKE, INT32_MAX, NULL, NULL, 0);
+  syscall(WAKE_CALL, low_half(page), FUTEX_WAKE, INT32_MAX, NULL, NULL, 0);
 #else
   (void)page;
 #endif
@@ -242,10 +342,10 @@ void page_wait(const struct page *page, uint64_t seen, double seconds)
 {
   if (!(seconds > 0) || atomic_load_explicit(page->generation, memory_order_acquire) != seen)
     return;
-  struct timespec time = {.tv_sec = (time_t)seconds, .tv_nsec = (long)((seconds - floor(seconds)) * 1e9)};
 #if defined(__linux__)
-  syscall(SYS_futex, low_half(page), FUTEX_WAIT, (uint32_t)seen, &time, NULL, 0);
+  wait_for_change(page, (uint32_t)seen, seconds);
 #else
+  struct timespec time = {.tv_sec = (time_t)seconds, .tv_nsec = (long)((seconds - floor(seconds)) * 1e9)};
   struct timespec moment = {.tv_nsec = 1000000};
   for (double left = seconds; left > 0; left -= 0.001) {
     nanosleep(left < 0.001 ? &time : &moment, NULL);

@@ -15,13 +15,11 @@
 #include <sys/types.h>
 
 struct page {
-  void *base;                        /* stays the same, whatever is mapped there */
+  struct frame *frame;               /* its place in memory, which stays the same, whatever is mapped there */
   atomic_uint_least64_t *generation; /* readable at any time after page_init */
   bool shared;                       /* a file is mapped there, this one: */
   dev_t device;
   ino_t inode;
-  atomic_bool lost;          /* the file was cut short under the mapping */
-  struct page *_Atomic next; /* of all pages, for the signal handler */
 };
 
 /* A private page. False: memory is out. */
@@ -47,5 +45,10 @@ void page_wait(const struct page *page, uint64_t seen, double seconds);
 
 /* Unmap. */
 void page_free(struct page *page);
+
+/* Around fork(): nobody makes or frees a page meanwhile. A child would wait for ever for a thread that it does not
+ * have. */
+void page_before_fork(void);
+void page_after_fork(void);
 
 #endif

@@ -1,0 +1,51 @@
+/* What the module exports. */
+#define _GNU_SOURCE
+#include "http.h"
+
+#include "../core/secret.h"
+#include "../held.h"
+#include "session.h"
+#include "start.h"
+#include "transfer.h"
+
+#include <sodium.h>
+
+/* With CURLOPT_NOSIGNAL, which threads need, libcurl leaves SIGPIPE alone, and TLS libraries may write to a connection
+ * that the server has closed: the process would die with the token spent. */
+static void post(const struct http_request *request, struct http_response *response)
+{
+  struct transfer transfer = {.response = response};
+  struct held sigpipe;
+  http_start();
+  held_begin(&sigpipe, SIGPIPE);
+  if (transfer_prepare(&transfer, request))
+    verdict_give(&transfer, curl_easy_perform(transfer.handle));
+  transfer_finish(&transfer);
+  held_end(&sigpipe);
+}
+
+static void release(struct http_response *response)
+{
+  arrival_drop(response);
+  secret_wipe(response, sizeof *response);
+}
+
+static void sha256(const void *data, size_t size, unsigned char digest[32])
+{
+  http_start();
+  crypto_hash_sha256(digest, data, size);
+}
+
+__attribute__((visibility("default"))) const struct http_ops lucidauth_http = {
+    .version = HTTP_OPS_VERSION,
+    .product = LUCIDAUTH_VERSION,
+    .start = http_start,
+    .post = post,
+    .open = session_open,
+    .begin = session_begin,
+    .wait = session_wait,
+    .wake = session_wake,
+    .close = session_close,
+    .release = release,
+    .sha256 = sha256,
+};

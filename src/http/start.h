@@ -1,0 +1,8 @@
+/* libcurl and libsodium as this module uses them. */
+#ifndef HTTP_START_H
+#define HTTP_START_H
+
+/* Set both up, once a process. libcurl gets an allocator that wipes. */
+void http_start(void);
+
+#endif

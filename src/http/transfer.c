@@ -1,0 +1,171 @@
+#define _GNU_SOURCE
+#include "transfer.h"
+
+#include "../core/secret.h"
+#include "../descriptor.h"
+#include "tls.h"
+
+#include <netinet/in.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <strings.h>
+#include <sys/socket.h>
+
+#ifndef LUCIDAUTH_VERSION
+#error "the build must define LUCIDAUTH_VERSION"
+#endif
+
+static bool loopback(const struct sockaddr *address)
+{
+  if (address->sa_family == AF_INET)
+    return ntohl(((const struct sockaddr_in *)(const void *)address)->sin_addr.s_addr) >> 24 == 127;
+  if (address->sa_family == AF_INET6)
+    return IN6_IS_ADDR_LOOPBACK(&((const struct sockaddr_in6 *)(const void *)address)->sin6_addr);
+  return false;
+}
+
+/* A hosts entry or a resolver can lead a loopback name anywhere; secrets in clear must not follow. Asked before every
+ * connection attempt, so that not even a connection is made. */
+static curl_socket_t open_socket(void *context, curlsocktype purpose, struct curl_sockaddr *peer)
+{
+  struct transfer *transfer = context;
+  (void)purpose;
+  if (transfer->plain && !loopback(&peer->addr)) {
+    transfer->off_machine = true;
+    return CURL_SOCKET_BAD;
+  }
+#ifdef SOCK_CLOEXEC
+  return descriptor_keep(socket(peer->family, peer->socktype | SOCK_CLOEXEC, peer->protocol));
+#else
+  return descriptor_keep(socket(peer->family, peer->socktype, peer->protocol));
+#endif
+}
+
+long transfer_milliseconds(double seconds)
+{
+  if (!(seconds > 0.001))
+    return 1; /* 0 would mean libcurl's own limits */
+  return seconds < 1e6 ? (long)(seconds * 1000) : 1000000000L;
+}
+
+static bool set_protocols(CURL *handle)
+{
+#if LIBCURL_VERSION_NUM >= 0x075500
+  return curl_easy_setopt(handle, CURLOPT_PROTOCOLS_STR, "http,https") == CURLE_OK;
+#else
+  return curl_easy_setopt(handle, CURLOPT_PROTOCOLS, CURLPROTO_HTTP | CURLPROTO_HTTPS) == CURLE_OK;
+#endif
+}
+
+/* libcurl sends a request again by itself when a reused connection turns out dead, and when a server of HTTP/2 says
+ * REFUSED_STREAM: a refresh token would be spent twice. Hence a fresh connection, and HTTP/1.1 only. */
+static bool set_once(CURL *handle)
+{
+  return curl_easy_setopt(handle, CURLOPT_FRESH_CONNECT, 1L) == CURLE_OK &&
+         curl_easy_setopt(handle, CURLOPT_FORBID_REUSE, 1L) == CURLE_OK &&
+         curl_easy_setopt(handle, CURLOPT_HTTP_VERSION, (long)CURL_HTTP_VERSION_1_1) == CURLE_OK &&
+         curl_easy_setopt(handle, CURLOPT_FOLLOWLOCATION, 0L) == CURLE_OK &&
+         curl_easy_setopt(handle, CURLOPT_DISALLOW_USERNAME_IN_URL, 1L) == CURLE_OK &&
+         curl_easy_setopt(handle, CURLOPT_NETRC, (long)CURL_NETRC_IGNORED) == CURLE_OK && set_protocols(handle);
+}
+
+static bool set_connection(CURL *handle, const struct http_request *request, struct transfer *transfer)
+{
+#if LIBCURL_VERSION_NUM >= 0x075700
+  /* Else the end of a transfer waits for the system's resolver, past the timeout. The resolver's thread then ends by
+   * itself. An older library at run time does not know the option: it waits. */
+  curl_easy_setopt(handle, CURLOPT_QUICK_EXIT, 1L);
+#endif
+  tls_set_wiping(handle);
+  return curl_easy_setopt(handle, CURLOPT_NOSIGNAL, 1L) == CURLE_OK &&
+         curl_easy_setopt(handle, CURLOPT_CONNECTTIMEOUT_MS, transfer_milliseconds(request->connect_timeout)) ==
+             CURLE_OK &&
+         curl_easy_setopt(handle, CURLOPT_TIMEOUT_MS, transfer_milliseconds(request->timeout)) == CURLE_OK &&
+         curl_easy_setopt(handle, CURLOPT_SSL_VERIFYPEER, 1L) == CURLE_OK &&
+         curl_easy_setopt(handle, CURLOPT_SSL_VERIFYHOST, 2L) == CURLE_OK &&
+         curl_easy_setopt(handle, CURLOPT_SSLVERSION, (long)CURL_SSLVERSION_TLSv1_2) == CURLE_OK &&
+         (!request->ca_file || curl_easy_setopt(handle, CURLOPT_CAINFO, request->ca_file) == CURLE_OK) &&
+         (!transfer->plain || curl_easy_setopt(handle, CURLOPT_PROXY, "") == CURLE_OK) &&
+         curl_easy_setopt(handle, CURLOPT_OPENSOCKETFUNCTION, open_socket) == CURLE_OK &&
+         curl_easy_setopt(handle, CURLOPT_OPENSOCKETDATA, transfer) == CURLE_OK;
+}
+
+static bool set_request(CURL *handle, const struct http_request *request, struct curl_slist *headers)
+{
+  char agent[96];
+  snprintf(agent, sizeof agent, "lucidauth/%s libcurl/%s", LUCIDAUTH_VERSION,
+           curl_version_info(CURLVERSION_NOW)->version);
+  return curl_easy_setopt(handle, CURLOPT_URL, request->url) == CURLE_OK &&
+         curl_easy_setopt(handle, CURLOPT_USERAGENT, agent) == CURLE_OK &&
+         curl_easy_setopt(handle, CURLOPT_POST, 1L) == CURLE_OK &&
+         curl_easy_setopt(handle, CURLOPT_POSTFIELDSIZE_LARGE, (curl_off_t)request->body_length) == CURLE_OK &&
+         curl_easy_setopt(handle, CURLOPT_POSTFIELDS, request->body ? request->body : "") == CURLE_OK &&
+         /* A proxy must not see the credentials that are for the server. */
+         curl_easy_setopt(handle, CURLOPT_HEADEROPT, (long)CURLHEADER_SEPARATE) == CURLE_OK &&
+         curl_easy_setopt(handle, CURLOPT_HTTPHEADER, headers) == CURLE_OK;
+}
+
+/* Adds "name: value" to the list. False: memory is out. */
+static bool add_header(struct curl_slist **headers, const char *name, const char *value)
+{
+  size_t size = strlen(name) + strlen(value) + 3;
+  char *line = malloc(size);
+  if (!line)
+    return false;
+  snprintf(line, size, "%s: %s", name, value);
+  struct curl_slist *longer = curl_slist_append(*headers, line);
+  secret_wipe(line, size);
+  free(line);
+  if (longer)
+    *headers = longer;
+  return longer != NULL;
+}
+
+/* "Expect:" takes libcurl's own "Expect: 100-continue" out, which only costs time. */
+static bool add_headers(struct curl_slist **headers, const struct http_request *request)
+{
+  struct curl_slist *first = curl_slist_append(NULL, "Expect:");
+  *headers = first;
+  return first && add_header(headers, "Accept", "application/json") &&
+         add_header(headers, "Content-Type", request->content_type) &&
+         (!request->authorization || add_header(headers, "Authorization", request->authorization));
+}
+
+static void free_headers(struct curl_slist *headers)
+{
+  for (struct curl_slist *header = headers; header; header = header->next)
+    secret_wipe(header->data, strlen(header->data));
+  curl_slist_free_all(headers);
+}
+
+static void publish(struct http_response *response)
+{
+  struct reply *reply = &response->reply;
+  reply->body = response->body;
+  reply->retry_after = response->retry_after[0] ? response->retry_after : NULL;
+  reply->location = response->location[0] ? response->location : NULL;
+  reply->error = response->error[0] && reply->delivery != REPLY_RECEIVED ? response->error : NULL;
+}
+
+bool transfer_prepare(struct transfer *transfer, const struct http_request *request)
+{
+  *transfer->response = (struct http_response){.reply.delivery = REPLY_NOT_SENT};
+  transfer->plain = strncasecmp(request->url, "https:", 6) != 0;
+  transfer->handle = curl_easy_init();
+  if (transfer->handle && add_headers(&transfer->headers, request) && set_once(transfer->handle) &&
+      set_connection(transfer->handle, request, transfer) &&
+      set_request(transfer->handle, request, transfer->headers) && arrival_listen(transfer)) {
+    verdict_watch(transfer);
+    return true;
+  }
+  verdict_say(transfer->response, "libcurl could not be set up: memory is out, or this libcurl is too old");
+  return false;
+}
+
+void transfer_finish(struct transfer *transfer)
+{
+  curl_easy_cleanup(transfer->handle);
+  free_headers(transfer->headers);
+  publish(transfer->response);
+}

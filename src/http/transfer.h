@@ -1,0 +1,57 @@
+/* One POST as libcurl carries it out: how it is set up (transfer.c), what arrives (arrival.c), and what became of it
+ * (verdict.c). */
+#ifndef HTTP_TRANSFER_H
+#define HTTP_TRANSFER_H
+
+#include "http.h"
+
+#include <curl/curl.h>
+
+#if LIBCURL_VERSION_NUM < 0x073d00
+#error "libcurl 7.61 or newer is needed"
+#endif
+
+/* A head longer than this comes from no token endpoint; without a limit libcurl would keep all of it. */
+enum { TRANSFER_HEAD_MAX = 256 * 1024 };
+
+/* One POST under way. */
+struct transfer {
+  CURL *handle;
+  struct curl_slist *headers;
+  struct http_response *response;
+  void *tag;        /* in a session */
+  bool plain;       /* not over TLS */
+  bool watched;     /* libcurl tells the moment before it sends */
+  bool sending;     /* that moment has come */
+  bool off_machine; /* plain http was about to leave this machine */
+  bool no_memory;
+  bool head_ended; /* the empty line after the headers has come */
+  size_t head;     /* bytes of status lines and headers so far */
+};
+
+/* Empty the response and set the transfer up, whose `response` is set already. False: it cannot be done, and the
+ * response says so. */
+bool transfer_prepare(struct transfer *transfer, const struct http_request *request);
+
+/* Give libcurl's part back and show the caller the reply. Due after transfer_prepare, whatever came of it. */
+void transfer_finish(struct transfer *transfer);
+
+/* As libcurl takes it; at least one. */
+long transfer_milliseconds(double seconds);
+
+/* Have what arrives written into the response. */
+bool arrival_listen(struct transfer *transfer);
+
+/* Wipe and free the body. */
+void arrival_drop(struct http_response *response);
+
+/* Have libcurl say when it starts to send, if it can. */
+void verdict_watch(struct transfer *transfer);
+
+/* Fill in the reply of a transfer that has ended with `code`. */
+void verdict_give(struct transfer *transfer, CURLcode code);
+
+/* Say what went wrong. */
+void verdict_say(struct http_response *response, const char *error);
+
+#endif

@@ -1,0 +1,97 @@
+#define _GNU_SOURCE
+#include "transfer.h"
+
+#include <stdio.h>
+#include <string.h>
+
+#if LIBCURL_VERSION_NUM >= 0x075000
+static int before_request(void *context, char *peer, char *local, int peer_port, int local_port)
+{
+  struct transfer *transfer = context;
+  (void)peer, (void)local, (void)peer_port, (void)local_port;
+  transfer->sending = true;
+  return CURL_PREREQFUNC_OK;
+}
+#endif
+
+void verdict_watch(struct transfer *transfer)
+{
+#if LIBCURL_VERSION_NUM >= 0x075000
+  transfer->watched = curl_easy_setopt(transfer->handle, CURLOPT_PREREQFUNCTION, before_request) == CURLE_OK &&
+                      curl_easy_setopt(transfer->handle, CURLOPT_PREREQDATA, transfer) == CURLE_OK;
+#else
+  (void)transfer;
+#endif
+}
+
+/* Whether a byte of the request may have left. Before 7.80 libcurl does not say so itself: take the moment when the
+ * connection was ready (CURLINFO_PRETRANSFER_TIME_T comes too late, when all of the request has gone). */
+static bool sent(const struct transfer *transfer)
+{
+  if (transfer->watched)
+    return transfer->sending;
+  curl_off_t ready = 0;
+  CURLINFO moment = transfer->plain ? CURLINFO_CONNECT_TIME_T : CURLINFO_APPCONNECT_TIME_T;
+  return curl_easy_getinfo(transfer->handle, moment, &ready) != CURLE_OK || ready > 0;
+}
+
+/* It is a proxy's. */
+static void forget_answer(struct http_response *response)
+{
+  arrival_drop(response);
+  response->reply.status = 0;
+  response->retry_after[0] = '\0';
+  response->location[0] = '\0';
+}
+
+void verdict_say(struct http_response *response, const char *error)
+{
+  snprintf(response->error, sizeof response->error, "%s", error);
+}
+
+/* libcurl's words may hold the URL of a proxy with its password, cut off anywhere. */
+static bool may_tell_password(const char *error, CURLcode code)
+{
+  return code == CURLE_COULDNT_RESOLVE_PROXY || code == CURLE_UNSUPPORTED_PROTOCOL || code == CURLE_URL_MALFORMAT ||
+         strchr(error, '@') || strstr(error, "://") || strstr(error, "proxy syntax");
+}
+
+/* What went wrong, in libcurl's words unless we know better, or they say too much. */
+static void explain(const struct transfer *transfer, CURLcode code)
+{
+  struct http_response *response = transfer->response;
+  if (transfer->off_machine && !transfer->sending)
+    verdict_say(response,
+                "the host's address is not of this machine, and plain http would show the secrets to the network");
+  else if (transfer->head > TRANSFER_HEAD_MAX)
+    verdict_say(response, "the answer's headers never end");
+  else if (transfer->no_memory)
+    verdict_say(response, "memory is out");
+  else if (code == CURLE_OUT_OF_MEMORY && transfer->sending && !transfer->head_ended)
+    verdict_say(response, "a line of the answer's headers is too long"); /* that is what libcurl calls it */
+  else if (code == CURLE_OK)
+    verdict_say(response, "the connection ended before the answer was whole");
+  else if (!response->error[0] || may_tell_password(response->error, code))
+    verdict_say(response, curl_easy_strerror(code));
+}
+
+void verdict_give(struct transfer *transfer, CURLcode code)
+{
+  struct http_response *response = transfer->response;
+  struct reply *reply = &response->reply;
+  long status = 0;
+  if (curl_easy_getinfo(transfer->handle, CURLINFO_RESPONSE_CODE, &status) == CURLE_OK && status >= 200)
+    reply->status = (int)status;
+  /* libcurl is content when the connection ends within the headers. */
+  if ((code == CURLE_OK && reply->status && transfer->head_ended) || reply->cut)
+    reply->delivery = REPLY_RECEIVED;
+  else
+    reply->delivery = sent(transfer) ? REPLY_LOST : REPLY_NOT_SENT;
+  reply->timed_out = code == CURLE_OPERATION_TIMEDOUT;
+  if (reply->cut)
+    arrival_drop(response);
+  if (reply->delivery == REPLY_NOT_SENT)
+    forget_answer(response);
+  if (reply->delivery != REPLY_RECEIVED)
+    explain(transfer, code);
+}
