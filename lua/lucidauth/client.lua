@@ -190,9 +190,12 @@ function Client:reject(token, account)
   if type(token) ~= "string" then
     error("reject takes the token that the API did not accept", 2)
   end
-  self.core:reject(account, token)
+  local rejected, message, code = self.core:reject(account, token)
   deliver(self)
-  return true
+  if rejected then
+    return true
+  end
+  return nil, message, code
 end
 
 function Client:status(account)

@@ -278,12 +278,20 @@ static int client_poll(lua_State *L)
   return push_serial_token(L, client, account, token, serial, &error);
 }
 
-/* client:reject(account, token) */
+/* client:reject(account, token) -> true | nil, message, code */
 static int client_reject(lua_State *L)
 {
+  size_t length;
+  lucidauth_error error;
   struct client *client = check_client(L);
-  lucidauth_reject(client->client, luaL_optstring(L, 2, NULL), luaL_checkstring(L, 3));
-  return 0;
+  const char *account = luaL_optstring(L, 2, NULL), *token = luaL_checklstring(L, 3, &length);
+  if (!lucidauth_get_account(client->client, account, &error))
+    return push_error(L, &error);
+  /* no token holds a NUL byte: what stands before it is not what was rejected */
+  if (strlen(token) == length)
+    lucidauth_reject(client->client, account, token);
+  lua_pushboolean(L, true);
+  return 1;
 }
 
 static void set_number(lua_State *L, const char *name, double value)
