@@ -1,5 +1,6 @@
 /* The binding: Lua values in and out of lucidauth.h, no decision. Its users are the Lua files beside it,
  * which check what scripts pass. */
+#include "../http/http.h"
 #include "../lucidauth.h"
 #include "compat.h"
 
@@ -598,6 +599,24 @@ static int core_process(lua_State *L)
   return 1;
 }
 
+/* core.sha256(text) -> the digest's 32 bytes | nil, message; loads what a refresh needs */
+static int core_sha256(lua_State *L)
+{
+  size_t size;
+  char message[512];
+  unsigned char digest[32];
+  const char *text = luaL_checklstring(L, 1, &size);
+  const struct http_ops *http = http_load(message, sizeof message);
+  if (!http) {
+    lua_pushnil(L);
+    lua_pushstring(L, message);
+    return 2;
+  }
+  http->sha256(text, size, digest);
+  lua_pushlstring(L, (const char *)digest, sizeof digest);
+  return 1;
+}
+
 /* ---- the module ---- */
 
 static void new_class(lua_State *L, const char *name, const luaL_Reg *methods)
@@ -624,9 +643,9 @@ int luaopen_lucidauth_core(lua_State *L)
                                             {"finish", flight_finish},
                                             {"__gc", flight_gc},
                                             {NULL, NULL}};
-  static const luaL_Reg functions[] = {{"new", core_new},     {"hot", core_hot},     {"ticket", core_ticket},
-                                       {"sleep", core_sleep}, {"clock", core_clock}, {"process", core_process},
-                                       {NULL, NULL}};
+  static const luaL_Reg functions[] = {{"new", core_new},       {"hot", core_hot},     {"ticket", core_ticket},
+                                       {"sleep", core_sleep},   {"clock", core_clock}, {"process", core_process},
+                                       {"sha256", core_sha256}, {NULL, NULL}};
   new_class(L, CLIENT, client_methods);
   new_class(L, FLIGHT, flight_methods);
   luaL_newmetatable(L, TICKET);
