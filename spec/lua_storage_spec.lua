@@ -18,7 +18,7 @@ local function copy(value)
   if type(value) ~= "table" then
     return value
   end
-  local result = {}
+  local result = setmetatable({}, getmetatable(value))
   for name, item in pairs(value) do
     result[name] = copy(item)
   end
@@ -208,6 +208,49 @@ describe("a storage in Lua", function()
     assert.are_not.equal(first, assert(client:refresh()))
     assert.are.same(record.extra, records.default.extra)
     assert.are.same(deep, records.default.deep)
+  end)
+
+  -- As a text, in which nothing is rounded and a list is told from an object.
+  it("has side fields back as the server sent them", function()
+    local sent = {
+      empty = "[]",
+      none = "{}",
+      lists = "[[],[[]],{}]",
+      whole = math.type and "1234567890123456789" or "9007199254740991",
+      negative = "-12345678901234",
+      fraction = "0.30000000000000004",
+      small = "-2.5e-07",
+      text = [["a \\ b \" c \u0001 d / e"]],
+      odd = [["\\u0041"]],
+    }
+    sandbox:faults({ kind = "transform", raw = sent })
+    local json = require("lucidauth.json")
+    assert(client_with(storage_with()):token())
+    assert(client_with(storage_with()):refresh())
+    for name, text in pairs(sent) do
+      local back = assert(json.encode({ [name] = records.default[name] }))
+      assert.are.equal(('{"%s":%s}'):format(name, (text:gsub('\\"', "\\u0022")
+        :gsub("\\\\", "\\u005c"))), back)
+    end
+    if math.type then
+      assert.are.equal("integer", math.type(records.default.expires_in))
+    end
+  end)
+
+  it("is not asked to save what cannot be read", function()
+    local json = require("lucidauth.json")
+    local decode = json.decode
+    json.decode = function()
+      return nil, "no text"
+    end
+    local ok, token, message, code = pcall(function()
+      return client_with(storage_with()):token()
+    end)
+    json.decode = decode
+    assert.is_true(ok, token)
+    scene:assert_failure("storage", token, message, code)
+    assert.is_false(contains(names_of_calls(), "save"))
+    assert.are.equal(0, scene:posts())
   end)
 
   it("keeps the fraction of a second in what it keeps", function()

@@ -1,15 +1,9 @@
 --- Carries refreshes out over a storage made of Lua functions. The core
 --- decides each step; these functions may yield, and may fail.
 
-local cjson = require "cjson.safe"
+local cjson = require "cjson"
 local core = require "lucidauth.core"
-
-local json = cjson.new()
--- Expiries fit into the default's fourteen digits, other numbers may not. The
--- original lua-cjson raises when it is asked for more.
-pcall(json.encode_number_precision, 16)
--- A server may send a number that no double holds; the record stays readable.
-json.encode_invalid_numbers("null")
+local json = require "lucidauth.json"
 
 local M = {}
 
@@ -92,7 +86,10 @@ function steps.load(course)
 end
 
 function steps.save(course, text)
-  local record = json.decode(text)
+  local record, message = json.decode(text)
+  if not record then
+    return failed("save", message)
+  end
   local ok, saved, reason = pcall(course.storage.save, course.account, record)
   if not ok then
     return failed("save", saved, json.decode(text))
@@ -217,7 +214,7 @@ end
 
 local function refresh_token_of(text)
   local record = json.decode(text)
-  return type(record) == "table" and record.refresh_token or nil
+  return record and record.refresh_token
 end
 
 -- A record that was saved late stands over the one that has come after it: put
