@@ -500,7 +500,7 @@ static void a_child_knows_what_its_parent_rejected(void **state)
   (void)state;
   let_answer(2);
   assert_true(gets(client, "A1"));
-  lucidauth_reject(client, NULL, "A1");
+  (void)lucidauth_reject(client, NULL, "A1", NULL);
   assert_true(ends_well(start_child(gets_a2, client)));
   assert_true(gets(client, "A2"));
   assert_int_equal(server.seen->posts, 2);

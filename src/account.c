@@ -6,6 +6,7 @@
 #include "drive/background.h"
 #include "drive/drive.h"
 #include "events.h"
+#include "exit.h"
 #include "store/file.h"
 #include "store/memory.h"
 
@@ -23,6 +24,12 @@
 #define SPREAD_SHARE 0.2
 #define SPREAD_MOST 10.0
 
+/* Seconds that a flight has to come to its end once its deadline has passed. */
+#define LANDING_TIME 0.1
+
+/* Seconds between two looks at a storage for the status alone. */
+#define LOOK_PAUSE 1.0
+
 static struct store *open_store(const struct options *options, const char *account, struct store_error *error)
 {
   switch (options->storage) {
@@ -35,12 +42,19 @@ static struct store *open_store(const struct options *options, const char *accou
   }
 }
 
-static void dispose(struct lucidauth_account *account)
+/* What a thread of the parent was in the middle of changing at the fork is not touched, not even to free it. */
+static bool has_left_behind(const struct lucidauth_account *account)
+{
+  return account->forked && account->flying;
+}
+
+void account_free(struct lucidauth_account *account)
 {
   background_job_free(account->job);
-  if (account->store)
+  if (account->store && !has_left_behind(account))
     account->store->ops->close(account->store);
-  flow_free(account->flow);
+  if (!has_left_behind(account))
+    flow_free(account->flow);
   secret_free(account->token);
   for (int i = 0; i < REJECTED; i++)
     secret_free(account->rejected[i]);
@@ -60,6 +74,12 @@ static uint64_t account_seed(const struct lucidauth_account *account)
 /* A storage of the program's own announces nothing. */
 static const atomic_uint_least64_t no_generation;
 
+static void watch_generation(struct lucidauth_account *account)
+{
+  atomic_store_explicit(&account->generation, account->store ? account->store->generation : &no_generation,
+                        memory_order_relaxed);
+}
+
 struct lucidauth_account *account_new(struct lucidauth *client, const char *name, lucidauth_error *error)
 {
   struct store_error failure = {.code = CODE_STORAGE, .message = "There is not enough memory for an account."};
@@ -77,13 +97,13 @@ struct lucidauth_account *account_new(struct lucidauth *client, const char *name
     account->flow = flow_new(&account->settings, account_seed(account));
     bool custom = client->options.storage == LUCIDAUTH_CUSTOM;
     account->store = custom ? NULL : open_store(&client->options, name, &failure);
-    account->generation = account->store ? account->store->generation : &no_generation;
+    watch_generation(account);
     bool background = client->options.background && !custom;
     account->job = background ? background_job_new(account) : NULL;
     account->spread = (double)(account_seed(account) % 1000) / 1000;
     if (account->name && account->flow && (account->store || custom) && (account->job || !background))
       return account;
-    dispose(account);
+    account_free(account);
   }
   error_set(error, (lucidauth_code)failure.code, "%s", failure.message);
   return NULL;
@@ -91,23 +111,20 @@ struct lucidauth_account *account_new(struct lucidauth *client, const char *name
 
 static void save_what_is_unsaved(struct lucidauth_account *account)
 {
-  if (account->forked || !account->store || !flow_unsaved(account->flow))
+  if (!account->store || !account_take_off_to_keep(account))
     return;
-  struct moment now = clock_now();
-  account->goal = FLOW_KEEP;
-  flow_start(account->flow, FLOW_KEEP, now, now.steady);
   drive_blocking(account);
   account_land(account, NULL, NULL);
 }
 
-void account_free(struct lucidauth_account *account)
+void account_end(struct lucidauth_account *account)
 {
   if (account->job)
     background_leave(account->job);
   if (account->flight) /* of a coroutine that was thrown away, perhaps */
     lucidauth_free_token(lucidauth_flight_end(account->flight, NULL, NULL));
-  save_what_is_unsaved(account);
-  dispose(account);
+  if (!account->forked)
+    save_what_is_unsaved(account);
 }
 
 /* Wait for a flight on another thread; true: there is none any more. With the mutex held. */
@@ -128,10 +145,9 @@ void account_settle(struct lucidauth_account *account)
     background_leave(account->job);
   if (!clock_lock(&account->mutex))
     return;
-  bool save = wait_for_last_landing(account) && flow_unsaved(account->flow);
-  account->flying = account->flying || save;
+  bool landed = wait_for_last_landing(account);
   pthread_mutex_unlock(&account->mutex);
-  if (save)
+  if (landed)
     save_what_is_unsaved(account);
 }
 
@@ -140,28 +156,44 @@ void account_settle(struct lucidauth_account *account)
 static void leave_unsaved_to_parent(struct lucidauth_account *account)
 {
   account->refresh_at = account->dead_at;
-  atomic_store_explicit(&account->seen, atomic_load_explicit(account->generation, memory_order_acquire),
-                        memory_order_release);
+  atomic_store_explicit(&account->seen, account_generation(account, memory_order_acquire), memory_order_release);
 }
 
-/* In the child, before flow and store are used for the first time: a flight that another thread of the parent
- * was in stays behind, memory and all, since that thread may have been in the middle of changing it. */
-static void settle_in_child(struct lucidauth_account *account)
+/* A flight that another thread of the parent was in stays behind, memory and all, since that thread may have been in the
+ * middle of changing it. */
+static bool start_anew(struct lucidauth_account *account, lucidauth_error *error)
 {
-  struct flow *flow = account->flow;
-  account->settings.pid = (long)getpid();
-  if (!account->flying && flow_unsaved(flow))
-    leave_unsaved_to_parent(account);
-  if (account->flying)
-    flow = flow_new(&account->settings, account_seed(account));
-  else
-    flow_disown(flow);
-  if (!flow)
-    return;
+  struct store_error failure = {.code = CODE_STORAGE, .message = "There is not enough memory for an account."};
+  struct flow *flow = flow_new(&account->settings, account_seed(account));
+  struct store *store = account->store ? open_store(&account->client->options, account->name, &failure) : NULL;
+  if (!flow || (account->store && !store)) {
+    flow_free(flow);
+    if (store)
+      store->ops->close(store);
+    error_set(error, (lucidauth_code)failure.code, "%s", failure.message);
+    return false;
+  }
   account->flow = flow;
+  account->store = store;
   account->flight = NULL;
   account->flying = false;
-  account->forked = false;
+  account->landings++;
+  account->landed_elsewhere = true;
+  watch_generation(account);
+  return true;
+}
+
+/* In the child, before flow and store are used for the first time. With the mutex held. */
+static bool settle_in_child(struct lucidauth_account *account, lucidauth_error *error)
+{
+  account->settings.pid = (long)getpid();
+  if (has_left_behind(account) && !start_anew(account, error))
+    return false;
+  if (flow_unsaved(account->flow))
+    leave_unsaved_to_parent(account);
+  flow_disown(account->flow);
+  account->forked = account->looked_after = false;
+  return true;
 }
 
 /* ---- the token in use ---- */
@@ -177,7 +209,7 @@ static void look_again_later(struct lucidauth_account *account)
 
 static bool was_announced(const struct lucidauth_account *account)
 {
-  return atomic_load_explicit(account->generation, memory_order_acquire) !=
+  return account_generation(account, memory_order_acquire) !=
          atomic_load_explicit(&account->seen, memory_order_acquire);
 }
 
@@ -232,15 +264,24 @@ static double spread(const struct lucidauth_account *account)
   return account->spread * fmin(SPREAD_MOST, left * SPREAD_SHARE);
 }
 
+static bool is_in_use(const struct lucidauth_account *account, const char *token)
+{
+  return account->token && strcmp(account->token, token) == 0;
+}
+
+static void replace_token(struct lucidauth_account *account, const char *token)
+{
+  withdraw(account);
+  account->token = secret_copy(token);
+  uint64_t serial = atomic_fetch_add_explicit(&account->client->serials, 1, memory_order_relaxed) + 1;
+  atomic_store_explicit(&account->serial, serial, memory_order_release);
+}
+
 /* A new serial sends callers the long way round once, where they meet the events of the background. */
 static void put_in_use(struct lucidauth_account *account, const struct flow_outcome *outcome)
 {
-  if (!account->token || strcmp(account->token, outcome->token) != 0 || (account->job && outcome->note_count > 0)) {
-    withdraw(account);
-    account->token = secret_copy(outcome->token);
-    uint64_t serial = atomic_fetch_add_explicit(&account->client->serials, 1, memory_order_relaxed) + 1;
-    atomic_store_explicit(&account->serial, serial, memory_order_release);
-  }
+  if (!is_in_use(account, outcome->token) || (account->job && outcome->note_count > 0))
+    replace_token(account, outcome->token);
   atomic_store_explicit(&account->seen, account->flight_seen, memory_order_release);
   account->refresh_at = outcome->refresh_at;
   account->dead_at = outcome->dead_at;
@@ -260,7 +301,7 @@ static bool wait_for_others(struct lucidauth_account *account, bool refresh, boo
                             lucidauth_error *error)
 {
   double patience = clock_now().steady + account->settings.refresh_wait;
-  while (account->flying && !account->forked) {
+  while ((account->flying || account->looked_after) && !account->forked) {
     struct moment now = clock_now();
     bool served = !refresh && lives(account, now);
     if (now.steady >= patience)
@@ -270,10 +311,11 @@ static bool wait_for_others(struct lucidauth_account *account, bool refresh, boo
       return false;
     }
     if (!wait || now.steady >= deadline) {
-      error_set(error, wait ? LUCIDAUTH_TIMEOUT : LUCIDAUTH_NOT_READY,
-                "A refresh of this account is under way in another %s, and there is no token until it ends. Nothing "
-                "is lost; try again in a moment.",
-                wait ? "thread" : "coroutine");
+      error_set(
+          error, wait ? LUCIDAUTH_TIMEOUT : LUCIDAUTH_NOT_READY,
+          "A refresh of this account is under way in another %s, and %s until it ends. Nothing is lost; try again "
+          "in a moment.",
+          wait ? "thread" : "coroutine", lives(account, now) ? "no other one begins" : "there is no token");
       return false;
     }
     clock_wait(&account->landed, &account->mutex, served ? fmin(patience, deadline) : deadline);
@@ -304,9 +346,28 @@ static void take_off(struct lucidauth_account *account, enum flow_goal goal, str
 {
   account->flying = true;
   account->pilot = pthread_self();
+  account->sent = false;
   account->goal = goal;
   tell_rejections(account);
   flow_start(account->flow, goal, now, now.steady + account->settings.timeout);
+}
+
+/* Why no flight begins any more; NULL: it may. */
+static const char *grounded(const struct lucidauth_account *account)
+{
+  if (atomic_load(&account->client->closing))
+    return "This client is being closed, so no refresh begins any more. Nothing was changed.";
+  return exit_has_begun() ? exit_watch() : NULL;
+}
+
+/* Once the process ends, the storage may still be looked at for a token that lives. */
+static bool may_take_off(const struct lucidauth_account *account, enum flow_goal goal, lucidauth_error *error)
+{
+  const char *problem = grounded(account);
+  if (!problem || (goal != FLOW_REFRESH && !atomic_load(&account->client->closing)))
+    return true;
+  error_set(error, LUCIDAUTH_NOT_READY, "%s", problem);
+  return false;
 }
 
 bool account_take_off(struct lucidauth_account *account, enum flow_goal goal, bool wait, lucidauth_error *error)
@@ -316,11 +377,12 @@ bool account_take_off(struct lucidauth_account *account, enum flow_goal goal, bo
   pthread_mutex_lock(&account->mutex);
   bool mine = wait_for_others(account, goal == FLOW_REFRESH, wait, deadline, error);
   if (mine && account->forked)
-    settle_in_child(account);
+    mine = settle_in_child(account, error);
   if (mine && goal == FLOW_TOKEN && still_good(account)) {
     error_set(error, LUCIDAUTH_OK, "%s", "");
     mine = false;
   }
+  mine = mine && may_take_off(account, goal, error);
   if (mine)
     take_off(account, goal, now);
   pthread_mutex_unlock(&account->mutex);
@@ -330,9 +392,8 @@ bool account_take_off(struct lucidauth_account *account, enum flow_goal goal, bo
 bool account_take_off_to_keep(struct lucidauth_account *account)
 {
   pthread_mutex_lock(&account->mutex);
-  if (account->forked)
-    settle_in_child(account);
-  bool mine = !account->flying && !account->forked && flow_unsaved(account->flow);
+  bool settled = !account->forked || settle_in_child(account, NULL);
+  bool mine = settled && !account->flying && flow_unsaved(account->flow);
   if (mine)
     take_off(account, FLOW_KEEP, clock_now());
   pthread_mutex_unlock(&account->mutex);
@@ -402,6 +463,28 @@ static void publish(struct lucidauth_account *account, const struct flow_outcome
     withdraw(account);
 }
 
+void account_show(struct lucidauth_account *account)
+{
+  const char *token = flow_token(account->flow);
+  struct flow_status known = flow_status(account->flow);
+  pthread_mutex_lock(&account->mutex);
+  if (token && !is_rejected(account, token) && !moment_has_come(known.dead_at, clock_now())) {
+    if (!is_in_use(account, token))
+      replace_token(account, token);
+    atomic_store_explicit(&account->good_in, NEVER, memory_order_relaxed);
+    account->refresh_at = known.refresh_at;
+    account->dead_at = known.dead_at;
+  }
+  pthread_mutex_unlock(&account->mutex);
+}
+
+void account_note_sent(struct lucidauth_account *account)
+{
+  pthread_mutex_lock(&account->mutex);
+  account->sent = true;
+  pthread_mutex_unlock(&account->mutex);
+}
+
 static bool take_repaired(struct lucidauth_account *account)
 {
   bool repaired = account->store && account->store->repaired;
@@ -415,7 +498,8 @@ char *account_land(struct lucidauth_account *account, uint64_t *serial, lucidaut
   pthread_mutex_lock(&account->mutex);
   struct flow_outcome outcome = *flow_outcome(account->flow);
   bool repaired = take_repaired(account);
-  char *token = secret_copy(outcome.token);
+  bool good = outcome.token && !is_rejected(account, outcome.token);
+  char *token = good ? secret_copy(outcome.token) : NULL;
   publish(account, &outcome);
   if (serial)
     *serial = atomic_load_explicit(&account->serial, memory_order_relaxed);
@@ -423,6 +507,7 @@ char *account_land(struct lucidauth_account *account, uint64_t *serial, lucidaut
   remember_all(account, &outcome, repaired);
   error_set(&account->landed_with, (lucidauth_code)outcome.code, "%s", outcome.message);
   account->landings++;
+  account->landed_elsewhere = false;
   if (account->job)
     report_all(account, &outcome, repaired); /* queued, before anybody learns that the flight has landed */
   account->flying = false;
@@ -454,9 +539,11 @@ static void keep_rejection(struct lucidauth_account *account, const char *token,
   *place = secret_copy(token);
 }
 
-/* With the mutex held, and no flight in the air. False: there is no thread to be had. */
+/* With the mutex held, and no flight in the air. False: there is no thread to be had, or no flight begins any more. */
 static bool take_off_in_background(struct lucidauth_account *account, enum flow_goal goal, struct moment now)
 {
+  if (grounded(account))
+    return false;
   take_off(account, goal, now);
   if (background_submit(account->job))
     return true;
@@ -469,8 +556,8 @@ void account_reject(struct lucidauth_account *account, const char *token)
 {
   pthread_mutex_lock(&account->mutex);
   if (account->forked)
-    settle_in_child(account);
-  bool in_use = account->token && strcmp(account->token, token) == 0;
+    (void)settle_in_child(account, NULL);
+  bool in_use = is_in_use(account, token);
   if (!account->flying) {
     flow_reject(account->flow, token);
     account->status.has_token = flow_status(account->flow).has_token;
@@ -505,14 +592,18 @@ bool account_is_due(struct lucidauth_account *account)
   struct moment now = clock_now();
   pthread_mutex_lock(&account->mutex);
   bool idle = !account->flying && !account->forked && account->token;
-  bool due = idle && (moment_has_come(account->refresh_at, now) || was_announced(account));
+  bool due = idle && !grounded(account) && (moment_has_come(account->refresh_at, now) || was_announced(account));
+  bool ask = idle && !due && !grounded(account);
+  account->looked_after = ask;
   pthread_mutex_unlock(&account->mutex);
-  /* nobody else touches the storage; the mutex is not held while the disk is asked */
-  due = due || (idle && account->store->ops->changed(account->store));
-  if (!due)
-    return false;
+  /* the mutex is not held while the disk is asked */
+  due = due || (ask && account->store->ops->changed(account->store));
   pthread_mutex_lock(&account->mutex);
-  due = !account->flying;
+  if (ask) {
+    account->looked_after = false;
+    pthread_cond_broadcast(&account->landed);
+  }
+  due = due && !account->flying;
   if (due)
     take_off(account, FLOW_TOKEN, now);
   pthread_mutex_unlock(&account->mutex);
@@ -520,23 +611,66 @@ bool account_is_due(struct lucidauth_account *account)
 }
 
 /* With the mutex held: have a flight under way that this ticket can wait for. A refresh that was asked for is
- * not served by a flight that had begun before. */
-static void board(struct lucidauth_account *account, lucidauth_ticket *ticket, struct moment now)
+ * not served by a flight that had begun before. False: there is no thread to be had. */
+static bool board(struct lucidauth_account *account, lucidauth_ticket *ticket, struct moment now)
 {
   enum flow_goal goal = ticket->refresh ? FLOW_REFRESH : FLOW_TOKEN;
   if (ticket->boarded || (account->flying && ticket->refresh))
-    return;
+    return true;
   if (!account->flying && !take_off_in_background(account, goal, now))
-    return;
+    return false;
   ticket->boarded = true;
   ticket->landing = account->landings + 1;
+  return true;
 }
+
+/* Seconds that a ticket is waited with. An answer whose refresh was sent has the time that the flow gives it; a flight
+ * that comes to its own end at the deadline says more than a timeout. */
+static double longest_wait(const struct lucidauth_account *account)
+{
+  return account->settings.timeout * (account->flying && account->sent ? 2 : 1) + LANDING_TIME;
+}
+
+void account_look(struct lucidauth_account *account)
+{
+  struct moment now = clock_now();
+  pthread_mutex_lock(&account->mutex);
+  bool settled = !account->forked || settle_in_child(account, NULL);
+  bool late = account->looked_at == 0 || now.steady - account->looked_at >= LOOK_PAUSE;
+  if (settled && late && !account->flying && !account->token) {
+    account->looked_at = now.steady;
+    (void)take_off_in_background(account, FLOW_LOOK, now);
+  }
+  pthread_mutex_unlock(&account->mutex);
+}
+
+static bool has_landed(const struct lucidauth_account *account, const lucidauth_ticket *ticket)
+{
+  return ticket->boarded && account->landings >= ticket->landing;
+}
+
+/* With the mutex held. The flight was the parent's of a fork, or the token that it has brought was rejected before its
+ * passengers came to see it. */
+static void leave_if_in_vain(const struct lucidauth_account *account, lucidauth_ticket *ticket)
+{
+  bool rejected = account->landed_with.code == LUCIDAUTH_OK && !account->token;
+  if (has_landed(account, ticket) && (rejected || account->landed_elsewhere))
+    ticket->boarded = false;
+}
+
+static const char *const takes_too_long =
+    "The refresh takes too long. It goes on, and nothing is lost; ask again later.";
+static const char *const under_way =
+    "There is no token yet: a refresh is under way in the background. Nothing is lost; ask again in a moment.";
+static const char *const no_thread =
+    "The system has no thread for a refresh in the background: too many of them run, or memory is out. Nothing was "
+    "changed; ask again in a moment.";
 
 /* With the mutex held: what there is to say at once. True: it is said. */
 static bool answer_ticket(struct lucidauth_account *account, const lucidauth_ticket *ticket, bool patient,
                           struct moment now, lucidauth_error *error)
 {
-  bool landed = ticket->boarded && account->landings >= ticket->landing;
+  bool landed = has_landed(account, ticket);
   bool served = !ticket->refresh && lives(account, now);
   double waited = now.steady - ticket->begun;
   error_set(error, LUCIDAUTH_OK, "%s", "");
@@ -544,7 +678,7 @@ static bool answer_ticket(struct lucidauth_account *account, const lucidauth_tic
     return true;
   if (served && waited >= account->settings.refresh_wait) {
     /* once a flight: until this generation ends, the token is handed out without waiting */
-    atomic_store_explicit(&account->seen, atomic_load(account->generation), memory_order_relaxed);
+    atomic_store_explicit(&account->seen, account_generation(account, memory_order_seq_cst), memory_order_relaxed);
     return true;
   }
   if (landed) {
@@ -552,38 +686,39 @@ static bool answer_ticket(struct lucidauth_account *account, const lucidauth_tic
       *error = account->landed_with;
     return true;
   }
-  if (waited >= 2 * account->settings.timeout)
-    error_set(error, LUCIDAUTH_TIMEOUT,
-              "The refresh takes too long. It goes on, and nothing is lost; ask again later.");
-  return waited >= 2 * account->settings.timeout;
+  if (!ticket->boarded && grounded(account)) {
+    error_set(error, LUCIDAUTH_NOT_READY, "%s", grounded(account));
+    return true;
+  }
+  if (waited < longest_wait(account))
+    return false;
+  error_set(error, LUCIDAUTH_TIMEOUT, "%s", account->flying ? takes_too_long : no_thread);
+  return true;
 }
 
-char *account_poll(struct lucidauth_account *account, lucidauth_ticket *ticket, bool patient, uint64_t *serial,
-                   lucidauth_error *error)
+enum poll account_poll(struct lucidauth_account *account, lucidauth_ticket *ticket, bool patient, char **token,
+                       uint64_t *serial, lucidauth_error *error)
 {
   struct moment now = clock_now();
-  char *token = NULL;
   lucidauth_error said = {.code = LUCIDAUTH_OK};
   pthread_mutex_lock(&account->mutex);
-  if (account->forked)
-    settle_in_child(account);
   if (ticket->begun == 0)
     ticket->begun = now.steady;
-  bool done = !ticket->refresh && still_good(account);
+  bool settled = !account->forked || settle_in_child(account, &said);
+  bool done = !settled || (!ticket->refresh && still_good(account));
+  bool boarded = true;
   if (!done) {
-    board(account, ticket, now);
+    leave_if_in_vain(account, ticket);
+    boarded = board(account, ticket, now);
     done = answer_ticket(account, ticket, patient, now, &said);
   }
-  if (done && said.code == LUCIDAUTH_OK)
-    token = secret_copy(account->token);
+  *token = done && said.code == LUCIDAUTH_OK ? secret_copy(account->token) : NULL;
   if (serial)
     *serial = atomic_load_explicit(&account->serial, memory_order_relaxed);
   pthread_mutex_unlock(&account->mutex);
   if (!done)
-    error_set(&said, LUCIDAUTH_NOT_READY,
-              "There is no token yet: a refresh is under way in the background. Nothing is lost; ask again in a "
-              "moment.");
+    error_set(&said, LUCIDAUTH_NOT_READY, "%s", boarded ? under_way : no_thread);
   if (error)
     *error = said;
-  return token;
+  return done ? POLL_ANSWERED : boarded ? POLL_WAIT : POLL_NO_THREAD;
 }

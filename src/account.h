@@ -13,10 +13,10 @@ enum { REJECTED = 4 };
 
 struct lucidauth_account {
   /* read by the hot path, written with the mutex held */
-  const atomic_uint_least64_t *generation; /* of the storage: another process announces a change */
-  atomic_uint_least64_t seen;              /* the generation that the token in use belongs to */
-  atomic_uint_least64_t serial;            /* changes with the token; 0: none is in use */
-  atomic_int_least64_t good_in;            /* clock_second: look again in any other */
+  _Atomic(const atomic_uint_least64_t *) generation; /* of the storage: another process announces a change */
+  atomic_uint_least64_t seen;                        /* the generation that the token in use belongs to */
+  atomic_uint_least64_t serial;                      /* changes with the token; 0: none is in use */
+  atomic_int_least64_t good_in;                      /* clock_second: look again in any other */
 
   struct lucidauth *client;
   struct lucidauth_account *next;
@@ -32,8 +32,11 @@ struct lucidauth_account {
   uint64_t sat_out;                   /* 1 + the landings before a flight that was waited for long enough; 0: none */
   uint64_t landings;                  /* flights that have ended */
   struct lucidauth_error landed_with; /* what the last one came to */
+  bool landed_elsewhere;              /* it has stayed with the parent of a fork */
   bool flying;                        /* somebody carries out a flight: flow and store are theirs */
   pthread_t pilot;                    /* who began that flight */
+  bool sent;                          /* its refresh is with the server, or was */
+  bool looked_after;                  /* the background's thread asks the storage whether it was changed */
   enum flow_goal goal;                /* of that flight */
   uint64_t flight_seen;               /* the generation when that flight last looked at the record */
   lucidauth_flight *flight;           /* of a program that carries it out itself, else NULL */
@@ -46,14 +49,24 @@ struct lucidauth_account {
   char *rejected[REJECTED]; /* not yet told to the flow, which may be in flight */
   int rejections;
   struct flow_status status; /* as of the last landing; the message is copied */
+  double looked_at;          /* steady seconds: the storage was last looked at for the status; 0: never */
   bool shared;               /* of the store, as of the last landing */
   struct lucidauth_error last_error;
 };
 
+/* The storage's generation. */
+static inline uint64_t account_generation(const struct lucidauth_account *account, memory_order order)
+{
+  return atomic_load_explicit(atomic_load_explicit(&account->generation, memory_order_relaxed), order);
+}
+
 /* NULL: `error` says why. */
 struct lucidauth_account *account_new(struct lucidauth *client, const char *name, lucidauth_error *error);
 
-/* No flight may be in the air. Tokens that could not be saved are tried once more. */
+/* The client is closed: the last flight is waited for, and tokens that could not be saved are tried once more. */
+void account_end(struct lucidauth_account *account);
+
+/* After account_end. */
 void account_free(struct lucidauth_account *account);
 
 /* The process ends: wait for a flight that is in the air, and try once more to save what could not be saved. */
@@ -68,6 +81,12 @@ bool account_take_off(struct lucidauth_account *account, enum flow_goal goal, bo
  * under way. */
 bool account_take_off_to_keep(struct lucidauth_account *account);
 
+/* In the middle of a flight, before it waits for a lock: a token that still lives may be handed out meanwhile. */
+void account_show(struct lucidauth_account *account);
+
+/* In the middle of a flight: its refresh is sent. */
+void account_note_sent(struct lucidauth_account *account);
+
 /* A copy of the token in use, and its serial (may be NULL). */
 char *account_token(struct lucidauth_account *account, uint64_t *serial);
 
@@ -75,9 +94,18 @@ char *account_token(struct lucidauth_account *account, uint64_t *serial);
  * has then taken off. For the background's thread alone. */
 bool account_is_due(struct lucidauth_account *account);
 
+/* Have the background's thread look at the storage, unless a token is in use, which it looks after anyway. */
+void account_look(struct lucidauth_account *account);
+
+enum poll {
+  POLL_ANSWERED,
+  POLL_WAIT,     /* a flight is under way: ask again, after account_wait perhaps */
+  POLL_NO_THREAD /* there is none to be had that would fly: ask again later, or fly */
+};
+
 /* lucidauth_poll. */
-char *account_poll(struct lucidauth_account *account, lucidauth_ticket *ticket, bool patient, uint64_t *serial,
-                   lucidauth_error *error);
+enum poll account_poll(struct lucidauth_account *account, lucidauth_ticket *ticket, bool patient, char **token,
+                       uint64_t *serial, lucidauth_error *error);
 
 /* Wait until a flight lands, for at most `seconds`. */
 void account_wait(struct lucidauth_account *account, double seconds);
@@ -86,7 +114,7 @@ void account_wait(struct lucidauth_account *account, double seconds);
 void account_reject(struct lucidauth_account *account, const char *token);
 
 /* End the flight that account_take_off began: publish its outcome, report its events. Returns the token as a
- * copy, or NULL and the error. */
+ * copy, or NULL and the error; NULL and LUCIDAUTH_OK: it was rejected during the flight, or none was asked for. */
 char *account_land(struct lucidauth_account *account, uint64_t *serial, lucidauth_error *error);
 
 #endif

@@ -1,6 +1,7 @@
 #include "client.h"
 
 #include "account.h"
+#include "cancel.h"
 #include "clock.h"
 #include "core/secret.h"
 #include "drive/background.h"
@@ -35,9 +36,17 @@ const char *lucidauth_event_name(lucidauth_event_kind kind)
 
 /* ---- clients and accounts ---- */
 
+/* The size of the options in the first release. */
+enum { FIRST_OPTIONS = offsetof(lucidauth_options, on_event_data) + sizeof(void *) };
+
 lucidauth *lucidauth_new(const lucidauth_options *options, lucidauth_error *error)
 {
   lucidauth_options given = LUCIDAUTH_OPTIONS_INIT;
+  if (options && options->size < FIRST_OPTIONS) {
+    error_set(error, LUCIDAUTH_CONFIG,
+              "The options have no size: start them from LUCIDAUTH_OPTIONS_INIT, and set what differs.");
+    return NULL;
+  }
   if (options)
     memcpy(&given, options, options->size < sizeof given ? options->size : sizeof given);
   struct lucidauth *client = calloc(1, sizeof *client);
@@ -52,7 +61,9 @@ lucidauth *lucidauth_new(const lucidauth_options *options, lucidauth_error *erro
   }
   pthread_mutex_init(&client->mutex, NULL);
   pthread_mutex_init(&client->events_mutex, NULL);
+  int cancel = cancel_put_off();
   fork_watch(client);
+  cancel_allow(cancel);
   return client;
 }
 
@@ -62,6 +73,17 @@ static struct lucidauth_account *find_account(struct lucidauth *client, const ch
     if (strcmp(account->name, name) == 0)
       return account;
   return NULL;
+}
+
+/* With the mutex held. */
+static struct lucidauth_account *find_or_add(struct lucidauth *client, const char *name, lucidauth_error *error)
+{
+  struct lucidauth_account *account = find_account(client, name);
+  if (!account && (account = account_new(client, name, error)) != NULL) {
+    account->next = client->accounts;
+    client->accounts = account;
+  }
+  return account;
 }
 
 static bool has_room_for(const struct lucidauth *client, const char *name, lucidauth_error *error)
@@ -77,33 +99,43 @@ static bool has_room_for(const struct lucidauth *client, const char *name, lucid
 
 lucidauth_account *lucidauth_get_account(lucidauth *client, const char *name, lucidauth_error *error)
 {
-  name = name ? name : "default";
+  name = name && *name ? name : "default";
   if (!has_room_for(client, name, error))
     return NULL;
+  int cancel = cancel_put_off();
   pthread_mutex_lock(&client->mutex);
-  struct lucidauth_account *account = find_account(client, name);
-  if (!account && (account = account_new(client, name, error)) != NULL) {
-    account->next = client->accounts;
-    client->accounts = account;
-  }
+  struct lucidauth_account *account = NULL;
+  if (atomic_load(&client->closing))
+    error_set(error, LUCIDAUTH_NOT_READY, "This client is being closed. Nothing was changed.");
+  else
+    account = find_or_add(client, name, error);
   pthread_mutex_unlock(&client->mutex);
+  cancel_allow(cancel);
   return account;
 }
 
+/* Events are given while everything is still in its place: whoever hears of them may ask for more. */
 void lucidauth_close(lucidauth *client)
 {
   if (!client)
     return;
+  int cancel = cancel_put_off();
+  pthread_mutex_lock(&client->mutex);
+  atomic_store(&client->closing, true);
+  pthread_mutex_unlock(&client->mutex);
+  for (struct lucidauth_account *account = client->accounts; account; account = account->next)
+    account_end(account);
+  events_deliver(client);
   fork_forget(client);
   for (struct lucidauth_account *account = client->accounts, *next; account; account = next) {
     next = account->next;
     account_free(account);
   }
-  events_deliver(client);
   options_free(&client->options);
   pthread_mutex_destroy(&client->mutex);
   pthread_mutex_destroy(&client->events_mutex);
   free(client);
+  cancel_allow(cancel);
 }
 
 bool lucidauth_leave(lucidauth *client)
@@ -117,17 +149,38 @@ bool lucidauth_leave(lucidauth *client)
   return idle;
 }
 
-/* The thread flies; this one waits for it. */
+/* This thread flies, or waits for another that does. */
+static char *fly_here(struct lucidauth_account *account, enum flow_goal goal, uint64_t *serial, lucidauth_error *error)
+{
+  lucidauth_error said;
+  char *token;
+  do {
+    said.code = LUCIDAUTH_OK;
+    if (account_take_off(account, goal, true, &said)) {
+      drive_blocking(account);
+      token = account_land(account, serial, &said);
+    } else {
+      token = said.code == LUCIDAUTH_OK ? account_token(account, serial) : NULL;
+    }
+    /* else another thread has rejected it meanwhile */
+  } while (!token && said.code == LUCIDAUTH_OK);
+  if (error)
+    *error = said;
+  return token;
+}
+
+/* The thread flies, and this one waits for it; where there is none to be had, this one flies. */
 static char *ride_along(struct lucidauth_account *account, bool refresh, uint64_t *serial, lucidauth_error *error)
 {
   const double look_again = 0.05;
   lucidauth_error said = {.code = LUCIDAUTH_OK};
   lucidauth_ticket ticket = {.refresh = refresh};
-  char *token = account_poll(account, &ticket, true, serial, &said);
-  while (!token && said.code == LUCIDAUTH_NOT_READY) {
+  char *token;
+  enum poll polled;
+  while ((polled = account_poll(account, &ticket, true, &token, serial, &said)) == POLL_WAIT)
     account_wait(account, look_again);
-    token = account_poll(account, &ticket, true, serial, &said);
-  }
+  if (polled == POLL_NO_THREAD)
+    token = fly_here(account, refresh ? FLOW_REFRESH : FLOW_TOKEN, serial, &said);
   if (error)
     *error = said;
   events_deliver(account->client);
@@ -136,23 +189,15 @@ static char *ride_along(struct lucidauth_account *account, bool refresh, uint64_
 
 static char *fly(struct lucidauth_account *account, enum flow_goal goal, uint64_t *serial, lucidauth_error *error)
 {
-  lucidauth_error failure = {.code = LUCIDAUTH_OK};
   if (!account->store) {
     error_set(error, LUCIDAUTH_CONFIG, "The storage is the program's own: carry out flights (lucidauth_flight_begin).");
     return NULL;
   }
-  if (account->job)
-    return ride_along(account, goal == FLOW_REFRESH, serial, error);
-  while (!account_take_off(account, goal, true, &failure)) {
-    char *token = failure.code == LUCIDAUTH_OK ? account_token(account, serial) : NULL;
-    if (error)
-      *error = failure;
-    if (token || failure.code != LUCIDAUTH_OK)
-      return token;
-    /* another thread has rejected it between the two looks */
-  }
-  drive_blocking(account);
-  return account_land(account, serial, error);
+  int cancel = cancel_put_off();
+  char *token =
+      account->job ? ride_along(account, goal == FLOW_REFRESH, serial, error) : fly_here(account, goal, serial, error);
+  cancel_allow(cancel);
+  return token;
 }
 
 char *lucidauth_poll(lucidauth_account *account, lucidauth_ticket *ticket, bool patient, uint64_t *serial,
@@ -162,14 +207,19 @@ char *lucidauth_poll(lucidauth_account *account, lucidauth_ticket *ticket, bool 
     error_set(error, LUCIDAUTH_CONFIG, "Only a client with the option background can be polled.");
     return NULL;
   }
-  char *token = account_poll(account, ticket, patient, serial, error);
+  char *token;
+  int cancel = cancel_put_off();
+  (void)account_poll(account, ticket, patient, &token, serial, error);
   events_deliver(account->client);
+  cancel_allow(cancel);
   return token;
 }
 
 void lucidauth_deliver_events(lucidauth *client)
 {
+  int cancel = cancel_put_off();
   events_deliver(client);
+  cancel_allow(cancel);
 }
 
 char *lucidauth_token_of(lucidauth_account *account, uint64_t *serial, lucidauth_error *error)
@@ -194,11 +244,19 @@ void lucidauth_free_token(char *token)
   secret_free(token);
 }
 
-void lucidauth_reject(lucidauth *client, const char *name, const char *token)
+bool lucidauth_reject(lucidauth *client, const char *name, const char *token, lucidauth_error *error)
 {
-  lucidauth_account *account = lucidauth_get_account(client, name, NULL);
-  if (account)
-    account_reject(account, token);
+  if (!token || !*token) {
+    error_set(error, LUCIDAUTH_CONFIG, "There is no token to reject: pass the one that the API did not accept.");
+    return false;
+  }
+  lucidauth_account *account = lucidauth_get_account(client, name, error);
+  if (!account)
+    return false;
+  int cancel = cancel_put_off();
+  account_reject(account, token);
+  cancel_allow(cancel);
+  return true;
 }
 
 /* ---- status ---- */
@@ -215,10 +273,14 @@ static const char *state_name(const struct lucidauth_account *account, struct mo
 
 static void look(struct lucidauth_account *account)
 {
-  if (account->store && !account->job && account_take_off(account, FLOW_LOOK, false, NULL)) {
+  int cancel = cancel_put_off();
+  if (account->job)
+    account_look(account);
+  else if (account->store && account_take_off(account, FLOW_LOOK, false, NULL)) {
     drive_blocking(account);
     account_land(account, NULL, NULL);
   }
+  cancel_allow(cancel);
 }
 
 /* The ring, straightened. */
@@ -248,7 +310,7 @@ bool lucidauth_get_status(lucidauth *client, const char *name, lucidauth_status 
                                .retry_in = fmax(0, known->retry_at - now.steady),
                                .unsaved = known->unsaved,
                                .shared = account->shared,
-                               .generation = atomic_load_explicit(account->generation, memory_order_relaxed)};
+                               .generation = account_generation(account, memory_order_relaxed)};
   memcpy(status->failures, account->failures, sizeof status->failures);
   copy_past(account, status);
   pthread_mutex_unlock(&account->mutex);

@@ -23,6 +23,7 @@ struct lucidauth {
   struct options options;
   pthread_mutex_t mutex; /* over the accounts' list */
   struct lucidauth_account *accounts;
+  atomic_bool closing;          /* no account is added, and no flight begins any more */
   pthread_mutex_t events_mutex; /* over the events; may be taken with an account's mutex held */
   struct kept_event *events;    /* of the background, oldest first */
   int events_kept;

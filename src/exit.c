@@ -1,23 +1,42 @@
 #include "exit.h"
 
 #include "account.h"
+#include "cancel.h"
 #include "fork.h"
 
-#include <pthread.h>
+#include <stdatomic.h>
 #include <stdlib.h>
+
+static atomic_bool watched, begun;
 
 static void settle_all(void)
 {
+  int cancel = cancel_put_off();
+  atomic_store(&begun, true);
   fork_visit_accounts(account_settle);
+  cancel_allow(cancel);
 }
 
-static void watch(void)
+/* Twice does no harm: two threads may come here at once. */
+static bool watch(void)
 {
-  (void)atexit(settle_all);
+  if (!atomic_load(&watched) && atexit(settle_all) == 0)
+    atomic_store(&watched, true);
+  return atomic_load(&watched);
 }
 
-void exit_watch(void)
+const char *exit_watch(void)
 {
-  static pthread_once_t once = PTHREAD_ONCE_INIT;
-  pthread_once(&once, watch);
+  if (!watch())
+    return "The end of this process could cut a refresh off, since there is not enough memory to be told of it "
+           "(atexit). "
+           "Nothing was changed; free some memory and try again.";
+  if (exit_has_begun())
+    return "This process is ending, so no refresh begins any more: its answer could be lost. Nothing was changed.";
+  return NULL;
+}
+
+bool exit_has_begun(void)
+{
+  return atomic_load(&begun);
 }

@@ -1,5 +1,6 @@
 /* Flights in the program's own hands: the same flow that the blocking driver carries out, step by step. */
 #include "account.h"
+#include "cancel.h"
 #include "client.h"
 
 #include "clock.h"
@@ -19,9 +20,19 @@ struct lucidauth_flight {
   bool posted;
 };
 
+static const char *const rejected = "The token was rejected this very moment. Nothing is lost; ask again.";
+
 lucidauth_flight *lucidauth_flight_begin(lucidauth_account *account, bool refresh, char **token, lucidauth_error *error)
 {
   lucidauth_error failure = {.code = LUCIDAUTH_OK};
+  if (token)
+    *token = NULL;
+  if (account->store) {
+    error_set(error, LUCIDAUTH_CONFIG,
+              "The library uses this storage by itself, under its lock: flights are for LUCIDAUTH_CUSTOM. Ask "
+              "lucidauth_token or lucidauth_poll.");
+    return NULL;
+  }
   lucidauth_flight *flight = calloc(1, sizeof *flight);
   if (!flight) {
     error_set(error, LUCIDAUTH_STORAGE, "There is not enough memory for a refresh. Nothing was changed.");
@@ -38,7 +49,7 @@ lucidauth_flight *lucidauth_flight_begin(lucidauth_account *account, bool refres
     *error = failure;
   char *in_use = failure.code == LUCIDAUTH_OK ? account_token(account, NULL) : NULL;
   if (failure.code == LUCIDAUTH_OK && !in_use)
-    error_set(error, LUCIDAUTH_NOT_READY, "The token was rejected this very moment. Nothing is lost; ask again.");
+    error_set(error, LUCIDAUTH_NOT_READY, "%s", rejected);
   if (token)
     *token = in_use;
   else
@@ -111,6 +122,8 @@ static struct flow_action advance(lucidauth_flight *flight, struct flow_event *e
   char message[STORE_MESSAGE];
   event->now = clock_now();
   struct flow_action action = flow_next(flight->account->flow, event);
+  if (action.step == FLOW_LOCK)
+    account_show(flight->account);
   /* what a refresh needs is loaded before anything is promised */
   if (action.step != FLOW_LOCK || http_load(message, sizeof message))
     return action;
@@ -132,20 +145,25 @@ lucidauth_action lucidauth_flight_next(lucidauth_flight *flight, lucidauth_resul
   struct flow_event event = {.result = FLOW_OK};
   if (is_of_parent(flight))
     return (lucidauth_action){.step = LUCIDAUTH_DONE};
+  int cancel = cancel_put_off();
   await_post(flight);
   if (flight->begun)
     event = came_of(flight, result, text);
   flight->begun = true;
   flight->action = advance(flight, &event);
   let_go_of_response(flight);
+  cancel_allow(cancel);
   return (lucidauth_action){
       .step = step_of(flight->action.step), .record = flight->action.record, .seconds = flight->action.seconds};
 }
 
 void lucidauth_flight_post(lucidauth_flight *flight)
 {
-  if (flight->action.step == FLOW_POST && !flight->posted && !is_of_parent(flight))
-    flight->posted = drive_post(&flight->account->client->options, &flight->action, &flight->post.response);
+  if (flight->action.step != FLOW_POST || flight->posted || is_of_parent(flight))
+    return;
+  int cancel = cancel_put_off();
+  flight->posted = drive_post(&flight->account->client->options, &flight->action, &flight->post.response);
+  cancel_allow(cancel);
 }
 
 void lucidauth_flight_start_post(lucidauth_flight *flight)
@@ -154,8 +172,10 @@ void lucidauth_flight_start_post(lucidauth_flight *flight)
     return;
   flight->post = (struct background_post){.kind = BACKGROUND_POST,
                                           .request = drive_request(&flight->account->client->options, &flight->action)};
+  int cancel = cancel_put_off();
   flight->started = background_post(&flight->post);
   flight->posted = flight->started;
+  cancel_allow(cancel);
 }
 
 bool lucidauth_flight_has_posted(const lucidauth_flight *flight)
@@ -173,7 +193,7 @@ static void hear_answer(lucidauth_flight *flight)
   flight->action = advance(flight, &event);
 }
 
-char *lucidauth_flight_end(lucidauth_flight *flight, uint64_t *serial, lucidauth_error *error)
+static char *end(lucidauth_flight *flight, uint64_t *serial, lucidauth_error *error)
 {
   struct lucidauth_account *account = flight->account;
   bool left_behind = is_of_parent(flight);
@@ -192,5 +212,20 @@ char *lucidauth_flight_end(lucidauth_flight *flight, uint64_t *serial, lucidauth
   if (flight->action.step != FLOW_DONE)
     flow_abandon(account->flow, false);
   free(flight);
-  return account_land(account, serial, error);
+  bool keeps = account->goal == FLOW_KEEP;
+  lucidauth_error said;
+  char *token = account_land(account, serial, &said);
+  if (!token && said.code == LUCIDAUTH_OK && !keeps)
+    error_set(&said, LUCIDAUTH_NOT_READY, "%s", rejected);
+  if (error)
+    *error = said;
+  return token;
+}
+
+char *lucidauth_flight_end(lucidauth_flight *flight, uint64_t *serial, lucidauth_error *error)
+{
+  int cancel = cancel_put_off();
+  char *token = end(flight, serial, error);
+  cancel_allow(cancel);
+  return token;
 }

@@ -8,7 +8,8 @@
  *   lucidauth_free_token(token);
  *   lucidauth_close(client);
  *
- * Every function may be called from any thread, unless it says otherwise. Strings are UTF-8 and
+ * Every function may be called from any thread, unless it says otherwise. A thread that is cancelled (pthread_cancel)
+ * goes on to the end of its call first. Strings are UTF-8 and
  * NUL-terminated. Times are in seconds. An `error` argument may be NULL. Messages never hold a secret. */
 #ifndef LUCIDAUTH_H
 #define LUCIDAUTH_H
@@ -105,7 +106,7 @@ typedef struct lucidauth_options {
   const char *path;              /* LUCID_TOKEN_FILE, ./token_info.json; for LUCIDAUTH_CUSTOM a name for messages */
   const char *api_url;           /* LUCID_API_URL, https://api.lucid.co */
   const char *token_url;         /* <api_url>/oauth2/token */
-  const char *introspection_url; /* <api_url>/oauth2/token/introspect; "": the provider has none */
+  const char *introspection_url; /* <api_url>/oauth2/token/introspect, or none with a token_url; "": none */
   lucidauth_token_request token_request;
   double refresh_before;   /* 300: refresh this long ahead of the expiry, at most a quarter of the token's lifetime */
   double refresh_wait;     /* 2: wait this long for another process's refresh while the present token lives */
@@ -114,7 +115,8 @@ typedef struct lucidauth_options {
   double default_lifetime; /* 3600: of a token whose answer does not say */
   const char *ca_file;     /* PEM file of trusted authorities instead of the system's */
   bool background;         /* false: one thread a process carries out every refresh, also ahead of need */
-  /* Called on the calling thread, with no lock held; may call lucidauth functions. */
+  /* Called on the calling thread, with no lock held; may call lucidauth functions but lucidauth_close. While the client
+   * is being closed they answer LUCIDAUTH_NOT_READY. */
   void (*on_event)(void *data, const lucidauth_event *event);
   void *on_event_data;
 } lucidauth_options;
@@ -142,7 +144,7 @@ LUCIDAUTH_API void lucidauth_close(lucidauth *client);
 LUCIDAUTH_API bool lucidauth_leave(lucidauth *client);
 
 /* An access token that works (RFC 6750), refreshed first if it must be; a token that still lives is served
- * when a refresh fails. `account` NULL: the default one. Waits for at most `timeout`, except for an answer
+ * when a refresh fails. `account` NULL or "": the default one. Waits for at most `timeout`, except for an answer
  * whose refresh was sent already. The caller gives the token to lucidauth_free_token. NULL: `error` says why. */
 LUCIDAUTH_API char *lucidauth_token(lucidauth *client, const char *account, lucidauth_error *error);
 
@@ -154,8 +156,9 @@ LUCIDAUTH_API char *lucidauth_refresh(lucidauth *client, const char *account, lu
 LUCIDAUTH_API void lucidauth_free_token(char *token);
 
 /* The API answered 401 to this very token: it is never handed out again, and the next lucidauth_token brings
- * another. A token that is no longer in use changes nothing. */
-LUCIDAUTH_API void lucidauth_reject(lucidauth *client, const char *account, const char *token);
+ * another. A token that is no longer in use changes nothing, and is no failure. False: `error` says why, an account that
+ * the storage has no room for, or no token at all. */
+LUCIDAUTH_API bool lucidauth_reject(lucidauth *client, const char *account, const char *token, lucidauth_error *error);
 
 /* One line of an account's past. */
 typedef struct lucidauth_past {
@@ -183,8 +186,10 @@ typedef struct lucidauth_status {
   uint64_t generation; /* of the storage: grows with every refresh by any process, odd while one is under way */
 } lucidauth_status;
 
-/* How an account stands: the storage is looked at (but with LUCIDAUTH_CUSTOM: what this process knows), the
- * server is not asked; no secret in it. False: there is no such account. */
+/* How an account stands; the server is not asked, and there is no secret in it. The storage is looked at, but with
+ * LUCIDAUTH_CUSTOM, which shows what this process knows, and with `background`, which never waits for the disk: its
+ * thread looks about once a second, and the first call for an account that was not used yet is what makes it look ("empty"
+ * until it has). False: there is no such account. */
 LUCIDAUTH_API bool lucidauth_get_status(lucidauth *client, const char *account, lucidauth_status *status);
 
 /* ---- for callers in a hurry: keep the token, and ask only whether it is still the one to use ---- */
@@ -251,9 +256,10 @@ typedef enum lucidauth_result {
   LUCIDAUTH_FAILED /* `text` says why, in a sentence that is part of the message */
 } lucidauth_result;
 
-/* Begin a flight. `refresh`: a new token whatever the expiry. NULL: `error` says why; LUCIDAUTH_NOT_READY:
- * another flight of this account is under way, a token that still lives is then in *token (may be NULL: not
- * wanted). */
+/* Begin a flight of an account whose storage is LUCIDAUTH_CUSTOM. `refresh`: a new token whatever the expiry. NULL:
+ * `error` says why. LUCIDAUTH_OK: the token in use is in *token; it is good, or still lives while another flight of this
+ * account is under way. LUCIDAUTH_NOT_READY: another one is under way, and has to be waited for. LUCIDAUTH_CONFIG: the
+ * storage is one of the library's. `token` may be NULL: not wanted; else the caller frees it. */
 LUCIDAUTH_API lucidauth_flight *lucidauth_flight_begin(lucidauth_account *account, bool refresh, char **token,
                                                        lucidauth_error *error);
 

@@ -5,12 +5,14 @@
 #include "drive/drive.h"
 #include "http/http.h"
 
-#include <math.h>
 #include <stdarg.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 #include <unistd.h>
+
+/* Thirty years: whatever adds such spans up, a 32-bit clock can still count it. */
+#define SECONDS_MOST 1e9
 
 void error_set(lucidauth_error *error, lucidauth_code code, const char *format, ...)
 {
@@ -53,9 +55,18 @@ static bool check_url(const char *url, const char *option, lucidauth_error *erro
 
 static bool check_seconds(double value, const char *option, lucidauth_error *error)
 {
-  if (value >= 0 && isfinite(value))
+  if (value >= 0 && value <= SECONDS_MOST)
     return true;
-  error_set(error, LUCIDAUTH_CONFIG, "The option %s must be a number of seconds, 0 or more.", option);
+  error_set(error, LUCIDAUTH_CONFIG, "The option %s must be a number of seconds, from 0 to %.0f.", option,
+            SECONDS_MOST);
+  return false;
+}
+
+static bool check_choice(int value, int last, const char *option, lucidauth_error *error)
+{
+  if (value >= 0 && value <= last)
+    return true;
+  error_set(error, LUCIDAUTH_CONFIG, "The option %s has the value %d, which lucidauth.h does not have.", option, value);
   return false;
 }
 
@@ -70,10 +81,20 @@ static bool check_token(const char *token, const char *option, lucidauth_error *
   return true;
 }
 
+static bool check_client_id(const char *client_id, lucidauth_error *error)
+{
+  if (!client_id || *client_id)
+    return check_token(client_id, "LUCID_CLIENT_ID (option client_id)", error);
+  error_set(error, LUCIDAUTH_CONFIG,
+            "The option client_id is empty. The client id stands in Lucid's developer portal, "
+            "with your app; without the option it is taken from LUCID_CLIENT_ID.");
+  return false;
+}
+
 static bool check(const struct options *options, const lucidauth_options *given, lucidauth_error *error)
 {
   const char *api = given->api_url ? "The option api_url" : "LUCID_API_URL (option api_url)";
-  return check_token(options->client_id, "LUCID_CLIENT_ID (option client_id)", error) &&
+  return check_client_id(options->client_id, error) &&
          check_token(options->client_secret, "LUCID_CLIENT_SECRET (option client_secret)", error) &&
          check_token(options->refresh_token, "LUCID_REFRESH_TOKEN (option refresh_token)", error) &&
          check_url(options->token_url, given->token_url ? "The option token_url" : api, error) &&
@@ -83,7 +104,9 @@ static bool check(const struct options *options, const lucidauth_options *given,
          check_seconds(given->refresh_before, "refresh_before", error) &&
          check_seconds(given->refresh_wait, "refresh_wait", error) && check_seconds(given->timeout, "timeout", error) &&
          check_seconds(given->lock_timeout, "lock_timeout", error) &&
-         check_seconds(given->default_lifetime, "default_lifetime", error);
+         check_seconds(given->default_lifetime, "default_lifetime", error) &&
+         check_choice((int)given->storage, LUCIDAUTH_CUSTOM, "storage", error) &&
+         check_choice((int)given->token_request, LUCIDAUTH_BASIC, "token_request", error);
 }
 
 static char *this_host(void)
@@ -92,6 +115,14 @@ static char *this_host(void)
   if (gethostname(name, sizeof name - 1) != 0 || !name[0])
     return strdup("localhost");
   return strdup(name);
+}
+
+/* Another provider's secrets are not for the API that this one's endpoint has nothing to do with. */
+static char *introspection_url(const char *api_url, const lucidauth_options *given)
+{
+  if (given->token_url && !given->introspection_url)
+    return strdup("");
+  return url_below(api_url, given->introspection_url, "/oauth2/token/introspect");
 }
 
 static bool copy_strings(struct options *options, const lucidauth_options *given)
@@ -110,7 +141,7 @@ static bool copy_strings(struct options *options, const lucidauth_options *given
   options->path = strdup(path ? path : default_path);
   options->host = this_host();
   options->token_url = url_below(api_url, given->token_url, "/oauth2/token");
-  options->introspection_url = url_below(api_url, given->introspection_url, "/oauth2/token/introspect");
+  options->introspection_url = introspection_url(api_url, given);
   return (options->client_id || !id) && (options->client_secret || !secret) && (options->ca_file || !given->ca_file) &&
          options->path && options->host && options->token_url && options->introspection_url;
 }

@@ -165,7 +165,7 @@ static void call(unsigned *seed)
   } else {
     char *token = fetch(stress.client, account, false);
     if (token)
-      lucidauth_reject(stress.client, account, lot < 95 ? token : "another");
+      (void)lucidauth_reject(stress.client, account, lot < 95 ? token : "another", NULL);
     lucidauth_free_token(token);
   }
 }
@@ -305,7 +305,7 @@ static void check_rejection_in_child(void)
   lucidauth *client = open_client(2);
   char *dead = fetch(client, "default", false);
   set_fault("{\"kind\":\"answer\",\"status\":400,\"body\":{\"error\":\"invalid_request\"},\"times\":2}");
-  lucidauth_reject(client, "default", dead);
+  (void)lucidauth_reject(client, "default", dead, NULL);
   expect(lucidauth_token(client, "default", NULL) == NULL, "the rejected token is handed out again");
   pid_t child = fork();
   if (child == 0) {

@@ -376,7 +376,7 @@ static void test_events_on_the_callers_thread(void **state)
   lucidauth_deliver_events(client);
   assert_string_equal(world.names, "refreshed ");
   lucidauth_free_token(poll_for(account, &ticket, NULL, &error));
-  lucidauth_reject(client, "account-1", sandbox_token(&world.sandbox, "account-1", "access_token"));
+  (void)lucidauth_reject(client, "account-1", sandbox_token(&world.sandbox, "account-1", "access_token"), NULL);
   get_token(client, "account-1");
   assert_string_equal(world.names, "refreshed rejected refreshed ");
   assert_int_equal(atomic_load(&world.elsewhere), 0);

@@ -1107,6 +1107,13 @@ const struct flow_outcome *flow_outcome(const struct flow *flow)
   return &flow->outcome;
 }
 
+const char *flow_token(const struct flow *flow)
+{
+  struct pending pending;
+  bool doubtful = flow->record.json && record_pending(&flow->record, &flow->settings->world, &pending);
+  return doubtful ? NULL : flow->token;
+}
+
 bool flow_uses(const struct flow *flow, const char *token)
 {
   return flow->token && strcmp(flow->token, token) == 0;

@@ -22,7 +22,7 @@ struct background_job {
   /* with the mutex held */
   struct background_job *next_watched;
   bool watched, pinned; /* looked after; being looked at */
-  bool active;          /* a flight is in the air */
+  int active;           /* flights: one may have landed, and still be the thread's, when the next one takes off */
   bool leaving;
 
   /* the thread's own */
@@ -65,7 +65,7 @@ static void land(struct background_job *job)
 {
   lucidauth_free_token(account_land(job->account, NULL, NULL));
   pthread_mutex_lock(&worker.mutex);
-  job->active = false;
+  job->active--;
   pthread_cond_broadcast(&worker.landed);
   pthread_mutex_unlock(&worker.mutex);
 }
@@ -94,6 +94,8 @@ static bool start_post(const struct http_request *request, struct http_response 
 static void post_for(struct background_job *job)
 {
   struct http_request request = drive_request(&job->account->client->options, &job->action);
+  if (job->action.request->endpoint == REQUEST_TOKEN)
+    account_note_sent(job->account);
   job->posting = start_post(&request, &job->came.response, job);
   job->came.posted = true;
   job->came.event.reply = &job->came.response.reply;
@@ -110,7 +112,7 @@ static bool goes_on_waiting(struct background_job *job, double now)
 {
   const struct lucidauth_account *account = job->account;
   if (!job->action.for_others || now >= job->wait_until || !account->store->shared ||
-      atomic_load_explicit(account->generation, memory_order_acquire) != account->flight_seen)
+      account_generation(account, memory_order_acquire) != account->flight_seen)
     return false;
   job->wake_at = fmin(job->wait_until, now + LOCK_PAUSE);
   return true;
@@ -246,7 +248,7 @@ static struct background_job *pin_next(const struct background_job *after)
 {
   pthread_mutex_lock(&worker.mutex);
   struct background_job *job = after ? after->next_watched : worker.watched;
-  while (job && (job->active || job->leaving))
+  while (job && (job->active > 0 || job->leaving))
     job = job->next_watched;
   if (job)
     job->pinned = true;
@@ -267,7 +269,7 @@ static void look_after(struct background_job *job)
   if (!account_is_due(job->account))
     return;
   pthread_mutex_lock(&worker.mutex);
-  job->active = true;
+  job->active++;
   pthread_mutex_unlock(&worker.mutex);
   job->next_active = NULL;
   take_over(job);
@@ -335,7 +337,7 @@ static bool take_what_was_handed_in(void)
   pthread_mutex_unlock(&worker.mutex);
   take_over(jobs);
   start_posts(posts);
-  return !stop;
+  return !stop || worker.active || worker.in_session > 0;
 }
 
 static void *work(void *unused)
@@ -433,7 +435,7 @@ bool background_submit(struct background_job *job)
     worker.users++;
   }
   if (possible) {
-    job->active = true;
+    job->active++;
     job->next_active = worker.handed_in;
     worker.handed_in = job;
     tell_thread();
@@ -456,9 +458,9 @@ void background_leave(struct background_job *job)
 {
   pthread_mutex_lock(&worker.mutex);
   job->leaving = true;
-  if (job->active)
+  if (job->active > 0)
     tell_thread();
-  while (job->active || job->pinned)
+  while (job->active > 0 || job->pinned)
     pthread_cond_wait(&worker.landed, &worker.mutex);
   if (job->watched) {
     unwatch(job);
@@ -471,8 +473,8 @@ bool background_start_leaving(struct background_job *job)
 {
   pthread_mutex_lock(&worker.mutex);
   job->leaving = true;
-  bool active = job->active || job->pinned;
-  if (job->active)
+  bool active = job->active > 0 || job->pinned;
+  if (job->active > 0)
     tell_thread();
   pthread_mutex_unlock(&worker.mutex);
   return !active;
@@ -514,8 +516,10 @@ void background_before_fork(void)
 void background_after_fork(bool child)
 {
   if (child) {
-    for (struct background_job *job = worker.watched; job; job = job->next_watched)
-      job->active = job->watched = job->pinned = job->posting = false;
+    for (struct background_job *job = worker.watched; job; job = job->next_watched) {
+      job->active = 0;
+      job->watched = job->pinned = job->posting = false;
+    }
     worker.running = worker.stopping = worker.told = false;
     worker.users = worker.in_session = 0;
     worker.watched = worker.handed_in = worker.active = NULL;

@@ -56,8 +56,10 @@ static enum flow_result result_of(enum store_result result)
 }
 
 /* The lock is only ever taken for a refresh: what that needs is loaded before anything is promised. */
-static enum flow_result take_lock(struct store *store, struct store_error *error)
+static enum flow_result take_lock(struct lucidauth_account *account, struct store_error *error)
 {
+  struct store *store = account->store;
+  account_show(account);
   if (!http_load(error->message, sizeof error->message)) {
     error->code = CODE_CONFIG;
     return FLOW_FAILED;
@@ -74,14 +76,25 @@ static void load(struct lucidauth_account *account, struct came_of *came)
   came->event.text = came->record;
 }
 
+static bool may_spend(struct store_error *error)
+{
+  const char *problem = exit_watch();
+  if (!problem)
+    return true;
+  error->code = CODE_NOT_READY;
+  snprintf(error->message, sizeof error->message, "%s", problem);
+  return false;
+}
+
 static void save(struct store *store, const struct flow_action *action, struct came_of *came)
 {
+  came->event.result = FLOW_FAILED;
+  if (action->spends && !may_spend(&came->error))
+    return;
   enum store_result result = store->ops->save(store, action->record, &came->error);
   came->event.result = result_of(result);
-  if (action->spends && result == STORE_OK) {
-    exit_watch();
+  if (action->spends && result == STORE_OK)
     store->ops->begin(store);
-  }
 }
 
 static void unlock(struct lucidauth_account *account)
@@ -100,7 +113,7 @@ void drive_step(struct lucidauth_account *account, const struct flow_action *act
     load(account, came);
     break;
   case FLOW_LOCK:
-    event->result = take_lock(account->store, &came->error);
+    event->result = take_lock(account, &came->error);
     break;
   case FLOW_SAVE:
     save(account->store, action, came);

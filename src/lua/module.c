@@ -286,11 +286,11 @@ static int client_reject(lua_State *L)
   lucidauth_error error;
   struct client *client = check_client(L);
   const char *account = luaL_optstring(L, 2, NULL), *token = luaL_checklstring(L, 3, &length);
-  if (!lucidauth_get_account(client->client, account, &error))
-    return push_error(L, &error);
   /* no token holds a NUL byte: what stands before it is not what was rejected */
-  if (strlen(token) == length)
-    lucidauth_reject(client->client, account, token);
+  bool heard = strlen(token) == length ? lucidauth_reject(client->client, account, token, &error)
+                                       : lucidauth_get_account(client->client, account, &error) != NULL;
+  if (!heard)
+    return push_error(L, &error);
   lua_pushboolean(L, true);
   return 1;
 }

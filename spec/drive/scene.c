@@ -1,0 +1,132 @@
+#define _GNU_SOURCE
+#include "scene.h"
+
+#include <setjmp.h>
+#include <stdarg.h>
+#include <stddef.h>
+#include <stdint.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/stat.h>
+#include <sys/wait.h>
+#include <time.h>
+#include <unistd.h>
+
+#include <cmocka.h>
+
+struct scene scene;
+
+#if defined(__SANITIZE_THREAD__)
+/* A mapping that takes another one's place under its readers: the kernel does that at one stroke. */
+__attribute__((visibility("default"))) const char *__tsan_default_suppressions(void);
+const char *__tsan_default_suppressions(void)
+{
+  return "race:page_share\n";
+}
+#endif
+
+int scene_set_up(void **state)
+{
+  (void)state;
+  snprintf(scene.folder, sizeof scene.folder, "/tmp/lucidauth-scene-XXXXXX");
+  if (!mkdtemp(scene.folder))
+    return -1;
+  snprintf(scene.path, sizeof scene.path, "%s/token.json", scene.folder);
+  endpoint_start();
+  return 0;
+}
+
+int scene_tear_down(void **state)
+{
+  char command[96];
+  (void)state;
+  endpoint_stop();
+  snprintf(command, sizeof command, "rm -r '%s'", scene.folder);
+  return system(command);
+}
+
+lucidauth_options scene_options(bool background)
+{
+  lucidauth_options options = LUCIDAUTH_OPTIONS_INIT;
+  options.client_id = options.client_secret = "x";
+  options.refresh_token = "R0";
+  options.api_url = "http://127.0.0.1:1";
+  options.path = scene.path;
+  options.background = background;
+  return options;
+}
+
+lucidauth *scene_open(const lucidauth_options *options)
+{
+  lucidauth_error error;
+  lucidauth *client = lucidauth_new(options, &error);
+  if (!client)
+    fail_msg("%s", error.message);
+  return client;
+}
+
+lucidauth *scene_client(bool background)
+{
+  lucidauth_options options = scene_options(background);
+  return scene_open(&options);
+}
+
+static void store(double seconds, const char *more)
+{
+  double now = (double)time(NULL);
+  FILE *file = fopen(scene.path, "w");
+  assert_non_null(file);
+  fprintf(file,
+          "{\"access_token\": \"A0\", \"refresh_token\": \"R0\", \"expires_in\": 3600, \"expires_at\": %.0f, "
+          "\"obtained_at\": %.0f%s}",
+          now + seconds, now + seconds - 3600, more);
+  assert_int_equal(fchmod(fileno(file), 0600), 0);
+  assert_int_equal(fclose(file), 0);
+}
+
+void scene_store(double seconds)
+{
+  store(seconds, "");
+}
+
+void scene_store_unfinished(double seconds)
+{
+  store(
+      seconds,
+      ", \"pending\": {\"refresh_token_sha256\": \"5230000000000000000000000000000000000000000000000000000000000000\", "
+      "\"since\": 1000, \"pid\": 1, \"host\": \"elsewhere\"}");
+}
+
+bool scene_stored(const char *text)
+{
+  char record[4096] = "";
+  FILE *file = fopen(scene.path, "r");
+  if (!file)
+    return false;
+  record[fread(record, 1, sizeof record - 1, file)] = '\0';
+  fclose(file);
+  return strstr(record, text) != NULL;
+}
+
+bool scene_wait_for(atomic_bool *flag)
+{
+  double deadline = endpoint_now() + ENDPOINT_PATIENCE;
+  while (!atomic_load(flag) && endpoint_now() < deadline)
+    endpoint_pause();
+  return atomic_load(flag);
+}
+
+void scene_assert_token(char *token, const char *expected)
+{
+  assert_non_null(token);
+  assert_string_equal(token, expected);
+  lucidauth_free_token(token);
+}
+
+int scene_status(int child)
+{
+  int status;
+  assert_int_equal(waitpid(child, &status, 0), child);
+  return WIFEXITED(status) ? WEXITSTATUS(status) : 128 + WTERMSIG(status);
+}

@@ -1,0 +1,46 @@
+/* What tests of the drivers share: a token file of their own, clients that use it and the endpoint inside the process. */
+#ifndef SPEC_DRIVE_SCENE_H
+#define SPEC_DRIVE_SCENE_H
+
+#include "../lucidauth.h"
+#include "endpoint.h"
+
+#include <stdatomic.h>
+#include <stdbool.h>
+
+struct scene {
+  char folder[64], path[80]; /* of the token file; nothing is there yet */
+};
+
+extern struct scene scene;
+
+/* For cmocka; they start and stop the endpoint, too. */
+int scene_set_up(void **state);
+int scene_tear_down(void **state);
+
+/* Of a client of that file, with the refresh token "R0". */
+lucidauth_options scene_options(bool background);
+
+/* The client, or the end of the test. */
+lucidauth *scene_open(const lucidauth_options *options);
+lucidauth *scene_client(bool background);
+
+/* Store "A0" and "R0"; "A0" lives for so many seconds more of its hour. */
+void scene_store(double seconds);
+
+/* The same beside the mark of a refresh that another process left unfinished. */
+void scene_store_unfinished(double seconds);
+
+/* Whether the token file has this text in it. */
+bool scene_stored(const char *text);
+
+/* Wait until the flag is set; false: it never was. */
+bool scene_wait_for(atomic_bool *flag);
+
+/* Ends the test unless this is the token, and frees it. */
+void scene_assert_token(char *token, const char *expected);
+
+/* The exit status of a child process; 128 and more: the signal that has ended it. */
+int scene_status(int child);
+
+#endif
