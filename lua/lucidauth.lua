@@ -39,8 +39,9 @@ local lucid = { _VERSION = core.version }
 local default
 -- the core of the client to come, while nothing but token() was called
 local handle
--- what `lucid.token` is as long as no client has a better one
-local first_token
+-- what `lucid.token` is as long as no client has a better one: one C function,
+-- as long as nothing below it has to yield on LuaJIT
+local first_token, fast_token
 
 -- Loaded when it is used: to compile it takes longer than to bring a token
 -- from the file, and many a process wants no more.
@@ -51,20 +52,23 @@ end
 -- Where a token may have to be waited for by yielding, a client brings a Lua
 -- function of its own. Whoever kept it from a client that is closed by now gets
 -- the present one's token.
-local function adopt(own)
-  if own and own.bare_token then
-    own.heir = first_token
-    lucid.token = own.bare_token
+local function adopt(client)
+  default = client
+  local bare = client and client.bare_token
+  if bare then
+    client.heir = first_token
   end
+  lucid.token = bare or client and fast_token or first_token
 end
 
 -- The environment may be set later in the program: a failure is not kept.
 local function default_client()
   local message, code
   if not default then
-    default, message, code = clients().new(handle)
+    local own
+    own, message, code = clients().new(handle)
     handle = nil
-    adopt(default)
+    adopt(own)
   end
   return default, message, code
 end
@@ -103,8 +107,7 @@ local function slow_token(account)
   return plain_token()
 end
 
--- One C function, as long as nothing below it has to yield on LuaJIT.
-local fast_token = core.hot(slow_token)
+fast_token = core.hot(slow_token)
 
 local function yielding_token(account)
   local own, message, code = default_client()
@@ -177,34 +180,46 @@ function lucid.metrics(prefix)
   return call("metrics", prefix)
 end
 
+-- A client that cannot save its newest tokens stays, unless there is another one
+-- by now: this may yield, and others may call meanwhile.
+local function succeed(former, successor)
+  adopt(successor)
+  if not former then
+    return true
+  end
+  local closed, message, code = former:close()
+  if closed then
+    return true
+  elseif default == successor then
+    adopt(former)
+  end
+  return nil, message, code
+end
+
 --- Close the module's own client and wipe its secrets. The next call makes a
 --- new one from the environment.
----@return true
+---@return true? closed
+---@return string? message
+---@return LucidCode? code "storage": the newest tokens could not be saved, so it stays
 function lucid.close()
-  local own = (default or handle) and default_client()
-  default = nil
-  lucid.token = first_token
-  -- this may yield, and others may call meanwhile
-  if own then
-    own:close()
-  end
-  return true
+  return succeed((default or handle) and default_client(), nil)
 end
 
 --- Set up the module's own client. Options that are left out come from the
 --- environment, or have their default. Raises when an option cannot be used.
 ---@param options LucidOptions
----@return true
+---@return true? configured
+---@return string? message
+---@return LucidCode? code "storage": the former client cannot save its tokens, so it stays
 function lucid.configure(options)
   local own = clients().configured(options, 2)
   local former = (default or handle) and default_client()
-  default = own
-  lucid.token = fast_token
-  adopt(own)
-  if former then
-    former:close()
+  local succeeded, message, code = succeed(former, own)
+  if succeeded then
+    return true
   end
-  return true
+  own:close()
+  return nil, message, code
 end
 
 --- A client of its own. Raises when an option cannot be used.

@@ -165,6 +165,25 @@ describe("refresh()", function()
 end)
 
 describe("reject()", function()
+  it("means the whole of what it is given", function()
+    local client = scene:client()
+    local token = assert(client:token())
+    for _, other in ipairs({ token .. "\0junk", token .. "\0", "\0" .. token }) do
+      assert.is_true(client:reject(other))
+      assert.are.equal(token, client:token())
+    end
+    assert.are.equal("refreshed", scene:names_of_events())
+    assert.are.equal(1, scene:posts())
+  end)
+
+  it("of an account that there is none of is told as token() tells it", function()
+    local client = scene:client()
+    local token, message, code = client:token("nosuch")
+    scene:assert_failure("config", token, message, code)
+    assert.are.same({ nil, message, code }, { client:reject("x", "nosuch") })
+    assert.are.same({ nil, message, code }, { client:reject("x\0y", "nosuch") })
+  end)
+
   it("brings another token at the next call", function()
     local client = scene:client()
     local old = assert(client:token())

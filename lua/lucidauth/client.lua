@@ -202,9 +202,12 @@ function Client:reject(token, account)
   if type(token) ~= "string" then
     error("reject takes the token that the API did not accept", 2)
   end
-  self.core:reject(account, token)
+  local rejected, message, code = self.core:reject(account, token)
   deliver(self)
-  return true
+  if rejected then
+    return true
+  end
+  return nil, message, code
 end
 
 function Client:status(account)
@@ -213,12 +216,19 @@ function Client:status(account)
 end
 
 local function close_now(self)
+  local saved, message, code = true, nil, nil
   if self.fleet then
-    self.fleet.leave_off()
+    saved, message, code = self.fleet.close(self.core)
   end
-  self.core:close()
-  self.closed = true
+  if saved then
+    self.core:close()
+    self.closed = true
+  end
   deliver(self)
+  if saved then
+    return true
+  end
+  return nil, message, code
 end
 
 -- A refresh that only waits to try again is broken off.
@@ -229,22 +239,26 @@ end
 
 --- Ends the client and wipes its secrets. A refresh that is under way is waited
 --- for: inside nginx by yielding, and where that is not possible it goes on
---- while this returns.
----@return true
+--- while this returns. As long as a storage in Lua does not take the newest
+--- tokens, the client stays open, and they stay in its memory.
+---@return true? closed
+---@return string? message
+---@return LucidCode? code
 function Client:close()
   if not self.host then
-    close_now(self)
-    return true
+    return close_now(self)
   end
-  self.host.leaving[self.core] = true
-  self.host.close_when_idle(function()
+  local leaving = self.host.leaving
+  leaving[self.core] = true
+  return self.host.close_when_idle(function()
     return is_idle(self)
   end, function()
     return next(self.waiting) ~= nil
   end, function()
-    close_now(self)
+    local closed, message, code = close_now(self)
+    leaving[self.core] = closed
+    return closed, message, code
   end)
-  return true
 end
 
 --- The state of every account that was asked for, as Prometheus text.
@@ -279,7 +293,7 @@ local function set_driver(self, functions, options)
     local apart = require("lucidauth.drive").apart
     self.drive, self.fleet = apart(functions, timeout, self.host, patience)
   elseif functions then
-    self.drive = require("lucidauth.drive").over(functions, timeout)
+    self.drive, self.fleet = require("lucidauth.drive").over(functions, timeout)
   elseif self.host then
     self.drive = self.host.obtain
   end

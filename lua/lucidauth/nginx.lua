@@ -72,7 +72,16 @@ local function when_all_is_over(is_idle, has_waiters, close)
   M.wait_for(function()
     return not has_waiters() or ngx.now() > until_then
   end)
-  close()
+  return close()
+end
+
+local function when_all_is_over_later(is_idle, has_waiters, close)
+  return ngx.timer.at(0, function()
+    local closed, message = when_all_is_over(is_idle, has_waiters, close)
+    if not closed then
+      M.complain("lucidauth: a client could not be closed: " .. message)
+    end
+  end)
 end
 
 --- Closes something once no refresh is in the air: the caller waits by yielding;
@@ -80,15 +89,18 @@ end
 --- is left is to block.
 ---@param is_idle fun(): boolean
 ---@param has_waiters fun(): boolean
----@param close fun()
+---@param close fun(): true?, string?, string?
+---@return true? closed or going to be
+---@return string? message
+---@return string? code
 function M.close_when_idle(is_idle, has_waiters, close)
   if M.can_yield() then
-    when_all_is_over(is_idle, has_waiters, close)
-  elseif may_block[ngx.get_phase()] or is_idle() or not ngx.timer.at(0, function()
-    when_all_is_over(is_idle, has_waiters, close)
-  end) then
-    close()
+    return when_all_is_over(is_idle, has_waiters, close)
+  elseif may_block[ngx.get_phase()] or is_idle()
+    or not when_all_is_over_later(is_idle, has_waiters, close) then
+    return close()
   end
+  return true
 end
 
 local has_exdata, exdata = pcall(require, "thread.exdata")

@@ -1055,7 +1055,7 @@ const char *flow_token(const struct flow *flow)
 {
   struct pending pending;
   bool doubtful = flow->record.json && record_pending(&flow->record, &flow->settings->world, &pending);
-  return doubtful ? NULL : flow->token;
+  return doubtful ? NULL : flow->in_use.token;
 }
 
 bool flow_uses(const struct flow *flow, const char *token)

@@ -1,11 +1,13 @@
 /* The binding: Lua values in and out of lucidauth.h, no decision. Its users are the Lua files beside it,
  * which check what scripts pass. */
+#include "../http/http.h"
 #include "../lucidauth.h"
 #include "compat.h"
 
 #include <stdlib.h>
 #include <string.h>
 #include <time.h>
+#include <unistd.h>
 
 #define CLIENT "lucidauth.core.client"
 #define FLIGHT "lucidauth.core.flight"
@@ -280,9 +282,14 @@ static int client_poll(lua_State *L)
 /* client:reject(account, token) -> true | nil, message, code */
 static int client_reject(lua_State *L)
 {
+  size_t length;
   lucidauth_error error;
   struct client *client = check_client(L);
-  if (!lucidauth_reject(client->client, luaL_optstring(L, 2, NULL), luaL_checkstring(L, 3), &error))
+  const char *account = luaL_optstring(L, 2, NULL), *token = luaL_checklstring(L, 3, &length);
+  /* no token holds a NUL byte: what stands before it is not what was rejected */
+  bool heard = strlen(token) == length ? lucidauth_reject(client->client, account, token, &error)
+                                       : lucidauth_get_account(client->client, account, &error) != NULL;
+  if (!heard)
     return push_error(L, &error);
   lua_pushboolean(L, true);
   return 1;
@@ -379,6 +386,17 @@ static void anchor_client(lua_State *L)
 #endif
 }
 
+/* A flight to come; it keeps its client, the first argument, alive. */
+static struct flight *push_flight(lua_State *L, struct client *client)
+{
+  struct flight *flight = lua_newuserdata(L, sizeof *flight);
+  *flight = (struct flight){.client = client};
+  luaL_getmetatable(L, FLIGHT);
+  lua_setmetatable(L, -2);
+  anchor_client(L);
+  return flight;
+}
+
 /* client:flight(account, refresh) -> flight | nil, token | nil, nil, message, code */
 static int client_flight(lua_State *L)
 {
@@ -387,16 +405,22 @@ static int client_flight(lua_State *L)
   struct client *client = check_client(L);
   lucidauth_account *account = account_at(L, client, 2, &error);
   bool refresh = lua_toboolean(L, 3);
-  struct flight *flight = lua_newuserdata(L, sizeof *flight);
-  *flight = (struct flight){.client = client};
-  luaL_getmetatable(L, FLIGHT);
-  lua_setmetatable(L, -2);
-  anchor_client(L);
+  struct flight *flight = push_flight(L, client);
   flight->flight = account ? lucidauth_flight_begin(account, refresh, &token, &error) : NULL;
   if (flight->flight)
     return 1;
   lua_pushnil(L);
   return 1 + push_token(L, token, &error);
+}
+
+/* client:keep(account) -> a flight that only saves what could not be saved; nothing when there is nothing to save */
+static int client_keep(lua_State *L)
+{
+  struct client *client = check_client(L);
+  lucidauth_account *account = account_at(L, client, 2, NULL);
+  struct flight *flight = push_flight(L, client);
+  flight->flight = account ? lucidauth_flight_keep(account) : NULL;
+  return flight->flight ? 1 : 0;
 }
 
 static struct flight *check_flight(lua_State *L)
@@ -444,14 +468,18 @@ static int flight_has_posted(lua_State *L)
   return 1;
 }
 
-/* flight:finish() -> token | nil, message, code */
+/* flight:finish() -> token, or true when none was asked for | nil, message, code */
 static int flight_finish(lua_State *L)
 {
   lucidauth_error error;
   struct flight *flight = check_flight(L);
   lucidauth_flight *ending = flight->flight;
   flight->flight = NULL;
-  return push_token(L, lucidauth_flight_end(ending, NULL, &error), &error);
+  char *token = lucidauth_flight_end(ending, NULL, &error);
+  if (token || error.code != LUCIDAUTH_OK)
+    return push_token(L, token, &error);
+  lua_pushboolean(L, true);
+  return 1;
 }
 
 /* A flight whose coroutine was thrown away. A closed client took its flights with it. */
@@ -564,6 +592,31 @@ static int core_clock(lua_State *L)
   return 1;
 }
 
+/* core.process() -> this process's number */
+static int core_process(lua_State *L)
+{
+  lua_pushinteger(L, (lua_Integer)getpid());
+  return 1;
+}
+
+/* core.sha256(text) -> the digest's 32 bytes | nil, message; loads what a refresh needs */
+static int core_sha256(lua_State *L)
+{
+  size_t size;
+  char message[512];
+  unsigned char digest[32];
+  const char *text = luaL_checklstring(L, 1, &size);
+  const struct http_ops *http = http_load(message, sizeof message);
+  if (!http) {
+    lua_pushnil(L);
+    lua_pushstring(L, message);
+    return 2;
+  }
+  http->sha256(text, size, digest);
+  lua_pushlstring(L, (const char *)digest, sizeof digest);
+  return 1;
+}
+
 /* ---- the module ---- */
 
 static void new_class(lua_State *L, const char *name, const luaL_Reg *methods)
@@ -579,17 +632,10 @@ __attribute__((visibility("default"))) int luaopen_lucidauth_core(lua_State *L);
 
 int luaopen_lucidauth_core(lua_State *L)
 {
-  static const luaL_Reg client_methods[] = {{"token", client_token},
-                                            {"poll", client_poll},
-                                            {"refresh", client_refresh},
-                                            {"reject", client_reject},
-                                            {"status", client_status},
-                                            {"flight", client_flight},
-                                            {"event", client_event},
-                                            {"leave", client_leave},
-                                            {"close", client_close},
-                                            {"__gc", client_gc},
-                                            {NULL, NULL}};
+  static const luaL_Reg client_methods[] = {
+      {"token", client_token},   {"poll", client_poll},     {"refresh", client_refresh}, {"reject", client_reject},
+      {"status", client_status}, {"flight", client_flight}, {"keep", client_keep},       {"event", client_event},
+      {"leave", client_leave},   {"close", client_close},   {"__gc", client_gc},         {NULL, NULL}};
   static const luaL_Reg flight_methods[] = {{"next", flight_next},
                                             {"post", flight_post},
                                             {"start_post", flight_start_post},
@@ -597,8 +643,9 @@ int luaopen_lucidauth_core(lua_State *L)
                                             {"finish", flight_finish},
                                             {"__gc", flight_gc},
                                             {NULL, NULL}};
-  static const luaL_Reg functions[] = {{"new", core_new},     {"hot", core_hot},     {"ticket", core_ticket},
-                                       {"sleep", core_sleep}, {"clock", core_clock}, {NULL, NULL}};
+  static const luaL_Reg functions[] = {{"new", core_new},       {"hot", core_hot},     {"ticket", core_ticket},
+                                       {"sleep", core_sleep},   {"clock", core_clock}, {"process", core_process},
+                                       {"sha256", core_sha256}, {NULL, NULL}};
   new_class(L, CLIENT, client_methods);
   new_class(L, FLIGHT, flight_methods);
   luaL_newmetatable(L, TICKET);

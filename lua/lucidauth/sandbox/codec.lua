@@ -1,6 +1,7 @@
 --- The encodings that the sandbox speaks: JSON, forms, base64url, SHA-256.
 
 local cjson = require("cjson").new()
+local core = require("lucidauth.core")
 local mime = require("mime")
 local url = require("socket.url")
 
@@ -133,11 +134,7 @@ end
 ---@param text string
 ---@return string
 function codec.s256(text)
-  local ok, digest = pcall(require, "openssl.digest")
-  if not ok then
-    error("PKCE's S256 method needs the luaossl library", 0)
-  end
-  local encoded = mime.b64(digest.new("sha256"):final(text))
+  local encoded = mime.b64((assert(core.sha256(text))))
   return (encoded:gsub("[+/=]", { ["+"] = "-", ["/"] = "_", ["="] = "" }))
 end
 
