@@ -433,8 +433,6 @@ static struct flow_action judge(struct flow *flow)
 {
   struct record *record = &flow->record;
   bool dead;
-  if (is_foreign(flow))
-    return foreign(flow);
   if (flow->goal != FLOW_REFRESH && fresh(flow, record))
     return settle(flow);
   take(flow, record);
@@ -443,6 +441,8 @@ static struct flow_action judge(struct flow *flow)
     return not_bearer(flow);
   if (flow->goal == FLOW_LOOK || flow->goal == FLOW_KEEP)
     return leave(flow);
+  if (is_foreign(flow))
+    return foreign(flow);
   hear_of_setback(flow);
   bool held = held_back(flow, &dead);
   if (held && !superseded(flow, dead)) {
