@@ -114,18 +114,33 @@ typedef struct lucidauth_options {
   double lock_timeout;     /* 60: report a lock that another process holds for longer */
   double default_lifetime; /* 3600: of a token whose answer does not say */
   const char *ca_file;     /* PEM file of trusted authorities instead of the system's */
-  bool background;         /* false: one thread a process carries out every refresh, also ahead of need */
+  bool background; /* one thread a process carries out every refresh, also ahead of need; false: the callers do */
   /* Called on the calling thread, with no lock held; may call lucidauth functions but lucidauth_close. While the client
    * is being closed they answer LUCIDAUTH_NOT_READY. */
   void (*on_event)(void *data, const lucidauth_event *event);
   void *on_event_data;
 } lucidauth_options;
 
+#ifndef __cplusplus
 #define LUCIDAUTH_OPTIONS_INIT                                                                                      \
   {                                                                                                                 \
     .size = sizeof(lucidauth_options), .refresh_before = 300, .refresh_wait = 2, .timeout = 30, .lock_timeout = 60, \
     .default_lifetime = 3600                                                                                        \
   }
+#else
+#define LUCIDAUTH_OPTIONS_INIT lucidauth_options_init()
+static inline lucidauth_options lucidauth_options_init(void)
+{
+  lucidauth_options options = lucidauth_options();
+  options.size = sizeof(lucidauth_options);
+  options.refresh_before = 300;
+  options.refresh_wait = 2;
+  options.timeout = 30;
+  options.lock_timeout = 60;
+  options.default_lifetime = 3600;
+  return options;
+}
+#endif
 
 /* ---- the client ---- */
 
@@ -167,9 +182,11 @@ typedef struct lucidauth_past {
   lucidauth_code code; /* of a failure */
 } lucidauth_past;
 
-enum { LUCIDAUTH_CODES = LUCIDAUTH_NOT_READY + 1, LUCIDAUTH_PAST = 32 };
+enum { LUCIDAUTH_CODES = 32, LUCIDAUTH_PAST = 32 }; /* there is room for codes that are yet to come */
 
+/* Start from LUCIDAUTH_STATUS_INIT. */
 typedef struct lucidauth_status {
+  size_t size; /* sizeof(lucidauth_status), for programs built against an older header */
   const char
       *state; /* "ready", "expired" (the next call refreshes), "failing", "empty" (there is no token); static text */
   double expires_in;                   /* seconds the token in use has left; 0: none */
@@ -186,11 +203,27 @@ typedef struct lucidauth_status {
   uint64_t generation; /* of the storage: grows with every refresh by any process, odd while one is under way */
 } lucidauth_status;
 
+#ifndef __cplusplus
+#define LUCIDAUTH_STATUS_INIT        \
+  {                                  \
+    .size = sizeof(lucidauth_status) \
+  }
+#else
+#define LUCIDAUTH_STATUS_INIT lucidauth_status_init()
+static inline lucidauth_status lucidauth_status_init(void)
+{
+  lucidauth_status status = lucidauth_status();
+  status.size = sizeof(lucidauth_status);
+  return status;
+}
+#endif
+
 /* How an account stands; the server is not asked, and there is no secret in it. The storage is looked at, but with
  * LUCIDAUTH_CUSTOM, which shows what this process knows, and with `background`, which never waits for the disk: its
  * thread looks about once a second, and the first call for an account that was not used yet is what makes it look ("empty"
- * until it has). False: there is no such account. */
-LUCIDAUTH_API bool lucidauth_get_status(lucidauth *client, const char *account, lucidauth_status *status);
+ * until it has). False: `error` says why, an account that the storage has no room for perhaps. */
+LUCIDAUTH_API bool lucidauth_get_status(lucidauth *client, const char *account, lucidauth_status *status,
+                                        lucidauth_error *error);
 
 /* ---- for callers in a hurry: keep the token, and ask only whether it is still the one to use ---- */
 

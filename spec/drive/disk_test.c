@@ -69,12 +69,12 @@ static void others_get_the_token_in_use(void **state)
   uint64_t serial;
   lucidauth *client = scene_client(false);
   lucidauth_account *account = lucidauth_get_account(client, NULL, NULL);
-  lucidauth_status status;
+  lucidauth_status status = LUCIDAUTH_STATUS_INIT;
   scene_assert_token(lucidauth_token_of(account, &serial, NULL), "A1");
   pthread_t thread = start_hanging(client);
   scene_assert_token(lucidauth_token(client, NULL, NULL), "A1");
   assert_true(lucidauth_is_current(account, serial));
-  assert_true(lucidauth_get_status(client, NULL, &status));
+  assert_true(lucidauth_get_status(client, NULL, &status, NULL));
   assert_string_equal(status.state, "ready");
   atomic_store(&disk.goes_on, true);
   assert_got(thread, "A1");
