@@ -131,9 +131,9 @@ void account_end(struct lucidauth_account *account)
 static bool wait_for_last_landing(struct lucidauth_account *account, double until)
 {
   bool interrupted = account->flying && pthread_equal(account->pilot, pthread_self());
-  while (account->flying && !interrupted && clock_now().steady < until)
+  while ((account->flying || account->looked_after) && !interrupted && clock_now().steady < until)
     clock_wait(&account->landed, &account->mutex, until);
-  return !account->flying;
+  return !account->flying && !account->looked_after;
 }
 
 void account_settle(struct lucidauth_account *account)
@@ -211,19 +211,37 @@ static bool was_announced(const struct lucidauth_account *account)
          atomic_load_explicit(&account->seen, memory_order_acquire);
 }
 
-/* The background's thread looks by itself: a slow disk is not to hold up anybody else. */
-static bool rewritten(const struct lucidauth_account *account)
+/* Due by neither clock, nor changed by a process that announces it. With the mutex held. */
+static bool seems_good(const struct lucidauth_account *account)
 {
-  return account->store && !account->job && account->store->ops->changed(account->store);
+  return account->token && !account->flying && !account->forked && !moment_has_come(account->refresh_at, clock_now()) &&
+         !was_announced(account);
 }
 
-/* The second look, once a second: due by neither clock, nor rewritten by another program. With the mutex held. */
+/* Whether another program has rewritten the record. With the mutex held, which is given back while the disk is asked; the
+ * storage is this thread's as long as that takes. */
+static bool rewritten(struct lucidauth_account *account)
+{
+  account->looked_after = true;
+  pthread_mutex_unlock(&account->mutex);
+  bool changed = account->store->ops->changed(account->store);
+  pthread_mutex_lock(&account->mutex);
+  account->looked_after = false;
+  pthread_cond_broadcast(&account->landed);
+  return changed;
+}
+
+/* The second look, once a second. The background's thread asks the disk by itself, and what another thread is asking is
+ * not waited for: a slow disk is not to hold up anybody else. With the mutex held, which may be given back for a while. */
 static bool still_good(struct lucidauth_account *account)
 {
-  if (!account->token || account->flying || account->forked || moment_has_come(account->refresh_at, clock_now()) ||
-      was_announced(account) || rewritten(account))
+  if (!seems_good(account))
     return false;
-  look_again_later(account);
+  bool asks = account->store && !account->job && !account->looked_after;
+  if (asks && (rewritten(account) || !seems_good(account)))
+    return false;
+  if (asks || !account->looked_after)
+    look_again_later(account);
   return true;
 }
 
@@ -232,7 +250,8 @@ __attribute__((noinline, cold)) static bool look_again(struct lucidauth_account 
 {
   if (pthread_mutex_trylock(&account->mutex) != 0)
     return false;
-  bool good = atomic_load_explicit(&account->serial, memory_order_relaxed) == serial && still_good(account);
+  bool good = atomic_load_explicit(&account->serial, memory_order_relaxed) == serial && still_good(account) &&
+              atomic_load_explicit(&account->serial, memory_order_relaxed) == serial;
   pthread_mutex_unlock(&account->mutex);
   return good;
 }
@@ -373,10 +392,12 @@ bool account_take_off(struct lucidauth_account *account, enum flow_goal goal, bo
   struct moment now = clock_now();
   double deadline = now.steady + account->settings.timeout;
   pthread_mutex_lock(&account->mutex);
-  bool mine = wait_for_others(account, goal == FLOW_REFRESH, wait, deadline, error);
+  bool good = goal == FLOW_TOKEN && account->looked_after && seems_good(account);
+  bool mine = !good && wait_for_others(account, goal == FLOW_REFRESH, wait, deadline, error);
   if (mine && account->forked)
     mine = settle_in_child(account, error);
-  if (mine && goal == FLOW_TOKEN && still_good(account)) {
+  good = good || (mine && goal == FLOW_TOKEN && still_good(account));
+  if (good) {
     error_set(error, LUCIDAUTH_OK, "%s", "");
     mine = false;
   }
@@ -406,7 +427,7 @@ bool account_take_off_to_keep(struct lucidauth_account *account)
 {
   pthread_mutex_lock(&account->mutex);
   bool settled = !account->forked || settle_in_child(account, NULL);
-  bool mine = settled && !account->flying && flow_unsaved(account->flow);
+  bool mine = settled && !account->flying && !account->looked_after && flow_unsaved(account->flow);
   if (mine)
     take_off(account, FLOW_KEEP, clock_now());
   pthread_mutex_unlock(&account->mutex);
@@ -604,16 +625,7 @@ bool account_is_due(struct lucidauth_account *account)
   bool idle = !account->flying && !account->forked && account->token;
   bool due = idle && !grounded(account) && (moment_has_come(account->refresh_at, now) || was_announced(account));
   bool ask = idle && !due && !grounded(account);
-  account->looked_after = ask;
-  pthread_mutex_unlock(&account->mutex);
-  /* the mutex is not held while the disk is asked */
-  due = due || (ask && account->store->ops->changed(account->store));
-  pthread_mutex_lock(&account->mutex);
-  if (ask) {
-    account->looked_after = false;
-    pthread_cond_broadcast(&account->landed);
-  }
-  due = due && !account->flying;
+  due = (due || (ask && rewritten(account))) && !account->flying;
   if (due)
     take_off(account, FLOW_TOKEN, now);
   pthread_mutex_unlock(&account->mutex);

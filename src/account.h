@@ -36,7 +36,7 @@ struct lucidauth_account {
   bool flying;                        /* somebody carries out a flight: flow and store are theirs */
   pthread_t pilot;                    /* who began that flight */
   bool sent;                          /* its refresh is with the server, or was */
-  bool looked_after;                  /* the background's thread asks the storage whether it was changed */
+  bool looked_after;                  /* somebody asks the storage whether it was changed */
   enum flow_goal goal;                /* of that flight */
   uint64_t flight_seen;               /* the generation when that flight last looked at the record */
   lucidauth_flight *flight;           /* of a program that carries it out itself, else NULL */

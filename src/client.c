@@ -38,8 +38,11 @@ const char *lucidauth_event_name(lucidauth_event_kind kind)
 
 enum { TABLE_FIRST = 8 };
 
-/* The size of the options in the first release. */
-enum { FIRST_OPTIONS = offsetof(lucidauth_options, on_event_data) + sizeof(void *) };
+/* Sizes in the first release. */
+enum {
+  FIRST_OPTIONS = offsetof(lucidauth_options, on_event_data) + sizeof(void *),
+  FIRST_STATUS = offsetof(lucidauth_status, generation) + sizeof(uint64_t)
+};
 
 lucidauth *lucidauth_new(const lucidauth_options *options, lucidauth_error *error)
 {
@@ -343,27 +346,40 @@ static void copy_past(const struct lucidauth_account *account, lucidauth_status 
   status->past_count = (int)count;
 }
 
-bool lucidauth_get_status(lucidauth *client, const char *name, lucidauth_status *status)
+static lucidauth_status status_of(struct lucidauth_account *account)
 {
-  lucidauth_account *account = lucidauth_get_account(client, name, NULL);
-  if (!account)
-    return false;
-  look(account);
   struct moment now = clock_now();
   pthread_mutex_lock(&account->mutex);
   const struct flow_status *known = &account->status;
-  *status = (lucidauth_status){.state = state_name(account, now),
-                               .expires_in = known->has_token ? fmax(0, moment_left(known->dead_at, now)) : 0,
-                               .lifetime = known->lifetime,
-                               .last_refresh = known->last_refresh,
-                               .refreshes = account->refreshes,
-                               .last_error = account->last_error,
-                               .retry_in = fmax(0, known->retry_at - now.steady),
-                               .unsaved = known->unsaved,
-                               .shared = account->shared,
-                               .generation = account_generation(account, memory_order_relaxed)};
-  memcpy(status->failures, account->failures, sizeof status->failures);
-  copy_past(account, status);
+  lucidauth_status status = {.state = state_name(account, now),
+                             .expires_in = known->has_token ? fmax(0, moment_left(known->dead_at, now)) : 0,
+                             .lifetime = known->lifetime,
+                             .last_refresh = known->last_refresh,
+                             .refreshes = account->refreshes,
+                             .last_error = account->last_error,
+                             .retry_in = fmax(0, known->retry_at - now.steady),
+                             .unsaved = known->unsaved,
+                             .shared = account->shared,
+                             .generation = account_generation(account, memory_order_relaxed)};
+  memcpy(status.failures, account->failures, sizeof status.failures);
+  copy_past(account, &status);
   pthread_mutex_unlock(&account->mutex);
+  return status;
+}
+
+bool lucidauth_get_status(lucidauth *client, const char *name, lucidauth_status *status, lucidauth_error *error)
+{
+  size_t size = status->size < sizeof *status ? status->size : sizeof *status;
+  if (size < FIRST_STATUS) {
+    error_set(error, LUCIDAUTH_CONFIG, "The status has no size: start it from LUCIDAUTH_STATUS_INIT.");
+    return false;
+  }
+  lucidauth_account *account = lucidauth_get_account(client, name, error);
+  if (!account)
+    return false;
+  look(account);
+  lucidauth_status known = status_of(account);
+  known.size = status->size;
+  memcpy(status, &known, size);
   return true;
 }

@@ -76,6 +76,43 @@ static void an_account_is_found_without_a_look_at_all_of_them(void **state)
   lucidauth_close(client);
 }
 
+/* ---- lucidauth_get_status ---- */
+
+static void a_status_is_filled_as_far_as_the_program_knows_it(void **state)
+{
+  (void)state;
+  struct {
+    lucidauth_status known;
+    char later[8];
+  } status = {.known = LUCIDAUTH_STATUS_INIT, .later = "later"};
+  lucidauth_error error = {.code = LUCIDAUTH_OK};
+  lucidauth *client = scene_client(false);
+  scene_assert_token(lucidauth_token(client, NULL, NULL), "A1");
+  status.known.size = sizeof status;
+  assert_true(lucidauth_get_status(client, NULL, &status.known, NULL));
+  assert_string_equal(status.known.state, "ready");
+  assert_int_equal(status.known.size, sizeof status);
+  assert_string_equal(status.later, "later");
+  status.known = (lucidauth_status){.state = "mine"};
+  assert_false(lucidauth_get_status(client, NULL, &status.known, &error));
+  assert_int_equal(error.code, LUCIDAUTH_CONFIG);
+  assert_non_null(strstr(error.message, "LUCIDAUTH_STATUS_INIT"));
+  assert_string_equal(status.known.state, "mine");
+  lucidauth_close(client);
+}
+
+static void an_account_that_there_is_no_room_for_has_no_status(void **state)
+{
+  (void)state;
+  lucidauth_status status = LUCIDAUTH_STATUS_INIT;
+  lucidauth_error error = {.code = LUCIDAUTH_OK};
+  lucidauth *client = scene_client(false);
+  assert_false(lucidauth_get_status(client, "another", &status, &error));
+  assert_int_equal(error.code, LUCIDAUTH_CONFIG);
+  assert_non_null(strstr(error.message, "another"));
+  lucidauth_close(client);
+}
+
 /* ---- lucidauth_reject ---- */
 
 static void a_rejection_says_whether_it_was_heard(void **state)
@@ -119,6 +156,8 @@ int main(void)
   const struct CMUnitTest tests[] = {
       TEST(an_account_without_a_name_is_the_default_one),
       TEST(an_account_is_found_without_a_look_at_all_of_them),
+      TEST(a_status_is_filled_as_far_as_the_program_knows_it),
+      TEST(an_account_that_there_is_no_room_for_has_no_status),
       TEST(a_rejection_says_whether_it_was_heard),
       TEST(a_rejection_of_nothing_changes_nothing),
   };

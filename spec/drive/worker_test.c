@@ -243,11 +243,11 @@ static void but_for_an_answer_whose_refresh_was_sent(void **state)
 
 static lucidauth_status status_when(lucidauth *client, const char *state)
 {
-  lucidauth_status status;
+  lucidauth_status status = LUCIDAUTH_STATUS_INIT;
   double deadline = endpoint_now() + ENDPOINT_PATIENCE;
   do {
     endpoint_pause();
-    assert_true(lucidauth_get_status(client, NULL, &status));
+    assert_true(lucidauth_get_status(client, NULL, &status, NULL));
   } while (strcmp(status.state, state) != 0 && endpoint_now() < deadline);
   assert_string_equal(status.state, state);
   return status;
@@ -256,13 +256,13 @@ static lucidauth_status status_when(lucidauth *client, const char *state)
 static void the_status_shows_what_is_stored_without_waiting_for_the_disk(void **state)
 {
   (void)state;
-  lucidauth_status status;
+  lucidauth_status status = LUCIDAUTH_STATUS_INIT;
   scene_store(3000);
   world.slow_account = "default";
   lucidauth *client = scene_client(true);
-  assert_true(lucidauth_get_status(client, NULL, &status));
+  assert_true(lucidauth_get_status(client, NULL, &status, NULL));
   assert_string_equal(status.state, "empty");
-  assert_true(lucidauth_get_status(client, NULL, &status));
+  assert_true(lucidauth_get_status(client, NULL, &status, NULL));
   atomic_store(&world.disk_goes_on, true);
   status = status_when(client, "ready");
   assert_true(status.expires_in > 2900 && status.expires_in <= 3000);
@@ -286,14 +286,14 @@ static void the_status_shows_what_others_have_stored_since(void **state)
 static void a_caller_who_meets_a_look_gets_a_token_all_the_same(void **state)
 {
   (void)state;
-  lucidauth_status status;
+  lucidauth_status status = LUCIDAUTH_STATUS_INIT;
   lucidauth_error error;
   lucidauth_ticket ticket = {0};
   scene_store(3000);
   world.slow_account = "default";
   lucidauth *client = scene_client(true);
   lucidauth_account *account = lucidauth_get_account(client, NULL, NULL);
-  assert_true(lucidauth_get_status(client, NULL, &status));
+  assert_true(lucidauth_get_status(client, NULL, &status, NULL));
   assert_null(lucidauth_poll(account, &ticket, true, NULL, &error));
   atomic_store(&world.disk_goes_on, true);
   scene_assert_token(poll_for(account, &ticket, &error), "A0");
