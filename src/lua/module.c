@@ -301,6 +301,12 @@ static void set_number(lua_State *L, const char *name, double value)
   lua_setfield(L, -2, name);
 }
 
+static void set_count(lua_State *L, const char *name, uint64_t value)
+{
+  lua_pushinteger(L, (lua_Integer)value);
+  lua_setfield(L, -2, name);
+}
+
 static void set_last_error(lua_State *L, const lucidauth_error *error)
 {
   if (error->code == LUCIDAUTH_OK)
@@ -318,7 +324,7 @@ static void set_failures(lua_State *L, const lucidauth_status *status)
   lua_newtable(L);
   for (int code = LUCIDAUTH_OK + 1; code < LUCIDAUTH_CODES; code++)
     if (status->failures[code] > 0)
-      set_number(L, lucidauth_code_name((lucidauth_code)code), (double)status->failures[code]);
+      set_count(L, lucidauth_code_name((lucidauth_code)code), status->failures[code]);
   lua_setfield(L, -2, "failures");
 }
 
@@ -357,14 +363,14 @@ static int client_status(lua_State *L)
   lua_setfield(L, -2, "unsaved");
   lua_pushboolean(L, status.shared);
   lua_setfield(L, -2, "shared");
-  set_number(L, "generation", (double)status.generation);
+  set_count(L, "generation", status.generation);
   set_number(L, "expires_in", status.expires_in);
   if (status.last_refresh > 0)
     set_number(L, "last_refresh", status.last_refresh);
   if (status.retry_in > 0)
     set_number(L, "retry_in", status.retry_in);
   set_number(L, "lifetime", status.lifetime);
-  set_number(L, "refreshes", (double)status.refreshes);
+  set_count(L, "refreshes", status.refreshes);
   set_failures(L, &status);
   set_past(L, &status);
   set_last_error(L, &status.last_error);
