@@ -15,7 +15,7 @@ struct hot {
  * may have fetched another token since. */
 COMPAT_CONTINUATION(keep_token)
 {
-#if LUA_VERSION_NUM >= 502
+#if LUA_VERSION_NUM >= 503
   (void)status;
   (void)context;
 #endif
