@@ -170,8 +170,8 @@ function lucid.status(account)
   return call("status", account)
 end
 
---- The state of every account that was asked for in this process, as Prometheus
---- text.
+--- The numbers of status() for every account that is in use in this process, as
+--- Prometheus text.
 ---@param prefix? string of the metrics' names, "lucidauth_"
 ---@return string? text
 ---@return string? message

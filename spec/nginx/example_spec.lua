@@ -82,7 +82,7 @@ describe("the metrics", function()
     for line in body:gmatch("[^\n]+") do
       assert.is_truthy(line:find("^# HELP lucidauth_[%l_]+ %S")
         or line:find("^# TYPE lucidauth_[%l_]+ %l+$")
-        or line:find('^lucidauth_[%l_]+{worker="%d+",account="default"} [%d.]+$'), line)
+        or line:find('^lucidauth_[%l_]+{worker="%d+",account="default",?[%l_="]*} [%d.]+$'), line)
     end
     contains(body, "# TYPE lucidauth_refreshes_total counter", "lucidauth_seconds_to_expiry{",
       "lucidauth_waiters{", "lucidauth_generation{")
