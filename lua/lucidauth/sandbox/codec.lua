@@ -1,7 +1,6 @@
 --- The encodings that the sandbox speaks: JSON, forms, base64url, SHA-256.
 
 local cjson = require("cjson").new()
-local core = require("lucidauth.core")
 local mime = require("mime")
 local url = require("socket.url")
 
@@ -134,7 +133,9 @@ end
 ---@param text string
 ---@return string
 function codec.s256(text)
-  local encoded = mime.b64((assert(core.sha256(text))))
+  -- the C part is needed for this alone, and loads libsodium
+  local sha256 = require("lucidauth.core").sha256
+  local encoded = mime.b64((assert(sha256(text))))
   return (encoded:gsub("[+/=]", { ["+"] = "-", ["/"] = "_", ["="] = "" }))
 end
 
