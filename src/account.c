@@ -5,6 +5,7 @@
 #include "core/secret.h"
 #include "drive/background.h"
 #include "drive/drive.h"
+#include "error.h"
 #include "events.h"
 #include "exit.h"
 #include "store/file.h"
