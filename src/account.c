@@ -455,25 +455,6 @@ static void report_all(const struct lucidauth_account *account, const struct flo
   }
 }
 
-static void remember(struct lucidauth_account *account, lucidauth_event_kind kind, lucidauth_code code)
-{
-  account->past[account->past_events++ % LUCIDAUTH_PAST] =
-      (lucidauth_past){.at = clock_now().wall, .kind = kind, .code = code};
-}
-
-static void remember_all(struct lucidauth_account *account, const struct flow_outcome *outcome, bool repaired)
-{
-  if (repaired)
-    remember(account, LUCIDAUTH_EVENT_REPAIRED, LUCIDAUTH_OK);
-  for (int i = 0; i < outcome->note_count; i++) {
-    const struct flow_note *note = &outcome->notes[i];
-    account->refreshes += note->kind == FLOW_REFRESHED;
-    if (note->code != CODE_OK)
-      account->failures[note->code]++;
-    remember(account, (lucidauth_event_kind)note->kind, (lucidauth_code)note->code);
-  }
-}
-
 static void keep_status(struct lucidauth_account *account)
 {
   account->status = flow_status(account->flow);
@@ -539,7 +520,9 @@ char *account_land(struct lucidauth_account *account, uint64_t *serial, lucidaut
   if (serial)
     *serial = atomic_load_explicit(&account->serial, memory_order_relaxed);
   keep_status(account);
-  remember_all(account, &outcome, repaired);
+  if (repaired)
+    history_add(&account->history, LUCIDAUTH_EVENT_REPAIRED, LUCIDAUTH_OK);
+  history_add_flight(&account->history, &outcome);
   error_set(&account->landed_with, (lucidauth_code)outcome.code, "%s", outcome.message);
   account->landings++;
   account->landed_elsewhere = false;
@@ -598,7 +581,7 @@ void account_reject(struct lucidauth_account *account, const char *token)
   }
   if (in_use) {
     withdraw(account);
-    remember(account, LUCIDAUTH_EVENT_REJECTED, LUCIDAUTH_OK);
+    history_add(&account->history, LUCIDAUTH_EVENT_REJECTED, LUCIDAUTH_OK);
   }
   /* other processes use that token, too: the sooner there is another one, the better */
   if (in_use && account->job && !account->flying)

@@ -3,6 +3,7 @@
 #define ACCOUNT_H
 
 #include "core/flow.h"
+#include "history.h"
 #include "lucidauth.h"
 #include "store/store.h"
 
@@ -26,9 +27,7 @@ struct lucidauth_account {
   pthread_cond_t landed;      /* a flight has ended */
   struct background_job *job; /* of a client that works in the background, else NULL */
   double spread;              /* 0 to 1: this process's place among those that refresh ahead */
-  uint64_t refreshes, failures[LUCIDAUTH_CODES];
-  lucidauth_past past[LUCIDAUTH_PAST]; /* a ring; the next place is past_events % LUCIDAUTH_PAST */
-  uint64_t past_events;
+  struct history history;
   uint64_t sat_out;                   /* 1 + the landings before a flight that was waited for long enough; 0: none */
   uint64_t landings;                  /* flights that have ended */
   struct lucidauth_error landed_with; /* what the last one came to */

@@ -338,15 +338,6 @@ static void look(struct lucidauth_account *account)
   cancel_allow(cancel);
 }
 
-/* The ring, straightened. */
-static void copy_past(const struct lucidauth_account *account, lucidauth_status *status)
-{
-  uint64_t events = account->past_events, count = events < LUCIDAUTH_PAST ? events : LUCIDAUTH_PAST;
-  for (uint64_t i = 0; i < count; i++)
-    status->past[i] = account->past[(events - count + i) % LUCIDAUTH_PAST];
-  status->past_count = (int)count;
-}
-
 static lucidauth_status status_of(struct lucidauth_account *account)
 {
   struct moment now = clock_now();
@@ -356,14 +347,12 @@ static lucidauth_status status_of(struct lucidauth_account *account)
                              .expires_in = known->has_token ? fmax(0, moment_left(known->dead_at, now)) : 0,
                              .lifetime = known->lifetime,
                              .last_refresh = known->last_refresh,
-                             .refreshes = account->refreshes,
                              .last_error = account->last_error,
                              .retry_in = fmax(0, known->retry_at - now.steady),
                              .unsaved = known->unsaved,
                              .shared = account->shared,
                              .generation = account_generation(account, memory_order_relaxed)};
-  memcpy(status.failures, account->failures, sizeof status.failures);
-  copy_past(account, &status);
+  history_tell(&account->history, &status);
   pthread_mutex_unlock(&account->mutex);
   return status;
 }
