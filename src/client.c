@@ -9,6 +9,7 @@
 #include "error.h"
 #include "events.h"
 #include "fork.h"
+#include "ticket.h"
 
 #include <math.h>
 #include <stdio.h>
@@ -232,7 +233,7 @@ static char *ride_along(struct lucidauth_account *account, bool refresh, uint64_
   lucidauth_ticket ticket = {.refresh = refresh};
   char *token;
   enum poll polled;
-  while ((polled = account_poll(account, &ticket, true, &token, serial, &said)) == POLL_WAIT)
+  while ((polled = ticket_poll(account, &ticket, true, &token, serial, &said)) == POLL_WAIT)
     account_wait(account, look_again);
   if (polled == POLL_NO_THREAD)
     token = fly_here(account, refresh ? FLOW_REFRESH : FLOW_TOKEN, serial, &said);
@@ -264,7 +265,7 @@ char *lucidauth_poll(lucidauth_account *account, lucidauth_ticket *ticket, bool 
   }
   char *token;
   int cancel = cancel_put_off();
-  (void)account_poll(account, ticket, patient, &token, serial, error);
+  (void)ticket_poll(account, ticket, patient, &token, serial, error);
   events_deliver(account->client);
   cancel_allow(cancel);
   return token;
