@@ -3,6 +3,7 @@
 #define ACCOUNT_H
 
 #include "core/flow.h"
+#include "history.h"
 #include "lucidauth.h"
 #include "store/store.h"
 
@@ -26,9 +27,7 @@ struct lucidauth_account {
   pthread_cond_t landed;      /* a flight has ended */
   struct background_job *job; /* of a client that works in the background, else NULL */
   double spread;              /* 0 to 1: this process's place among those that refresh ahead */
-  uint64_t refreshes, failures[LUCIDAUTH_CODES];
-  lucidauth_past past[LUCIDAUTH_PAST]; /* a ring; the next place is past_events % LUCIDAUTH_PAST */
-  uint64_t past_events;
+  struct history history;
   uint64_t sat_out;                   /* 1 + the landings before a flight that was waited for long enough; 0: none */
   uint64_t landings;                  /* flights that have ended */
   struct lucidauth_error landed_with; /* what the last one came to */
@@ -59,6 +58,9 @@ static inline uint64_t account_generation(const struct lucidauth_account *accoun
 {
   return atomic_load_explicit(atomic_load_explicit(&account->generation, memory_order_relaxed), order);
 }
+
+/* No second of the clock, for good_in. */
+#define NEVER INT64_MIN
 
 /* NULL: `error` says why. */
 struct lucidauth_account *account_new(struct lucidauth *client, const char *name, lucidauth_error *error);
@@ -102,16 +104,6 @@ bool account_is_due(struct lucidauth_account *account);
 /* Have the background's thread look at the storage, unless a token is in use, which it looks after anyway. */
 void account_look(struct lucidauth_account *account);
 
-enum poll {
-  POLL_ANSWERED,
-  POLL_WAIT,     /* a flight is under way: ask again, after account_wait perhaps */
-  POLL_NO_THREAD /* there is none to be had that would fly: ask again later, or fly */
-};
-
-/* lucidauth_poll. */
-enum poll account_poll(struct lucidauth_account *account, lucidauth_ticket *ticket, bool patient, char **token,
-                       uint64_t *serial, lucidauth_error *error);
-
 /* Wait until a flight lands, for at most `seconds`. */
 void account_wait(struct lucidauth_account *account, double seconds);
 
@@ -121,5 +113,16 @@ void account_reject(struct lucidauth_account *account, const char *token);
 /* End the flight that account_take_off began: publish its outcome, report its events. Returns the token as a
  * copy, or NULL and the error; NULL and LUCIDAUTH_OK: it was rejected during the flight, or none was asked for. */
 char *account_land(struct lucidauth_account *account, uint64_t *serial, lucidauth_error *error);
+
+/* ---- for the other parts of an account; with the mutex held ---- */
+
+/* In the child of a fork, before flow and store are used for the first time. */
+bool account_settle_in_child(struct lucidauth_account *account, lucidauth_error *error);
+
+/* Why no flight begins any more; NULL: it may. */
+const char *account_grounded(const struct lucidauth_account *account);
+
+/* With no flight in the air. False: there is no thread to be had, or no flight begins any more. */
+bool account_take_off_in_background(struct lucidauth_account *account, enum flow_goal goal, struct moment now);
 
 #endif

@@ -6,8 +6,10 @@
 #include "core/secret.h"
 #include "drive/background.h"
 #include "drive/drive.h"
+#include "error.h"
 #include "events.h"
 #include "fork.h"
+#include "ticket.h"
 
 #include <math.h>
 #include <stdio.h>
@@ -231,7 +233,7 @@ static char *ride_along(struct lucidauth_account *account, bool refresh, uint64_
   lucidauth_ticket ticket = {.refresh = refresh};
   char *token;
   enum poll polled;
-  while ((polled = account_poll(account, &ticket, true, &token, serial, &said)) == POLL_WAIT)
+  while ((polled = ticket_poll(account, &ticket, true, &token, serial, &said)) == POLL_WAIT)
     account_wait(account, look_again);
   if (polled == POLL_NO_THREAD)
     token = fly_here(account, refresh ? FLOW_REFRESH : FLOW_TOKEN, serial, &said);
@@ -263,7 +265,7 @@ char *lucidauth_poll(lucidauth_account *account, lucidauth_ticket *ticket, bool 
   }
   char *token;
   int cancel = cancel_put_off();
-  (void)account_poll(account, ticket, patient, &token, serial, error);
+  (void)ticket_poll(account, ticket, patient, &token, serial, error);
   events_deliver(account->client);
   cancel_allow(cancel);
   return token;
@@ -337,15 +339,6 @@ static void look(struct lucidauth_account *account)
   cancel_allow(cancel);
 }
 
-/* The ring, straightened. */
-static void copy_past(const struct lucidauth_account *account, lucidauth_status *status)
-{
-  uint64_t events = account->past_events, count = events < LUCIDAUTH_PAST ? events : LUCIDAUTH_PAST;
-  for (uint64_t i = 0; i < count; i++)
-    status->past[i] = account->past[(events - count + i) % LUCIDAUTH_PAST];
-  status->past_count = (int)count;
-}
-
 static lucidauth_status status_of(struct lucidauth_account *account)
 {
   struct moment now = clock_now();
@@ -355,14 +348,12 @@ static lucidauth_status status_of(struct lucidauth_account *account)
                              .expires_in = known->has_token ? fmax(0, moment_left(known->dead_at, now)) : 0,
                              .lifetime = known->lifetime,
                              .last_refresh = known->last_refresh,
-                             .refreshes = account->refreshes,
                              .last_error = account->last_error,
                              .retry_in = fmax(0, known->retry_at - now.steady),
                              .unsaved = known->unsaved,
                              .shared = account->shared,
                              .generation = account_generation(account, memory_order_relaxed)};
-  memcpy(status.failures, account->failures, sizeof status.failures);
-  copy_past(account, &status);
+  history_tell(&account->history, &status);
   pthread_mutex_unlock(&account->mutex);
   return status;
 }

@@ -39,8 +39,4 @@ struct lucidauth {
 bool options_copy(struct options *options, const lucidauth_options *given, lucidauth_error *error);
 void options_free(struct options *options);
 
-/* Fill in an error; `error` may be NULL. */
-void error_set(lucidauth_error *error, lucidauth_code code, const char *format, ...)
-    __attribute__((format(printf, 3, 4)));
-
 #endif

@@ -6,6 +6,7 @@
 #include "clock.h"
 #include "drive/background.h"
 #include "drive/drive.h"
+#include "error.h"
 
 #include <stdlib.h>
 #include <string.h>
