@@ -746,7 +746,7 @@ static void save_over_a_mounted_file(const struct scratch *scratch)
   if (!mount_small(scratch->folder, "64k"))
     _exit(CANNOT_MOUNT);
   put(path, OLD, 0600);
-  EXPECT(mount(path, path, NULL, MS_BIND, NULL) == 0);
+  EXPECT(mount(path, path, "", MS_BIND, "") == 0);
   struct store *store = open_locked(scratch);
   EXPECT(refuses_save(store, "Mount the folder, not the file"));
   store->ops->unlock(store);

@@ -466,6 +466,7 @@ static void send_an_ignored_bus_error(const struct scratch *scratch)
   kill(getpid(), SIGBUS);
   /* and what it is there for still works */
   EXPECT(truncate(path, 0) == 0);
+  (void)generation(store);
   EXPECT(generation(store) == 0);
   store->ops->close(store);
   free(path);
@@ -491,14 +492,22 @@ static void fault_elsewhere(const struct scratch *scratch)
   int fd = open(path, O_RDWR | O_CLOEXEC);
   volatile char *mapped = mmap(NULL, 4096, PROT_READ, MAP_SHARED, fd, 0);
   EXPECT(ftruncate(fd, 0) == 0);
-  (void)mapped[0];
+  EXPECT(mapped[0] != 'x');
   store->ops->close(store);
+}
+
+/* valgrind loses what sigqueue() sends, and does not try just that again which faulted. */
+static bool is_under_valgrind(void)
+{
+  const char *preloaded = getenv("LD_PRELOAD");
+  return preloaded && strstr(preloaded, "vgpreload");
 }
 
 static void bus_errors_that_are_not_the_page_s_end_the_process(void **state)
 {
-  child_body *deadly[] = {send_a_bus_error, send_a_bus_error_about_the_page, fault_elsewhere};
-  for (size_t i = 0; i < sizeof deadly / sizeof *deadly; i++) {
+  child_body *deadly[] = {send_a_bus_error, fault_elsewhere, send_a_bus_error_about_the_page};
+  size_t count = is_under_valgrind() ? 1 : sizeof deadly / sizeof *deadly;
+  for (size_t i = 0; i < count; i++) {
     int status = run_child(deadly[i], *state);
     assert_true(WIFSIGNALED(status));
     assert_int_equal(WTERMSIG(status), SIGBUS);
