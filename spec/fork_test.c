@@ -509,8 +509,8 @@ static void a_child_knows_what_its_parent_rejected(void **state)
 
 static bool is_unsaved(lucidauth *client)
 {
-  lucidauth_status status;
-  return lucidauth_get_status(client, NULL, &status) && status.unsaved;
+  lucidauth_status status = LUCIDAUTH_STATUS_INIT;
+  return lucidauth_get_status(client, NULL, &status, NULL) && status.unsaved;
 }
 
 static void tokens_that_could_not_be_saved_stay_their_parents_business(void **state)

@@ -5,6 +5,7 @@
 #include "core/secret.h"
 #include "drive/background.h"
 #include "drive/drive.h"
+#include "error.h"
 #include "events.h"
 #include "exit.h"
 #include "store/file.h"
@@ -128,24 +129,22 @@ void account_end(struct lucidauth_account *account)
 }
 
 /* Wait for a flight on another thread; true: there is none any more. With the mutex held. */
-static bool wait_for_last_landing(struct lucidauth_account *account)
+static bool wait_for_last_landing(struct lucidauth_account *account, double until)
 {
-  double until = clock_now().steady + 2 * account->settings.timeout;
   bool interrupted = account->flying && pthread_equal(account->pilot, pthread_self());
-  while (account->flying && !interrupted && !account->flight && clock_now().steady < until)
+  while ((account->flying || account->looked_after) && !interrupted && clock_now().steady < until)
     clock_wait(&account->landed, &account->mutex, until);
-  return !account->flying;
+  return !account->flying && !account->looked_after;
 }
 
 void account_settle(struct lucidauth_account *account)
 {
-  if (account->forked || !account->store)
+  double until = clock_now().steady + 2 * account->settings.timeout;
+  if (!account->store || (account->job && !background_leave_by(account->job, until)))
     return;
-  if (account->job)
-    background_leave(account->job);
   if (!clock_lock(&account->mutex))
     return;
-  bool landed = wait_for_last_landing(account);
+  bool landed = !account->forked && wait_for_last_landing(account, until);
   pthread_mutex_unlock(&account->mutex);
   if (landed)
     save_what_is_unsaved(account);
@@ -213,19 +212,37 @@ static bool was_announced(const struct lucidauth_account *account)
          atomic_load_explicit(&account->seen, memory_order_acquire);
 }
 
-/* The background's thread looks by itself: a slow disk is not to hold up anybody else. */
-static bool rewritten(const struct lucidauth_account *account)
+/* Due by neither clock, nor changed by a process that announces it. With the mutex held. */
+static bool seems_good(const struct lucidauth_account *account)
 {
-  return account->store && !account->job && account->store->ops->changed(account->store);
+  return account->token && !account->flying && !account->forked && !moment_has_come(account->refresh_at, clock_now()) &&
+         !was_announced(account);
 }
 
-/* The second look, once a second: due by neither clock, nor rewritten by another program. With the mutex held. */
+/* Whether another program has rewritten the record. With the mutex held, which is given back while the disk is asked; the
+ * storage is this thread's as long as that takes. */
+static bool rewritten(struct lucidauth_account *account)
+{
+  account->looked_after = true;
+  pthread_mutex_unlock(&account->mutex);
+  bool changed = account->store->ops->changed(account->store);
+  pthread_mutex_lock(&account->mutex);
+  account->looked_after = false;
+  pthread_cond_broadcast(&account->landed);
+  return changed;
+}
+
+/* The second look, once a second. The background's thread asks the disk by itself, and what another thread is asking is
+ * not waited for: a slow disk is not to hold up anybody else. With the mutex held, which may be given back for a while. */
 static bool still_good(struct lucidauth_account *account)
 {
-  if (!account->token || account->flying || account->forked || moment_has_come(account->refresh_at, clock_now()) ||
-      was_announced(account) || rewritten(account))
+  if (!seems_good(account))
     return false;
-  look_again_later(account);
+  bool asks = account->store && !account->job && !account->looked_after;
+  if (asks && (rewritten(account) || !seems_good(account)))
+    return false;
+  if (asks || !account->looked_after)
+    look_again_later(account);
   return true;
 }
 
@@ -234,7 +251,8 @@ __attribute__((noinline, cold)) static bool look_again(struct lucidauth_account 
 {
   if (pthread_mutex_trylock(&account->mutex) != 0)
     return false;
-  bool good = atomic_load_explicit(&account->serial, memory_order_relaxed) == serial && still_good(account);
+  bool good = atomic_load_explicit(&account->serial, memory_order_relaxed) == serial && still_good(account) &&
+              atomic_load_explicit(&account->serial, memory_order_relaxed) == serial;
   pthread_mutex_unlock(&account->mutex);
   return good;
 }
@@ -375,10 +393,12 @@ bool account_take_off(struct lucidauth_account *account, enum flow_goal goal, bo
   struct moment now = clock_now();
   double deadline = now.steady + account->settings.timeout;
   pthread_mutex_lock(&account->mutex);
-  bool mine = wait_for_others(account, goal == FLOW_REFRESH, wait, deadline, error);
+  bool good = goal == FLOW_TOKEN && account->looked_after && seems_good(account);
+  bool mine = !good && wait_for_others(account, goal == FLOW_REFRESH, wait, deadline, error);
   if (mine && account->forked)
     mine = settle_in_child(account, error);
-  if (mine && goal == FLOW_TOKEN && still_good(account)) {
+  good = good || (mine && goal == FLOW_TOKEN && still_good(account));
+  if (good) {
     error_set(error, LUCIDAUTH_OK, "%s", "");
     mine = false;
   }
@@ -389,11 +409,26 @@ bool account_take_off(struct lucidauth_account *account, enum flow_goal goal, bo
   return mine;
 }
 
+void account_give_flight(struct lucidauth_account *account, lucidauth_flight *flight)
+{
+  pthread_mutex_lock(&account->mutex);
+  account->flight = flight;
+  pthread_mutex_unlock(&account->mutex);
+}
+
+bool account_has_flight(struct lucidauth_account *account, const lucidauth_flight *flight)
+{
+  pthread_mutex_lock(&account->mutex);
+  bool has = !account->forked && account->flight == flight;
+  pthread_mutex_unlock(&account->mutex);
+  return has;
+}
+
 bool account_take_off_to_keep(struct lucidauth_account *account)
 {
   pthread_mutex_lock(&account->mutex);
   bool settled = !account->forked || settle_in_child(account, NULL);
-  bool mine = settled && !account->flying && flow_unsaved(account->flow);
+  bool mine = settled && !account->flying && !account->looked_after && flow_unsaved(account->flow);
   if (mine)
     take_off(account, FLOW_KEEP, clock_now());
   pthread_mutex_unlock(&account->mutex);
@@ -417,25 +452,6 @@ static void report_all(const struct lucidauth_account *account, const struct flo
   for (int i = 0; i < outcome->note_count; i++) {
     const struct flow_note *note = &outcome->notes[i];
     report(account, (lucidauth_event_kind)note->kind, (lucidauth_code)note->code, note->message);
-  }
-}
-
-static void remember(struct lucidauth_account *account, lucidauth_event_kind kind, lucidauth_code code)
-{
-  account->past[account->past_events++ % LUCIDAUTH_PAST] =
-      (lucidauth_past){.at = clock_now().wall, .kind = kind, .code = code};
-}
-
-static void remember_all(struct lucidauth_account *account, const struct flow_outcome *outcome, bool repaired)
-{
-  if (repaired)
-    remember(account, LUCIDAUTH_EVENT_REPAIRED, LUCIDAUTH_OK);
-  for (int i = 0; i < outcome->note_count; i++) {
-    const struct flow_note *note = &outcome->notes[i];
-    account->refreshes += note->kind == FLOW_REFRESHED;
-    if (note->code != CODE_OK)
-      account->failures[note->code]++;
-    remember(account, (lucidauth_event_kind)note->kind, (lucidauth_code)note->code);
   }
 }
 
@@ -504,7 +520,9 @@ char *account_land(struct lucidauth_account *account, uint64_t *serial, lucidaut
   if (serial)
     *serial = atomic_load_explicit(&account->serial, memory_order_relaxed);
   keep_status(account);
-  remember_all(account, &outcome, repaired);
+  if (repaired)
+    history_add(&account->history, LUCIDAUTH_EVENT_REPAIRED, LUCIDAUTH_OK);
+  history_add_flight(&account->history, &outcome);
   error_set(&account->landed_with, (lucidauth_code)outcome.code, "%s", outcome.message);
   account->landings++;
   account->landed_elsewhere = false;
@@ -542,14 +560,11 @@ static void keep_rejection(struct lucidauth_account *account, const char *token,
 /* With the mutex held, and no flight in the air. False: there is no thread to be had, or no flight begins any more. */
 static bool take_off_in_background(struct lucidauth_account *account, enum flow_goal goal, struct moment now)
 {
-  if (grounded(account))
+  if (grounded(account) || !background_watch(account->job))
     return false;
   take_off(account, goal, now);
-  if (background_submit(account->job))
-    return true;
-  flow_abandon(account->flow, true);
-  account->flying = false;
-  return false;
+  background_submit(account->job);
+  return true;
 }
 
 void account_reject(struct lucidauth_account *account, const char *token)
@@ -566,7 +581,7 @@ void account_reject(struct lucidauth_account *account, const char *token)
   }
   if (in_use) {
     withdraw(account);
-    remember(account, LUCIDAUTH_EVENT_REJECTED, LUCIDAUTH_OK);
+    history_add(&account->history, LUCIDAUTH_EVENT_REJECTED, LUCIDAUTH_OK);
   }
   /* other processes use that token, too: the sooner there is another one, the better */
   if (in_use && account->job && !account->flying)
@@ -594,16 +609,7 @@ bool account_is_due(struct lucidauth_account *account)
   bool idle = !account->flying && !account->forked && account->token;
   bool due = idle && !grounded(account) && (moment_has_come(account->refresh_at, now) || was_announced(account));
   bool ask = idle && !due && !grounded(account);
-  account->looked_after = ask;
-  pthread_mutex_unlock(&account->mutex);
-  /* the mutex is not held while the disk is asked */
-  due = due || (ask && account->store->ops->changed(account->store));
-  pthread_mutex_lock(&account->mutex);
-  if (ask) {
-    account->looked_after = false;
-    pthread_cond_broadcast(&account->landed);
-  }
-  due = due && !account->flying;
+  due = (due || (ask && rewritten(account))) && !account->flying;
   if (due)
     take_off(account, FLOW_TOKEN, now);
   pthread_mutex_unlock(&account->mutex);

@@ -3,6 +3,7 @@
 #define ACCOUNT_H
 
 #include "core/flow.h"
+#include "history.h"
 #include "lucidauth.h"
 #include "store/store.h"
 
@@ -19,16 +20,14 @@ struct lucidauth_account {
   atomic_int_least64_t good_in;                      /* clock_second: look again in any other */
 
   struct lucidauth *client;
-  struct lucidauth_account *next;
-  char *name; /* "default" unless the caller named one */
+  struct lucidauth_account *next, *next_in_place; /* in the client's list, and in its table */
+  char *name;                                     /* "default" unless the caller named one */
 
   pthread_mutex_t mutex;      /* over what follows; never held while waiting for anything but `landed` */
   pthread_cond_t landed;      /* a flight has ended */
   struct background_job *job; /* of a client that works in the background, else NULL */
   double spread;              /* 0 to 1: this process's place among those that refresh ahead */
-  uint64_t refreshes, failures[LUCIDAUTH_CODES];
-  lucidauth_past past[LUCIDAUTH_PAST]; /* a ring; the next place is past_events % LUCIDAUTH_PAST */
-  uint64_t past_events;
+  struct history history;
   uint64_t sat_out;                   /* 1 + the landings before a flight that was waited for long enough; 0: none */
   uint64_t landings;                  /* flights that have ended */
   struct lucidauth_error landed_with; /* what the last one came to */
@@ -36,7 +35,7 @@ struct lucidauth_account {
   bool flying;                        /* somebody carries out a flight: flow and store are theirs */
   pthread_t pilot;                    /* who began that flight */
   bool sent;                          /* its refresh is with the server, or was */
-  bool looked_after;                  /* the background's thread asks the storage whether it was changed */
+  bool looked_after;                  /* somebody asks the storage whether it was changed */
   enum flow_goal goal;                /* of that flight */
   uint64_t flight_seen;               /* the generation when that flight last looked at the record */
   lucidauth_flight *flight;           /* of a program that carries it out itself, else NULL */
@@ -80,6 +79,11 @@ bool account_take_off(struct lucidauth_account *account, enum flow_goal goal, bo
 /* The same for a flight that only saves what could not be saved. False: there is nothing to save, or another flight is
  * under way. */
 bool account_take_off_to_keep(struct lucidauth_account *account);
+
+/* The flight that has taken off is the program's own; NULL: it was. And whether it still is, which ends in the child of a
+ * fork. */
+void account_give_flight(struct lucidauth_account *account, lucidauth_flight *flight);
+bool account_has_flight(struct lucidauth_account *account, const lucidauth_flight *flight);
 
 /* In the middle of a flight, before it waits for a lock: a token that still lives may be handed out meanwhile. */
 void account_show(struct lucidauth_account *account);

@@ -6,6 +6,7 @@
 #include "core/secret.h"
 #include "drive/background.h"
 #include "drive/drive.h"
+#include "error.h"
 #include "events.h"
 #include "fork.h"
 
@@ -36,8 +37,13 @@ const char *lucidauth_event_name(lucidauth_event_kind kind)
 
 /* ---- clients and accounts ---- */
 
-/* The size of the options in the first release. */
-enum { FIRST_OPTIONS = offsetof(lucidauth_options, on_event_data) + sizeof(void *) };
+enum { TABLE_FIRST = 8 };
+
+/* Sizes in the first release. */
+enum {
+  FIRST_OPTIONS = offsetof(lucidauth_options, on_event_data) + sizeof(void *),
+  FIRST_STATUS = offsetof(lucidauth_status, generation) + sizeof(uint64_t)
+};
 
 lucidauth *lucidauth_new(const lucidauth_options *options, lucidauth_error *error)
 {
@@ -67,22 +73,70 @@ lucidauth *lucidauth_new(const lucidauth_options *options, lucidauth_error *erro
   return client;
 }
 
-static struct lucidauth_account *find_account(struct lucidauth *client, const char *name)
+/* FNV-1a. */
+static size_t hash(const char *name)
 {
+  uint64_t mixed = UINT64_C(14695981039346656037);
+  for (; *name; name++)
+    mixed = (mixed ^ (unsigned char)*name) * UINT64_C(1099511628211);
+  return (size_t)(mixed ^ mixed >> 32);
+}
+
+static struct lucidauth_account **place_of(struct lucidauth *client, const char *name)
+{
+  return &client->table[hash(name) & (client->places - 1)];
+}
+
+static void put_in_table(struct lucidauth *client, struct lucidauth_account *account)
+{
+  struct lucidauth_account **place = place_of(client, account->name);
+  account->next_in_place = *place;
+  *place = account;
+}
+
+/* With the mutex held: room for one more. False: memory is out, and there is no table at all; a fuller one than it should
+ * be still serves. */
+static bool make_room(struct lucidauth *client)
+{
+  if (client->account_count < client->places)
+    return true;
+  size_t places = client->places ? 2 * client->places : TABLE_FIRST;
+  struct lucidauth_account **table = calloc(places, sizeof(struct lucidauth_account *));
+  if (!table)
+    return client->table != NULL;
+  free(client->table);
+  client->table = table;
+  client->places = places;
   for (struct lucidauth_account *account = client->accounts; account; account = account->next)
-    if (strcmp(account->name, name) == 0)
-      return account;
-  return NULL;
+    put_in_table(client, account);
+  return true;
+}
+
+static struct lucidauth_account *find(struct lucidauth *client, const char *name)
+{
+  struct lucidauth_account *account = client->table ? *place_of(client, name) : NULL;
+  while (account && strcmp(account->name, name) != 0)
+    account = account->next_in_place;
+  return account;
 }
 
 /* With the mutex held. */
 static struct lucidauth_account *find_or_add(struct lucidauth *client, const char *name, lucidauth_error *error)
 {
-  struct lucidauth_account *account = find_account(client, name);
-  if (!account && (account = account_new(client, name, error)) != NULL) {
-    account->next = client->accounts;
-    client->accounts = account;
+  struct lucidauth_account *account = find(client, name);
+  if (account)
+    return account;
+  if (!make_room(client)) {
+    error_set(error, LUCIDAUTH_STORAGE, "There is not enough memory for an account.");
+    return NULL;
   }
+  account = account_new(client, name, error);
+  if (!account)
+    return NULL;
+  account->next = client->accounts;
+  client->accounts = account;
+  client->account_count++;
+  put_in_table(client, account);
   return account;
 }
 
@@ -131,6 +185,7 @@ void lucidauth_close(lucidauth *client)
     next = account->next;
     account_free(account);
   }
+  free(client->table);
   options_free(&client->options);
   pthread_mutex_destroy(&client->mutex);
   pthread_mutex_destroy(&client->events_mutex);
@@ -283,36 +338,38 @@ static void look(struct lucidauth_account *account)
   cancel_allow(cancel);
 }
 
-/* The ring, straightened. */
-static void copy_past(const struct lucidauth_account *account, lucidauth_status *status)
+static lucidauth_status status_of(struct lucidauth_account *account)
 {
-  uint64_t events = account->past_events, count = events < LUCIDAUTH_PAST ? events : LUCIDAUTH_PAST;
-  for (uint64_t i = 0; i < count; i++)
-    status->past[i] = account->past[(events - count + i) % LUCIDAUTH_PAST];
-  status->past_count = (int)count;
-}
-
-bool lucidauth_get_status(lucidauth *client, const char *name, lucidauth_status *status)
-{
-  lucidauth_account *account = lucidauth_get_account(client, name, NULL);
-  if (!account)
-    return false;
-  look(account);
   struct moment now = clock_now();
   pthread_mutex_lock(&account->mutex);
   const struct flow_status *known = &account->status;
-  *status = (lucidauth_status){.state = state_name(account, now),
-                               .expires_in = known->has_token ? fmax(0, moment_left(known->dead_at, now)) : 0,
-                               .lifetime = known->lifetime,
-                               .last_refresh = known->last_refresh,
-                               .refreshes = account->refreshes,
-                               .last_error = account->last_error,
-                               .retry_in = fmax(0, known->retry_at - now.steady),
-                               .unsaved = known->unsaved,
-                               .shared = account->shared,
-                               .generation = account_generation(account, memory_order_relaxed)};
-  memcpy(status->failures, account->failures, sizeof status->failures);
-  copy_past(account, status);
+  lucidauth_status status = {.state = state_name(account, now),
+                             .expires_in = known->has_token ? fmax(0, moment_left(known->dead_at, now)) : 0,
+                             .lifetime = known->lifetime,
+                             .last_refresh = known->last_refresh,
+                             .last_error = account->last_error,
+                             .retry_in = fmax(0, known->retry_at - now.steady),
+                             .unsaved = known->unsaved,
+                             .shared = account->shared,
+                             .generation = account_generation(account, memory_order_relaxed)};
+  history_tell(&account->history, &status);
   pthread_mutex_unlock(&account->mutex);
+  return status;
+}
+
+bool lucidauth_get_status(lucidauth *client, const char *name, lucidauth_status *status, lucidauth_error *error)
+{
+  size_t size = status->size < sizeof *status ? status->size : sizeof *status;
+  if (size < FIRST_STATUS) {
+    error_set(error, LUCIDAUTH_CONFIG, "The status has no size: start it from LUCIDAUTH_STATUS_INIT.");
+    return false;
+  }
+  lucidauth_account *account = lucidauth_get_account(client, name, error);
+  if (!account)
+    return false;
+  look(account);
+  lucidauth_status known = status_of(account);
+  known.size = status->size;
+  memcpy(status, &known, size);
   return true;
 }

@@ -6,6 +6,7 @@
 #include "clock.h"
 #include "drive/background.h"
 #include "drive/drive.h"
+#include "error.h"
 
 #include <stdlib.h>
 #include <string.h>
@@ -41,7 +42,7 @@ lucidauth_flight *lucidauth_flight_begin(lucidauth_account *account, bool refres
   enum flow_goal goal = refresh ? FLOW_REFRESH : FLOW_TOKEN;
   flight->account = account;
   if (account_take_off(account, goal, false, &failure)) {
-    account->flight = flight;
+    account_give_flight(account, flight);
     return flight;
   }
   free(flight);
@@ -64,7 +65,7 @@ lucidauth_flight *lucidauth_flight_keep(lucidauth_account *account)
     return NULL;
   flight->account = account;
   if (account_take_off_to_keep(account)) {
-    account->flight = flight;
+    account_give_flight(account, flight);
     return flight;
   }
   free(flight);
@@ -99,7 +100,7 @@ static struct flow_event came_of(const lucidauth_flight *flight, lucidauth_resul
 /* In the child of a fork the flight goes on in the parent alone. */
 static bool is_of_parent(const lucidauth_flight *flight)
 {
-  return flight->account->forked || flight->account->flight != flight;
+  return !account_has_flight(flight->account, flight);
 }
 
 static void await_post(lucidauth_flight *flight)
@@ -208,7 +209,7 @@ static char *end(lucidauth_flight *flight, uint64_t *serial, lucidauth_error *er
               "The refresh goes on in the process that this one was forked from. Nothing is lost; ask again.");
     return NULL;
   }
-  account->flight = NULL;
+  account_give_flight(account, NULL);
   if (flight->action.step != FLOW_DONE)
     flow_abandon(account->flow, false);
   free(flight);

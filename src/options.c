@@ -2,10 +2,10 @@
 
 #include "clock.h"
 #include "core/secret.h"
-#include "drive/drive.h"
+#include "digest.h"
+#include "error.h"
 #include "http/http.h"
 
-#include <stdarg.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -13,17 +13,6 @@
 
 /* Thirty years: whatever adds such spans up, a 32-bit clock can still count it. */
 #define SECONDS_MOST 1e9
-
-void error_set(lucidauth_error *error, lucidauth_code code, const char *format, ...)
-{
-  if (!error)
-    return;
-  va_list arguments;
-  va_start(arguments, format);
-  error->code = code;
-  vsnprintf(error->message, sizeof error->message, format, arguments);
-  va_end(arguments);
-}
 
 static const char *given_or_env(const char *given, const char *variable)
 {
@@ -162,7 +151,7 @@ static void fill_settings(struct options *options, const lucidauth_options *give
       .introspection = *options->introspection_url != '\0',
       .pid = (long)getpid(),
       .host = options->host,
-      .world = {.to_local = clock_to_local, .from_local = clock_from_local, .sha256 = drive_sha256}};
+      .world = {.to_local = clock_to_local, .from_local = clock_from_local, .sha256 = digest_sha256}};
 }
 
 bool options_copy(struct options *options, const lucidauth_options *given, lucidauth_error *error)

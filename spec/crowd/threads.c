@@ -145,8 +145,8 @@ static void fetch_by_handle(const char *name)
 
 static void look(const char *name)
 {
-  lucidauth_status status;
-  expect(lucidauth_get_status(stress.client, name, &status), "there is no such account");
+  lucidauth_status status = LUCIDAUTH_STATUS_INIT;
+  expect(lucidauth_get_status(stress.client, name, &status, NULL), "there is no such account");
   expect(status.expires_in >= 0 && status.state != NULL, "the status makes no sense");
 }
 

@@ -7,6 +7,7 @@
 #include <stdarg.h>
 #include <stddef.h>
 #include <stdint.h>
+#include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 #include <unistd.h>
@@ -35,6 +36,80 @@ static void an_account_without_a_name_is_the_default_one(void **state)
   lucidauth_close(client);
   client = scene_client(false);
   assert_non_null(lucidauth_get_account(client, "", NULL));
+  lucidauth_close(client);
+}
+
+/* ---- many of them ---- */
+
+static long comparisons;
+
+int __real_strcmp(const char *one, const char *other);
+int __wrap_strcmp(const char *one, const char *other);
+
+int __wrap_strcmp(const char *one, const char *other)
+{
+  comparisons++;
+  return __real_strcmp(one, other);
+}
+
+static void an_account_is_found_without_a_look_at_all_of_them(void **state)
+{
+  (void)state;
+  enum { MANY = 5000 };
+  static lucidauth_account *accounts[MANY];
+  char name[32];
+  lucidauth_options options = scene_options(false);
+  options.storage = LUCIDAUTH_MEMORY;
+  lucidauth *client = scene_open(&options);
+  comparisons = 0;
+  for (int i = 0; i < MANY; i++) {
+    snprintf(name, sizeof name, "user-%d", i);
+    accounts[i] = lucidauth_get_account(client, name, NULL);
+    assert_non_null(accounts[i]);
+  }
+  for (int i = 0; i < MANY; i++) {
+    snprintf(name, sizeof name, "user-%d", i);
+    if (lucidauth_get_account(client, name, NULL) != accounts[i])
+      fail_msg("%s is another account now", name);
+  }
+  assert_true(comparisons < 20L * MANY);
+  lucidauth_close(client);
+}
+
+/* ---- lucidauth_get_status ---- */
+
+static void a_status_is_filled_as_far_as_the_program_knows_it(void **state)
+{
+  (void)state;
+  struct {
+    lucidauth_status known;
+    char later[8];
+  } status = {.known = LUCIDAUTH_STATUS_INIT, .later = "later"};
+  lucidauth_error error = {.code = LUCIDAUTH_OK};
+  lucidauth *client = scene_client(false);
+  scene_assert_token(lucidauth_token(client, NULL, NULL), "A1");
+  status.known.size = sizeof status;
+  assert_true(lucidauth_get_status(client, NULL, &status.known, NULL));
+  assert_string_equal(status.known.state, "ready");
+  assert_int_equal(status.known.size, sizeof status);
+  assert_string_equal(status.later, "later");
+  status.known = (lucidauth_status){.state = "mine"};
+  assert_false(lucidauth_get_status(client, NULL, &status.known, &error));
+  assert_int_equal(error.code, LUCIDAUTH_CONFIG);
+  assert_non_null(strstr(error.message, "LUCIDAUTH_STATUS_INIT"));
+  assert_string_equal(status.known.state, "mine");
+  lucidauth_close(client);
+}
+
+static void an_account_that_there_is_no_room_for_has_no_status(void **state)
+{
+  (void)state;
+  lucidauth_status status = LUCIDAUTH_STATUS_INIT;
+  lucidauth_error error = {.code = LUCIDAUTH_OK};
+  lucidauth *client = scene_client(false);
+  assert_false(lucidauth_get_status(client, "another", &status, &error));
+  assert_int_equal(error.code, LUCIDAUTH_CONFIG);
+  assert_non_null(strstr(error.message, "another"));
   lucidauth_close(client);
 }
 
@@ -80,6 +155,9 @@ int main(void)
   alarm(2 * ENDPOINT_PATIENCE);
   const struct CMUnitTest tests[] = {
       TEST(an_account_without_a_name_is_the_default_one),
+      TEST(an_account_is_found_without_a_look_at_all_of_them),
+      TEST(a_status_is_filled_as_far_as_the_program_knows_it),
+      TEST(an_account_that_there_is_no_room_for_has_no_status),
       TEST(a_rejection_says_whether_it_was_heard),
       TEST(a_rejection_of_nothing_changes_nothing),
   };

@@ -366,10 +366,10 @@ static void test_events_on_the_callers_thread(void **state)
   lucidauth_error error;
   assert_null(lucidauth_poll(account, &ticket, true, NULL, &error));
   double deadline = now() + PATIENCE;
-  lucidauth_status status = {0};
+  lucidauth_status status = LUCIDAUTH_STATUS_INIT;
   while (status.refreshes == 0 && now() < deadline) {
     pause_briefly();
-    assert_true(lucidauth_get_status(client, "account-1", &status));
+    assert_true(lucidauth_get_status(client, "account-1", &status, NULL));
   }
   /* it has happened, and nobody has been told */
   assert_int_equal(atomic_load(&world.events), 0);
@@ -401,7 +401,7 @@ static void test_sees_what_others_write(void **state)
   (void)state;
   char text[512];
   lucidauth *client = new_client();
-  lucidauth_status status;
+  lucidauth_status status = LUCIDAUTH_STATUS_INIT;
   get_token(client, "account-1");
   snprintf(text, sizeof text, "{\"access_token\": \"another\", \"refresh_token\": \"%s\", \"expires_at\": %ld}",
            sandbox_token(&world.sandbox, "account-1", "refresh_token"), (long)time(NULL) + 3600);
@@ -409,7 +409,7 @@ static void test_sees_what_others_write(void **state)
   double deadline = now() + PATIENCE;
   do {
     pause_briefly();
-    assert_true(lucidauth_get_status(client, "account-1", &status));
+    assert_true(lucidauth_get_status(client, "account-1", &status, NULL));
   } while (status.past[status.past_count - 1].kind != LUCIDAUTH_EVENT_ADOPTED && now() < deadline);
   assert_int_equal(status.past[status.past_count - 1].kind, LUCIDAUTH_EVENT_ADOPTED);
   char *token = lucidauth_token(client, "account-1", NULL);

@@ -134,8 +134,8 @@ static void break_off(lucidauth_flight *flight)
 
 static bool is_unsaved(void)
 {
-  lucidauth_status status;
-  assert_true(lucidauth_get_status(world.client, NULL, &status));
+  lucidauth_status status = LUCIDAUTH_STATUS_INIT;
+  assert_true(lucidauth_get_status(world.client, NULL, &status, NULL));
   return status.unsaved;
 }
 

@@ -12,6 +12,7 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/stat.h>
 #include <unistd.h>
 
 #include <cmocka.h>
@@ -242,11 +243,11 @@ static void but_for_an_answer_whose_refresh_was_sent(void **state)
 
 static lucidauth_status status_when(lucidauth *client, const char *state)
 {
-  lucidauth_status status;
+  lucidauth_status status = LUCIDAUTH_STATUS_INIT;
   double deadline = endpoint_now() + ENDPOINT_PATIENCE;
   do {
     endpoint_pause();
-    assert_true(lucidauth_get_status(client, NULL, &status));
+    assert_true(lucidauth_get_status(client, NULL, &status, NULL));
   } while (strcmp(status.state, state) != 0 && endpoint_now() < deadline);
   assert_string_equal(status.state, state);
   return status;
@@ -255,13 +256,13 @@ static lucidauth_status status_when(lucidauth *client, const char *state)
 static void the_status_shows_what_is_stored_without_waiting_for_the_disk(void **state)
 {
   (void)state;
-  lucidauth_status status;
+  lucidauth_status status = LUCIDAUTH_STATUS_INIT;
   scene_store(3000);
   world.slow_account = "default";
   lucidauth *client = scene_client(true);
-  assert_true(lucidauth_get_status(client, NULL, &status));
+  assert_true(lucidauth_get_status(client, NULL, &status, NULL));
   assert_string_equal(status.state, "empty");
-  assert_true(lucidauth_get_status(client, NULL, &status));
+  assert_true(lucidauth_get_status(client, NULL, &status, NULL));
   atomic_store(&world.disk_goes_on, true);
   status = status_when(client, "ready");
   assert_true(status.expires_in > 2900 && status.expires_in <= 3000);
@@ -285,14 +286,14 @@ static void the_status_shows_what_others_have_stored_since(void **state)
 static void a_caller_who_meets_a_look_gets_a_token_all_the_same(void **state)
 {
   (void)state;
-  lucidauth_status status;
+  lucidauth_status status = LUCIDAUTH_STATUS_INIT;
   lucidauth_error error;
   lucidauth_ticket ticket = {0};
   scene_store(3000);
   world.slow_account = "default";
   lucidauth *client = scene_client(true);
   lucidauth_account *account = lucidauth_get_account(client, NULL, NULL);
-  assert_true(lucidauth_get_status(client, NULL, &status));
+  assert_true(lucidauth_get_status(client, NULL, &status, NULL));
   assert_null(lucidauth_poll(account, &ticket, true, NULL, &error));
   atomic_store(&world.disk_goes_on, true);
   scene_assert_token(poll_for(account, &ticket, &error), "A0");
@@ -350,6 +351,35 @@ static void a_caller_that_may_not_is_told_why(void **state)
   lucidauth_close(client);
 }
 
+/* The lock stays with tokens that could not be saved, whoever flies next. */
+static void a_lock_that_is_kept_is_not_forgotten_for_lack_of_a_thread(void **state)
+{
+  (void)state;
+  pthread_t thread;
+  void *token;
+  char temporary[96];
+  lucidauth_ticket ticket = {0};
+  lucidauth_options chosen = scene_options(true);
+  snprintf(temporary, sizeof temporary, "%s.tmp", scene.path);
+  chosen.timeout = 2;
+  lucidauth *client = scene_open(&chosen);
+  world.no_threads = true;
+  endpoint_hold();
+  assert_int_equal(__real_pthread_create(&thread, NULL, ask, client), 0);
+  assert_true(endpoint_has_seen(1));
+  assert_int_equal(mkdir(temporary, 0700), 0); /* stops even root */
+  endpoint_go_on();
+  assert_int_equal(pthread_join(thread, &token), 0);
+  scene_assert_token(token, "A1");
+  assert_false(scene_stored("\"R1\""));
+  scene_assert_token(lucidauth_poll(lucidauth_get_account(client, NULL, NULL), &ticket, false, NULL, NULL), "A1");
+  assert_int_equal(rmdir(temporary), 0);
+  world.no_threads = false;
+  scene_assert_token(lucidauth_refresh(client, NULL, NULL), "A2");
+  assert_true(scene_stored("\"R2\""));
+  lucidauth_close(client);
+}
+
 #define TEST(name) cmocka_unit_test_setup_teardown(name, set_up, scene_tear_down)
 
 int main(void)
@@ -368,6 +398,7 @@ int main(void)
       TEST(a_caller_who_meets_a_look_gets_a_token_all_the_same),
       TEST(a_caller_that_may_wait_flies_by_itself),
       TEST(a_caller_that_may_not_is_told_why),
+      TEST(a_lock_that_is_kept_is_not_forgotten_for_lack_of_a_thread),
   };
   alarm(3 * ENDPOINT_PATIENCE);
   return cmocka_run_group_tests(tests, NULL, NULL);

@@ -7,15 +7,6 @@
 #include <stdio.h>
 #include <string.h>
 
-void drive_sha256(const void *data, size_t size, unsigned char digest[32])
-{
-  char message[1];
-  const struct http_ops *http = http_load(message, sizeof message);
-  memset(digest, 0, 32);
-  if (http)
-    http->sha256(data, size, digest);
-}
-
 struct http_request drive_request(const struct options *options, const struct flow_action *action)
 {
   const struct request *asked = action->request;
@@ -32,9 +23,8 @@ struct http_request drive_request(const struct options *options, const struct fl
 
 bool drive_post(const struct options *options, const struct flow_action *action, struct http_response *response)
 {
-  char message[1];
   struct http_request request = drive_request(options, action);
-  const struct http_ops *http = http_load(message, sizeof message);
+  const struct http_ops *http = http_load(NULL, 0);
   if (http)
     http->post(&request, response);
   return http != NULL;
@@ -42,8 +32,7 @@ bool drive_post(const struct options *options, const struct flow_action *action,
 
 void drive_release(struct http_response *response)
 {
-  char message[1];
-  const struct http_ops *http = http_load(message, sizeof message);
+  const struct http_ops *http = http_load(NULL, 0);
   if (http)
     http->release(response);
 }

@@ -56,11 +56,10 @@ static void set_past(lua_State *L, const lucidauth_status *status)
 int client_status(lua_State *L)
 {
   lucidauth_error error;
-  lucidauth_status status;
+  lucidauth_status status = LUCIDAUTH_STATUS_INIT;
   struct client *client = check_client(L);
   const char *account = luaL_optstring(L, 2, NULL);
-  if (!lucidauth_get_account(client->client, account, &error) ||
-      !lucidauth_get_status(client->client, account, &status))
+  if (!lucidauth_get_status(client->client, account, &status, &error))
     return push_error(L, &error);
   lua_createtable(L, 0, 6);
   lua_pushstring(L, status.state);
