@@ -39,11 +39,23 @@ local lucid = { _VERSION = core.version }
 local default
 -- the core of the client to come, while nothing but token() was called
 local handle
+-- what `lucid.token` is as long as no client has a better one
+local first_token
 
 -- Loaded when it is used: to compile it takes longer than to bring a token
 -- from the file, and many a process wants no more.
 local function clients()
   return require("lucidauth.client")
+end
+
+-- Where a token may have to be waited for by yielding, a client brings a Lua
+-- function of its own. Whoever kept it from a client that is closed by now gets
+-- the present one's token.
+local function adopt(own)
+  if own and own.bare_token then
+    own.heir = first_token
+    lucid.token = own.bare_token
+  end
 end
 
 -- The environment may be set later in the program: a failure is not kept.
@@ -52,6 +64,7 @@ local function default_client()
   if not default then
     default, message, code = clients().new(handle)
     handle = nil
+    adopt(default)
   end
   return default, message, code
 end
@@ -93,7 +106,6 @@ end
 -- One C function, as long as nothing below it has to yield on LuaJIT.
 local fast_token = core.hot(slow_token)
 
--- Where something may have to, a client brings a Lua function of its own.
 local function yielding_token(account)
   local own, message, code = default_client()
   if not own then
@@ -102,7 +114,7 @@ local function yielding_token(account)
   return (own.bare_token or fast_token)(account)
 end
 
-local first_token = in_nginx and yielding_token or fast_token
+first_token = in_nginx and yielding_token or fast_token
 
 --- An access token that works, refreshed first if it must be. A token that
 --- still lives is served while a refresh fails.
@@ -165,15 +177,16 @@ function lucid.metrics(prefix)
   return call("metrics", prefix)
 end
 
-local function adopt(client)
+local function install(client)
   default = client
-  lucid.token = client and client.bare_token or (client and fast_token or first_token)
+  lucid.token = client and fast_token or first_token
+  adopt(client)
 end
 
 -- A client that cannot save its newest tokens stays, unless there is another one
 -- by now: this may yield, and others may call meanwhile.
 local function succeed(former, successor)
-  adopt(successor)
+  install(successor)
   if not former then
     return true
   end
@@ -181,7 +194,7 @@ local function succeed(former, successor)
   if closed then
     return true
   elseif default == successor then
-    adopt(former)
+    install(former)
   end
   return nil, message, code
 end

@@ -153,7 +153,11 @@ local function token_only(self, account)
 end
 
 -- One look, which C may call: it never yields. The second value as above.
+-- Whether a closed client has an heir is for the caller to see.
 local function look(self, account)
+  if self.closed then
+    return nil
+  end
   local token, message, code = self.host.look(self.core, core.ticket(false), account)
   deliver(self)
   if token and account == nil then
@@ -165,26 +169,33 @@ end
 -- LuaJIT cannot yield below a C function: the hot path and the wait for a
 -- token lie side by side in a Lua function.
 local function yielding_token(self)
-  local fast = core.hot(function()
-    check_open(self, 4)
-    return look(self)
+  local glance = core.hot(function(account)
+    return look(self, account)
   end)
-  return function(account)
-    local token, message, code
-    if account == nil then
-      token, message, code = fast()
-    else
-      check_open(self, 2)
-      check_account(account, 2)
-      token, message, code = look(self, account)
-      get_to_know(self, account, token, code)
-    end
+  local function wait(account)
+    check_open(self, 3)
+    check_account(account, 3)
+    local token, message, code = look(self, account)
+    get_to_know(self, account, token, code)
     if token then
       return token
     elseif code == "not_ready" then
       return token_only(self, account)
     end
     return nil, explain(self, message, code), code
+  end
+  return function(account)
+    local token = account == nil and glance()
+    if token then
+      return token
+    end
+    -- not a tail call: an error is to name the line of our caller
+    local message, code
+    token, message, code = (self.closed and self.heir or wait)(account)
+    if token then
+      return token
+    end
+    return nil, message, code
   end
 end
 

@@ -434,6 +434,26 @@ static void test_close_waits_for_a_post(void **state)
   assert_string_equal(world.names, "refreshed ");
 }
 
+/* An event loop asks again and again, and closes once nothing is to be waited for. */
+static void test_leave_waits_for_nothing(void **state)
+{
+  (void)state;
+  lucidauth *client = new_client();
+  lucidauth_ticket ticket = {0};
+  lucidauth_error error;
+  assert_true(lucidauth_leave(client));
+  control("faults", "{\"kind\": \"slow\", \"when\": \"before\", \"seconds\": 0.5}");
+  assert_null(lucidauth_poll(account_of(client, "account-1"), &ticket, true, NULL, &error));
+  wait_for_posts(1);
+  assert_false(lucidauth_leave(client));
+  assert_int_equal(sandbox_count(&world.sandbox, "rotations"), 0);
+  while (!lucidauth_leave(client))
+    pause_briefly();
+  assert_true(record_holds("account-1", sandbox_token(&world.sandbox, "account-1", "access_token")));
+  assert_false(record_holds("account-1", "pending"));
+  lucidauth_close(client);
+}
+
 static void test_close_breaks_off_a_pause(void **state)
 {
   (void)state;
@@ -755,6 +775,7 @@ int main(void)
       cmocka_unit_test_setup_teardown(test_refreshes_ahead, setup, teardown),
       cmocka_unit_test_setup_teardown(test_sees_what_others_write, setup, teardown),
       cmocka_unit_test_setup_teardown(test_close_waits_for_a_post, setup, teardown),
+      cmocka_unit_test_setup_teardown(test_leave_waits_for_nothing, setup, teardown),
       cmocka_unit_test_setup_teardown(test_close_breaks_off_a_pause, setup, teardown),
       cmocka_unit_test_setup_teardown(test_thread_ends_with_the_last_client, setup, teardown),
       cmocka_unit_test_setup_teardown(test_signals_are_the_programs, setup, teardown),
