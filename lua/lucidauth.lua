@@ -39,9 +39,8 @@ local lucid = { _VERSION = core.version }
 local default
 -- the core of the client to come, while nothing but token() was called
 local handle
--- what `lucid.token` is as long as no client has a better one: one C function,
--- as long as nothing below it has to yield on LuaJIT
-local first_token, fast_token
+-- what `lucid.token` is as long as no client has a better one
+local first_token
 
 -- Loaded when it is used: to compile it takes longer than to bring a token
 -- from the file, and many a process wants no more.
@@ -52,23 +51,20 @@ end
 -- Where a token may have to be waited for by yielding, a client brings a Lua
 -- function of its own. Whoever kept it from a client that is closed by now gets
 -- the present one's token.
-local function adopt(client)
-  default = client
-  local bare = client and client.bare_token
-  if bare then
-    client.heir = first_token
+local function adopt(own)
+  if own and own.bare_token then
+    own.heir = first_token
+    lucid.token = own.bare_token
   end
-  lucid.token = bare or client and fast_token or first_token
 end
 
 -- The environment may be set later in the program: a failure is not kept.
 local function default_client()
   local message, code
   if not default then
-    local own
-    own, message, code = clients().new(handle)
+    default, message, code = clients().new(handle)
     handle = nil
-    adopt(own)
+    adopt(default)
   end
   return default, message, code
 end
@@ -107,7 +103,8 @@ local function slow_token(account)
   return plain_token()
 end
 
-fast_token = core.hot(slow_token)
+-- One C function, as long as nothing below it has to yield on LuaJIT.
+local fast_token = core.hot(slow_token)
 
 local function yielding_token(account)
   local own, message, code = default_client()
@@ -180,10 +177,16 @@ function lucid.metrics(prefix)
   return call("metrics", prefix)
 end
 
+local function install(client)
+  default = client
+  lucid.token = client and fast_token or first_token
+  adopt(client)
+end
+
 -- A client that cannot save its newest tokens stays, unless there is another one
 -- by now: this may yield, and others may call meanwhile.
 local function succeed(former, successor)
-  adopt(successor)
+  install(successor)
   if not former then
     return true
   end
@@ -191,7 +194,7 @@ local function succeed(former, successor)
   if closed then
     return true
   elseif default == successor then
-    adopt(former)
+    install(former)
   end
   return nil, message, code
 end

@@ -59,3 +59,25 @@ describe("the README", function()
     end
   end)
 end)
+
+describe("each function that programs call", function()
+  for file, pattern in pairs({
+    ["lua/lucidauth.lua"] = "^function lucid%.",
+    ["lua/lucidauth/client.lua"] = "^function Client:",
+    ["lua/lucidauth/sandbox.lua"] = "^function sandbox%.",
+    ["lua/lucidauth/sandbox/server.lua"] = "^function Server:",
+  }) do
+    it("is described where it stands: " .. file, function()
+      local count, before = 0, ""
+      for line in (helper.read_file(file) .. "\n"):gmatch("(.-)\n") do
+        -- the slow way is token()'s own, which has its place in the class
+        if line:find(pattern) and not line:find("slow_token", 1, true) then
+          count = count + 1
+          assert.is_truthy(before:find("^%-%-%-"), line)
+        end
+        before = line
+      end
+      assert.is_true(count > 0)
+    end)
+  end
+end)

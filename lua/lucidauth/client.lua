@@ -152,8 +152,8 @@ local function token_only(self, account)
   return nil, message, code
 end
 
--- One look, which C may call: it never yields. The second value as above. What
--- becomes of a closed client's callers is not decided here.
+-- One look, which C may call: it never yields. The second value as above.
+-- Whether a closed client has an heir is for the caller to see.
 local function look(self, account)
   if self.closed then
     return nil

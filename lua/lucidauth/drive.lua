@@ -1,9 +1,21 @@
 --- Carries refreshes out over a storage made of Lua functions. The core
 --- decides each step; these functions may yield, and may fail.
 
-local cjson = require "cjson"
+local cjson = require "cjson.safe"
 local core = require "lucidauth.core"
-local json = require "lucidauth.json"
+
+local json = cjson.new()
+-- Expiries fit into the default's fourteen digits, other numbers may not. The
+-- original lua-cjson raises when it is asked for more, and knows no empty list.
+pcall(json.encode_number_precision, 16)
+if json.decode_array_with_array_mt then
+  json.decode_array_with_array_mt(true)
+end
+-- A server may send a number that no double holds, and lists within lists; the
+-- record stays readable.
+json.encode_invalid_numbers("null")
+json.encode_max_depth(4000)
+json.decode_max_depth(4000)
 
 local M = {}
 

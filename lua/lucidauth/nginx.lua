@@ -230,13 +230,30 @@ end
 local hidden = " nginx hides the environment from its workers: a variable counts once the top of "
   .. "nginx.conf names it, as in \"%s\"."
 
+local function has_proxy()
+  for _, name in ipairs { "https_proxy", "HTTPS_PROXY", "all_proxy", "ALL_PROXY" } do
+    if os.getenv(name) then
+      return true
+    end
+  end
+end
+
+-- A server on this machine is reached without one.
+local function may_lack_proxy(message, code)
+  local here = message:find("127.0.0.1", 1, true) or message:find("localhost", 1, true)
+    or message:find("::1", 1, true)
+  return (code == "network" or code == "timeout") and not here and not has_proxy()
+end
+
 --- A failure's message, with a hint when the environment may be the cause.
 ---@param message string
 ---@param code string
 ---@param default_path? boolean nobody has said where the tokens are kept
 ---@return string
 function M.explain(message, code, default_path)
-  if code ~= "config" and code ~= "storage" then
+  if may_lack_proxy(message, code) then
+    return message .. hidden:format("env https_proxy;")
+  elseif code ~= "config" and code ~= "storage" then
     return message
   end
   local lines = {}
