@@ -15,6 +15,7 @@
 #include <cmocka.h>
 
 static struct {
+  const char *file; /* part of its name */
   atomic_bool hangs, hanging, goes_on;
 } disk;
 
@@ -23,7 +24,7 @@ int __wrap_lstat(const char *path, struct stat *found);
 
 int __wrap_lstat(const char *path, struct stat *found)
 {
-  if (atomic_exchange(&disk.hangs, false)) {
+  if (atomic_load(&disk.hangs) && strstr(path, disk.file) && atomic_exchange(&disk.hangs, false)) {
     atomic_store(&disk.hanging, true);
     scene_wait_for(&disk.goes_on);
   }
@@ -33,6 +34,7 @@ int __wrap_lstat(const char *path, struct stat *found)
 static int set_up(void **state)
 {
   memset(&disk, 0, sizeof disk);
+  disk.file = "";
   return scene_set_up(state);
 }
 
@@ -115,6 +117,47 @@ static void a_rejection_meanwhile_is_heard(void **state)
   lucidauth_close(client);
 }
 
+/* The background's thread asks about every account once a second. */
+static void in_the_background_it_holds_up_its_own_account_alone(void **state)
+{
+  (void)state;
+  lucidauth_options options = scene_options(true);
+  options.storage = LUCIDAUTH_DIRECTORY;
+  options.path = scene.folder;
+  scene_store_account("slow", "{\"access_token\": \"S\", \"refresh_token\": \"RS\", \"expires_at\": 9999999999}");
+  scene_store_account("fast", "{\"refresh_token\": \"R0\"}");
+  lucidauth *client = scene_open(&options);
+  scene_assert_token(lucidauth_token(client, "slow", NULL), "S");
+  disk.file = "slow.json";
+  atomic_store(&disk.hangs, true);
+  assert_true(scene_wait_for(&disk.hanging));
+  scene_assert_token(lucidauth_token(client, "fast", NULL), "A1");
+  scene_assert_token(lucidauth_refresh(client, "fast", NULL), "A2");
+  scene_assert_token(lucidauth_token(client, "slow", NULL), "S");
+  assert_false(lucidauth_leave(client));
+  atomic_store(&disk.goes_on, true);
+  lucidauth_close(client);
+}
+
+/* The storage is used by one thread at a time. */
+static void and_a_flight_of_that_account_waits_for_it(void **state)
+{
+  (void)state;
+  pthread_t thread;
+  lucidauth *client = scene_client(true);
+  scene_assert_token(lucidauth_token(client, NULL, NULL), "A1");
+  disk.file = "token.json";
+  atomic_store(&disk.hangs, true);
+  assert_true(scene_wait_for(&disk.hanging));
+  assert_int_equal(pthread_create(&thread, NULL, refresh, client), 0);
+  for (int i = 0; i < 50; i++) /* it waits by now; nothing depends on it */
+    endpoint_pause();
+  assert_int_equal(endpoint->posts, 1);
+  atomic_store(&disk.goes_on, true);
+  assert_got(thread, "A2");
+  lucidauth_close(client);
+}
+
 #define TEST(name) cmocka_unit_test_setup_teardown(name, set_up, scene_tear_down)
 
 int main(void)
@@ -124,6 +167,8 @@ int main(void)
       TEST(others_get_the_token_in_use),
       TEST(a_refresh_waits_for_it),
       TEST(a_rejection_meanwhile_is_heard),
+      TEST(in_the_background_it_holds_up_its_own_account_alone),
+      TEST(and_a_flight_of_that_account_waits_for_it),
   };
   return cmocka_run_group_tests(tests, NULL, NULL);
 }

@@ -98,6 +98,17 @@ void scene_store_unfinished(double seconds)
       "\"since\": 1000, \"pid\": 1, \"host\": \"elsewhere\"}");
 }
 
+void scene_store_account(const char *account, const char *text)
+{
+  char path[96];
+  snprintf(path, sizeof path, "%s/%s.json", scene.folder, account);
+  FILE *file = fopen(path, "w");
+  assert_non_null(file);
+  fputs(text, file);
+  assert_int_equal(fchmod(fileno(file), 0600), 0);
+  assert_int_equal(fclose(file), 0);
+}
+
 bool scene_stored(const char *text)
 {
   char record[4096] = "";

@@ -31,6 +31,9 @@ void scene_store(double seconds);
 /* The same beside the mark of a refresh that another process left unfinished. */
 void scene_store_unfinished(double seconds);
 
+/* In the same folder, for LUCIDAUTH_DIRECTORY: the account's token file has this text. */
+void scene_store_account(const char *account, const char *text);
+
 /* Whether the token file has this text in it. */
 bool scene_stored(const char *text);
 

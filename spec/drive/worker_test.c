@@ -239,6 +239,31 @@ static void but_for_an_answer_whose_refresh_was_sent(void **state)
   assert_true(scene_stored("\"R1\""));
 }
 
+/* ---- accounts side by side ---- */
+
+static void a_slow_disk_holds_up_its_own_account_alone(void **state)
+{
+  (void)state;
+  lucidauth_error error;
+  lucidauth_ticket ticket = {0};
+  lucidauth_options chosen = scene_options(true);
+  chosen.storage = LUCIDAUTH_DIRECTORY;
+  chosen.path = scene.folder;
+  scene_store_account("slow", "{\"access_token\": \"S\", \"refresh_token\": \"RS\", \"expires_at\": 9999999999}");
+  scene_store_account("fast", "{\"refresh_token\": \"R0\"}");
+  world.slow_account = "slow";
+  lucidauth *client = scene_open(&chosen);
+  lucidauth_account *slow = lucidauth_get_account(client, "slow", NULL);
+  assert_null(lucidauth_poll(slow, &ticket, true, NULL, &error));
+  scene_assert_token(lucidauth_token(client, "fast", NULL), "A1");
+  scene_assert_token(lucidauth_refresh(client, "fast", NULL), "A2");
+  assert_null(lucidauth_poll(slow, &ticket, true, NULL, &error));
+  assert_int_equal(error.code, LUCIDAUTH_NOT_READY);
+  atomic_store(&world.disk_goes_on, true);
+  scene_assert_token(poll_for(slow, &ticket, &error), "S");
+  lucidauth_close(client);
+}
+
 /* ---- the status ---- */
 
 static lucidauth_status status_when(lucidauth *client, const char *state)
@@ -393,6 +418,7 @@ int main(void)
       TEST(nor_is_one_that_another_process_may_have_spent),
       TEST(nobody_waits_for_longer_than_the_timeout),
       TEST(but_for_an_answer_whose_refresh_was_sent),
+      TEST(a_slow_disk_holds_up_its_own_account_alone),
       TEST(the_status_shows_what_is_stored_without_waiting_for_the_disk),
       TEST(the_status_shows_what_others_have_stored_since),
       TEST(a_caller_who_meets_a_look_gets_a_token_all_the_same),

@@ -15,14 +15,19 @@
 /* musl's own is 128 KiB; an answer that is nested a thousand levels deep takes more to read. */
 enum { STACK = 1024 * 1024 };
 
+/* Threads that are with disks at the same time. One that hangs holds up its own account; so many have to hang before they
+ * hold up others. */
+enum { HELPERS_MOST = 8 };
+
 struct background_job {
   enum background_kind kind; /* first, as in background_post: what a session returns is one or the other */
   struct lucidauth_account *account;
 
   /* with the mutex held */
   struct background_job *next_watched;
-  bool watched, pinned; /* looked after; being looked at */
-  int active;           /* flights: one may have landed, and still be the thread's, when the next one takes off */
+  bool watched, pinned;                /* looked after; being looked at */
+  struct background_job *next_waiting; /* for a helper */
+  int active; /* flights: one may have landed, and still be the thread's, when the next one takes off */
   bool leaving;
 
   /* the thread's own */
@@ -31,6 +36,7 @@ struct background_job {
   struct came_of came;                /* of that */
   double wake_at, wait_until;         /* steady seconds; of a flight that waits */
   bool posting;                       /* it waits for a server */
+  atomic_bool stepping;               /* it waits for the storage: `came` is a helper's */
 };
 
 static struct worker {
@@ -44,15 +50,20 @@ static struct worker {
   int users;      /* accounts that are watched, and POSTs */
   unsigned forks; /* between the first process and this one */
   struct background_job *watched;
-  struct background_job *handed_in; /* not yet taken over by the thread */
-  struct background_post *posts;    /* the same */
-  struct http_session *session;     /* made and used by the thread, woken by anybody */
+  struct background_job *handed_in;               /* not yet taken over by the thread */
+  struct background_post *posts;                  /* the same */
+  struct background_job *waiting, **last_waiting; /* for a helper, the first come first */
+  int helpers;
+  struct http_session *session; /* made and used by the thread, woken by anybody */
 
   /* the thread's own */
   struct background_job *active;
   int in_session;
   double next_round;
 } worker = {.mutex = PTHREAD_MUTEX_INITIALIZER, .news = PTHREAD_COND_INITIALIZER, .landed = PTHREAD_COND_INITIALIZER};
+
+static void tell_thread(void);
+static bool create_thread(pthread_t *thread, void *(*body)(void *), bool joined);
 
 static const struct http_ops *http(void)
 {
@@ -118,6 +129,86 @@ static bool goes_on_waiting(struct background_job *job, double now)
   return true;
 }
 
+/* ---- helpers: threads that wait for disks, so that the one that looks after all the accounts does not ---- */
+
+/* Whether the account is due is for the storage to say, too; if it is, it has taken off. */
+static void look_after(struct background_job *job)
+{
+  bool due = account_is_due(job->account);
+  pthread_mutex_lock(&worker.mutex);
+  job->pinned = false;
+  if (due) {
+    job->active++;
+    job->next_active = worker.handed_in;
+    worker.handed_in = job;
+  }
+  if (job->active > 0)
+    tell_thread();
+  pthread_cond_broadcast(&worker.landed);
+  pthread_mutex_unlock(&worker.mutex);
+}
+
+static void carry_out_step(struct background_job *job)
+{
+  drive_step(job->account, &job->action, &job->came);
+  pthread_mutex_lock(&worker.mutex);
+  atomic_store(&job->stepping, false);
+  tell_thread();
+  pthread_mutex_unlock(&worker.mutex);
+}
+
+static void help_with(struct background_job *job)
+{
+  if (atomic_load(&job->stepping))
+    carry_out_step(job);
+  else
+    look_after(job);
+}
+
+/* With the mutex held. */
+static struct background_job *next_waiting(void)
+{
+  struct background_job *job = worker.waiting;
+  if (job)
+    worker.waiting = job->next_waiting;
+  return job;
+}
+
+/* A helper goes when nothing waits for it. */
+static void *help(void *unused)
+{
+  (void)unused;
+  pthread_mutex_lock(&worker.mutex);
+  for (struct background_job *job; (job = next_waiting()) != NULL; pthread_mutex_lock(&worker.mutex)) {
+    pthread_mutex_unlock(&worker.mutex);
+    help_with(job);
+  }
+  worker.helpers--;
+  pthread_cond_broadcast(&worker.landed);
+  pthread_mutex_unlock(&worker.mutex);
+  return NULL;
+}
+
+/* Where no helper is to be had the thread waits for the disk by itself. */
+static void ask_for_help(struct background_job *job)
+{
+  pthread_t helper;
+  pthread_mutex_lock(&worker.mutex);
+  if (!worker.waiting)
+    worker.last_waiting = &worker.waiting;
+  job->next_waiting = NULL;
+  *worker.last_waiting = job;
+  worker.last_waiting = &job->next_waiting;
+  if (worker.helpers < HELPERS_MOST && create_thread(&helper, help, false))
+    worker.helpers++;
+  struct background_job *left = worker.helpers > 0 ? NULL : next_waiting();
+  pthread_mutex_unlock(&worker.mutex);
+  if (left)
+    help_with(left);
+}
+
+/* ---- the flights ---- */
+
 /* Go on with a flight until it has to wait for something, or has landed: then false, and the job may be gone.
  * `came` holds what came of its last step. */
 static bool proceed(struct background_job *job)
@@ -135,10 +226,13 @@ static bool proceed(struct background_job *job)
       pause_for(job, clock_now().steady);
       return true;
     }
-    if (job->action.step != FLOW_POST)
-      drive_step(job->account, &job->action, &job->came);
-    else
-      post_for(job);
+    if (job->action.step != FLOW_POST) {
+      job->wake_at = 0;
+      atomic_store(&job->stepping, true);
+      ask_for_help(job);
+      return true;
+    }
+    post_for(job);
     if (job->posting)
       return true;
   }
@@ -163,6 +257,7 @@ static void take_over(struct background_job *jobs)
     job->came = (struct came_of){.event = {.result = FLOW_OK}};
     job->wake_at = 0;
     job->posting = false;
+    atomic_store(&job->stepping, false);
     job->next_active = worker.active;
     worker.active = job;
   }
@@ -198,6 +293,21 @@ static void finish_transfer(void *tag)
   job->wake_at = 0;
 }
 
+/* The storage is with the helper that looks after the account. */
+static bool is_pinned(const struct background_job *job)
+{
+  pthread_mutex_lock(&worker.mutex);
+  bool pinned = job->pinned;
+  pthread_mutex_unlock(&worker.mutex);
+  return pinned;
+}
+
+/* With a server or a helper, who will tell. */
+static bool is_elsewhere(const struct background_job *job)
+{
+  return job->posting || atomic_load(&job->stepping) || is_pinned(job);
+}
+
 static bool is_leaving(const struct background_job *job)
 {
   pthread_mutex_lock(&worker.mutex);
@@ -210,7 +320,7 @@ static bool is_leaving(const struct background_job *job)
 static bool go_on_with(struct background_job *job, double now)
 {
   bool waiting = job->action.step == FLOW_WAIT && job->wake_at > 0;
-  if (job->posting)
+  if (is_elsewhere(job))
     return true;
   if (waiting && is_leaving(job)) {
     break_off(job);
@@ -238,41 +348,36 @@ static double time_left(double now)
 {
   double first = worker.next_round;
   for (const struct background_job *job = worker.active; job; job = job->next_active)
-    if (!job->posting && job->wake_at < first)
+    if (job->wake_at < first && !is_elsewhere(job))
       first = job->wake_at;
   return fmax(first - now, 0);
 }
 
-/* A job that is not in the air, held so that nobody takes it away. */
-static struct background_job *pin_next(const struct background_job *after)
+/* With the mutex held. */
+static struct background_job *pin(struct background_job *job)
 {
-  pthread_mutex_lock(&worker.mutex);
-  struct background_job *job = after ? after->next_watched : worker.watched;
-  while (job && (job->active > 0 || job->leaving))
+  while (job && (job->active > 0 || job->leaving || job->pinned))
     job = job->next_watched;
   if (job)
     job->pinned = true;
+  return job;
+}
+
+/* A job that is not in the air, held so that nobody takes it away. */
+static struct background_job *pin_first(void)
+{
+  pthread_mutex_lock(&worker.mutex);
+  struct background_job *job = pin(worker.watched);
   pthread_mutex_unlock(&worker.mutex);
   return job;
 }
 
-static void unpin(struct background_job *job)
+static struct background_job *pin_next(const struct background_job *after)
 {
   pthread_mutex_lock(&worker.mutex);
-  job->pinned = false;
-  pthread_cond_broadcast(&worker.landed);
+  struct background_job *job = pin(after->next_watched);
   pthread_mutex_unlock(&worker.mutex);
-}
-
-static void look_after(struct background_job *job)
-{
-  if (!account_is_due(job->account))
-    return;
-  pthread_mutex_lock(&worker.mutex);
-  job->active++;
-  pthread_mutex_unlock(&worker.mutex);
-  job->next_active = NULL;
-  take_over(job);
+  return job;
 }
 
 /* Refresh ahead, and see what other programs have changed, with nobody asking. */
@@ -282,11 +387,10 @@ static void make_a_round(void)
   if (now < worker.next_round)
     return;
   worker.next_round = now + ROUND;
-  struct background_job *job = pin_next(NULL), *next;
+  struct background_job *job = pin_first(), *next;
   for (; job; job = next) {
-    look_after(job);
-    next = pin_next(job);
-    unpin(job);
+    next = pin_next(job); /* while this one is pinned */
+    ask_for_help(job);
   }
 }
 
@@ -350,33 +454,44 @@ static void *work(void *unused)
   }
   if (worker.session)
     http()->close(worker.session);
+  pthread_mutex_lock(&worker.mutex);
   worker.session = NULL;
+  while (worker.helpers > 0)
+    pthread_cond_wait(&worker.landed, &worker.mutex);
+  pthread_mutex_unlock(&worker.mutex);
   return NULL;
 }
 
 /* ---- for everybody else; with the mutex held where it says so ---- */
 
 /* Signals are the program's business; those that tell of a fault of this very thread cannot be put off. */
-static bool start_thread(void)
+static bool create_thread(pthread_t *thread, void *(*body)(void *), bool joined)
 {
   static const int fatal[] = {SIGSEGV, SIGBUS, SIGFPE, SIGILL, SIGABRT, SIGTRAP};
   sigset_t blocked, before;
   pthread_attr_t attributes;
-  clock_init_condition(&worker.news);
-  if (!worker.prepared) /* nobody has had anything to wait for */
-    clock_init_condition(&worker.landed);
-  worker.prepared = true;
   sigfillset(&blocked);
   for (size_t i = 0; i < sizeof fatal / sizeof *fatal; i++)
     sigdelset(&blocked, fatal[i]);
   pthread_attr_init(&attributes);
   pthread_attr_setstacksize(&attributes, STACK);
+  pthread_attr_setdetachstate(&attributes, joined ? PTHREAD_CREATE_JOINABLE : PTHREAD_CREATE_DETACHED);
   pthread_sigmask(SIG_SETMASK, &blocked, &before);
-  worker.next_round = 0;
-  bool started = pthread_create(&worker.thread, &attributes, work, NULL) == 0;
+  bool created = pthread_create(thread, &attributes, body, NULL) == 0;
   pthread_sigmask(SIG_SETMASK, &before, NULL);
   pthread_attr_destroy(&attributes);
-  return started;
+  return created;
+}
+
+/* With the mutex held. */
+static bool start_thread(void)
+{
+  clock_init_condition(&worker.news);
+  if (!worker.prepared) /* nobody has had anything to wait for */
+    clock_init_condition(&worker.landed);
+  worker.prepared = true;
+  worker.next_round = 0;
+  return create_thread(&worker.thread, work, true);
 }
 
 /* With the mutex held. A thread that is about to end is waited for. */
@@ -555,10 +670,11 @@ void background_after_fork(bool child)
     for (struct background_job *job = worker.watched; job; job = job->next_watched) {
       job->active = 0;
       job->watched = job->pinned = job->posting = false;
+      atomic_store(&job->stepping, false);
     }
     worker.running = worker.stopping = worker.told = false;
-    worker.users = worker.in_session = 0;
-    worker.watched = worker.handed_in = worker.active = NULL;
+    worker.users = worker.in_session = worker.helpers = 0;
+    worker.watched = worker.handed_in = worker.active = worker.waiting = NULL;
     worker.posts = NULL;
     worker.session = NULL;
     worker.forks++;

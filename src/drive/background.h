@@ -1,5 +1,6 @@
 /* One thread a process that carries out flights, so that nobody else has to wait for a lock, a disk or a
- * server. It starts when the first flight is handed to it, looks after the accounts whose flights it has had
+ * server. Where it would itself have to wait for a disk, a helper does that for it, a thread that lives as long as there is
+ * something to wait for: flights are side by side whatever they wait for. It starts when the first flight is handed to it, looks after the accounts whose flights it has had
  * (refreshing them ahead of their expiry without being asked, and looking for changes that announce
  * themselves to nobody), and ends with the last client that uses it. */
 #ifndef DRIVE_BACKGROUND_H
