@@ -15,6 +15,7 @@ supported_platforms = { "unix" }
 dependencies = {
   "lua >= 5.1, < 5.5",
   "lua-cjson >= 2.1",
+  -- the sandbox alone needs it; rocks know no dependencies of a part
   "luasocket >= 3.0",
 }
 -- CMake finds libcurl, libsodium and cJSON itself: external_dependencies does

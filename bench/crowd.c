@@ -131,7 +131,7 @@ _Noreturn static void contend(long number)
   lucidauth *client = open_client(LUCIDAUTH_FILE);
   for (long round = 1; round <= ROUNDS; round++) {
     char *token = lucidauth_token(client, NULL, NULL);
-    lucidauth_reject(client, NULL, token);
+    (void)lucidauth_reject(client, NULL, token, NULL);
     lucidauth_free_token(token);
     atomic_fetch_add(&bench.board->ready, 1);
     while (atomic_load(&bench.board->round) < round)

@@ -167,8 +167,8 @@ function lucid.status(account)
   return call("status", account)
 end
 
---- The state of every account that was asked for in this process, as Prometheus
---- text.
+--- The numbers of status() for every account that is in use in this process, as
+--- Prometheus text.
 ---@param prefix? string of the metrics' names, "lucidauth_"
 ---@return string? text
 ---@return string? message
@@ -177,34 +177,52 @@ function lucid.metrics(prefix)
   return call("metrics", prefix)
 end
 
+local function install(client)
+  default = client
+  lucid.token = client and fast_token or first_token
+  adopt(client)
+end
+
+-- A client that cannot save its newest tokens stays, unless there is another one
+-- by now: this may yield, and others may call meanwhile.
+local function succeed(former, successor)
+  install(successor)
+  if not former then
+    return true
+  end
+  local closed, message, code = former:close()
+  if closed then
+    return true
+  elseif default == successor then
+    install(former)
+  end
+  return nil, message, code
+end
+
 --- Close the module's own client and wipe its secrets. The next call makes a
 --- new one from the environment.
----@return true
+---@return true? closed
+---@return string? message
+---@return LucidCode? code "storage": the newest tokens could not be saved, so it stays
 function lucid.close()
-  local own = (default or handle) and default_client()
-  default = nil
-  lucid.token = first_token
-  -- this may yield, and others may call meanwhile
-  if own then
-    own:close()
-  end
-  return true
+  return succeed((default or handle) and default_client(), nil)
 end
 
 --- Set up the module's own client. Options that are left out come from the
 --- environment, or have their default. Raises when an option cannot be used.
 ---@param options LucidOptions
----@return true
+---@return true? configured
+---@return string? message
+---@return LucidCode? code "storage": the former client cannot save its tokens, so it stays
 function lucid.configure(options)
   local own = clients().configured(options, 2)
   local former = (default or handle) and default_client()
-  default = own
-  lucid.token = fast_token
-  adopt(own)
-  if former then
-    former:close()
+  local succeeded, message, code = succeed(former, own)
+  if succeeded then
+    return true
   end
-  return true
+  own:close()
+  return nil, message, code
 end
 
 --- A client of its own. Raises when an option cannot be used.

@@ -119,8 +119,8 @@ static int tear_down(void **state)
 
 static double expires_in(struct caller *caller)
 {
-  lucidauth_status status;
-  assert_true(lucidauth_get_status(caller->client, NULL, &status));
+  lucidauth_status status = LUCIDAUTH_STATUS_INIT;
+  assert_true(lucidauth_get_status(caller->client, NULL, &status, NULL));
   return status.expires_in;
 }
 

@@ -510,7 +510,7 @@ static void a_child_knows_what_its_parent_rejected(void **state)
   (void)state;
   let_answer(2);
   assert_true(gets(client, "A1"));
-  lucidauth_reject(client, NULL, "A1");
+  (void)lucidauth_reject(client, NULL, "A1", NULL);
   assert_true(ends_well(start_child(gets_a2, client)));
   assert_true(gets(client, "A2"));
   close_after(2, client);
@@ -518,8 +518,8 @@ static void a_child_knows_what_its_parent_rejected(void **state)
 
 static bool is_unsaved(lucidauth *client)
 {
-  lucidauth_status status;
-  return lucidauth_get_status(client, NULL, &status) && status.unsaved;
+  lucidauth_status status = LUCIDAUTH_STATUS_INIT;
+  return lucidauth_get_status(client, NULL, &status, NULL) && status.unsaved;
 }
 
 static void tokens_that_could_not_be_saved_stay_their_parents_business(void **state)

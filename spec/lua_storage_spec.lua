@@ -18,7 +18,7 @@ local function copy(value)
   if type(value) ~= "table" then
     return value
   end
-  local result = {}
+  local result = setmetatable({}, getmetatable(value))
   for name, item in pairs(value) do
     result[name] = copy(item)
   end
@@ -208,6 +208,30 @@ describe("a storage in Lua", function()
     assert.are_not.equal(first, assert(client:refresh()))
     assert.are.same(record.extra, records.default.extra)
     assert.are.same(deep, records.default.deep)
+  end)
+
+  it("has side fields back as the server sent them", function()
+    local cjson = require("cjson")
+    local sent = {
+      none = "{}",
+      lists = '[[1],[[true,"x"]],{"a":[0]}]',
+      whole = "12345678901234",
+      negative = "-12345678901234",
+      fraction = "0.25",
+      text = [["a \\ b \" c \u0001 d / e"]],
+      odd = [["\\u0041"]],
+      -- where lua-cjson can tell a list that is empty from an object
+      empty = cjson.array_mt and "[]" or nil,
+    }
+    sandbox:faults({ kind = "transform", raw = sent })
+    assert(client_with(storage_with()):token())
+    assert(client_with(storage_with()):refresh())
+    for name, text in pairs(sent) do
+      assert.are.same(cjson.decode(text), records.default[name], name)
+    end
+    if sent.empty then
+      assert.are.equal("[]", cjson.encode(records.default.empty))
+    end
   end)
 
   it("keeps the fraction of a second in what it keeps", function()
@@ -575,6 +599,11 @@ end)
 describe("new tokens that cannot be saved", function()
   local broken
 
+  -- or the client would stay open, and try again in the middle of another test
+  after_each(function()
+    broken = false
+  end)
+
   -- Fails from the second save on, the one after the POST, as long as `broken`.
   local function breaking_storage(before)
     local saves = 0
@@ -639,6 +668,203 @@ describe("new tokens that cannot be saved", function()
     broken = false
     assert(client:refresh())
     assert.are.equal(0, sandbox:counts().reuses)
+  end)
+end)
+
+describe("a client that is closed", function()
+  -- Fails from the second save on, the one after the POST, as long as `broken`.
+  local broken, storage
+
+  before_each(function()
+    local saves = 0
+    broken = true
+    storage = storage_with({
+      save = function(account, record)
+        saves = saves + 1
+        if saves > 1 and broken then
+          return nil, "out of order"
+        end
+        records[account] = copy(record)
+        return true
+      end,
+    })
+  end)
+
+  after_each(function()
+    broken = false
+  end)
+
+  local function assert_stored(token)
+    assert.are.equal(token, records.default.access_token)
+    assert.is_nil(records.default.pending)
+    assert.are.equal("unlock", calls[#calls])
+    assert.are.equal(token, client_with(storage):token())
+    assert.are.equal(0, sandbox:counts().introspections)
+  end
+
+  it("saves what could not be saved before", function()
+    local client = client_with(storage)
+    local token = assert(client:token())
+    broken = false
+    scene.events = {}
+    assert.is_true(client:close())
+    assert.are.equal("saved", scene:names_of_events())
+    assert_stored(token)
+    assert.is_true(client:close())
+  end)
+
+  it("stays open as long as it cannot", function()
+    local client = client_with(storage)
+    local token = assert(client:token())
+    for _ = 1, 2 do
+      local closed, message, code = client:close()
+      scene:assert_failure("storage", closed, message, code)
+      assert.is_true(contains(message, "out of order"), message)
+      assert.are.equal(token, client:token())
+      assert.is_true(client:status().unsaved)
+    end
+    broken = false
+    assert.is_true(client:close())
+    assert_stored(token)
+  end)
+
+  it("saves them for each of its accounts", function()
+    for _, name in ipairs({ "alice", "bob" }) do
+      sandbox:open_grant({ account = name })
+      records[name] = { refresh_token = sandbox:grant(name).refresh_token }
+    end
+    local down = {}
+    local client = client_with(storage_with({
+      save = function(account, record)
+        if down[account] then
+          return nil, "out of order"
+        end
+        records[account] = copy(record)
+        down[account] = broken or nil
+        return true
+      end,
+    }))
+    local alice, bob = assert(client:token("alice")), assert(client:token("bob"))
+    down.alice, broken = nil, false
+    scene:assert_failure("storage", client:close())
+    assert.are.equal(alice, records.alice.access_token)
+    assert.are_not.equal(bob, records.bob.access_token)
+    down.bob = nil
+    assert.is_true(client:close())
+    assert.are.equal(bob, records.bob.access_token)
+  end)
+
+  it("stays the module's own as long as it cannot", function()
+    lucid.configure(options_with(storage))
+    local token = assert(lucid.token())
+    scene:assert_failure("storage", lucid.close())
+    assert.are.equal(token, lucid.token())
+    scene:assert_failure("storage", lucid.configure(options_with(storage_with())))
+    assert.are.equal(token, lucid.token())
+    broken = false
+    assert.is_true(lucid.configure(options_with(storage)))
+    assert_stored(token)
+  end)
+
+  it("brings home what another coroutine has in the air", function()
+    local client = client_with(yielding_storage())
+    local thread = coroutine.create(function()
+      return client:token()
+    end)
+    run_to(thread, "save", 2)
+    local ok, closed, message = finish(coroutine.create(function()
+      return client:close()
+    end))
+    assert.is_true(ok, closed)
+    assert.is_true(closed, message)
+    local token = records.default.access_token
+    assert.is_true(tokens.works(sandbox, token))
+    assert.is_nil(records.default.pending)
+    ok, closed = finish(thread)
+    assert.is_true(ok, closed)
+    assert.are.equal(token, records.default.access_token)
+    assert.are.equal(1, scene:posts())
+    assert(client_with(storage_with()):refresh())
+    assert.are.equal(0, sandbox:counts().introspections)
+  end)
+
+  it("is closed once by two coroutines, and begins nothing meanwhile", function()
+    local client = client_with(yielding_storage())
+    local thread = coroutine.create(function()
+      return client:token()
+    end)
+    run_to(thread, "save", 2)
+    local closing = coroutine.create(function()
+      return client:close()
+    end)
+    run_to(closing, "save")
+    scene:assert_failure("not_ready", client:close())
+    scene:assert_failure("not_ready", client:refresh())
+    assert.are.same({ true, true }, { finish(closing) })
+    assert.is_true(client:close())
+    assert.are.equal(1, scene:posts())
+    assert.is_nil(records.default.pending)
+  end)
+
+  for _, step in ipairs({ "load 1", "lock 1", "load 2", "save 1", "unlock 1" }) do
+    it("leaves no lock behind: " .. step, function()
+      local body = storage_with()
+      local shared = {}
+      for name, call in pairs(body) do
+        shared[name] = function(...)
+          if coroutine.running() and shared.yields then
+            coroutine.yield(name)
+          end
+          return call(...)
+        end
+      end
+      local client = client_with(helper.merge(shared))
+      shared.yields = true
+      local name, count = step:match("^(%l+) (%d)$")
+      local thread = coroutine.create(function()
+        return client:token()
+      end)
+      run_to(thread, name, tonumber(count))
+      shared.yields = false
+      assert.is_true(client:close())
+      finish(thread)
+      local next_client = client_with(body, { timeout = 5 })
+      assert(next_client:refresh())
+      assert.are.equal(0, sandbox:counts().reuses)
+    end)
+  end
+
+  it("is not needed for a last try when the program ends", function()
+    local path = scene.folder .. "/record"
+    local out, err, status = helper.run_lua(([[
+      local cjson, path, saves = require("cjson"), %q, 0
+      local client = require("lucidauth").new({ storage = {
+        load = function()
+          local file = io.open(path)
+          if file then
+            local text = file:read("*a")
+            file:close()
+            return cjson.decode(text)
+          end
+        end,
+        save = function(_, record)
+          saves = saves + 1
+          if saves == 2 then return nil, "out of order" end
+          local file = assert(io.open(path, "w"))
+          file:write(cjson.encode(record))
+          file:close()
+          return true
+        end,
+      } })
+      print(assert(client:token()), client:status().unsaved)
+    ]]):format(path), scene:env())
+    assert.are.equal("", err)
+    assert.are.equal(0, status)
+    local token, unsaved = out:match("^(%S+)%s+(%S+)")
+    assert.are.equal("true", unsaved)
+    local record = codec.decode_json((helper.read_file(path)))
+    assert.are.equal(token, record.access_token)
+    assert.is_nil(record.pending)
   end)
 end)
 
@@ -999,9 +1225,10 @@ describe("a coroutine that nobody resumes", function()
     end)
     run_to(thread, "save", 1)
     client:close()
-    local ok, message = finish(thread)
-    assert.is_false(ok)
-    assert.is_true(contains(message, "closed"))
+    local ok, token, message, code = finish(thread)
+    assert.is_true(ok, token)
+    scene:assert_failure("not_ready", token, message, code)
+    assert.is_true(contains(message, "its client"), message)
     assert.are.equal(0, scene:posts())
   end)
 end)

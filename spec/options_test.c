@@ -29,6 +29,17 @@ static lucidauth *open_client(const lucidauth_options *options)
   return client;
 }
 
+static void assert_refused(const lucidauth_options *options, const char *name)
+{
+  lucidauth_error error = {.code = LUCIDAUTH_OK, .message = ""};
+  lucidauth *client = lucidauth_new(options, &error);
+  if (client)
+    fail_msg("%s is accepted", name);
+  assert_int_equal(error.code, LUCIDAUTH_CONFIG);
+  if (!strstr(error.message, name))
+    fail_msg("%s is not named in: %s", name, error.message);
+}
+
 /* ---- whom the client's secret and the refresh token are sent to ---- */
 
 static void assert_endpoints(const lucidauth_options *options, const char *token, const char *introspection)
@@ -63,6 +74,80 @@ static void endpoints_are_below_the_api(void **state)
   assert_endpoints(&options, "https://api.example/oauth2/token", "");
 }
 
+/* ---- what cannot be meant ---- */
+
+static void options_that_were_not_started_from_the_macro_are_refused(void **state)
+{
+  (void)state;
+  lucidauth_options options = {.client_id = "mine", .timeout = 30};
+  assert_refused(&options, "LUCIDAUTH_OPTIONS_INIT");
+  options.size = sizeof options - 1;
+  assert_refused(&options, "LUCIDAUTH_OPTIONS_INIT");
+}
+
+static void options_of_a_later_header_are_taken_as_far_as_they_are_known(void **state)
+{
+  (void)state;
+  struct {
+    lucidauth_options known;
+    char later[64];
+  } options = {.known = LUCIDAUTH_OPTIONS_INIT};
+  options.known.size = sizeof options;
+  options.known.timeout = 7;
+  lucidauth *client = open_client(&options.known);
+  assert_true(client->options.flow.timeout == 7);
+  lucidauth_close(client);
+}
+
+static void choices_that_do_not_exist_are_refused(void **state)
+{
+  (void)state;
+  for (int wrong = -1; wrong <= 99; wrong += 100) {
+    lucidauth_options options = LUCIDAUTH_OPTIONS_INIT;
+    options.storage = (lucidauth_storage)wrong;
+    assert_refused(&options, "option storage");
+  }
+  for (int wrong = -1; wrong <= 99; wrong += 100) {
+    lucidauth_options options = LUCIDAUTH_OPTIONS_INIT;
+    options.token_request = (lucidauth_token_request)wrong;
+    assert_refused(&options, "option token_request");
+  }
+}
+
+static void an_empty_client_id_is_refused(void **state)
+{
+  (void)state;
+  lucidauth_options options = LUCIDAUTH_OPTIONS_INIT;
+  options.client_id = "";
+  assert_refused(&options, "option client_id");
+}
+
+static void seconds_that_no_clock_can_count_are_refused(void **state)
+{
+  (void)state;
+  static const struct {
+    size_t place;
+    const char *name;
+  } times[] = {{offsetof(lucidauth_options, refresh_before), "option refresh_before"},
+               {offsetof(lucidauth_options, refresh_wait), "option refresh_wait"},
+               {offsetof(lucidauth_options, timeout), "option timeout"},
+               {offsetof(lucidauth_options, lock_timeout), "option lock_timeout"},
+               {offsetof(lucidauth_options, default_lifetime), "option default_lifetime"}};
+  static const double wrong[] = {-1, -0.001, 1e300, 1e10, INFINITY, NAN};
+  for (size_t i = 0; i < sizeof times / sizeof *times; i++) {
+    lucidauth_options options = LUCIDAUTH_OPTIONS_INIT;
+    double *option = (double *)((char *)&options + times[i].place);
+    for (size_t j = 0; j < sizeof wrong / sizeof *wrong; j++) {
+      *option = wrong[j];
+      assert_refused(&options, times[i].name);
+    }
+    *option = 365.0 * 86400;
+    lucidauth_close(open_client(&options));
+    *option = 0;
+    lucidauth_close(open_client(&options));
+  }
+}
+
 #define TEST(name) cmocka_unit_test_setup(name, set_up)
 
 int main(void)
@@ -70,6 +155,11 @@ int main(void)
   const struct CMUnitTest tests[] = {
       TEST(another_providers_secrets_are_not_sent_to_lucid),
       TEST(endpoints_are_below_the_api),
+      TEST(options_that_were_not_started_from_the_macro_are_refused),
+      TEST(options_of_a_later_header_are_taken_as_far_as_they_are_known),
+      TEST(choices_that_do_not_exist_are_refused),
+      TEST(an_empty_client_id_is_refused),
+      TEST(seconds_that_no_clock_can_count_are_refused),
   };
   return cmocka_run_group_tests(tests, NULL, NULL);
 }

@@ -164,6 +164,17 @@ describe("the grants", function()
       assert.are.same({ nil, "mismatch" }, { answer, outcome })
     end)
 
+    it("check PKCE's S256 with nothing more than lucidauth brings", function()
+      local out, err, status = helper.run_lua(([[
+        package.preload["openssl.digest"] = function() error("there is no luaossl") end
+        local codec = require("lucidauth.sandbox.codec")
+        print(codec.s256(%q), codec.s256(""))
+      ]]):format(VERIFIER))
+      assert.are.equal("", err)
+      assert.are.equal(0, status)
+      assert.are.equal(CHALLENGE .. "\t47DEQpj8HBSa-_TImW-5JCeuQeRkm5NMpJWZG3hSuFU\n", out)
+    end)
+
     it("check PKCE's S256", function()
       local wrong = ("x"):rep(43)
       assert.is_truthy(exchange(authorize(CHALLENGE, "S256"), VERIFIER))

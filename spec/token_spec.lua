@@ -165,6 +165,25 @@ describe("refresh()", function()
 end)
 
 describe("reject()", function()
+  it("means the whole of what it is given", function()
+    local client = scene:client()
+    local token = assert(client:token())
+    for _, other in ipairs({ token .. "\0junk", token .. "\0", "\0" .. token }) do
+      assert.is_true(client:reject(other))
+      assert.are.equal(token, client:token())
+    end
+    assert.are.equal("refreshed", scene:names_of_events())
+    assert.are.equal(1, scene:posts())
+  end)
+
+  it("of an account that there is none of is told as token() tells it", function()
+    local client = scene:client()
+    local token, message, code = client:token("nosuch")
+    scene:assert_failure("config", token, message, code)
+    assert.are.same({ nil, message, code }, { client:reject("x", "nosuch") })
+    assert.are.same({ nil, message, code }, { client:reject("x\0y", "nosuch") })
+  end)
+
   it("brings another token at the next call", function()
     local client = scene:client()
     local old = assert(client:token())
@@ -265,6 +284,20 @@ describe("status()", function()
     assert.are.equal(0, sandbox:counts().requests)
     assert.is_nil(helper.read_file(scene.path))
   end)
+
+  if math.type then
+    it("counts in integers", function()
+      local client = scene:client()
+      assert(client:token())
+      sandbox:faults({ kind = "answer", status = 403, body = { error = "invalid_client" } })
+      scene:assert_failure("invalid_client", client:refresh())
+      local status = client:status()
+      assert.are.equal("integer", math.type(status.refreshes))
+      assert.are.equal("integer", math.type(status.generation))
+      assert.are.equal("integer", math.type(status.failures.invalid_client))
+      assert.are.equal(1, status.failures.invalid_client)
+    end)
+  end
 
   it("tells of the token in use, and no secret", function()
     local client = scene:client()
@@ -942,5 +975,78 @@ describe("over TLS", function()
         print(client:token())
       ]]):format("https://localhost:" .. port))), scene:env())
     assert.is_true(tokens.works(sandbox, out:match("^%S+")), out .. err)
+  end)
+end)
+
+describe("a client that is closed", function()
+  local methods = {
+    token = function(client) local token = client:token() return token end,
+    ["token of an account"] = function(client) local token = client:token("x") return token end,
+    authorization = function(client) local value = client:authorization() return value end,
+    refresh = function(client) local token = client:refresh() return token end,
+    reject = function(client) local ok = client:reject("x") return ok end,
+    status = function(client) local status = client:status() return status end,
+    metrics = function(client) local text = client:metrics() return text end,
+  }
+  local functions = { load = function() end, save = function() end }
+
+  for name, call in pairs(methods) do
+    for what, storage in pairs({ file = false, functions = functions }) do
+      it("raises at the caller's line: " .. name .. ", " .. what, function()
+        local client = scene:client({ storage = storage or nil })
+        assert.is_true(client:close())
+        assert.is_true(client:close())
+        local ok, message = pcall(call, client)
+        assert.is_false(ok)
+        assert.are.equal("this lucidauth client is closed",
+          message:match("token_spec%.lua:%d+: (.*)"))
+      end)
+    end
+  end
+end)
+
+describe("metrics()", function()
+  it("has only accounts that there are", function()
+    local client = scene:client()
+    for i = 1, 3 do
+      scene:assert_failure("config", client:token("nosuch" .. i))
+    end
+    assert(client:token())
+    local text = client:metrics()
+    assert.is_true(helper.contains(text, 'lucidauth_refreshes_total{account="default"} 1\n'))
+    assert.is_false(helper.contains(text, "nosuch"))
+    assert.are.same({ default = true }, client.accounts)
+  end)
+
+  it("tells all that status() tells in numbers", function()
+    sandbox:faults({ kind = "answer", status = 403, body = { error = "invalid_client" } })
+    local client = scene:client()
+    scene:assert_failure("invalid_client", client:token())
+    assert.is_true(helper.contains(client:metrics(),
+      'lucidauth_last_error{account="default",code="invalid_client"} 1\n'))
+    local before = os.time()
+    assert(client:refresh())
+    local status, text = client:status(), client:metrics("x_")
+    local function value(name, labels)
+      local head = ("\nx_%s{account=\"default\"%s} "):format(name, labels or "")
+      local _, from = text:find(head, 1, true)
+      return from and tonumber(text:match("^%S+", from + 1))
+    end
+    assert.are.equal(status.refreshes, value("refreshes_total"))
+    assert.are.equal(1, value("refresh_failures_total", ',code="invalid_client"'))
+    assert.are.equal(status.lifetime, value("lifetime_seconds"))
+    assert.are.equal(status.last_refresh, value("last_refresh_timestamp_seconds"))
+    assert.is_true(value("last_refresh_timestamp_seconds") >= before)
+    assert.are.equal(0, value("retry_in_seconds"))
+    assert.are.equal(status.shared and 1 or 0, value("shared"))
+    assert.are.equal(0, value("unsaved"))
+    for _, state in ipairs({ "ready", "expired", "failing", "empty" }) do
+      local label = (',state="%s"'):format(state)
+      assert.are.equal(state == status.state and 1 or 0, value("state", label))
+    end
+    for line in text:gmatch("[^\n]+") do
+      assert.is_truthy(line:find("^# HELP x_[%l_]+ %S") or line:find("^# TYPE x_[%l_]+ %l+$")
+        or line:find('^x_[%l_]+{account="default"[^{}]*} %-?[%d.e+]+$'), line)
+    end
   end)
 end)

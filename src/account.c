@@ -5,24 +5,20 @@
 #include "core/secret.h"
 #include "drive/background.h"
 #include "drive/drive.h"
+#include "error.h"
 #include "events.h"
 #include "exit.h"
+#include "in_use.h"
 #include "store/file.h"
 #include "store/memory.h"
 
 #include <math.h>
-#include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 #include <unistd.h>
 
-/* No second of the clock. */
-#define NEVER INT64_MIN
-
-/* Processes that refresh by themselves do not start all at once: they spread over this share of the time that
- * is left, at most so many seconds. */
-#define SPREAD_SHARE 0.2
-#define SPREAD_MOST 10.0
+/* Seconds between two looks at a storage for the status alone. */
+#define LOOK_PAUSE 1.0
 
 static struct store *open_store(const struct options *options, const char *account, struct store_error *error)
 {
@@ -122,24 +118,22 @@ void account_end(struct lucidauth_account *account)
 }
 
 /* Wait for a flight on another thread; true: there is none any more. With the mutex held. */
-static bool wait_for_last_landing(struct lucidauth_account *account)
+static bool wait_for_last_landing(struct lucidauth_account *account, double until)
 {
-  double until = clock_now().steady + 2 * account->settings.timeout;
   bool interrupted = account->flying && pthread_equal(account->pilot, pthread_self());
-  while (account->flying && !interrupted && !account->flight && clock_now().steady < until)
+  while ((account->flying || account->looked_after) && !interrupted && clock_now().steady < until)
     clock_wait(&account->landed, &account->mutex, until);
-  return !account->flying;
+  return !account->flying && !account->looked_after;
 }
 
 void account_settle(struct lucidauth_account *account)
 {
-  if (account->forked || !account->store)
+  double until = clock_now().steady + 2 * account->settings.timeout;
+  if (!account->store || (account->job && !background_leave_by(account->job, until)))
     return;
-  if (account->job)
-    background_leave(account->job);
   if (!clock_lock(&account->mutex))
     return;
-  bool landed = wait_for_last_landing(account);
+  bool landed = !account->forked && wait_for_last_landing(account, until);
   pthread_mutex_unlock(&account->mutex);
   if (landed)
     save_what_is_unsaved(account);
@@ -171,12 +165,13 @@ static bool start_anew(struct lucidauth_account *account, lucidauth_error *error
   account->store = store;
   account->flight = NULL;
   account->flying = false;
+  account->landings++;
+  account->landed_elsewhere = true;
   watch_generation(account);
   return true;
 }
 
-/* In the child, before flow and store are used for the first time. With the mutex held. */
-static bool settle_in_child(struct lucidauth_account *account, lucidauth_error *error)
+bool account_settle_in_child(struct lucidauth_account *account, lucidauth_error *error)
 {
   account->settings.pid = (long)getpid();
   if (has_left_behind(account) && !start_anew(account, error))
@@ -184,109 +179,19 @@ static bool settle_in_child(struct lucidauth_account *account, lucidauth_error *
   if (flow_unsaved(account->flow))
     leave_unsaved_to_parent(account);
   flow_disown(account->flow);
-  account->forked = false;
+  account->forked = account->looked_after = false;
   return true;
-}
-
-/* ---- the token in use ---- */
-
-/* The hot path may hand the token out without a second look as long as this second lasts. In the second in which the
- * token falls due every call looks. With the mutex held. */
-static void look_again_later(struct lucidauth_account *account)
-{
-  int64_t second = clock_second();
-  bool lasts = account->refresh_at.wall >= (double)second + 1 && moment_left(account->refresh_at, clock_now()) >= 1;
-  atomic_store_explicit(&account->good_in, lasts ? second : NEVER, memory_order_relaxed);
-}
-
-static bool was_announced(const struct lucidauth_account *account)
-{
-  return account_generation(account, memory_order_acquire) !=
-         atomic_load_explicit(&account->seen, memory_order_acquire);
-}
-
-/* The background's thread looks by itself: a slow disk is not to hold up anybody else. */
-static bool rewritten(const struct lucidauth_account *account)
-{
-  return account->store && !account->job && account->store->ops->changed(account->store);
-}
-
-/* The second look, once a second: due by neither clock, nor rewritten by another program. With the mutex held. */
-static bool still_good(struct lucidauth_account *account)
-{
-  if (!account->token || account->flying || account->forked || moment_has_come(account->refresh_at, clock_now()) ||
-      was_announced(account) || rewritten(account))
-    return false;
-  look_again_later(account);
-  return true;
-}
-
-/* Kept out of the hot path's few instructions. */
-__attribute__((noinline, cold)) static bool look_again(struct lucidauth_account *account, uint64_t serial)
-{
-  if (pthread_mutex_trylock(&account->mutex) != 0)
-    return false;
-  bool good = atomic_load_explicit(&account->serial, memory_order_relaxed) == serial && still_good(account);
-  pthread_mutex_unlock(&account->mutex);
-  return good;
-}
-
-/* Any other second than the one of the last look says that time has passed, or was set, or that the machine slept. */
-bool lucidauth_is_current(const lucidauth_account *account, uint64_t serial)
-{
-  /* the serial last: a flight that lands in between changes it after the rest */
-  if (serial == 0 || was_announced(account) || atomic_load_explicit(&account->serial, memory_order_acquire) != serial)
-    return false;
-  if (clock_second() == atomic_load_explicit(&account->good_in, memory_order_relaxed))
-    return true;
-  return look_again((struct lucidauth_account *)(uintptr_t)account, serial);
-}
-
-static void withdraw(struct lucidauth_account *account)
-{
-  atomic_store_explicit(&account->serial, 0, memory_order_release);
-  secret_free(account->token);
-  account->token = NULL;
-}
-
-/* How much later than others this process refreshes ahead, in seconds. */
-static double spread(const struct lucidauth_account *account)
-{
-  double left = account->dead_at.wall - account->refresh_at.wall;
-  return account->spread * fmin(SPREAD_MOST, left * SPREAD_SHARE);
-}
-
-/* A new serial sends callers the long way round once, where they meet the events of the background. */
-static void put_in_use(struct lucidauth_account *account, const struct flow_outcome *outcome)
-{
-  if (!account->token || strcmp(account->token, outcome->token) != 0 || (account->job && outcome->note_count > 0)) {
-    withdraw(account);
-    account->token = secret_copy(outcome->token);
-    uint64_t serial = atomic_fetch_add_explicit(&account->client->serials, 1, memory_order_relaxed) + 1;
-    atomic_store_explicit(&account->serial, serial, memory_order_release);
-  }
-  atomic_store_explicit(&account->seen, account->flight_seen, memory_order_release);
-  account->refresh_at = outcome->refresh_at;
-  account->dead_at = outcome->dead_at;
-  if (account->job)
-    account->refresh_at = moment_after(account->refresh_at, spread(account));
-  look_again_later(account);
 }
 
 /* ---- flights ---- */
-
-static bool lives(const struct lucidauth_account *account, struct moment now)
-{
-  return account->token && !moment_has_come(account->dead_at, now);
-}
 
 static bool wait_for_others(struct lucidauth_account *account, bool refresh, bool wait, double deadline,
                             lucidauth_error *error)
 {
   double patience = clock_now().steady + account->settings.refresh_wait;
-  while (account->flying && !account->forked) {
+  while ((account->flying || account->looked_after) && !account->forked) {
     struct moment now = clock_now();
-    bool served = !refresh && lives(account, now);
+    bool served = !refresh && in_use_lives(account, now);
     if (now.steady >= patience)
       account->sat_out = account->landings + 1;
     if (served && (!wait || account->sat_out == account->landings + 1)) {
@@ -294,10 +199,11 @@ static bool wait_for_others(struct lucidauth_account *account, bool refresh, boo
       return false;
     }
     if (!wait || now.steady >= deadline) {
-      error_set(error, wait ? LUCIDAUTH_TIMEOUT : LUCIDAUTH_NOT_READY,
-                "A refresh of this account is under way in another %s, and there is no token until it ends. Nothing "
-                "is lost; try again in a moment.",
-                wait ? "thread" : "coroutine");
+      error_set(
+          error, wait ? LUCIDAUTH_TIMEOUT : LUCIDAUTH_NOT_READY,
+          "A refresh of this account is under way in another %s, and %s until it ends. Nothing is lost; try again "
+          "in a moment.",
+          wait ? "thread" : "coroutine", in_use_lives(account, now) ? "no other one begins" : "there is no token");
       return false;
     }
     clock_wait(&account->landed, &account->mutex, served ? fmin(patience, deadline) : deadline);
@@ -328,13 +234,13 @@ static void take_off(struct lucidauth_account *account, enum flow_goal goal, str
 {
   account->flying = true;
   account->pilot = pthread_self();
+  account->sent = false;
   account->goal = goal;
   tell_rejections(account);
   flow_start(account->flow, goal, now, now.steady + account->settings.timeout);
 }
 
-/* Why no flight begins any more; NULL: it may. */
-static const char *grounded(const struct lucidauth_account *account)
+const char *account_grounded(const struct lucidauth_account *account)
 {
   if (atomic_load(&account->client->closing))
     return "This client is being closed, so no refresh begins any more. Nothing was changed.";
@@ -344,7 +250,7 @@ static const char *grounded(const struct lucidauth_account *account)
 /* Once the process ends, the storage may still be looked at for a token that lives. */
 static bool may_take_off(const struct lucidauth_account *account, enum flow_goal goal, lucidauth_error *error)
 {
-  const char *problem = grounded(account);
+  const char *problem = account_grounded(account);
   if (!problem || (goal != FLOW_REFRESH && !atomic_load(&account->client->closing)))
     return true;
   error_set(error, LUCIDAUTH_NOT_READY, "%s", problem);
@@ -356,10 +262,12 @@ bool account_take_off(struct lucidauth_account *account, enum flow_goal goal, bo
   struct moment now = clock_now();
   double deadline = now.steady + account->settings.timeout;
   pthread_mutex_lock(&account->mutex);
-  bool mine = wait_for_others(account, goal == FLOW_REFRESH, wait, deadline, error);
+  bool good = goal == FLOW_TOKEN && account->looked_after && in_use_seems_good(account);
+  bool mine = !good && wait_for_others(account, goal == FLOW_REFRESH, wait, deadline, error);
   if (mine && account->forked)
-    mine = settle_in_child(account, error);
-  if (mine && goal == FLOW_TOKEN && still_good(account)) {
+    mine = account_settle_in_child(account, error);
+  good = good || (mine && goal == FLOW_TOKEN && in_use_still_good(account));
+  if (good) {
     error_set(error, LUCIDAUTH_OK, "%s", "");
     mine = false;
   }
@@ -370,11 +278,26 @@ bool account_take_off(struct lucidauth_account *account, enum flow_goal goal, bo
   return mine;
 }
 
+void account_give_flight(struct lucidauth_account *account, lucidauth_flight *flight)
+{
+  pthread_mutex_lock(&account->mutex);
+  account->flight = flight;
+  pthread_mutex_unlock(&account->mutex);
+}
+
+bool account_has_flight(struct lucidauth_account *account, const lucidauth_flight *flight)
+{
+  pthread_mutex_lock(&account->mutex);
+  bool has = !account->forked && account->flight == flight;
+  pthread_mutex_unlock(&account->mutex);
+  return has;
+}
+
 bool account_take_off_to_keep(struct lucidauth_account *account)
 {
   pthread_mutex_lock(&account->mutex);
-  bool settled = !account->forked || settle_in_child(account, NULL);
-  bool mine = settled && !account->flying && flow_unsaved(account->flow);
+  bool settled = !account->forked || account_settle_in_child(account, NULL);
+  bool mine = settled && !account->flying && !account->looked_after && flow_unsaved(account->flow);
   if (mine)
     take_off(account, FLOW_KEEP, clock_now());
   pthread_mutex_unlock(&account->mutex);
@@ -401,25 +324,6 @@ static void report_all(const struct lucidauth_account *account, const struct flo
   }
 }
 
-static void remember(struct lucidauth_account *account, lucidauth_event_kind kind, lucidauth_code code)
-{
-  account->past[account->past_events++ % LUCIDAUTH_PAST] =
-      (lucidauth_past){.at = clock_now().wall, .kind = kind, .code = code};
-}
-
-static void remember_all(struct lucidauth_account *account, const struct flow_outcome *outcome, bool repaired)
-{
-  if (repaired)
-    remember(account, LUCIDAUTH_EVENT_REPAIRED, LUCIDAUTH_OK);
-  for (int i = 0; i < outcome->note_count; i++) {
-    const struct flow_note *note = &outcome->notes[i];
-    account->refreshes += note->kind == FLOW_REFRESHED;
-    if (note->code != CODE_OK)
-      account->failures[note->code]++;
-    remember(account, (lucidauth_event_kind)note->kind, (lucidauth_code)note->code);
-  }
-}
-
 static void keep_status(struct lucidauth_account *account)
 {
   account->status = flow_status(account->flow);
@@ -435,13 +339,35 @@ static void publish(struct lucidauth_account *account, const struct flow_outcome
   if (account->goal == FLOW_LOOK) {
     /* what was looked at will not show as a change any more */
     if (account->token && !flow_uses(account->flow, account->token))
-      withdraw(account);
+      in_use_withdraw(account);
     return;
   }
   if (outcome->token && !is_rejected(account, outcome->token))
-    put_in_use(account, outcome);
+    in_use_put(account, outcome);
   else
-    withdraw(account);
+    in_use_withdraw(account);
+}
+
+void account_show(struct lucidauth_account *account)
+{
+  const char *token = flow_token(account->flow);
+  struct flow_status known = flow_status(account->flow);
+  pthread_mutex_lock(&account->mutex);
+  if (token && !is_rejected(account, token) && !moment_has_come(known.dead_at, clock_now())) {
+    if (!in_use_is(account, token))
+      in_use_replace(account, token);
+    atomic_store_explicit(&account->good_in, NEVER, memory_order_relaxed);
+    account->refresh_at = known.refresh_at;
+    account->dead_at = known.dead_at;
+  }
+  pthread_mutex_unlock(&account->mutex);
+}
+
+void account_note_sent(struct lucidauth_account *account)
+{
+  pthread_mutex_lock(&account->mutex);
+  account->sent = true;
+  pthread_mutex_unlock(&account->mutex);
 }
 
 static bool take_repaired(struct lucidauth_account *account)
@@ -463,9 +389,12 @@ char *account_land(struct lucidauth_account *account, uint64_t *serial, lucidaut
   if (serial)
     *serial = atomic_load_explicit(&account->serial, memory_order_relaxed);
   keep_status(account);
-  remember_all(account, &outcome, repaired);
+  if (repaired)
+    history_add(&account->history, LUCIDAUTH_EVENT_REPAIRED, LUCIDAUTH_OK);
+  history_add_flight(&account->history, &outcome);
   error_set(&account->landed_with, (lucidauth_code)outcome.code, "%s", outcome.message);
   account->landings++;
+  account->landed_elsewhere = false;
   if (account->job)
     report_all(account, &outcome, repaired); /* queued, before anybody learns that the flight has landed */
   account->flying = false;
@@ -497,25 +426,21 @@ static void keep_rejection(struct lucidauth_account *account, const char *token,
   *place = secret_copy(token);
 }
 
-/* With the mutex held, and no flight in the air. False: there is no thread to be had, or no flight begins any more. */
-static bool take_off_in_background(struct lucidauth_account *account, enum flow_goal goal, struct moment now)
+bool account_take_off_in_background(struct lucidauth_account *account, enum flow_goal goal, struct moment now)
 {
-  if (grounded(account))
+  if (account_grounded(account) || !background_watch(account->job))
     return false;
   take_off(account, goal, now);
-  if (background_submit(account->job))
-    return true;
-  flow_abandon(account->flow, true);
-  account->flying = false;
-  return false;
+  background_submit(account->job);
+  return true;
 }
 
 void account_reject(struct lucidauth_account *account, const char *token)
 {
   pthread_mutex_lock(&account->mutex);
   if (account->forked)
-    (void)settle_in_child(account, NULL);
-  bool in_use = account->token && strcmp(account->token, token) == 0;
+    (void)account_settle_in_child(account, NULL);
+  bool in_use = in_use_is(account, token);
   if (!account->flying) {
     flow_reject(account->flow, token);
     account->status.has_token = flow_status(account->flow).has_token;
@@ -523,12 +448,12 @@ void account_reject(struct lucidauth_account *account, const char *token)
     keep_rejection(account, token, in_use);
   }
   if (in_use) {
-    withdraw(account);
-    remember(account, LUCIDAUTH_EVENT_REJECTED, LUCIDAUTH_OK);
+    in_use_withdraw(account);
+    history_add(&account->history, LUCIDAUTH_EVENT_REJECTED, LUCIDAUTH_OK);
   }
   /* other processes use that token, too: the sooner there is another one, the better */
   if (in_use && account->job && !account->flying)
-    (void)take_off_in_background(account, FLOW_TOKEN, clock_now());
+    (void)account_take_off_in_background(account, FLOW_TOKEN, clock_now());
   pthread_mutex_unlock(&account->mutex);
   if (in_use)
     report(account, LUCIDAUTH_EVENT_REJECTED, LUCIDAUTH_OK, "");
@@ -550,99 +475,25 @@ bool account_is_due(struct lucidauth_account *account)
   struct moment now = clock_now();
   pthread_mutex_lock(&account->mutex);
   bool idle = !account->flying && !account->forked && account->token;
-  bool due = idle && !grounded(account) && (moment_has_come(account->refresh_at, now) || was_announced(account));
-  pthread_mutex_unlock(&account->mutex);
-  /* nobody else touches the storage; the mutex is not held while the disk is asked */
-  due = due || (idle && !grounded(account) && account->store->ops->changed(account->store));
-  if (!due)
-    return false;
-  pthread_mutex_lock(&account->mutex);
-  due = !account->flying;
+  bool due = idle && !account_grounded(account) &&
+             (moment_has_come(account->refresh_at, now) || in_use_was_announced(account));
+  bool ask = idle && !due && !account_grounded(account);
+  due = (due || (ask && in_use_rewritten(account))) && !account->flying;
   if (due)
     take_off(account, FLOW_TOKEN, now);
   pthread_mutex_unlock(&account->mutex);
   return due;
 }
 
-/* With the mutex held: have a flight under way that this ticket can wait for. A refresh that was asked for is
- * not served by a flight that had begun before. */
-static void board(struct lucidauth_account *account, lucidauth_ticket *ticket, struct moment now)
-{
-  enum flow_goal goal = ticket->refresh ? FLOW_REFRESH : FLOW_TOKEN;
-  if (ticket->boarded || (account->flying && ticket->refresh))
-    return;
-  if (!account->flying && !take_off_in_background(account, goal, now))
-    return;
-  ticket->boarded = true;
-  ticket->landing = account->landings + 1;
-}
-
-static bool has_landed(const struct lucidauth_account *account, const lucidauth_ticket *ticket)
-{
-  return ticket->boarded && account->landings >= ticket->landing;
-}
-
-/* With the mutex held. The token that the flight has brought was rejected before its passengers came to see it. */
-static void leave_if_in_vain(const struct lucidauth_account *account, lucidauth_ticket *ticket)
-{
-  if (has_landed(account, ticket) && account->landed_with.code == LUCIDAUTH_OK && !account->token)
-    ticket->boarded = false;
-}
-
-/* With the mutex held: what there is to say at once. True: it is said. */
-static bool answer_ticket(struct lucidauth_account *account, const lucidauth_ticket *ticket, bool patient,
-                          struct moment now, lucidauth_error *error)
-{
-  bool landed = has_landed(account, ticket);
-  bool served = !ticket->refresh && lives(account, now);
-  double waited = now.steady - ticket->begun;
-  error_set(error, LUCIDAUTH_OK, "%s", "");
-  if (served && (!was_announced(account) || landed || !patient))
-    return true;
-  if (served && waited >= account->settings.refresh_wait) {
-    /* once a flight: until this generation ends, the token is handed out without waiting */
-    atomic_store_explicit(&account->seen, account_generation(account, memory_order_seq_cst), memory_order_relaxed);
-    return true;
-  }
-  if (landed) {
-    if (error)
-      *error = account->landed_with;
-    return true;
-  }
-  if (!ticket->boarded && grounded(account)) {
-    error_set(error, LUCIDAUTH_NOT_READY, "%s", grounded(account));
-    return true;
-  }
-  if (waited >= 2 * account->settings.timeout)
-    error_set(error, LUCIDAUTH_TIMEOUT,
-              "The refresh takes too long. It goes on, and nothing is lost; ask again later.");
-  return waited >= 2 * account->settings.timeout;
-}
-
-bool account_poll(struct lucidauth_account *account, lucidauth_ticket *ticket, bool patient, char **token,
-                  uint64_t *serial, lucidauth_error *error)
+void account_look(struct lucidauth_account *account)
 {
   struct moment now = clock_now();
-  lucidauth_error said = {.code = LUCIDAUTH_OK};
   pthread_mutex_lock(&account->mutex);
-  if (ticket->begun == 0)
-    ticket->begun = now.steady;
-  bool settled = !account->forked || settle_in_child(account, &said);
-  bool done = !settled || (!ticket->refresh && still_good(account));
-  if (!done) {
-    leave_if_in_vain(account, ticket);
-    board(account, ticket, now);
-    done = answer_ticket(account, ticket, patient, now, &said);
+  bool settled = !account->forked || account_settle_in_child(account, NULL);
+  bool late = account->looked_at == 0 || now.steady - account->looked_at >= LOOK_PAUSE;
+  if (settled && late && !account->flying && !account->token) {
+    account->looked_at = now.steady;
+    (void)account_take_off_in_background(account, FLOW_LOOK, now);
   }
-  *token = done && said.code == LUCIDAUTH_OK ? secret_copy(account->token) : NULL;
-  if (serial)
-    *serial = atomic_load_explicit(&account->serial, memory_order_relaxed);
   pthread_mutex_unlock(&account->mutex);
-  if (!done)
-    error_set(&said, LUCIDAUTH_NOT_READY,
-              "There is no token yet: a refresh is under way in the background. Nothing is lost; ask again in a "
-              "moment.");
-  if (error)
-    *error = said;
-  return done;
 }

@@ -3,6 +3,7 @@
 #define ACCOUNT_H
 
 #include "core/flow.h"
+#include "history.h"
 #include "lucidauth.h"
 #include "store/store.h"
 
@@ -19,21 +20,22 @@ struct lucidauth_account {
   atomic_int_least64_t good_in;                      /* clock_second: look again in any other */
 
   struct lucidauth *client;
-  struct lucidauth_account *next;
-  char *name; /* "default" unless the caller named one */
+  struct lucidauth_account *next, *next_in_place; /* in the client's list, and in its table */
+  char *name;                                     /* "default" unless the caller named one */
 
   pthread_mutex_t mutex;      /* over what follows; never held while waiting for anything but `landed` */
   pthread_cond_t landed;      /* a flight has ended */
   struct background_job *job; /* of a client that works in the background, else NULL */
   double spread;              /* 0 to 1: this process's place among those that refresh ahead */
-  uint64_t refreshes, failures[LUCIDAUTH_CODES];
-  lucidauth_past past[LUCIDAUTH_PAST]; /* a ring; the next place is past_events % LUCIDAUTH_PAST */
-  uint64_t past_events;
+  struct history history;
   uint64_t sat_out;                   /* 1 + the landings before a flight that was waited for long enough; 0: none */
   uint64_t landings;                  /* flights that have ended */
   struct lucidauth_error landed_with; /* what the last one came to */
+  bool landed_elsewhere;              /* it has stayed with the parent of a fork */
   bool flying;                        /* somebody carries out a flight: flow and store are theirs */
   pthread_t pilot;                    /* who began that flight */
+  bool sent;                          /* its refresh is with the server, or was */
+  bool looked_after;                  /* somebody asks the storage whether it was changed */
   enum flow_goal goal;                /* of that flight */
   uint64_t flight_seen;               /* the generation when that flight last looked at the record */
   lucidauth_flight *flight;           /* of a program that carries it out itself, else NULL */
@@ -46,6 +48,7 @@ struct lucidauth_account {
   char *rejected[REJECTED]; /* not yet told to the flow, which may be in flight */
   int rejections;
   struct flow_status status; /* as of the last landing; the message is copied */
+  double looked_at;          /* steady seconds: the storage was last looked at for the status; 0: never */
   bool shared;               /* of the store, as of the last landing */
   struct lucidauth_error last_error;
 };
@@ -55,6 +58,9 @@ static inline uint64_t account_generation(const struct lucidauth_account *accoun
 {
   return atomic_load_explicit(atomic_load_explicit(&account->generation, memory_order_relaxed), order);
 }
+
+/* No second of the clock, for good_in. */
+#define NEVER INT64_MIN
 
 /* NULL: `error` says why. */
 struct lucidauth_account *account_new(struct lucidauth *client, const char *name, lucidauth_error *error);
@@ -77,6 +83,17 @@ bool account_take_off(struct lucidauth_account *account, enum flow_goal goal, bo
  * under way. */
 bool account_take_off_to_keep(struct lucidauth_account *account);
 
+/* The flight that has taken off is the program's own; NULL: it was. And whether it still is, which ends in the child of a
+ * fork. */
+void account_give_flight(struct lucidauth_account *account, lucidauth_flight *flight);
+bool account_has_flight(struct lucidauth_account *account, const lucidauth_flight *flight);
+
+/* In the middle of a flight, before it waits for a lock: a token that still lives may be handed out meanwhile. */
+void account_show(struct lucidauth_account *account);
+
+/* In the middle of a flight: its refresh is sent. */
+void account_note_sent(struct lucidauth_account *account);
+
 /* A copy of the token in use, and its serial (may be NULL). */
 char *account_token(struct lucidauth_account *account, uint64_t *serial);
 
@@ -84,9 +101,8 @@ char *account_token(struct lucidauth_account *account, uint64_t *serial);
  * has then taken off. For the background's thread alone. */
 bool account_is_due(struct lucidauth_account *account);
 
-/* lucidauth_poll. False: to be asked again, after account_wait perhaps. */
-bool account_poll(struct lucidauth_account *account, lucidauth_ticket *ticket, bool patient, char **token,
-                  uint64_t *serial, lucidauth_error *error);
+/* Have the background's thread look at the storage, unless a token is in use, which it looks after anyway. */
+void account_look(struct lucidauth_account *account);
 
 /* Wait until a flight lands, for at most `seconds`. */
 void account_wait(struct lucidauth_account *account, double seconds);
@@ -97,5 +113,16 @@ void account_reject(struct lucidauth_account *account, const char *token);
 /* End the flight that account_take_off began: publish its outcome, report its events. Returns the token as a
  * copy, or NULL and the error; NULL and LUCIDAUTH_OK: it was rejected during the flight, or none was asked for. */
 char *account_land(struct lucidauth_account *account, uint64_t *serial, lucidauth_error *error);
+
+/* ---- for the other parts of an account; with the mutex held ---- */
+
+/* In the child of a fork, before flow and store are used for the first time. */
+bool account_settle_in_child(struct lucidauth_account *account, lucidauth_error *error);
+
+/* Why no flight begins any more; NULL: it may. */
+const char *account_grounded(const struct lucidauth_account *account);
+
+/* With no flight in the air. False: there is no thread to be had, or no flight begins any more. */
+bool account_take_off_in_background(struct lucidauth_account *account, enum flow_goal goal, struct moment now);
 
 #endif

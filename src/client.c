@@ -6,8 +6,10 @@
 #include "core/secret.h"
 #include "drive/background.h"
 #include "drive/drive.h"
+#include "error.h"
 #include "events.h"
 #include "fork.h"
+#include "ticket.h"
 
 #include <math.h>
 #include <stdio.h>
@@ -36,9 +38,22 @@ const char *lucidauth_event_name(lucidauth_event_kind kind)
 
 /* ---- clients and accounts ---- */
 
+enum { TABLE_FIRST = 8 };
+
+/* Sizes in the first release. */
+enum {
+  FIRST_OPTIONS = offsetof(lucidauth_options, on_event_data) + sizeof(void *),
+  FIRST_STATUS = offsetof(lucidauth_status, generation) + sizeof(uint64_t)
+};
+
 lucidauth *lucidauth_new(const lucidauth_options *options, lucidauth_error *error)
 {
   lucidauth_options given = LUCIDAUTH_OPTIONS_INIT;
+  if (options && options->size < FIRST_OPTIONS) {
+    error_set(error, LUCIDAUTH_CONFIG,
+              "The options have no size: start them from LUCIDAUTH_OPTIONS_INIT, and set what differs.");
+    return NULL;
+  }
   if (options)
     memcpy(&given, options, options->size < sizeof given ? options->size : sizeof given);
   struct lucidauth *client = calloc(1, sizeof *client);
@@ -59,22 +74,70 @@ lucidauth *lucidauth_new(const lucidauth_options *options, lucidauth_error *erro
   return client;
 }
 
-static struct lucidauth_account *find_account(struct lucidauth *client, const char *name)
+/* FNV-1a. */
+static size_t hash(const char *name)
 {
+  uint64_t mixed = UINT64_C(14695981039346656037);
+  for (; *name; name++)
+    mixed = (mixed ^ (unsigned char)*name) * UINT64_C(1099511628211);
+  return (size_t)(mixed ^ mixed >> 32);
+}
+
+static struct lucidauth_account **place_of(struct lucidauth *client, const char *name)
+{
+  return &client->table[hash(name) & (client->places - 1)];
+}
+
+static void put_in_table(struct lucidauth *client, struct lucidauth_account *account)
+{
+  struct lucidauth_account **place = place_of(client, account->name);
+  account->next_in_place = *place;
+  *place = account;
+}
+
+/* With the mutex held: room for one more. False: memory is out, and there is no table at all; a fuller one than it should
+ * be still serves. */
+static bool make_room(struct lucidauth *client)
+{
+  if (client->account_count < client->places)
+    return true;
+  size_t places = client->places ? 2 * client->places : TABLE_FIRST;
+  struct lucidauth_account **table = calloc(places, sizeof(struct lucidauth_account *));
+  if (!table)
+    return client->table != NULL;
+  free(client->table);
+  client->table = table;
+  client->places = places;
   for (struct lucidauth_account *account = client->accounts; account; account = account->next)
-    if (strcmp(account->name, name) == 0)
-      return account;
-  return NULL;
+    put_in_table(client, account);
+  return true;
+}
+
+static struct lucidauth_account *find(struct lucidauth *client, const char *name)
+{
+  struct lucidauth_account *account = client->table ? *place_of(client, name) : NULL;
+  while (account && strcmp(account->name, name) != 0)
+    account = account->next_in_place;
+  return account;
 }
 
 /* With the mutex held. */
 static struct lucidauth_account *find_or_add(struct lucidauth *client, const char *name, lucidauth_error *error)
 {
-  struct lucidauth_account *account = find_account(client, name);
-  if (!account && (account = account_new(client, name, error)) != NULL) {
-    account->next = client->accounts;
-    client->accounts = account;
+  struct lucidauth_account *account = find(client, name);
+  if (account)
+    return account;
+  if (!make_room(client)) {
+    error_set(error, LUCIDAUTH_STORAGE, "There is not enough memory for an account.");
+    return NULL;
   }
+  account = account_new(client, name, error);
+  if (!account)
+    return NULL;
+  account->next = client->accounts;
+  client->accounts = account;
+  client->account_count++;
+  put_in_table(client, account);
   return account;
 }
 
@@ -91,7 +154,7 @@ static bool has_room_for(const struct lucidauth *client, const char *name, lucid
 
 lucidauth_account *lucidauth_get_account(lucidauth *client, const char *name, lucidauth_error *error)
 {
-  name = name ? name : "default";
+  name = name && *name ? name : "default";
   if (!has_room_for(client, name, error))
     return NULL;
   int cancel = cancel_put_off();
@@ -123,6 +186,7 @@ void lucidauth_close(lucidauth *client)
     next = account->next;
     account_free(account);
   }
+  free(client->table);
   options_free(&client->options);
   pthread_mutex_destroy(&client->mutex);
   pthread_mutex_destroy(&client->events_mutex);
@@ -139,21 +203,6 @@ bool lucidauth_leave(lucidauth *client)
       idle = false;
   pthread_mutex_unlock(&client->mutex);
   return idle;
-}
-
-/* The thread flies; this one waits for it. */
-static char *ride_along(struct lucidauth_account *account, bool refresh, uint64_t *serial, lucidauth_error *error)
-{
-  const double look_again = 0.05;
-  lucidauth_error said = {.code = LUCIDAUTH_OK};
-  lucidauth_ticket ticket = {.refresh = refresh};
-  char *token;
-  while (!account_poll(account, &ticket, true, &token, serial, &said))
-    account_wait(account, look_again);
-  if (error)
-    *error = said;
-  events_deliver(account->client);
-  return token;
 }
 
 /* This thread flies, or waits for another that does. */
@@ -173,6 +222,24 @@ static char *fly_here(struct lucidauth_account *account, enum flow_goal goal, ui
   } while (!token && said.code == LUCIDAUTH_OK);
   if (error)
     *error = said;
+  return token;
+}
+
+/* The thread flies, and this one waits for it; where there is none to be had, this one flies. */
+static char *ride_along(struct lucidauth_account *account, bool refresh, uint64_t *serial, lucidauth_error *error)
+{
+  const double look_again = 0.05;
+  lucidauth_error said = {.code = LUCIDAUTH_OK};
+  lucidauth_ticket ticket = {.refresh = refresh};
+  char *token;
+  enum poll polled;
+  while ((polled = ticket_poll(account, &ticket, true, &token, serial, &said)) == POLL_WAIT)
+    account_wait(account, look_again);
+  if (polled == POLL_NO_THREAD)
+    token = fly_here(account, refresh ? FLOW_REFRESH : FLOW_TOKEN, serial, &said);
+  if (error)
+    *error = said;
+  events_deliver(account->client);
   return token;
 }
 
@@ -198,7 +265,7 @@ char *lucidauth_poll(lucidauth_account *account, lucidauth_ticket *ticket, bool 
   }
   char *token;
   int cancel = cancel_put_off();
-  (void)account_poll(account, ticket, patient, &token, serial, error);
+  (void)ticket_poll(account, ticket, patient, &token, serial, error);
   events_deliver(account->client);
   cancel_allow(cancel);
   return token;
@@ -233,14 +300,19 @@ void lucidauth_free_token(char *token)
   secret_free(token);
 }
 
-void lucidauth_reject(lucidauth *client, const char *name, const char *token)
+bool lucidauth_reject(lucidauth *client, const char *name, const char *token, lucidauth_error *error)
 {
-  lucidauth_account *account = lucidauth_get_account(client, name, NULL);
+  if (!token || !*token) {
+    error_set(error, LUCIDAUTH_CONFIG, "There is no token to reject: pass the one that the API did not accept.");
+    return false;
+  }
+  lucidauth_account *account = lucidauth_get_account(client, name, error);
   if (!account)
-    return;
+    return false;
   int cancel = cancel_put_off();
   account_reject(account, token);
   cancel_allow(cancel);
+  return true;
 }
 
 /* ---- status ---- */
@@ -258,43 +330,47 @@ static const char *state_name(const struct lucidauth_account *account, struct mo
 static void look(struct lucidauth_account *account)
 {
   int cancel = cancel_put_off();
-  if (account->store && !account->job && account_take_off(account, FLOW_LOOK, false, NULL)) {
+  if (account->job)
+    account_look(account);
+  else if (account->store && account_take_off(account, FLOW_LOOK, false, NULL)) {
     drive_blocking(account);
     account_land(account, NULL, NULL);
   }
   cancel_allow(cancel);
 }
 
-/* The ring, straightened. */
-static void copy_past(const struct lucidauth_account *account, lucidauth_status *status)
+static lucidauth_status status_of(struct lucidauth_account *account)
 {
-  uint64_t events = account->past_events, count = events < LUCIDAUTH_PAST ? events : LUCIDAUTH_PAST;
-  for (uint64_t i = 0; i < count; i++)
-    status->past[i] = account->past[(events - count + i) % LUCIDAUTH_PAST];
-  status->past_count = (int)count;
-}
-
-bool lucidauth_get_status(lucidauth *client, const char *name, lucidauth_status *status)
-{
-  lucidauth_account *account = lucidauth_get_account(client, name, NULL);
-  if (!account)
-    return false;
-  look(account);
   struct moment now = clock_now();
   pthread_mutex_lock(&account->mutex);
   const struct flow_status *known = &account->status;
-  *status = (lucidauth_status){.state = state_name(account, now),
-                               .expires_in = known->has_token ? fmax(0, moment_left(known->dead_at, now)) : 0,
-                               .lifetime = known->lifetime,
-                               .last_refresh = known->last_refresh,
-                               .refreshes = account->refreshes,
-                               .last_error = account->last_error,
-                               .retry_in = fmax(0, known->retry_at - now.steady),
-                               .unsaved = known->unsaved,
-                               .shared = account->shared,
-                               .generation = account_generation(account, memory_order_relaxed)};
-  memcpy(status->failures, account->failures, sizeof status->failures);
-  copy_past(account, status);
+  lucidauth_status status = {.state = state_name(account, now),
+                             .expires_in = known->has_token ? fmax(0, moment_left(known->dead_at, now)) : 0,
+                             .lifetime = known->lifetime,
+                             .last_refresh = known->last_refresh,
+                             .last_error = account->last_error,
+                             .retry_in = fmax(0, known->retry_at - now.steady),
+                             .unsaved = known->unsaved,
+                             .shared = account->shared,
+                             .generation = account_generation(account, memory_order_relaxed)};
+  history_tell(&account->history, &status);
   pthread_mutex_unlock(&account->mutex);
+  return status;
+}
+
+bool lucidauth_get_status(lucidauth *client, const char *name, lucidauth_status *status, lucidauth_error *error)
+{
+  size_t size = status->size < sizeof *status ? status->size : sizeof *status;
+  if (size < FIRST_STATUS) {
+    error_set(error, LUCIDAUTH_CONFIG, "The status has no size: start it from LUCIDAUTH_STATUS_INIT.");
+    return false;
+  }
+  lucidauth_account *account = lucidauth_get_account(client, name, error);
+  if (!account)
+    return false;
+  look(account);
+  lucidauth_status known = status_of(account);
+  known.size = status->size;
+  memcpy(status, &known, size);
   return true;
 }

@@ -22,8 +22,10 @@ struct options {
 
 struct lucidauth {
   struct options options;
-  pthread_mutex_t mutex; /* over the accounts' list */
-  struct lucidauth_account *accounts;
+  pthread_mutex_t mutex;              /* over the accounts' list and table */
+  struct lucidauth_account *accounts; /* the newest first */
+  struct lucidauth_account **table;   /* the same by their names' hashes, TABLE_FIRST times a power of two places */
+  size_t places, account_count;
   atomic_bool closing;          /* no account is added, and no flight begins any more */
   pthread_mutex_t events_mutex; /* over the events; may be taken with an account's mutex held */
   struct kept_event *events;    /* of the background, oldest first */
@@ -36,9 +38,5 @@ struct lucidauth {
  * options_free in both cases. */
 bool options_copy(struct options *options, const lucidauth_options *given, lucidauth_error *error);
 void options_free(struct options *options);
-
-/* Fill in an error; `error` may be NULL. */
-void error_set(lucidauth_error *error, lucidauth_code code, const char *format, ...)
-    __attribute__((format(printf, 3, 4)));
 
 #endif

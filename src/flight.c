@@ -6,6 +6,7 @@
 #include "clock.h"
 #include "drive/background.h"
 #include "drive/drive.h"
+#include "error.h"
 
 #include <stdlib.h>
 #include <string.h>
@@ -25,6 +26,14 @@ static const char *const rejected = "The token was rejected this very moment. No
 lucidauth_flight *lucidauth_flight_begin(lucidauth_account *account, bool refresh, char **token, lucidauth_error *error)
 {
   lucidauth_error failure = {.code = LUCIDAUTH_OK};
+  if (token)
+    *token = NULL;
+  if (account->store) {
+    error_set(error, LUCIDAUTH_CONFIG,
+              "The library uses this storage by itself, under its lock: flights are for LUCIDAUTH_CUSTOM. Ask "
+              "lucidauth_token or lucidauth_poll.");
+    return NULL;
+  }
   lucidauth_flight *flight = calloc(1, sizeof *flight);
   if (!flight) {
     error_set(error, LUCIDAUTH_STORAGE, "There is not enough memory for a refresh. Nothing was changed.");
@@ -33,7 +42,7 @@ lucidauth_flight *lucidauth_flight_begin(lucidauth_account *account, bool refres
   enum flow_goal goal = refresh ? FLOW_REFRESH : FLOW_TOKEN;
   flight->account = account;
   if (account_take_off(account, goal, false, &failure)) {
-    account->flight = flight;
+    account_give_flight(account, flight);
     return flight;
   }
   free(flight);
@@ -56,7 +65,7 @@ lucidauth_flight *lucidauth_flight_keep(lucidauth_account *account)
     return NULL;
   flight->account = account;
   if (account_take_off_to_keep(account)) {
-    account->flight = flight;
+    account_give_flight(account, flight);
     return flight;
   }
   free(flight);
@@ -91,7 +100,7 @@ static struct flow_event came_of(const lucidauth_flight *flight, lucidauth_resul
 /* In the child of a fork the flight goes on in the parent alone. */
 static bool is_of_parent(const lucidauth_flight *flight)
 {
-  return flight->account->forked || flight->account->flight != flight;
+  return !account_has_flight(flight->account, flight);
 }
 
 static void await_post(lucidauth_flight *flight)
@@ -114,6 +123,8 @@ static struct flow_action advance(lucidauth_flight *flight, struct flow_event *e
   char message[STORE_MESSAGE];
   event->now = clock_now();
   struct flow_action action = flow_next(flight->account->flow, event);
+  if (action.step == FLOW_LOCK)
+    account_show(flight->account);
   /* what a refresh needs is loaded before anything is promised */
   if (action.step != FLOW_LOCK || http_load(message, sizeof message))
     return action;
@@ -198,7 +209,7 @@ static char *end(lucidauth_flight *flight, uint64_t *serial, lucidauth_error *er
               "The refresh goes on in the process that this one was forked from. Nothing is lost; ask again.");
     return NULL;
   }
-  account->flight = NULL;
+  account_give_flight(account, NULL);
   if (flight->action.step != FLOW_DONE)
     flow_abandon(account->flow, false);
   free(flight);

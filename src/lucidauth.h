@@ -8,9 +8,20 @@
  *   lucidauth_free_token(token);
  *   lucidauth_close(client);
  *
- * Every function may be called from any thread, unless it says otherwise. A thread that is cancelled (pthread_cancel)
- * goes on to the end of its call first. Strings are UTF-8 and
- * NUL-terminated. Times are in seconds. An `error` argument may be NULL. Messages never hold a secret. */
+ * Strings are UTF-8 and NUL-terminated. Times are in seconds. An `error` argument may be NULL; it is filled whenever a
+ * function fails, and what a function that fails was to return is NULL or false, with nothing to free. Messages never hold
+ * a secret. `account` NULL or "" is the account "default".
+ *
+ *   threads   Every function may be called from any thread at any time, unless it says otherwise. A thread that is
+ *             cancelled (pthread_cancel) goes on to the end of its call first.
+ *   signals   Nothing here may be called in a signal's handler.
+ *   fork()    Parent and child may both go on with the client. Flights, locks and tokens that could not be saved stay the
+ *             parent's, and a flight of its own hands (lucidauth_flight) ends in the child at its next call. With
+ *             LUCIDAUTH_MEMORY each has its own copy of one refresh token: the first to refresh kills the other's.
+ *   the end   A process that ends by exit(), or by returning from main, waits for refreshes under way, for twice the
+ *             timeout at most, and saves what could not be saved; flights of the program's own are its own business. What
+ *             comes later still gets a token that lives, but no refresh begins (LUCIDAUTH_NOT_READY). A process that dies
+ *             otherwise loses at most the answer under way; whoever comes next asks the server what became of it. */
 #ifndef LUCIDAUTH_H
 #define LUCIDAUTH_H
 
@@ -114,29 +125,48 @@ typedef struct lucidauth_options {
   double lock_timeout;     /* 60: report a lock that another process holds for longer */
   double default_lifetime; /* 3600: of a token whose answer does not say */
   const char *ca_file;     /* PEM file of trusted authorities instead of the system's */
-  bool background;         /* false: one thread a process carries out every refresh, also ahead of need */
-  /* Called on the calling thread, with no lock held; may call lucidauth functions but lucidauth_close. While the client
-   * is being closed they answer LUCIDAUTH_NOT_READY. */
+  bool background; /* one thread a process carries out every refresh, also ahead of need; false: the callers do */
+  /* Called on the thread of whoever called the library, with no lock held: by several threads at once, and then in no
+   * order between them. Of the background 256 events are kept until somebody calls; then the oldest are dropped. It may
+   * call lucidauth functions, but not lucidauth_close; while the client is being closed they answer LUCIDAUTH_NOT_READY. */
   void (*on_event)(void *data, const lucidauth_event *event);
   void *on_event_data;
 } lucidauth_options;
 
+#ifndef __cplusplus
 #define LUCIDAUTH_OPTIONS_INIT                                                                                      \
   {                                                                                                                 \
     .size = sizeof(lucidauth_options), .refresh_before = 300, .refresh_wait = 2, .timeout = 30, .lock_timeout = 60, \
     .default_lifetime = 3600                                                                                        \
   }
+#else
+#define LUCIDAUTH_OPTIONS_INIT lucidauth_options_init()
+static inline lucidauth_options lucidauth_options_init(void)
+{
+  lucidauth_options options = lucidauth_options();
+  options.size = sizeof(lucidauth_options);
+  options.refresh_before = 300;
+  options.refresh_wait = 2;
+  options.timeout = 30;
+  options.lock_timeout = 60;
+  options.default_lifetime = 3600;
+  return options;
+}
+#endif
 
 /* ---- the client ---- */
 
 typedef struct lucidauth lucidauth;
 
 /* Make a client; touches neither the storage nor the network. `options` NULL: everything from the
- * environment. NULL on failure: LUCIDAUTH_CONFIG names the option and the variable. The caller closes it. */
+ * environment. NULL on failure: LUCIDAUTH_CONFIG names the option and the variable, or says that memory is out. The caller
+ * closes it. */
 LUCIDAUTH_API lucidauth *lucidauth_new(const lucidauth_options *options, lucidauth_error *error);
 
-/* Close the client and wipe its secrets. Tokens that could not be saved are tried once more (but with LUCIDAUTH_CUSTOM
- * they are lost: carry out lucidauth_flight_keep first). No other thread may use the client any more. NULL is allowed. */
+/* Close the client and wipe its secrets. Waits for refreshes under way in the background, and for a POST of a flight.
+ * Tokens that could not be saved are tried once more, but with LUCIDAUTH_CUSTOM they are lost: carry out
+ * lucidauth_flight_keep first. Ends and frees the flights: they, the accounts and their handles are gone, tokens are not.
+ * Not in on_event. No other thread may use the client any more. NULL is allowed. */
 LUCIDAUTH_API void lucidauth_close(lucidauth *client);
 
 /* For event loops: whether lucidauth_close would not have to wait for a refresh by the background's thread. From
@@ -144,20 +174,23 @@ LUCIDAUTH_API void lucidauth_close(lucidauth *client);
 LUCIDAUTH_API bool lucidauth_leave(lucidauth *client);
 
 /* An access token that works (RFC 6750), refreshed first if it must be; a token that still lives is served
- * when a refresh fails. `account` NULL: the default one. Waits for at most `timeout`, except for an answer
- * whose refresh was sent already. The caller gives the token to lucidauth_free_token. NULL: `error` says why. */
+ * when a refresh fails. Waits for at most `timeout`, but for an answer whose refresh was sent already up to twice as long.
+ * The caller gives the token to lucidauth_free_token. NULL: `error` says why, with any code. LUCIDAUTH_CONFIG,
+ * LUCIDAUTH_INVALID_CLIENT, LUCIDAUTH_INVALID_GRANT and LUCIDAUTH_LOST_ROTATION need somebody to do something; the others
+ * may pass by themselves, so ask again later. */
 LUCIDAUTH_API char *lucidauth_token(lucidauth *client, const char *account, lucidauth_error *error);
 
-/* A new access token now, whatever the expiry of the present one (RFC 6749 section 6). Otherwise like
- * lucidauth_token. */
+/* A new access token now, whatever the expiry of the present one (RFC 6749 section 6), which is not served when that
+ * fails. Otherwise like lucidauth_token. */
 LUCIDAUTH_API char *lucidauth_refresh(lucidauth *client, const char *account, lucidauth_error *error);
 
 /* Wipe and free a token; NULL is allowed. */
 LUCIDAUTH_API void lucidauth_free_token(char *token);
 
 /* The API answered 401 to this very token: it is never handed out again, and the next lucidauth_token brings
- * another. A token that is no longer in use changes nothing. */
-LUCIDAUTH_API void lucidauth_reject(lucidauth *client, const char *account, const char *token);
+ * another. A token that is no longer in use changes nothing, and is no failure. False: `error` says why, an account that
+ * the storage has no room for, or no token at all. */
+LUCIDAUTH_API bool lucidauth_reject(lucidauth *client, const char *account, const char *token, lucidauth_error *error);
 
 /* One line of an account's past. */
 typedef struct lucidauth_past {
@@ -166,9 +199,11 @@ typedef struct lucidauth_past {
   lucidauth_code code; /* of a failure */
 } lucidauth_past;
 
-enum { LUCIDAUTH_CODES = LUCIDAUTH_NOT_READY + 1, LUCIDAUTH_PAST = 32 };
+enum { LUCIDAUTH_CODES = 32, LUCIDAUTH_PAST = 32 }; /* there is room for codes that are yet to come */
 
+/* Start from LUCIDAUTH_STATUS_INIT. */
 typedef struct lucidauth_status {
+  size_t size; /* sizeof(lucidauth_status), for programs built against an older header */
   const char
       *state; /* "ready", "expired" (the next call refreshes), "failing", "empty" (there is no token); static text */
   double expires_in;                   /* seconds the token in use has left; 0: none */
@@ -185,18 +220,39 @@ typedef struct lucidauth_status {
   uint64_t generation; /* of the storage: grows with every refresh by any process, odd while one is under way */
 } lucidauth_status;
 
-/* How an account stands: the storage is looked at (but with LUCIDAUTH_CUSTOM: what this process knows), the
- * server is not asked; no secret in it. False: there is no such account. */
-LUCIDAUTH_API bool lucidauth_get_status(lucidauth *client, const char *account, lucidauth_status *status);
+#ifndef __cplusplus
+#define LUCIDAUTH_STATUS_INIT        \
+  {                                  \
+    .size = sizeof(lucidauth_status) \
+  }
+#else
+#define LUCIDAUTH_STATUS_INIT lucidauth_status_init()
+static inline lucidauth_status lucidauth_status_init(void)
+{
+  lucidauth_status status = lucidauth_status();
+  status.size = sizeof(lucidauth_status);
+  return status;
+}
+#endif
+
+/* How an account stands; the server is not asked, and there is no secret in it. The storage is looked at, but with
+ * LUCIDAUTH_CUSTOM, which shows what this process knows, and with `background`, which never waits for the disk: its
+ * thread looks about once a second, and the first call for an account that was not used yet is what makes it look ("empty"
+ * until it has). False: `error` says why, an account that the storage has no room for perhaps. */
+LUCIDAUTH_API bool lucidauth_get_status(lucidauth *client, const char *account, lucidauth_status *status,
+                                        lucidauth_error *error);
 
 /* ---- for callers in a hurry: keep the token, and ask only whether it is still the one to use ---- */
 
 typedef struct lucidauth_account lucidauth_account;
 
-/* The account's handle, owned by the client and valid until it is closed. NULL: `error` says why. */
+/* The account's handle, owned by the client and valid until it is closed. NULL: LUCIDAUTH_CONFIG, the storage has no room
+ * for it or cannot be used, or the name cannot; LUCIDAUTH_STORAGE, memory is out; LUCIDAUTH_NOT_READY, the client is being
+ * closed. Accounts stay until then, however many: do not name them after what strangers send. */
 LUCIDAUTH_API lucidauth_account *lucidauth_get_account(lucidauth *client, const char *account, lucidauth_error *error);
 
-/* True while the token that was obtained together with `serial` is to be used as it is. Takes a few nanoseconds. */
+/* True while the token that was obtained together with `serial` is to be used as it is. Takes a few nanoseconds; once a
+ * second one caller asks the disk whether the file was rewritten (not with `background`). */
 LUCIDAUTH_API bool lucidauth_is_current(const lucidauth_account *account, uint64_t serial);
 
 /* lucidauth_token, and the serial for lucidauth_is_current. */
@@ -212,22 +268,23 @@ typedef struct lucidauth_ticket {
   double begun;
 } lucidauth_ticket;
 
-/* The token, at once. NULL: with LUCIDAUTH_NOT_READY a refresh is under way in the background, ask again with
- * the same ticket after a pause; with any other code the refresh has failed. A token that still lives is
+/* The token, at once. NULL: with LUCIDAUTH_NOT_READY a refresh is under way in the background, or waits for a thread that
+ * the system has none of at the moment: ask again with the same ticket after a pause. With any other code the refresh has
+ * failed, LUCIDAUTH_TIMEOUT after as long as lucidauth_token would have waited. A token that still lives is
  * handed out while it is being refreshed, but for `refresh_wait` seconds in which it might die. `patient`:
  * the caller can come back; else any token that lives is handed out. `serial` as in lucidauth_token_of. The
  * ticket is used up when something else than LUCIDAUTH_NOT_READY comes back. */
 LUCIDAUTH_API char *lucidauth_poll(lucidauth_account *account, lucidauth_ticket *ticket, bool patient, uint64_t *serial,
                                    lucidauth_error *error);
 
-/* Events of the background are queued, and given to on_event by this call, and by every other that returns a
- * token, on the calling thread. */
+/* Events of the background are queued, and given to on_event by this call, by every other that returns a token, and by
+ * lucidauth_close, on the calling thread. */
 LUCIDAUTH_API void lucidauth_deliver_events(lucidauth *client);
 
 /* ---- flights: a refresh in your own hands, for storages and event loops of your own ---- */
 
 /* A flight asks for one thing after another; do it, and tell what came of it. One account has one flight at a
- * time. */
+ * time, used by one thread at a time; it is freed by lucidauth_flight_end, or by lucidauth_close with its client. */
 typedef struct lucidauth_flight lucidauth_flight;
 
 typedef enum lucidauth_step {
@@ -253,9 +310,10 @@ typedef enum lucidauth_result {
   LUCIDAUTH_FAILED /* `text` says why, in a sentence that is part of the message */
 } lucidauth_result;
 
-/* Begin a flight. `refresh`: a new token whatever the expiry. NULL: `error` says why; LUCIDAUTH_NOT_READY:
- * another flight of this account is under way, a token that still lives is then in *token (may be NULL: not
- * wanted). */
+/* Begin a flight of an account whose storage is LUCIDAUTH_CUSTOM. `refresh`: a new token whatever the expiry. NULL:
+ * `error` says why. LUCIDAUTH_OK: the token in use is in *token; it is good, or still lives while another flight of this
+ * account is under way. LUCIDAUTH_NOT_READY: another one is under way, and has to be waited for. LUCIDAUTH_CONFIG: the
+ * storage is one of the library's. `token` may be NULL: not wanted; else the caller frees it. */
 LUCIDAUTH_API lucidauth_flight *lucidauth_flight_begin(lucidauth_account *account, bool refresh, char **token,
                                                        lucidauth_error *error);
 

@@ -2,28 +2,19 @@
 
 #include "clock.h"
 #include "core/secret.h"
-#include "drive/drive.h"
+#include "digest.h"
+#include "error.h"
 #include "http/http.h"
 
 #include <errno.h>
 #include <fcntl.h>
-#include <math.h>
-#include <stdarg.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 #include <unistd.h>
 
-void error_set(lucidauth_error *error, lucidauth_code code, const char *format, ...)
-{
-  if (!error)
-    return;
-  va_list arguments;
-  va_start(arguments, format);
-  error->code = code;
-  vsnprintf(error->message, sizeof error->message, format, arguments);
-  va_end(arguments);
-}
+/* Thirty years: whatever adds such spans up, a 32-bit clock can still count it. */
+#define SECONDS_MOST 1e9
 
 static const char *given_or_env(const char *given, const char *variable)
 {
@@ -55,9 +46,18 @@ static bool check_url(const char *url, const char *option, lucidauth_error *erro
 
 static bool check_seconds(double value, const char *option, lucidauth_error *error)
 {
-  if (value >= 0 && isfinite(value))
+  if (value >= 0 && value <= SECONDS_MOST)
     return true;
-  error_set(error, LUCIDAUTH_CONFIG, "The option %s must be a number of seconds, 0 or more.", option);
+  error_set(error, LUCIDAUTH_CONFIG, "The option %s must be a number of seconds, from 0 to %.0f.", option,
+            SECONDS_MOST);
+  return false;
+}
+
+static bool check_choice(int value, int last, const char *option, lucidauth_error *error)
+{
+  if (value >= 0 && value <= last)
+    return true;
+  error_set(error, LUCIDAUTH_CONFIG, "The option %s has the value %d, which lucidauth.h does not have.", option, value);
   return false;
 }
 
@@ -72,10 +72,20 @@ static bool check_token(const char *token, const char *option, lucidauth_error *
   return true;
 }
 
+static bool check_client_id(const char *client_id, lucidauth_error *error)
+{
+  if (!client_id || *client_id)
+    return check_token(client_id, "LUCID_CLIENT_ID (option client_id)", error);
+  error_set(error, LUCIDAUTH_CONFIG,
+            "The option client_id is empty. The client id stands in Lucid's developer portal, "
+            "with your app; without the option it is taken from LUCID_CLIENT_ID.");
+  return false;
+}
+
 static bool check(const struct options *options, const lucidauth_options *given, lucidauth_error *error)
 {
   const char *api = given->api_url ? "The option api_url" : "LUCID_API_URL (option api_url)";
-  return check_token(options->client_id, "LUCID_CLIENT_ID (option client_id)", error) &&
+  return check_client_id(options->client_id, error) &&
          check_token(options->client_secret, "LUCID_CLIENT_SECRET (option client_secret)", error) &&
          check_token(options->refresh_token, "LUCID_REFRESH_TOKEN (option refresh_token)", error) &&
          check_url(options->token_url, given->token_url ? "The option token_url" : api, error) &&
@@ -85,7 +95,9 @@ static bool check(const struct options *options, const lucidauth_options *given,
          check_seconds(given->refresh_before, "refresh_before", error) &&
          check_seconds(given->refresh_wait, "refresh_wait", error) && check_seconds(given->timeout, "timeout", error) &&
          check_seconds(given->lock_timeout, "lock_timeout", error) &&
-         check_seconds(given->default_lifetime, "default_lifetime", error);
+         check_seconds(given->default_lifetime, "default_lifetime", error) &&
+         check_choice((int)given->storage, LUCIDAUTH_CUSTOM, "storage", error) &&
+         check_choice((int)given->token_request, LUCIDAUTH_BASIC, "token_request", error);
 }
 
 static bool is_relative(const char *path)
@@ -196,7 +208,7 @@ static void fill_settings(struct options *options, const lucidauth_options *give
       .introspection = *options->introspection_url != '\0',
       .pid = (long)getpid(),
       .host = options->host,
-      .world = {.to_local = clock_to_local, .from_local = clock_from_local, .sha256 = drive_sha256}};
+      .world = {.to_local = clock_to_local, .from_local = clock_from_local, .sha256 = digest_sha256}};
 }
 
 bool options_copy(struct options *options, const lucidauth_options *given, lucidauth_error *error)

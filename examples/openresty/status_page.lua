@@ -110,13 +110,29 @@ local function life_bar(status)
   })
 end
 
-local function dot(x, event, now)
+local levels, radius = { 34, 22, 10 }, 6
+
+-- The lowest level with room beside what stands there already, so that dots of
+-- the same moment stand above each other.
+local function level_for(x, taken)
+  for i in ipairs(levels) do
+    if not taken[i] or x - taken[i] >= 2 * radius then
+      taken[i] = x
+      return levels[i]
+    end
+  end
+  return levels[#levels]
+end
+
+local function dot(x, y, event, now)
   local look = looks[event.name] or { "--faint", event.name }
   return fill([[
 <g><title>$ago ago: $what</title>
-<line x1="$x" x2="$x" y1="10" y2="46" style="stroke:var($colour)"/>
-<circle cx="$x" cy="10" r="6" style="fill:var($colour);stroke:var(--card)"/></g>]], {
+<line x1="$x" x2="$x" y1="$y" y2="46" style="stroke:var($colour)"/>
+<circle cx="$x" cy="$y" r="$r" style="fill:var($colour);stroke:var(--card)"/></g>]], {
     x = ("%.1f"):format(x),
+    y = y,
+    r = radius,
     ago = span(now - event.at),
     what = look[2] .. (event.code and " (" .. event.code .. ")" or ""),
     colour = look[1],
@@ -138,14 +154,15 @@ local function scale(range)
 end
 
 local function time_line(status, now)
-  local past, dots = status.past, {}
+  local past, dots, taken = status.past, {}, {}
   if #past == 0 then
     return ""
   end
-  local range = math.max((now - past[1].at) * 1.08, 60)
+  local range = math.max((now - past[1].at) * 1.08, 20)
   for i, event in ipairs(past) do
-    local x = (1 - (now - event.at) / range) * width
-    dots[i] = dot(math.min(x, width - 6), event, now)
+    local x = math.min((1 - (now - event.at) / range) * width, width - radius)
+    -- what stands above others is drawn before them
+    dots[#past + 1 - i] = dot(x, level_for(x, taken), event, now)
   end
   return fill([[
 <h3>What has happened</h3><svg viewBox="0 0 $width 70" role="img" aria-label="$count events">

@@ -40,11 +40,11 @@ local in_nginx = package.loaded.ngx ~= nil
 ---@field message? string of a failure
 
 ---@class LucidClient
----@field token fun(self: LucidClient, account?: string): string?, string?, LucidCode?
+---@field token fun(self: LucidClient, account?: string): string?, string?, LucidCode? that works
 local Client = {}
 Client.__index = Client
 
-local M = { version = core.version, hot = core.hot, in_nginx = in_nginx }
+local M = {}
 
 -- A handler that fails must not cost its caller a token.
 local function report(self, event)
@@ -90,14 +90,22 @@ local function explain(self, message, code)
   return self.host and self.host.explain(message, code, self.default_path) or message
 end
 
+-- For metrics(). A name of which nothing is known may have been made up, and
+-- there is no end of those.
+local function get_to_know(self, account, token, code)
+  if account and (token or code ~= "config" and code ~= "not_ready") then
+    self.accounts[account] = true
+  end
+end
+
 -- A coroutine that is thrown away while it waits is gone from `waiting` when
 -- its memory is.
 local function obtain(self, account, refresh)
-  local name, mark = account or "default", {}
-  self.accounts[name] = true
-  self.waiting[mark] = name
+  local mark = {}
+  self.waiting[mark] = account or "default"
   local token, message, code = fetch(self, account, refresh)
   self.waiting[mark] = nil
+  get_to_know(self, account, token, code)
   deliver(self)
   if token then
     return token
@@ -113,10 +121,17 @@ local function check_account(account, level)
   end
 end
 
+local function check_open(self, level)
+  if self.closed then
+    error("this lucidauth client is closed", level + 1)
+  end
+end
+
 -- The second value tells the hot path whose token it may hand out from now
 -- on; the accounts of a several-account storage take the slow way.
 function Client:slow_token(account)
   -- called by the hot path, or by token_only
+  check_open(self, 3)
   check_account(account, 3)
   local token, message, code = obtain(self, account, false)
   if not token then
@@ -137,10 +152,10 @@ local function token_only(self, account)
   return nil, message, code
 end
 
--- One look, which C may call: it never yields. The second value as above. Once
--- the module has another client, this one's functions ask that.
+-- One look, which C may call: it never yields. The second value as above.
+-- Whether a closed client has an heir is for the caller to see.
 local function look(self, account)
-  if self.closed and self.heir then
+  if self.closed then
     return nil
   end
   local token, message, code = self.host.look(self.core, core.ticket(false), account)
@@ -158,9 +173,10 @@ local function yielding_token(self)
     return look(self, account)
   end)
   local function wait(account)
+    check_open(self, 3)
     check_account(account, 3)
-    self.accounts[account or "default"] = true
     local token, message, code = look(self, account)
+    get_to_know(self, account, token, code)
     if token then
       return token
     elseif code == "not_ready" then
@@ -183,7 +199,13 @@ local function yielding_token(self)
   end
 end
 
+--- The value of the `Authorization` header: "Bearer " and the token.
+---@param account? string
+---@return string? authorization
+---@return string? message
+---@return LucidCode? code
 function Client:authorization(account)
+  check_open(self, 2)
   check_account(account, 2)
   local token, message, code = self:token(account)
   if not token then
@@ -192,33 +214,64 @@ function Client:authorization(account)
   return "Bearer " .. token
 end
 
+--- A new access token now, whatever the expiry of the present one.
+---@param account? string
+---@return string? token
+---@return string? message
+---@return LucidCode? code
 function Client:refresh(account)
+  check_open(self, 2)
   check_account(account, 2)
   return obtain(self, account, true)
 end
 
+--- The API answered 401 to this very token: it is never handed out again, and
+--- the next `token()` brings another. A token that is no longer in use, or a
+--- second rejection, changes nothing.
+---@param token string the token that the API did not accept
+---@param account? string
+---@return true? rejected
+---@return string? message
+---@return LucidCode? code
 function Client:reject(token, account)
+  check_open(self, 2)
   check_account(account, 2)
   if type(token) ~= "string" then
     error("reject takes the token that the API did not accept", 2)
   end
-  self.core:reject(account, token)
+  local rejected, message, code = self.core:reject(account, token)
   deliver(self)
-  return true
+  if rejected then
+    return true
+  end
+  return nil, explain(self, message, code), code
 end
 
+--- How an account stands; there is no secret in it.
+---@param account? string
+---@return LucidStatus? status
+---@return string? message
+---@return LucidCode? code
 function Client:status(account)
+  check_open(self, 2)
   check_account(account, 2)
   return self.core:status(account)
 end
 
 local function close_now(self)
+  local saved, message, code = true, nil, nil
   if self.fleet then
-    self.fleet.leave_off()
+    saved, message, code = self.fleet.close(self.core)
   end
-  self.core:close()
-  self.closed = true
+  if saved then
+    self.closed = true
+    self.core:close()
+  end
   deliver(self)
+  if saved then
+    return true
+  end
+  return nil, message, code
 end
 
 -- A refresh that only waits to try again is broken off.
@@ -229,28 +282,34 @@ end
 
 --- Ends the client and wipes its secrets. A refresh that is under way is waited
 --- for: inside nginx by yielding, and where that is not possible it goes on
---- while this returns.
----@return true
+--- while this returns. As long as a storage in Lua does not take the newest
+--- tokens, the client stays open, and they stay in its memory.
+---@return true? closed
+---@return string? message
+---@return LucidCode? code
 function Client:close()
   if not self.host then
-    close_now(self)
-    return true
+    return close_now(self)
   end
-  self.host.leaving[self.core] = true
-  self.host.close_when_idle(function()
+  local leaving = self.host.leaving
+  leaving[self.core] = true
+  return self.host.close_when_idle(function()
     return is_idle(self)
   end, function()
     return next(self.waiting) ~= nil
   end, function()
-    close_now(self)
+    local closed, message, code = close_now(self)
+    leaving[self.core] = closed
+    return closed, message, code
   end)
-  return true
 end
 
---- The state of every account that was asked for, as Prometheus text.
----@param prefix? string "lucidauth_"
+--- The numbers of status() for every account that is in use in this process, as
+--- Prometheus text.
+---@param prefix? string of the metrics' names, "lucidauth_"
 ---@return string
 function Client:metrics(prefix)
+  check_open(self, 2)
   if prefix ~= nil and (type(prefix) ~= "string" or not prefix:find("^[%a_:][%w_:]*$")) then
     error("prefix must be a string that can begin a metric's name", 2)
   end
@@ -279,7 +338,7 @@ local function set_driver(self, functions, options)
     local apart = require("lucidauth.drive").apart
     self.drive, self.fleet = apart(functions, timeout, self.host, patience)
   elseif functions then
-    self.drive = require("lucidauth.drive").over(functions, timeout)
+    self.drive, self.fleet = require("lucidauth.drive").over(functions, timeout)
   elseif self.host then
     self.drive = self.host.obtain
   end

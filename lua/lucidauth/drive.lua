@@ -6,10 +6,16 @@ local core = require "lucidauth.core"
 
 local json = cjson.new()
 -- Expiries fit into the default's fourteen digits, other numbers may not. The
--- original lua-cjson raises when it is asked for more.
+-- original lua-cjson raises when it is asked for more, and knows no empty list.
 pcall(json.encode_number_precision, 16)
--- A server may send a number that no double holds; the record stays readable.
+if json.decode_array_with_array_mt then
+  json.decode_array_with_array_mt(true)
+end
+-- A server may send a number that no double holds, and lists within lists; the
+-- record stays readable.
 json.encode_invalid_numbers("null")
+json.encode_max_depth(4000)
+json.decode_max_depth(4000)
 
 local M = {}
 
@@ -46,7 +52,12 @@ end
 ---@field host? table lucidauth.nginx
 ---@field patience number seconds after which a call of a storage's function is given up
 ---@field courses table<string, lucidauth.Course> by account: in the air, not over yet
+---@field sent table<string, true> accounts that may have tokens which are not saved
+---@field locked table<string, integer> accounts whose lock is held, and by which process
 ---@field astray table<lucidauth.Course, true> given up while they were saving
+---@field closing? boolean no flight is to begin any more
+---@field closed? boolean
+---@field guard? any
 
 --- One flight on its way. Whoever carries it out may be cut off, and what has
 --- come of it is then somebody else's to bring home.
@@ -60,12 +71,10 @@ end
 ---@field since? number when it asked for its last step, by core.clock
 ---@field step? string what the flight asked for last
 ---@field argument? string|number
----@field sent? boolean a POST was sent, and what it brought may not be saved yet
----@field holds? boolean the storage's lock
 ---@field newer? string a record that was saved since this one went astray
 ---@field over? boolean
 
-local steps, give_up, leave_off = {}, nil, nil
+local steps, give_up, release = {}, nil, nil
 
 -- A reason counts beside nil or false alone: a function may end with a call
 -- that has more to say than that it worked, as os.execute or pcall.
@@ -89,7 +98,10 @@ function steps.load(course)
 end
 
 function steps.save(course, text)
-  local record = json.decode(text)
+  local record, message = json.decode(text)
+  if not record then
+    return failed("save", message)
+  end
   local ok, saved, reason = pcall(course.storage.save, course.account, record)
   if not ok then
     return failed("save", saved, json.decode(text))
@@ -121,7 +133,7 @@ local function result_of_lock(course, ok, ...)
   elseif not says_taken[type(locked)] then
     return failed("lock", taken .. "a " .. type(locked))
   end
-  course.holds = true
+  course.fleet.locked[course.account] = core.process()
   return "did"
 end
 
@@ -136,7 +148,7 @@ end
 -- There is nothing to be done about an unlock that fails: whoever comes next
 -- finds the record as it was saved.
 function steps.unlock(course)
-  course.holds = false
+  course.fleet.locked[course.account] = nil
   if course.storage.unlock then
     pcall(course.storage.unlock, course.account)
   end
@@ -144,7 +156,7 @@ function steps.unlock(course)
 end
 
 function steps.post(course)
-  course.sent = true
+  course.fleet.sent[course.account] = true
   if course.host then
     course.host.post(course.flight)
   else
@@ -170,7 +182,8 @@ function steps.wait(course, seconds)
     wait_for(course, math.min(nap, seconds))
     seconds = seconds - nap
     if host and host.is_ending() then
-      leave_off(course)
+      give_up(course)
+      release(course.fleet, course.account)
     end
   end
   return "did"
@@ -196,7 +209,7 @@ end
 
 local function tell_the_astray(course, text)
   for other in pairs(course.fleet.astray) do
-    if other.account == course.account then
+    if other.account == course.account and other.argument ~= text then
       other.newer = text
     end
   end
@@ -213,7 +226,7 @@ end
 
 local function refresh_token_of(text)
   local record = json.decode(text)
-  return type(record) == "table" and record.refresh_token or nil
+  return record and record.refresh_token
 end
 
 -- A record that was saved late stands over the one that has come after it: put
@@ -304,10 +317,118 @@ function give_up(course)
   pcall(land, course)
 end
 
+-- Gives a lock back that the next flight would go on under. In the child of a
+-- fork it is the parent's.
+function release(fleet, account)
+  if fleet.locked[account] == core.process() then
+    steps.unlock({ fleet = fleet, storage = fleet.storage, account = account })
+  end
+end
+
+local function new_course(fleet, flight, account)
+  local course = {
+    flight = flight,
+    fleet = fleet,
+    storage = fleet.storage,
+    account = account,
+    host = fleet.host,
+  }
+  fleet.courses[account] = course
+  return course
+end
+
+local function sorted(map)
+  local names = {}
+  for name in pairs(map) do
+    names[#names + 1] = name
+  end
+  table.sort(names)
+  return names
+end
+
+-- Saves what could not be saved before; what fails does not stop the rest. The
+-- last value is the account that it failed for.
+local function save_unsaved(fleet, handle)
+  local failure, why, account
+  for _, name in ipairs(sorted(fleet.sent)) do
+    local flight = handle:keep(name)
+    if flight then
+      local saved, message, code = carry_out(new_course(fleet, flight, name))
+      if not saved then
+        failure, why, account = message, code, name
+      end
+    end
+  end
+  return not failure or nil, failure, why, account
+end
+
+local function end_flights(fleet)
+  for _, name in ipairs(sorted(fleet.courses)) do
+    give_up(fleet.courses[name])
+  end
+end
+
+local function release_all(fleet)
+  for _, name in ipairs(sorted(fleet.locked)) do
+    release(fleet, name)
+  end
+end
+
+-- Ends the flights, brings home what the server has answered, and gives the
+-- locks back. What cannot be saved stays, under its lock.
+local function close(fleet, handle)
+  if fleet.closed then
+    return true
+  elseif fleet.closing then
+    return nil, "Another coroutine is closing this client. Nothing is lost.", "not_ready"
+  end
+  fleet.closing = true
+  end_flights(fleet)
+  local saved, message, code, account = save_unsaved(fleet, handle)
+  if saved then
+    release_all(fleet)
+  end
+  fleet.closing, fleet.closed = false, saved
+  return saved, message, code, account
+end
+
+local unsaved = "lucidauth: the answer to a refresh (account %s) could not be saved by a process "
+  .. "that ends, where a storage's functions cannot wait: %s"
+
+local function bring_home(fleet, handle)
+  local ok, saved, message, _, account = pcall(close, fleet, handle)
+  if ok and not saved and fleet.host then
+    fleet.host.complain(unsaved:format(account, message))
+  end
+  release_all(fleet)
+end
+
+-- When the Lua state ends, as when nginx is told to stop at once, coroutines are
+-- gone and what is to be collected still has its turn: younger things first, so
+-- that this one still finds the core.
+local function guard(fleet, handle)
+  local function last_try()
+    if not fleet.closed and fleet.host then
+      fleet.host.outside_requests(bring_home, fleet, handle)
+    elseif not fleet.closed then
+      bring_home(fleet, handle)
+    end
+  end
+  if not newproxy then
+    return setmetatable({}, { __gc = last_try })
+  end
+  local proxy = newproxy(true)
+  getmetatable(proxy).__gc = last_try
+  return proxy
+end
+
 -- As flight() of the core; a flight whose coroutine does not go on stands in
 -- nobody's way.
 local function take_off(fleet, handle, account, refresh)
   local name = account or "default"
+  if fleet.closing then
+    return nil, broken_off()
+  end
   local former = fleet.courses[name]
   if former and is_abandoned(former) then
     give_up(former)
@@ -316,15 +437,8 @@ local function take_off(fleet, handle, account, refresh)
   if not flight then
     return nil, token, message, code
   end
-  local course = {
-    flight = flight,
-    fleet = fleet,
-    storage = fleet.storage,
-    account = name,
-    host = fleet.host,
-  }
-  fleet.courses[name] = course
-  return course
+  fleet.guard = fleet.guard or guard(fleet, handle)
+  return new_course(fleet, flight, name)
 end
 
 local shortest_patience = 1
@@ -335,14 +449,41 @@ local function new_fleet(storage, timeout, host)
     host = host,
     patience = math.max(2 * timeout, shortest_patience),
     courses = {},
+    sent = {},
+    locked = {},
     astray = setmetatable({}, { __mode = "k" }),
   }
 end
 
---- A function that gets a token by way of this storage.
+--- Whether no flight is in the air but those that wait to try again.
+local function rests(fleet)
+  for _, course in pairs(fleet.courses) do
+    if course.step ~= "wait" then
+      return false
+    end
+  end
+  return true
+end
+
+-- What a client does with its fleet.
+local function helm(fleet)
+  return {
+    rests = function()
+      return rests(fleet)
+    end,
+    close = function(handle)
+      return close(fleet, handle)
+    end,
+  }
+end
+
+--- A function that gets a token by way of this storage, and what else can be
+--- done with the flights: `close` returns true, or nil, message, code when tokens
+--- could not be saved.
 ---@param storage LucidStorage
 ---@param timeout number seconds
 ---@return fun(core: userdata, account: string?, refresh: boolean): string?, string?, string?
+---@return { rests: fun(): boolean, close: fun(core: userdata): true?, string?, string? }
 function M.over(storage, timeout)
   local fleet = new_fleet(storage, timeout)
   return function(handle, account, refresh)
@@ -351,7 +492,7 @@ function M.over(storage, timeout)
       return token, message, code
     end
     return carry_out(course)
-  end
+  end, helm(fleet)
 end
 
 -- Another coroutine's flight is waited for.
@@ -367,71 +508,6 @@ local function begin(fleet, handle, account, refresh)
   return course, token, message, code
 end
 
-local unsaved = "lucidauth: the answer to a refresh (account %s) could not be saved by a process "
-  .. "that ends, where a storage's functions cannot wait: %s"
-
-local brought_home = { load = true, save = true, unlock = true }
-
--- The POST was sent, so its answer is waited for, and saved by functions that
--- cannot wait any more: their coroutine does not go on.
-local function bring_home(course)
-  local result, text = "did", nil
-  if course.step ~= "post" then
-    result, text = steps[course.step](course, course.argument)
-  end
-  while not is_landed(course) do
-    course.step, course.argument = course.flight:next(result, text)
-    if not brought_home[course.step] then
-      return
-    end
-    result, text = steps[course.step](course, course.argument)
-    if course.step == "save" and result == "failed" then
-      course.host.complain(unsaved:format(course.account, text))
-    end
-  end
-end
-
---- Ends a flight whose coroutine does not go on. One that waits for nothing but
---- to try again is left as it stands: its mark is settled by whoever comes next.
-function leave_off(course)
-  if course.over then
-    return
-  end
-  if course.sent and course.step ~= "wait" and course.step ~= "done" then
-    pcall(bring_home, course)
-  end
-  if course.holds then
-    steps.unlock(course)
-  end
-  pcall(land, course)
-end
-
--- When the Lua state ends, nginx having been told to stop at once, coroutines
--- are gone and what is to be collected still has its turn.
-local function guard(course)
-  local proxy = newproxy(true)
-  getmetatable(proxy).__gc = function()
-    course.host.outside_requests(leave_off, course)
-  end
-  course.guard = proxy
-end
-
---- Whether no flight is in the air but those that wait to try again.
-local function rests(fleet)
-  for _, course in pairs(fleet.courses) do
-    if course.step ~= "wait" then
-      return false
-    end
-  end
-  return true
-end
-
-local function leave_all_off(fleet)
-  for _, course in pairs(fleet.courses) do
-    leave_off(course)
-  end
-end
-
 --- The same inside an event loop: the flight is carried out apart from its
 --- caller, who may be cut off, and a token that still lives is handed out after
 --- `patience` seconds, or at once to a caller that may not wait.
@@ -440,7 +516,7 @@ end
 ---@param host table lucidauth.nginx
 ---@param patience number seconds
 ---@return fun(core: userdata, account: string?, refresh: boolean): string?, string?, string?
----@return { rests: fun(): boolean, leave_off: fun() }
+---@return table as above
 function M.apart(storage, timeout, host, patience)
   local fleet = new_fleet(storage, timeout, host)
   local function drive(handle, account, refresh)
@@ -452,7 +528,6 @@ function M.apart(storage, timeout, host, patience)
     if not course then
       return token, message, code
     end
-    guard(course)
     local started
     started, token, message, code = host.apart(function()
       return carry_out(course)
@@ -466,14 +541,7 @@ function M.apart(storage, timeout, host, patience)
     end
     return land(course)
   end
-  return drive, {
-    rests = function()
-      return rests(fleet)
-    end,
-    leave_off = function()
-      leave_all_off(fleet)
-    end,
-  }
+  return drive, helm(fleet)
 end
 
 return M

@@ -5,9 +5,15 @@ local M = {}
 local families = {
   { "refreshes_total", "counter", "Refreshes by this process." },
   { "refresh_failures_total", "counter", "Refreshes that failed, by code." },
+  { "last_error", "gauge", "1: of the last failure that no success has followed, by code." },
+  { "state", "gauge", "1: how the account stands, by state." },
   { "seconds_to_expiry", "gauge", "Seconds that the token in use has left; 0: none." },
+  { "lifetime_seconds", "gauge", "That the token in use lives in all; 0: unknown." },
+  { "last_refresh_timestamp_seconds", "gauge", "Time of this process's last refresh; 0: none." },
+  { "retry_in_seconds", "gauge", "Until the server is asked again after a failure; 0: at once." },
   { "waiters", "gauge", "Callers that wait for a token." },
   { "generation", "gauge", "Of the storage; odd while a refresh is under way." },
+  { "shared", "gauge", "1: other processes' refreshes are seen at once." },
   { "unsaved", "gauge", "1: the newest tokens are in this process's memory alone." },
 }
 
@@ -15,10 +21,12 @@ local function escape(value)
   return (value:gsub('[\\"\n]', { ["\\"] = "\\\\", ['"'] = '\\"', ["\n"] = "\\n" }))
 end
 
-local function labels(account, code)
+local function labels(account, name, value)
   local text = 'account="' .. escape(account) .. '"'
-  return "{" .. text .. (code and ',code="' .. code .. '"' or "") .. "}"
+  return "{" .. text .. (name and (',%s="%s"'):format(name, value) or "") .. "}"
 end
+
+local states = { "ready", "expired", "failing", "empty" }
 
 local function sorted_keys(map)
   local keys = {}
@@ -30,15 +38,24 @@ local function sorted_keys(map)
 end
 
 local function samples(status, account, waiters)
-  local failures = {}
+  local failures, in_state, error = {}, {}, status.last_error
   for _, code in ipairs(sorted_keys(status.failures)) do
-    failures[#failures + 1] = { labels(account, code), status.failures[code] }
+    failures[#failures + 1] = { labels(account, "code", code), status.failures[code] }
+  end
+  for i, state in ipairs(states) do
+    in_state[i] = { labels(account, "state", state), state == status.state and 1 or 0 }
   end
   local own = labels(account)
   return {
     refreshes_total = { { own, status.refreshes } },
     refresh_failures_total = failures,
+    last_error = error and { { labels(account, "code", error.code), 1 } } or {},
+    state = in_state,
     seconds_to_expiry = { { own, status.expires_in } },
+    lifetime_seconds = { { own, status.lifetime } },
+    last_refresh_timestamp_seconds = { { own, status.last_refresh or 0 } },
+    retry_in_seconds = { { own, status.retry_in or 0 } },
+    shared = { { own, status.shared and 1 or 0 } },
     waiters = { { own, waiters } },
     generation = { { own, status.generation } },
     unsaved = { { own, status.unsaved and 1 or 0 } },

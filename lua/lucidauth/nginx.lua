@@ -72,7 +72,16 @@ local function when_all_is_over(is_idle, has_waiters, close)
   M.wait_for(function()
     return not has_waiters() or ngx.now() > until_then
   end)
-  close()
+  return close()
+end
+
+local function when_all_is_over_later(is_idle, has_waiters, close)
+  return ngx.timer.at(0, function()
+    local closed, message = when_all_is_over(is_idle, has_waiters, close)
+    if not closed then
+      M.complain("lucidauth: a client could not be closed: " .. message)
+    end
+  end)
 end
 
 --- Closes something once no refresh is in the air: the caller waits by yielding;
@@ -80,15 +89,18 @@ end
 --- is left is to block.
 ---@param is_idle fun(): boolean
 ---@param has_waiters fun(): boolean
----@param close fun()
+---@param close fun(): true?, string?, string?
+---@return true? closed or going to be
+---@return string? message
+---@return string? code
 function M.close_when_idle(is_idle, has_waiters, close)
   if M.can_yield() then
-    when_all_is_over(is_idle, has_waiters, close)
-  elseif may_block[ngx.get_phase()] or is_idle() or not ngx.timer.at(0, function()
-    when_all_is_over(is_idle, has_waiters, close)
-  end) then
-    close()
+    return when_all_is_over(is_idle, has_waiters, close)
+  elseif may_block[ngx.get_phase()] or is_idle()
+    or not when_all_is_over_later(is_idle, has_waiters, close) then
+    return close()
   end
+  return true
 end
 
 local has_exdata, exdata = pcall(require, "thread.exdata")
@@ -218,13 +230,30 @@ end
 local hidden = " nginx hides the environment from its workers: a variable counts once the top of "
   .. "nginx.conf names it, as in \"%s\"."
 
+local function has_proxy()
+  for _, name in ipairs { "https_proxy", "HTTPS_PROXY", "all_proxy", "ALL_PROXY" } do
+    if os.getenv(name) then
+      return true
+    end
+  end
+end
+
+-- A server on this machine is reached without one.
+local function may_lack_proxy(message, code)
+  local here = message:find("127.0.0.1", 1, true) or message:find("localhost", 1, true)
+    or message:find("::1", 1, true)
+  return (code == "network" or code == "timeout") and not here and not has_proxy()
+end
+
 --- A failure's message, with a hint when the environment may be the cause.
 ---@param message string
 ---@param code string
 ---@param default_path? boolean nobody has said where the tokens are kept
 ---@return string
 function M.explain(message, code, default_path)
-  if code ~= "config" and code ~= "storage" then
+  if may_lack_proxy(message, code) then
+    return message .. hidden:format("env https_proxy;")
+  elseif code ~= "config" and code ~= "storage" then
     return message
   end
   local lines = {}

@@ -14,7 +14,14 @@ local settings = require("lucidauth.sandbox.settings")
 
 local sandbox = {}
 
-sandbox.new = server.new
+--- Starts a sandbox that listens; `step` or `loop` makes it answer. Raises when
+--- a setting is unknown or its value cannot be used.
+---@param options? lucidauth.sandbox.Settings
+---@return lucidauth.sandbox.Server? server
+---@return string? message why it cannot listen
+function sandbox.new(options)
+  return server.new(options)
+end
 
 -- With `lua -e CHUNK -- --port 0` the interpreter takes the first option for
 -- the script's name, and with `lua -e CHUNK` it may leave its own in place.

@@ -569,8 +569,6 @@ static void another_server_s_tokens_are_neither_sent_nor_replaced(void **state)
   check_failure(fly(desk, FLOW_REFRESH), CODE_CONFIG, "LUCID_TOKEN_FILE");
   assert_int_equal(desk->posts, 0);
   assert_non_null(strstr(desk->stored, "R1"));
-  fly(desk, FLOW_LOOK);
-  check_trouble(desk, CODE_CONFIG, "issued by");
 }
 
 static void the_same_server_s_are(void **state)
@@ -818,6 +816,38 @@ static void introspection_says_when_to_come_back(void **state)
   check_failure(token(desk), CODE_RATE_LIMITED, "");
   assert_int_equal(desk->posts, 2);
   assert_true(flow_status(desk->flow).retry_at >= desk->now.steady + 590);
+}
+
+static void a_broken_answer_s_refresh_token_is_found_in_it(void **state)
+{
+  static const char *const bodies[] = {"{\"access_token\":\"A2\",\"refresh_token\" : \"R2\",\"expi",
+                                       "{\"access_token\":\"A2\",\"refresh_token\":\"R2\",}"};
+  for (size_t i = 0; i < 2; i++) {
+    struct desk *desk = *state;
+    store(desk, record("A1", "R1", NOW - 1));
+    desk->replies[0] = answer(200, bodies[i]);
+    if (i == 0)
+      desk->replies[0].delivery = REPLY_LOST;
+    desk->replies[1] = answer(200, "{\"active\":false}");
+    desk->replies[2] = answer(200, "{\"access_token\":\"A3\",\"refresh_token\":\"R3\",\"expires_in\":3600}");
+    const struct flow_outcome *outcome = token(desk);
+    check_token(outcome, "A3");
+    assert_non_null(strstr(desk->body, "\"R2\""));
+    assert_true(noted(outcome, FLOW_RECOVERED));
+    assert_null(strstr(desk->stored, "pending"));
+    tear_down(state);
+    set_up(state);
+  }
+}
+
+static void but_half_a_refresh_token_is_none(void **state)
+{
+  struct desk *desk = *state;
+  store(desk, record("A1", "R1", NOW - 1));
+  desk->replies[0] = answer(200, "{\"access_token\":\"A2\",\"refresh_token\":\"R2");
+  desk->replies[1] = answer(200, "{\"active\":false}");
+  check_failure(token(desk), CODE_LOST_ROTATION, "");
+  assert_int_equal(desk->posts, 2);
 }
 
 static void a_spent_token_is_called_lost_and_never_sent_again(void **state)
@@ -1126,6 +1156,8 @@ int main(void)
       TEST(a_gateway_s_error_is_given_time_before_it_is_asked_about),
       TEST(introspection_that_refuses_is_not_asked_again_and_again),
       TEST(introspection_says_when_to_come_back),
+      TEST(a_broken_answer_s_refresh_token_is_found_in_it),
+      TEST(but_half_a_refresh_token_is_none),
       TEST(a_spent_token_is_called_lost_and_never_sent_again),
       TEST(a_resend_happens_three_times_at_most),
       TEST(without_introspection_there_is_one_resend_after_a_pause),

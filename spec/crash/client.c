@@ -36,8 +36,8 @@ static void print_token(char *token, const lucidauth_error *error)
 
 static void print_status(lucidauth *client)
 {
-  lucidauth_status status;
-  if (lucidauth_get_status(client, NULL, &status))
+  lucidauth_status status = LUCIDAUTH_STATUS_INIT;
+  if (lucidauth_get_status(client, NULL, &status, NULL))
     printf("status %s %s %s %s\n", status.state, status.unsaved ? "unsaved" : "saved",
            status.shared ? "shared" : "private", status.generation & 1 ? "under_way" : "settled");
 }
@@ -51,11 +51,11 @@ static void *refresh(void *client)
 static void begin(lucidauth *client)
 {
   pthread_t thread;
-  lucidauth_status status = {.generation = 0};
+  lucidauth_status status = LUCIDAUTH_STATUS_INIT;
   if (pthread_create(&thread, NULL, refresh, client) != 0)
     exit(2);
   pthread_detach(thread);
-  while (status.generation % 2 == 0 && lucidauth_get_status(client, NULL, &status))
+  while (status.generation % 2 == 0 && lucidauth_get_status(client, NULL, &status, NULL))
     sched_yield();
 }
 

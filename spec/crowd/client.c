@@ -106,7 +106,7 @@ static void use(struct caller *caller, const char *token, double asked, double g
   if (status == 401) {
     snprintf(text, sizeof text, "401 %.6f %.6f", asked, given);
     report(caller, text);
-    lucidauth_reject(crowd.client, NULL, token);
+    (void)lucidauth_reject(crowd.client, NULL, token, NULL);
   } else if (status != 200) {
     snprintf(text, sizeof text, "odd %d", status);
     report(caller, text);

@@ -142,8 +142,8 @@ static void fetch_by_handle(const char *name)
 
 static void look(const char *name)
 {
-  lucidauth_status status;
-  expect(lucidauth_get_status(stress.client, name, &status), "there is no such account");
+  lucidauth_status status = LUCIDAUTH_STATUS_INIT;
+  expect(lucidauth_get_status(stress.client, name, &status, NULL), "there is no such account");
   expect(status.expires_in >= 0 && status.state != NULL, "the status makes no sense");
 }
 
@@ -162,7 +162,7 @@ static void call(unsigned *seed)
   } else {
     char *token = fetch(stress.client, account, false);
     if (token)
-      lucidauth_reject(stress.client, account, lot < 95 ? token : "another");
+      (void)lucidauth_reject(stress.client, account, lot < 95 ? token : "another", NULL);
     lucidauth_free_token(token);
   }
 }
@@ -302,7 +302,7 @@ static void check_rejection_in_child(void)
   lucidauth *client = open_client(2);
   char *dead = fetch(client, "default", false);
   set_fault("{\"kind\":\"answer\",\"status\":400,\"body\":{\"error\":\"invalid_request\"},\"times\":2}");
-  lucidauth_reject(client, "default", dead);
+  (void)lucidauth_reject(client, "default", dead, NULL);
   expect(lucidauth_token(client, "default", NULL) == NULL, "the rejected token is handed out again");
   pid_t child = fork();
   if (child == 0) {

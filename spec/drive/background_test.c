@@ -373,17 +373,17 @@ static void test_events_on_the_callers_thread(void **state)
   lucidauth_error error;
   assert_null(lucidauth_poll(account, &ticket, true, NULL, &error));
   double deadline = now() + PATIENCE;
-  lucidauth_status status = {0};
+  lucidauth_status status = LUCIDAUTH_STATUS_INIT;
   while (status.refreshes == 0 && now() < deadline) {
     pause_briefly();
-    assert_true(lucidauth_get_status(client, "account-1", &status));
+    assert_true(lucidauth_get_status(client, "account-1", &status, NULL));
   }
   /* it has happened, and nobody has been told */
   assert_int_equal(atomic_load(&world.events), 0);
   lucidauth_deliver_events(client);
   assert_string_equal(world.names, "refreshed ");
   lucidauth_free_token(poll_for(account, &ticket, NULL, &error));
-  lucidauth_reject(client, "account-1", sandbox_token(&world.sandbox, "account-1", "access_token"));
+  (void)lucidauth_reject(client, "account-1", sandbox_token(&world.sandbox, "account-1", "access_token"), NULL);
   get_token(client, "account-1");
   assert_string_equal(world.names, "refreshed rejected refreshed ");
   assert_int_equal(atomic_load(&world.elsewhere), 0);
@@ -408,7 +408,7 @@ static void test_sees_what_others_write(void **state)
   (void)state;
   char text[512];
   lucidauth *client = new_client();
-  lucidauth_status status;
+  lucidauth_status status = LUCIDAUTH_STATUS_INIT;
   get_token(client, "account-1");
   snprintf(text, sizeof text, "{\"access_token\": \"another\", \"refresh_token\": \"%s\", \"expires_at\": %ld}",
            sandbox_token(&world.sandbox, "account-1", "refresh_token"), (long)time(NULL) + 3600);
@@ -416,7 +416,7 @@ static void test_sees_what_others_write(void **state)
   double deadline = now() + PATIENCE;
   do {
     pause_briefly();
-    assert_true(lucidauth_get_status(client, "account-1", &status));
+    assert_true(lucidauth_get_status(client, "account-1", &status, NULL));
   } while (status.past[status.past_count - 1].kind != LUCIDAUTH_EVENT_ADOPTED && now() < deadline);
   assert_int_equal(status.past[status.past_count - 1].kind, LUCIDAUTH_EVENT_ADOPTED);
   char *token = lucidauth_token(client, "account-1", NULL);
@@ -436,6 +436,26 @@ static void test_close_waits_for_a_post(void **state)
   assert_true(record_holds("account-1", sandbox_token(&world.sandbox, "account-1", "access_token")));
   assert_false(record_holds("account-1", "pending"));
   assert_string_equal(world.names, "refreshed ");
+}
+
+/* An event loop asks again and again, and closes once nothing is to be waited for. */
+static void test_leave_waits_for_nothing(void **state)
+{
+  (void)state;
+  lucidauth *client = new_client();
+  lucidauth_ticket ticket = {0};
+  lucidauth_error error;
+  assert_true(lucidauth_leave(client));
+  control("faults", "{\"kind\": \"slow\", \"when\": \"before\", \"seconds\": 0.5}");
+  assert_null(lucidauth_poll(account_of(client, "account-1"), &ticket, true, NULL, &error));
+  wait_for_posts(1);
+  assert_false(lucidauth_leave(client));
+  assert_int_equal(sandbox_count(&world.sandbox, "rotations"), 0);
+  while (!lucidauth_leave(client))
+    pause_briefly();
+  assert_true(record_holds("account-1", sandbox_token(&world.sandbox, "account-1", "access_token")));
+  assert_false(record_holds("account-1", "pending"));
+  lucidauth_close(client);
 }
 
 static void test_close_breaks_off_a_pause(void **state)
@@ -754,6 +774,7 @@ int main(void)
       cmocka_unit_test_setup_teardown(test_refreshes_ahead, setup, teardown),
       cmocka_unit_test_setup_teardown(test_sees_what_others_write, setup, teardown),
       cmocka_unit_test_setup_teardown(test_close_waits_for_a_post, setup, teardown),
+      cmocka_unit_test_setup_teardown(test_leave_waits_for_nothing, setup, teardown),
       cmocka_unit_test_setup_teardown(test_close_breaks_off_a_pause, setup, teardown),
       cmocka_unit_test_setup_teardown(test_thread_ends_with_the_last_client, setup, teardown),
       cmocka_unit_test_setup_teardown(test_signals_are_the_programs, setup, teardown),

@@ -154,8 +154,8 @@ static lucidauth_flight *fly_to_post(lucidauth *client)
 
 static bool is_unsaved(lucidauth *client)
 {
-  lucidauth_status status;
-  return lucidauth_get_status(client, NULL, &status) && status.unsaved;
+  lucidauth_status status = LUCIDAUTH_STATUS_INIT;
+  return lucidauth_get_status(client, NULL, &status, NULL) && status.unsaved;
 }
 
 static void an_answer_to_a_flight_of_its_own_is_still_heard(void **state)

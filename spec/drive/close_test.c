@@ -32,9 +32,9 @@ static void take_event(void *unused, const lucidauth_event *event)
   if (!world.closing)
     return;
   lucidauth_error error = {.code = LUCIDAUTH_OK};
-  lucidauth_status status;
+  lucidauth_status status = LUCIDAUTH_STATUS_INIT;
   lucidauth_ticket ticket = {.refresh = true};
-  assert_false(lucidauth_get_status(world.client, event->account, &status));
+  assert_false(lucidauth_get_status(world.client, event->account, &status, NULL));
   assert_null(lucidauth_get_account(world.client, NULL, &error));
   assert_int_equal(error.code, LUCIDAUTH_NOT_READY);
   assert_null(lucidauth_refresh(world.client, NULL, &error));
@@ -42,7 +42,7 @@ static void take_event(void *unused, const lucidauth_event *event)
   char *token = lucidauth_poll(world.account, &ticket, true, NULL, &error);
   assert_null(token);
   (void)lucidauth_is_current(world.account, 1);
-  lucidauth_reject(world.client, NULL, "A7");
+  (void)lucidauth_reject(world.client, NULL, "A7", NULL);
   lucidauth_deliver_events(world.client);
   world.events++;
 }

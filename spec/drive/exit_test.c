@@ -28,6 +28,13 @@ static void report(const char *token, const lucidauth_error *error)
   _exit(token ? TOKEN_A0 + atoi(token + 1) : NO_TOKEN + (int)error->code);
 }
 
+static bool is_token(char *token)
+{
+  bool good = token != NULL;
+  lucidauth_free_token(token);
+  return good;
+}
+
 static pid_t start_child(void (*body)(void))
 {
   fflush(stdout);
@@ -64,7 +71,7 @@ static void refresh_late(bool background)
 {
   (void)atexit(let_another_thread_refresh);
   client = scene_client(background);
-  if (!lucidauth_token(client, NULL, NULL))
+  if (!is_token(lucidauth_token(client, NULL, NULL)))
     _exit(1);
 }
 
@@ -106,7 +113,7 @@ static void ask_late_for_what_lives(void)
 {
   (void)atexit(ask_late);
   client = scene_client(false);
-  if (!lucidauth_refresh(client, NULL, NULL))
+  if (!is_token(lucidauth_refresh(client, NULL, NULL)))
     _exit(1);
 }
 
@@ -121,7 +128,7 @@ static void ask_late_for_what_is_due(void)
 {
   (void)atexit(ask_late);
   client = scene_client(false);
-  if (!lucidauth_refresh(client, NULL, NULL))
+  if (!is_token(lucidauth_refresh(client, NULL, NULL)))
     _exit(1);
   scene_store(100);
 }
@@ -168,6 +175,79 @@ static void a_flight_of_a_client_that_is_being_closed_is_waited_for(void **state
   assert_true(scene_stored("\"R1\""));
 }
 
+/* ---- from a signal's handler, which has interrupted the library ---- */
+
+static bool interrupt;
+
+int __real_pthread_cond_signal(pthread_cond_t *condition);
+int __wrap_pthread_cond_signal(pthread_cond_t *condition);
+
+/* The background's lock is held here. */
+int __wrap_pthread_cond_signal(pthread_cond_t *condition)
+{
+  if (interrupt)
+    raise(SIGUSR1);
+  return __real_pthread_cond_signal(condition);
+}
+
+static void end_at_once(int number)
+{
+  (void)number;
+  exit(0);
+}
+
+static void end_in_the_middle(void)
+{
+  lucidauth_error error;
+  lucidauth_ticket ticket = {.refresh = true};
+  client = scene_client(true);
+  if (!is_token(lucidauth_token(client, NULL, NULL)))
+    _exit(1);
+  signal(SIGUSR1, end_at_once);
+  interrupt = true;
+  (void)lucidauth_poll(lucidauth_get_account(client, NULL, NULL), &ticket, true, NULL, &error);
+  _exit(2);
+}
+
+static void a_handler_that_ends_the_process_does_end_it(void **state)
+{
+  (void)state;
+  assert_int_equal(scene_status(start_child(end_in_the_middle)), 0);
+  assert_false(scene_stored("pending"));
+}
+
+/* ---- while another thread adds accounts ---- */
+
+static void *add_accounts(void *adding)
+{
+  char name[32];
+  for (int i = 0; i < 100000; i++) {
+    snprintf(name, sizeof name, "account-%d", i);
+    (void)lucidauth_get_account(client, name, NULL);
+    atomic_store((atomic_bool *)adding, i > 10);
+  }
+  return NULL;
+}
+
+static void end_while_accounts_are_added(void)
+{
+  static atomic_bool adding;
+  pthread_t thread;
+  lucidauth_options options = scene_options(false);
+  options.storage = LUCIDAUTH_MEMORY;
+  client = scene_open(&options);
+  if (!is_token(lucidauth_token(client, NULL, NULL)) || pthread_create(&thread, NULL, add_accounts, &adding) != 0 ||
+      pthread_detach(thread) != 0 || !scene_wait_for(&adding))
+    _exit(1);
+}
+
+/* ThreadSanitizer sees whether they do. */
+static void accounts_that_are_added_do_not_get_in_the_way(void **state)
+{
+  (void)state;
+  assert_int_equal(scene_status(start_child(end_while_accounts_are_added)), 0);
+}
+
 /* ---- no way to be told of the end ---- */
 
 static bool no_atexit;
@@ -206,6 +286,8 @@ int main(void)
       TEST(what_lives_is_still_handed_out),
       TEST(what_is_due_is_not_refreshed_any_more),
       TEST(a_flight_of_a_client_that_is_being_closed_is_waited_for),
+      TEST(a_handler_that_ends_the_process_does_end_it),
+      TEST(accounts_that_are_added_do_not_get_in_the_way),
       TEST(nothing_is_spent_where_the_end_could_not_be_waited_for),
   };
   return cmocka_run_group_tests(tests, NULL, NULL);

@@ -1,7 +1,7 @@
 /* Flights in the program's own hands: what is broken off, and what is saved at the end. */
 #define _GNU_SOURCE
 #include "../lucidauth.h"
-#include "endpoint.h"
+#include "scene.h"
 
 #include <setjmp.h>
 #include <stdarg.h>
@@ -134,8 +134,8 @@ static void break_off(lucidauth_flight *flight)
 
 static bool is_unsaved(void)
 {
-  lucidauth_status status;
-  assert_true(lucidauth_get_status(world.client, NULL, &status));
+  lucidauth_status status = LUCIDAUTH_STATUS_INIT;
+  assert_true(lucidauth_get_status(world.client, NULL, &status, NULL));
   return status.unsaved;
 }
 
@@ -289,6 +289,51 @@ static void a_child_saves_nothing_for_its_parent(void **state)
   carry_out(flight, NULL);
 }
 
+/* ---- two at once ---- */
+
+static void a_second_refresh_is_told_what_is_so(void **state)
+{
+  (void)state;
+  lucidauth_error error = {.code = LUCIDAUTH_OK};
+  char *token = NULL;
+  lucidauth_flight *first = begin(false);
+  assert_null(lucidauth_flight_begin(world.account, true, NULL, &error));
+  assert_int_equal(error.code, LUCIDAUTH_NOT_READY);
+  assert_non_null(strstr(error.message, "there is no token"));
+  scene_assert_token(carry_out(first, NULL), "A1");
+  first = begin(true);
+  assert_null(lucidauth_flight_begin(world.account, true, NULL, &error));
+  assert_int_equal(error.code, LUCIDAUTH_NOT_READY);
+  assert_null(strstr(error.message, "there is no token"));
+  assert_null(lucidauth_flight_begin(world.account, false, &token, &error));
+  assert_int_equal(error.code, LUCIDAUTH_OK);
+  scene_assert_token(token, "A1");
+  scene_assert_token(carry_out(first, NULL), "A2");
+}
+
+/* ---- storages that the library uses by itself ---- */
+
+static void no_flight_passes_a_storage_by(void **state)
+{
+  (void)state;
+  static const lucidauth_storage kinds[] = {LUCIDAUTH_FILE, LUCIDAUTH_DIRECTORY, LUCIDAUTH_MEMORY};
+  for (int i = 0; i < 6; i++) {
+    lucidauth_error error = {.code = LUCIDAUTH_OK};
+    lucidauth_options chosen = options();
+    char *token = NULL;
+    chosen.storage = kinds[i / 2];
+    chosen.path = "/nowhere/at/all";
+    chosen.background = i % 2;
+    lucidauth *client = lucidauth_new(&chosen, NULL);
+    lucidauth_account *account = lucidauth_get_account(client, NULL, NULL);
+    assert_null(lucidauth_flight_begin(account, true, &token, &error));
+    assert_int_equal(error.code, LUCIDAUTH_CONFIG);
+    assert_null(token);
+    assert_null(lucidauth_flight_keep(account));
+    lucidauth_close(client);
+  }
+}
+
 #define TEST(name) cmocka_unit_test_setup_teardown(name, set_up, tear_down)
 
 int main(void)
@@ -303,6 +348,8 @@ int main(void)
       TEST(what_a_flight_left_in_hand_is_saved_at_the_end),
       TEST(nothing_is_kept_where_nothing_is_unsaved),
       TEST(a_child_saves_nothing_for_its_parent),
+      TEST(a_second_refresh_is_told_what_is_so),
+      TEST(no_flight_passes_a_storage_by),
   };
   return cmocka_run_group_tests(tests, NULL, NULL);
 }

@@ -130,6 +130,65 @@ static void a_child_uses_a_client_whose_storage_was_being_changed(void **state)
   fork_in_the_middle(LUCIDAUTH_MEMORY, 2, get_nothing_and_close);
 }
 
+/* ---- in the background ---- */
+
+/* ThreadSanitizer knows no child that starts a thread. */
+#if defined(__SANITIZE_THREAD__)
+enum { FORKED_CHILD_HAS_THREADS = false };
+#else
+enum { FORKED_CHILD_HAS_THREADS = true };
+#endif
+
+static void poll_on(lucidauth_ticket *ticket)
+{
+  lucidauth_error error;
+  lucidauth_account *account = lucidauth_get_account(world.client, NULL, NULL);
+  char *token = lucidauth_poll(account, ticket, true, NULL, &error);
+  while (!token && error.code == LUCIDAUTH_NOT_READY) {
+    endpoint_pause();
+    token = lucidauth_poll(account, ticket, true, NULL, &error);
+  }
+  fputs(error.message, stderr);
+  bool good = token && strcmp(token, ticket->refresh ? "A2" : "A1") == 0;
+  lucidauth_free_token(token);
+  lucidauth_close(world.client);
+  report(good);
+}
+
+/* The flight that the ticket was for is the parent's; the child has to fly by itself. */
+static void a_ticket_is_good_on_both_sides_of_a_fork(void **state)
+{
+  (void)state;
+  if (!FORKED_CHILD_HAS_THREADS)
+    skip();
+  for (int refresh = 0; refresh < 2; refresh++) {
+    lucidauth_error error;
+    lucidauth_ticket ticket = {.refresh = refresh};
+    scene_store(refresh ? 3000 : -10);
+    atomic_store(&endpoint->rotation, 0);
+    atomic_store(&endpoint->posts, 0);
+    world.client = scene_client(true);
+    lucidauth_account *account = lucidauth_get_account(world.client, NULL, NULL);
+    if (refresh)
+      scene_assert_token(lucidauth_token(world.client, NULL, NULL), "A0");
+    endpoint_hold();
+    while (!ticket.boarded) /* the thread may be having a look of its own */
+      assert_null(lucidauth_poll(account, &ticket, true, NULL, &error));
+    assert_true(endpoint_has_seen(1));
+    fflush(stdout);
+    pid_t child = fork();
+    assert_true(child >= 0);
+    if (child == 0) {
+      alarm(ENDPOINT_PATIENCE);
+      poll_on(&ticket);
+    }
+    endpoint_go_on();
+    assert_int_equal(scene_status(child), 0);
+    assert_int_equal(endpoint->posts, 1 + refresh);
+    lucidauth_close(world.client);
+  }
+}
+
 #define TEST(name) cmocka_unit_test_setup_teardown(name, scene_set_up, scene_tear_down)
 
 int main(void)
@@ -140,6 +199,7 @@ int main(void)
       TEST(a_child_uses_a_client_whose_flow_was_being_changed),
       TEST(a_child_closes_a_client_whose_storage_was_being_changed),
       TEST(a_child_uses_a_client_whose_storage_was_being_changed),
+      TEST(a_ticket_is_good_on_both_sides_of_a_fork),
   };
   return cmocka_run_group_tests(tests, NULL, NULL);
 }

@@ -35,7 +35,7 @@ static void reject_during_the_flight(struct call *call, bool background, int sta
   *call = (struct call){.client = scene_client(background)};
   assert_int_equal(pthread_create(&call->thread, NULL, ask, call), 0);
   assert_true(endpoint_has_seen(1));
-  lucidauth_reject(call->client, NULL, "A0");
+  (void)lucidauth_reject(call->client, NULL, "A0", NULL);
   endpoint_go_on();
   assert_int_equal(pthread_join(call->thread, NULL), 0);
 }
@@ -93,7 +93,7 @@ static void a_flight_of_its_own_does_not_return_it(void **state)
       lucidauth_flight_post(flight);
     action = lucidauth_flight_next(flight, action.step == LUCIDAUTH_LOAD ? LUCIDAUTH_NONE : LUCIDAUTH_DID, NULL);
   }
-  lucidauth_reject(client, NULL, "A1");
+  (void)lucidauth_reject(client, NULL, "A1", NULL);
   assert_null(lucidauth_flight_end(flight, NULL, &error));
   assert_int_equal(error.code, LUCIDAUTH_NOT_READY);
   assert_true(error.message[0] != '\0');

@@ -28,6 +28,9 @@ lucidauth *scene_client(bool background);
 /* Store "A0" and "R0"; "A0" lives for so many seconds more of its hour. */
 void scene_store(double seconds);
 
+/* The same beside the mark of a refresh that another process left unfinished. */
+void scene_store_unfinished(double seconds);
+
 /* Whether the token file has this text in it. */
 bool scene_stored(const char *text);
 

@@ -1,8 +1,10 @@
 /* The thread of the background, and those who wait for it, at the moments that no sandbox can be made to meet. */
 #define _GNU_SOURCE
 #include "../account.h"
+#include "drive.h"
 #include "scene.h"
 
+#include <errno.h>
 #include <pthread.h>
 #include <setjmp.h>
 #include <stdarg.h>
@@ -10,12 +12,18 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/stat.h>
+#include <unistd.h>
 
 #include <cmocka.h>
 
 static struct {
   pthread_t caller;
   atomic_bool hold_landings, let_land; /* a flight that has landed goes no further before it is told to */
+  const char *slow_account;
+  atomic_bool disk_goes_on;
+  bool no_threads;
+  int tries; /* to start one meanwhile */
 } world;
 
 static int set_up(void **state)
@@ -98,6 +106,280 @@ static void a_flight_that_follows_at_once_is_not_called_landed(void **state)
   assert_true(scene_stored("\"A2\""));
 }
 
+/* ---- how long a caller waits ---- */
+
+void __real_drive_step(struct lucidauth_account *account, const struct flow_action *action, struct came_of *came);
+void __wrap_drive_step(struct lucidauth_account *account, const struct flow_action *action, struct came_of *came);
+
+/* A disk that is slow for one account. */
+void __wrap_drive_step(struct lucidauth_account *account, const struct flow_action *action, struct came_of *came)
+{
+  if (world.slow_account && strcmp(account->name, world.slow_account) == 0)
+    scene_wait_for(&world.disk_goes_on);
+  __real_drive_step(account, action, came);
+}
+
+/* A token that lives is stored, the refresh is at the server and stays there. */
+static void a_token_that_lives_is_served_in_the_first_flight(void **state)
+{
+  (void)state;
+  lucidauth_options chosen = scene_options(true);
+  chosen.refresh_wait = 0.05;
+  scene_store(100);
+  endpoint_hold();
+  lucidauth *client = scene_open(&chosen);
+  scene_assert_token(lucidauth_token(client, NULL, NULL), "A0");
+  assert_true(endpoint_has_seen(1));
+  assert_int_equal(endpoint->answered, 0);
+  endpoint_go_on();
+  lucidauth_close(client);
+  assert_true(scene_stored("\"R1\""));
+}
+
+static void *ask(void *client)
+{
+  return lucidauth_token(client, NULL, NULL);
+}
+
+static void a_thread_that_waits_is_served_in_another_ones_first_flight(void **state)
+{
+  (void)state;
+  pthread_t thread;
+  void *token;
+  lucidauth_options chosen = scene_options(false);
+  chosen.refresh_wait = 0.05;
+  scene_store(100);
+  endpoint_hold();
+  lucidauth *client = scene_open(&chosen);
+  assert_int_equal(pthread_create(&thread, NULL, ask, client), 0);
+  assert_true(endpoint_has_seen(1));
+  scene_assert_token(lucidauth_token(client, NULL, NULL), "A0");
+  assert_int_equal(endpoint->answered, 0);
+  endpoint_go_on();
+  assert_int_equal(pthread_join(thread, &token), 0);
+  scene_assert_token(token, "A1");
+  lucidauth_close(client);
+}
+
+static void a_token_that_was_rejected_is_not_served_so(void **state)
+{
+  (void)state;
+  lucidauth_error error;
+  lucidauth_ticket ticket = {0};
+  lucidauth_options chosen = scene_options(true);
+  chosen.refresh_wait = 0;
+  scene_store(100);
+  endpoint_hold();
+  lucidauth *client = scene_open(&chosen);
+  lucidauth_account *account = lucidauth_get_account(client, NULL, NULL);
+  world.slow_account = "default";
+  assert_null(lucidauth_poll(account, &ticket, true, NULL, &error));
+  (void)lucidauth_reject(client, NULL, "A0", NULL);
+  atomic_store(&world.disk_goes_on, true);
+  assert_true(endpoint_has_seen(1));
+  assert_null(lucidauth_poll(account, &ticket, true, NULL, &error));
+  assert_int_equal(error.code, LUCIDAUTH_NOT_READY);
+  endpoint_go_on();
+  scene_assert_token(poll_for(account, &ticket, &error), "A1");
+  lucidauth_close(client);
+}
+
+static void nor_is_one_that_another_process_may_have_spent(void **state)
+{
+  (void)state;
+  lucidauth_options chosen = scene_options(true);
+  chosen.refresh_wait = 0;
+  scene_store_unfinished(100);
+  lucidauth *client = scene_open(&chosen);
+  endpoint_hold();
+  lucidauth_error error;
+  lucidauth_ticket ticket = {0};
+  lucidauth_account *account = lucidauth_get_account(client, NULL, NULL);
+  assert_null(lucidauth_poll(account, &ticket, false, NULL, &error));
+  assert_true(endpoint_has_seen(1));
+  assert_null(lucidauth_poll(account, &ticket, false, NULL, &error));
+  assert_int_equal(endpoint->asked, 1);
+  endpoint_go_on();
+  scene_assert_token(poll_for(account, &ticket, &error), "A1");
+  lucidauth_close(client);
+}
+
+static double time_until_timeout(lucidauth *client)
+{
+  lucidauth_error error;
+  double began = endpoint_now();
+  assert_null(lucidauth_token(client, NULL, &error));
+  assert_int_equal(error.code, LUCIDAUTH_TIMEOUT);
+  return endpoint_now() - began;
+}
+
+static void nobody_waits_for_longer_than_the_timeout(void **state)
+{
+  (void)state;
+  lucidauth_options chosen = scene_options(true);
+  chosen.timeout = 1;
+  world.slow_account = "default";
+  lucidauth *client = scene_open(&chosen);
+  double waited = time_until_timeout(client);
+  assert_true(waited >= 0.9 && waited < 1.9);
+  atomic_store(&world.disk_goes_on, true);
+  lucidauth_close(client);
+}
+
+static void but_for_an_answer_whose_refresh_was_sent(void **state)
+{
+  (void)state;
+  lucidauth_options chosen = scene_options(true);
+  chosen.timeout = 0.3;
+  endpoint_hold();
+  lucidauth *client = scene_open(&chosen);
+  assert_true(time_until_timeout(client) >= 0.5);
+  endpoint_go_on();
+  lucidauth_close(client);
+  assert_true(scene_stored("\"R1\""));
+}
+
+/* ---- the status ---- */
+
+static lucidauth_status status_when(lucidauth *client, const char *state)
+{
+  lucidauth_status status = LUCIDAUTH_STATUS_INIT;
+  double deadline = endpoint_now() + ENDPOINT_PATIENCE;
+  do {
+    endpoint_pause();
+    assert_true(lucidauth_get_status(client, NULL, &status, NULL));
+  } while (strcmp(status.state, state) != 0 && endpoint_now() < deadline);
+  assert_string_equal(status.state, state);
+  return status;
+}
+
+static void the_status_shows_what_is_stored_without_waiting_for_the_disk(void **state)
+{
+  (void)state;
+  lucidauth_status status = LUCIDAUTH_STATUS_INIT;
+  scene_store(3000);
+  world.slow_account = "default";
+  lucidauth *client = scene_client(true);
+  assert_true(lucidauth_get_status(client, NULL, &status, NULL));
+  assert_string_equal(status.state, "empty");
+  assert_true(lucidauth_get_status(client, NULL, &status, NULL));
+  atomic_store(&world.disk_goes_on, true);
+  status = status_when(client, "ready");
+  assert_true(status.expires_in > 2900 && status.expires_in <= 3000);
+  assert_int_equal(status.past_count, 0);
+  assert_int_equal(endpoint->posts, 0);
+  scene_assert_token(lucidauth_token(client, NULL, NULL), "A0");
+  lucidauth_close(client);
+}
+
+static void the_status_shows_what_others_have_stored_since(void **state)
+{
+  (void)state;
+  lucidauth *client = scene_client(true);
+  status_when(client, "empty");
+  scene_store(3000);
+  status_when(client, "ready");
+  assert_int_equal(endpoint->posts, 0);
+  lucidauth_close(client);
+}
+
+static void a_caller_who_meets_a_look_gets_a_token_all_the_same(void **state)
+{
+  (void)state;
+  lucidauth_status status = LUCIDAUTH_STATUS_INIT;
+  lucidauth_error error;
+  lucidauth_ticket ticket = {0};
+  scene_store(3000);
+  world.slow_account = "default";
+  lucidauth *client = scene_client(true);
+  lucidauth_account *account = lucidauth_get_account(client, NULL, NULL);
+  assert_true(lucidauth_get_status(client, NULL, &status, NULL));
+  assert_null(lucidauth_poll(account, &ticket, true, NULL, &error));
+  atomic_store(&world.disk_goes_on, true);
+  scene_assert_token(poll_for(account, &ticket, &error), "A0");
+  lucidauth_close(client);
+}
+
+/* ---- no thread to be had ---- */
+
+int __real_pthread_create(pthread_t *thread, const pthread_attr_t *attributes, void *(*body)(void *), void *data);
+int __wrap_pthread_create(pthread_t *thread, const pthread_attr_t *attributes, void *(*body)(void *), void *data);
+
+int __wrap_pthread_create(pthread_t *thread, const pthread_attr_t *attributes, void *(*body)(void *), void *data)
+{
+  if (!world.no_threads)
+    return __real_pthread_create(thread, attributes, body, data);
+  world.tries++;
+  return EAGAIN;
+}
+
+static void a_caller_that_may_wait_flies_by_itself(void **state)
+{
+  (void)state;
+  lucidauth *client = scene_client(true);
+  scene_store(3000);
+  world.no_threads = true;
+  scene_assert_token(lucidauth_token(client, NULL, NULL), "A0");
+  scene_assert_token(lucidauth_refresh(client, NULL, NULL), "A1");
+  scene_assert_token(lucidauth_token(client, NULL, NULL), "A1");
+  assert_in_range(world.tries, 1, 5);
+  assert_true(scene_stored("\"R1\""));
+  world.no_threads = false;
+  scene_assert_token(lucidauth_refresh(client, NULL, NULL), "A2");
+  lucidauth_close(client);
+}
+
+static void a_caller_that_may_not_is_told_why(void **state)
+{
+  (void)state;
+  lucidauth_error error;
+  lucidauth_ticket ticket = {0}, again = {0};
+  lucidauth_options chosen = scene_options(true);
+  chosen.timeout = 0.1;
+  lucidauth *client = scene_open(&chosen);
+  lucidauth_account *account = lucidauth_get_account(client, NULL, NULL);
+  world.no_threads = true;
+  assert_null(lucidauth_poll(account, &ticket, true, NULL, &error));
+  assert_int_equal(error.code, LUCIDAUTH_NOT_READY);
+  assert_non_null(strstr(error.message, "thread"));
+  assert_null(poll_for(account, &ticket, &error));
+  assert_int_equal(error.code, LUCIDAUTH_TIMEOUT);
+  assert_non_null(strstr(error.message, "thread"));
+  assert_int_equal(endpoint->posts, 0);
+  world.no_threads = false;
+  scene_assert_token(poll_for(account, &again, &error), "A1");
+  lucidauth_close(client);
+}
+
+/* The lock stays with tokens that could not be saved, whoever flies next. */
+static void a_lock_that_is_kept_is_not_forgotten_for_lack_of_a_thread(void **state)
+{
+  (void)state;
+  pthread_t thread;
+  void *token;
+  char temporary[96];
+  lucidauth_ticket ticket = {0};
+  lucidauth_options chosen = scene_options(true);
+  snprintf(temporary, sizeof temporary, "%s.tmp", scene.path);
+  chosen.timeout = 2;
+  lucidauth *client = scene_open(&chosen);
+  world.no_threads = true;
+  endpoint_hold();
+  assert_int_equal(__real_pthread_create(&thread, NULL, ask, client), 0);
+  assert_true(endpoint_has_seen(1));
+  assert_int_equal(mkdir(temporary, 0700), 0); /* stops even root */
+  endpoint_go_on();
+  assert_int_equal(pthread_join(thread, &token), 0);
+  scene_assert_token(token, "A1");
+  assert_false(scene_stored("\"R1\""));
+  scene_assert_token(lucidauth_poll(lucidauth_get_account(client, NULL, NULL), &ticket, false, NULL, NULL), "A1");
+  assert_int_equal(rmdir(temporary), 0);
+  world.no_threads = false;
+  scene_assert_token(lucidauth_refresh(client, NULL, NULL), "A2");
+  assert_true(scene_stored("\"R2\""));
+  lucidauth_close(client);
+}
+
 #define TEST(name) cmocka_unit_test_setup_teardown(name, set_up, scene_tear_down)
 
 int main(void)
@@ -105,6 +387,19 @@ int main(void)
   const struct CMUnitTest tests[] = {
       TEST(a_flight_that_follows_at_once_is_waited_for_by_close),
       TEST(a_flight_that_follows_at_once_is_not_called_landed),
+      TEST(a_token_that_lives_is_served_in_the_first_flight),
+      TEST(a_thread_that_waits_is_served_in_another_ones_first_flight),
+      TEST(a_token_that_was_rejected_is_not_served_so),
+      TEST(nor_is_one_that_another_process_may_have_spent),
+      TEST(nobody_waits_for_longer_than_the_timeout),
+      TEST(but_for_an_answer_whose_refresh_was_sent),
+      TEST(the_status_shows_what_is_stored_without_waiting_for_the_disk),
+      TEST(the_status_shows_what_others_have_stored_since),
+      TEST(a_caller_who_meets_a_look_gets_a_token_all_the_same),
+      TEST(a_caller_that_may_wait_flies_by_itself),
+      TEST(a_caller_that_may_not_is_told_why),
+      TEST(a_lock_that_is_kept_is_not_forgotten_for_lack_of_a_thread),
   };
+  alarm(3 * ENDPOINT_PATIENCE);
   return cmocka_run_group_tests(tests, NULL, NULL);
 }

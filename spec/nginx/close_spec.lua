@@ -144,3 +144,38 @@ describe("with a storage in Lua", function()
     stage:assert_no_problems()
   end)
 end)
+
+it("a client stays open as long as a storage in Lua does not take its tokens", function()
+  stage:start({ workers = 1, init = [[
+    local records, saves = {}, 0
+    broken = true
+    require("lucidauth").configure({ storage = {
+      load = function(account) return records[account] end,
+      save = function(account, record)
+        saves = saves + 1
+        if ngx.get_phase() ~= "init" then ngx.sleep(0.01) end
+        if saves > 1 and broken then return nil, "out of order" end
+        records[account] = record
+        return true
+      end,
+    } })
+  ]], server = [[
+    location /close { content_by_lua_block {
+      local closed, message, code = require("lucidauth").close()
+      ngx.say(tostring(closed), " ", tostring(code), " ", tostring(message)) } }
+    location /mend { content_by_lua_block { broken = false ngx.say("mended") } }
+  ]] })
+  local _, token = stage.server:get("/token")
+  assert.is_true(stage:is_token(token), token)
+  for _ = 1, 2 do
+    local _, said = stage.server:get("/close")
+    assert.is_truthy(said:find("^nil storage .*out of order"), said)
+    assert.are.equal(token, select(2, stage.server:get("/token")))
+  end
+  stage.server:get("/mend")
+  local _, said = stage.server:get("/close")
+  assert.are.equal("true nil nil\n", said)
+  assert.are.equal(1, stage:posts())
+  assert.are.equal(0, stage.sandbox:counts().introspections)
+  stage:assert_no_problems("out of order")
+end)

@@ -82,7 +82,7 @@ describe("the metrics", function()
     for line in body:gmatch("[^\n]+") do
       assert.is_truthy(line:find("^# HELP lucidauth_[%l_]+ %S")
         or line:find("^# TYPE lucidauth_[%l_]+ %l+$")
-        or line:find('^lucidauth_[%l_]+{worker="%d+",account="default"} [%d.]+$'), line)
+        or line:find('^lucidauth_[%l_]+{worker="%d+",account="default",?[%l_="]*} [%d.]+$'), line)
     end
     contains(body, "# TYPE lucidauth_refreshes_total counter", "lucidauth_seconds_to_expiry{",
       "lucidauth_waiters{", "lucidauth_generation{")
@@ -97,8 +97,8 @@ local FLAGS = "--headless --no-sandbox --disable-gpu --disable-quic --no-first-r
 -- What a browser makes of a page: its document, and a picture.
 local function look_at(url)
   local folder = helper.tmpdir()
-  local command = ("chromium %s --user-data-dir=%s/profile --screenshot=%s/page.png --dump-dom %s")
-    :format(FLAGS, folder, folder, helper.quote(url))
+  local command = ("timeout 60 chromium %s --user-data-dir=%s/profile "
+    .. "--screenshot=%s/page.png --dump-dom %s"):format(FLAGS, folder, folder, helper.quote(url))
   local out = helper.run(command, { HOME = folder })
   return out, helper.read_file(folder .. "/page.png") or ""
 end
@@ -176,6 +176,7 @@ describe("the status page", function()
           local own = lucid.new({ storage = { type = "file", directory = %q } })
           own:token("anna") own:refresh("anna") own:token("bert") own:token("<carl>")
           repeat ngx.sleep(0.01) until #own:status("bert").past > 0
+          own:reject(own:token("anna"), "anna") own:token("anna")
           ngx.header["Content-Type"] = "text/html"
           ngx.print(require("status_page").render(own, { "anna", "bert", "<carl>" }))
           own:close()
@@ -191,7 +192,7 @@ describe("the status page", function()
     contains(anna, '<span class="state ready">ready</span>', "left</small>", "life left: ")
     contains(carl, '<span class="state failing">failing</span>', "There is no token that works.",
       "<b>config</b>", 'for the account "&lt;carl&gt;"')
-    contains(anna, "ago: refreshed", "lifetime 1 h")
+    contains(anna, "ago: refreshed", "lifetime 1 h", "ago: the API rejected the token")
     contains(bert, "ago: a refresh failed (rate_limited)", "<b>rate_limited</b>", " min ")
     assert_no_secret(document)
 
@@ -202,6 +203,7 @@ describe("the status page", function()
     end
     assert.is_true((pixels["17915a"] or 0) > 5000, "green: the life that is left")
     assert.is_true((pixels["c8322b"] or 0) > 500, "red: what fails")
+    assert.is_true((pixels.b36b00 or 0) > 50, "orange: what the API rejected, on the time line")
     assert.is_true((pixels.ffffff or 0) > 100000, "white: the cards")
   end)
 end)

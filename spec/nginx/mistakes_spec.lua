@@ -226,3 +226,26 @@ describe("an event handler", function()
       "a mistake in the handler")
   end)
 end)
+
+describe("a proxy that nginx hides", function()
+  local function explanation(env, message)
+    stage:start({ workers = 1, env = env, server = ([[
+      location /explain { content_by_lua_block {
+        ngx.say(require("lucidauth.nginx").explain(%q, "network")) } }
+    ]]):format(message) })
+    local _, body = stage.server:get("/explain")
+    return body
+  end
+  local FAILURE = "Could not connect to api.lucid.co port 443."
+
+  it("is thought of when the server cannot be reached", function()
+    contains(explanation({}, FAILURE), FAILURE, "env https_proxy;", "nginx.conf")
+  end)
+
+  it("is no matter once it is named, nor on the way to this machine", function()
+    assert.are.equal(FAILURE .. "\n", explanation({ https_proxy = "http://127.0.0.1:9" }, FAILURE))
+    stage.server:stop()
+    local here = "Could not connect to 127.0.0.1 port 8080."
+    assert.are.equal(here .. "\n", explanation({}, here))
+  end)
+end)

@@ -50,6 +50,89 @@ describe("a refresh", function()
     stage:assert_no_problems()
   end)
 
+  it("ahead of the expiry is one worker's, and the others adopt what it brought", function()
+    stage.sandbox:settings({ lifetime = 3 })
+    stage:start({
+      http = [[ init_worker_by_lua_block { require("lucidauth").token() } ]],
+      server = [[ location /past { content_by_lua_block {
+        local names = {}
+        for i, event in ipairs(require("lucidauth").status().past) do names[i] = event.name end
+        ngx.say(ngx.worker.pid(), " ", #names > 0 and table.concat(names, ",") or "none") } } ]],
+    })
+    stage:await_posts(3)
+    -- each of them saw the second token, one of them because it fetched it
+    local refreshed, adopted = {}, {}
+    nginx.eventually(function()
+      for pid, said in pairs(ask_all("/past")) do
+        for names in pairs(said) do
+          local _, count = names:gsub("refreshed", "")
+          refreshed[pid] = math.max(refreshed[pid] or 0, count)
+          adopted[pid] = adopted[pid] or names:find("adopted") ~= nil or count > 1
+        end
+      end
+      local all = true
+      for pid in pairs(refreshed) do
+        all = all and (adopted[pid] or refreshed[pid] > 0)
+      end
+      return all
+    end, "each worker's second token")
+    local counts = stage.sandbox:counts()
+    assert.are.equal(counts.token_requests, counts.rotations)
+    assert.are.equal(0, counts.overlaps)
+    assert.are.equal(0, counts.reuses)
+    local sum = 0
+    for _, count in pairs(refreshed) do
+      sum = sum + count
+    end
+    assert.is_true(sum <= counts.rotations, sum)
+    stage:assert_no_problems()
+  end)
+
+  it("that fails is not asked for by a million calls", function()
+    stage:start({ workers = 1, server = [[
+      location /million { content_by_lua_block {
+        local lucid = require("lucidauth")
+        local answers = {}
+        for _ = 1, 1000000 do
+          local token, _, code = lucid.token()
+          answers[token and "token" or code] = true
+        end
+        for name in pairs(answers) do ngx.say(name) end
+      } }
+      location /reject { content_by_lua_block {
+        ngx.say(tostring(require("lucidauth").reject(ngx.var.args))) } }
+      location /many { content_by_lua_block {
+        local lucid = require("lucidauth")
+        local answers, threads = {}, {}
+        for i = 1, 100 do
+          threads[i] = ngx.thread.spawn(function()
+            for _ = 1, 20 do
+              local token, _, code = lucid.token()
+              answers[token and "token" or code] = true
+            end
+          end)
+        end
+        for i = 1, 100 do ngx.thread.wait(threads[i]) end
+        for name in pairs(answers) do ngx.say(name) end
+      } }
+    ]] })
+    local answer = tokens.pair(stage.sandbox)
+    tokens.write(stage.server.token_file, tokens.record(answer, 60))
+    nginx.give(stage.server.token_file)
+    local outage = { kind = "answer", status = 503, headers = { ["Retry-After"] = "60" },
+      times = "always" }
+    stage.sandbox:faults(outage)
+    local _, body = stage.server:get("/million")
+    assert.are.equal("token\n", body)
+    assert.are.equal(2, stage:posts())
+
+    -- nor without a token: those who would wait for one are told at once
+    stage.server:get("/reject?" .. answer.access_token)
+    _, body = stage.server:get("/many")
+    assert.are.equal("server_error\n", body)
+    assert.are.equal(2, stage:posts())
+  end)
+
   it("by one worker is what all of them hand out at once", function()
     stage:start()
     local _, token = stage.server:get("/token")

@@ -1,7 +1,7 @@
 #include "flow.h"
 
-#include "in_use.h"
 #include "secret.h"
+#include "served.h"
 #include "server.h"
 #include "setback.h"
 #include "words.h"
@@ -60,7 +60,7 @@ struct flow {
   uint64_t random;
 
   /* between flights */
-  struct in_use in_use;
+  struct served served;
   double busy_since; /* steady seconds: the lock has been another's since; 0: it was free */
   struct setback setback;
   enum code trouble; /* the last failure that no success has followed; CODE_OK: none */
@@ -99,22 +99,22 @@ static struct flow_action go_on_with(struct flow *flow, struct record *found);
 
 static bool alive(const struct flow *flow)
 {
-  return in_use_lives(&flow->in_use, flow->now);
+  return served_lives(&flow->served, flow->now);
 }
 
 /* A token beside a pending mark may die at any moment, or be dead already. */
 static bool fresh(const struct flow *flow, const struct record *record)
 {
   struct pending pending;
-  return in_use_allows(&flow->in_use, record) &&
+  return served_allows(&flow->served, record) &&
          flow->now.wall < record_refresh_at(record, flow->settings->refresh_before) &&
-         !in_use_is_due(&flow->in_use, record, flow->now) && !record_implausible(record, flow->now.wall) &&
+         !served_is_due(&flow->served, record, flow->now) && !record_implausible(record, flow->now.wall) &&
          !record_pending(record, &flow->settings->world, &pending);
 }
 
 static void take(struct flow *flow, const struct record *record)
 {
-  in_use_take(&flow->in_use, record, flow->settings->refresh_before, flow->now);
+  served_take(&flow->served, record, flow->settings->refresh_before, flow->now);
 }
 
 /* ---- what is said of it ---- */
@@ -194,16 +194,16 @@ static struct flow_action finish(struct flow *flow)
 {
   struct flow_outcome *outcome = &flow->outcome;
   bool wanted = flow->goal == FLOW_TOKEN || flow->goal == FLOW_REFRESH;
-  if (wanted && outcome->code == CODE_OK && !flow->in_use.token)
+  if (wanted && outcome->code == CODE_OK && !flow->served.token)
     fail(flow, CODE_BAD_RESPONSE, "The server issued the very access token again that the API does not accept.");
   bool serve = wanted && (outcome->code == CODE_OK || (flow->goal == FLOW_TOKEN && alive(flow)));
   if (serve) {
     double again = fmax(SERVE_LEAST, flow->setback.until - flow->now.steady);
-    outcome->refresh_at = outcome->code == CODE_OK ? flow->in_use.refresh_at : moment_after(flow->now, again);
+    outcome->refresh_at = outcome->code == CODE_OK ? flow->served.refresh_at : moment_after(flow->now, again);
     if (flow->unsaved.json)
       outcome->refresh_at = flow->now; /* every call tries to save */
-    outcome->dead_at = flow->in_use.dead_at;
-    outcome->token = flow->in_use.token;
+    outcome->dead_at = flow->served.dead_at;
+    outcome->token = flow->served.token;
     outcome->code = CODE_OK;
     outcome->message[0] = '\0';
   }
@@ -279,7 +279,7 @@ static struct answer_context context(const struct flow *flow)
       .default_lifetime = flow->settings->default_lifetime,
       .sent = flow->record.refresh_token,
       .secrets = {flow->settings->credentials.client_secret, flow->record.refresh_token, flow->record.access_token,
-                  flow->in_use.token, flow->settings->refresh_token,
+                  flow->served.token, flow->settings->refresh_token,
                   flow->request.authorization ? flow->request.authorization + strlen("Basic ") : NULL}};
 }
 
@@ -360,7 +360,7 @@ static bool read_record(struct flow *flow, const struct flow_event *event)
 
 static struct flow_action settle(struct flow *flow)
 {
-  bool other = in_use_differs(&flow->in_use, &flow->record);
+  bool other = served_differs(&flow->served, &flow->record);
   succeed(flow);
   take(flow, &flow->record);
   setback_forget(&flow->setback);
@@ -401,7 +401,7 @@ static bool held_back(struct flow *flow, bool *dead)
 /* `trusted`: how many seconds it is not asked about again; negative: as after any failure. */
 static void report_loss(struct flow *flow, const char *what, double trusted)
 {
-  in_use_ban(&flow->in_use, flow->record.access_token);
+  served_ban(&flow->served, flow->record.access_token);
   fail_refresh(flow, CODE_LOST_ROTATION, what, "What is known of it is kept in the storage.", trusted);
 }
 
@@ -433,8 +433,6 @@ static struct flow_action judge(struct flow *flow)
 {
   struct record *record = &flow->record;
   bool dead;
-  if (is_foreign(flow))
-    return foreign(flow);
   if (flow->goal != FLOW_REFRESH && fresh(flow, record))
     return settle(flow);
   take(flow, record);
@@ -443,6 +441,8 @@ static struct flow_action judge(struct flow *flow)
     return not_bearer(flow);
   if (flow->goal == FLOW_LOOK || flow->goal == FLOW_KEEP)
     return leave(flow);
+  if (is_foreign(flow))
+    return foreign(flow);
   hear_of_setback(flow);
   bool held = held_back(flow, &dead);
   if (held && !superseded(flow, dead)) {
@@ -702,7 +702,7 @@ static struct flow_action doubt(struct flow *flow, const struct answer *answer, 
   if (!flow->settings->introspection)
     return resend_or_give_up(flow, answer);
   flow->pending.settles = reply->status == 502 || reply->status == 504 ? GATEWAY_TIME : 0;
-  if (reply->delivery != REPLY_RECEIVED)
+  if (reply->delivery != REPLY_RECEIVED && reply->length == 0)
     return let_it_settle(flow);
   char *raw = copy_text(reply->body, reply->cut ? 0 : reply->length);
   bool noted = raw && record_mark(&flow->record, &flow->pending, raw);
@@ -811,6 +811,11 @@ static struct flow_action bury(struct flow *flow)
   char what[FLOW_MESSAGE];
   if (superseded(flow, true))
     return start_from_configured(flow);
+  if (flow->doubted && record_salvage(&flow->record)) {
+    flow->recovering = true;
+    flow->doubted = false;
+    return mark(flow);
+  }
   if (flow->doubted) {
     words_lost(what, flow->settings, &flow->pending, flow->outcome.message);
     report_loss(flow, what, -1);
@@ -1024,7 +1029,7 @@ void flow_free(struct flow *flow)
     return;
   clear_flight(flow);
   record_free(&flow->unsaved);
-  in_use_free(&flow->in_use);
+  served_free(&flow->served);
   free(flow);
 }
 
@@ -1046,14 +1051,21 @@ const struct flow_outcome *flow_outcome(const struct flow *flow)
   return &flow->outcome;
 }
 
+const char *flow_token(const struct flow *flow)
+{
+  struct pending pending;
+  bool doubtful = flow->record.json && record_pending(&flow->record, &flow->settings->world, &pending);
+  return doubtful ? NULL : flow->served.token;
+}
+
 bool flow_uses(const struct flow *flow, const char *token)
 {
-  return in_use_is(&flow->in_use, token);
+  return served_is(&flow->served, token);
 }
 
 void flow_reject(struct flow *flow, const char *token)
 {
-  in_use_reject(&flow->in_use, token);
+  served_reject(&flow->served, token);
 }
 
 void flow_disown(struct flow *flow)
@@ -1081,10 +1093,10 @@ bool flow_unsaved(const struct flow *flow)
 
 struct flow_status flow_status(const struct flow *flow)
 {
-  return (struct flow_status){.has_token = flow->in_use.token != NULL,
-                              .refresh_at = flow->in_use.refresh_at,
-                              .dead_at = flow->in_use.dead_at,
-                              .lifetime = flow->in_use.lifetime,
+  return (struct flow_status){.has_token = flow->served.token != NULL,
+                              .refresh_at = flow->served.refresh_at,
+                              .dead_at = flow->served.dead_at,
+                              .lifetime = flow->served.lifetime,
                               .unsaved = flow_unsaved(flow),
                               .last_refresh = flow->last_refresh,
                               .last_code = flow->trouble,

@@ -140,6 +140,10 @@ void flow_reject(struct flow *flow, const char *token);
  * flight was in the air. */
 void flow_disown(struct flow *flow);
 
+/* The token in use, also in the middle of a flight; NULL: there is none, or a refresh that others began may have killed
+ * it. */
+const char *flow_token(const struct flow *flow);
+
 /* Whether this is the token in use. */
 bool flow_uses(const struct flow *flow, const char *token);
 

@@ -322,6 +322,39 @@ bool record_mark(struct record *record, const struct pending *pending, const cha
   return false;
 }
 
+/* The string behind "refresh_token": in a text that need not be JSON as a whole; the caller frees it with secret_free.
+ * NULL: there is none that came whole. */
+static char *find_refresh_token(const char *text)
+{
+  static const char name[] = "\"refresh_token\"";
+  for (const char *at = strchr(text, '"'); at; at = strchr(at + 1, '"')) {
+    if (strncmp(at, name, sizeof name - 1) != 0)
+      continue;
+    const char *value = at + sizeof name - 1;
+    value += strspn(value, " \t\r\n:");
+    size_t length = *value == '"' ? strcspn(value + 1, "\"\\") : 0;
+    if (length > 0 && value[1 + length] == '"')
+      return strndup(value + 1, length);
+  }
+  return NULL;
+}
+
+bool record_salvage(struct record *record)
+{
+  const char *kept = json_string(cJSON_GetObjectItemCaseSensitive(record->json, "pending"), "answer");
+  char *token = kept ? find_refresh_token(kept) : NULL;
+  bool another = token_fits_header(token) && record->refresh_token && strcmp(token, record->refresh_token) != 0;
+  bool taken = another && json_set_string(record->json, "refresh_token", token);
+  secret_free(token);
+  if (!taken)
+    return false;
+  json_remove(record->json, "access_token");
+  json_remove(record->json, "pending");
+  record->access_token = NULL;
+  record->refresh_token = usable(record->json, "refresh_token");
+  return true;
+}
+
 void record_unmark(struct record *record)
 {
   json_remove(record->json, "pending");

@@ -71,6 +71,11 @@ bool record_pending(const struct record *record, const struct world *world, stru
 bool record_mark(struct record *record, const struct pending *pending, const char *raw);
 void record_unmark(struct record *record);
 
+/* An answer that was broken off, or makes no sense, may hold the new refresh token all the same: from what is kept with
+ * the mark it takes the place of the spent one, whose access token and mark go. False: there is none, and nothing is
+ * changed. */
+bool record_salvage(struct record *record);
+
 /* What the server last said to a refresh that did not come about, for the other processes. Epoch seconds. */
 struct failure {
   enum code code;

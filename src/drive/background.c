@@ -38,6 +38,7 @@ static struct worker {
   pthread_cond_t news;   /* for the thread: something is to be done */
   pthread_cond_t landed; /* from the thread: a flight or a POST has ended */
   pthread_t thread;
+  bool prepared; /* `landed` is for clock_wait */
   bool running, stopping;
   bool told;      /* that there is something to do, and has not looked yet */
   int users;      /* accounts that are watched, and POSTs */
@@ -55,8 +56,7 @@ static struct worker {
 
 static const struct http_ops *http(void)
 {
-  char message[1];
-  return http_load(message, sizeof message);
+  return http_load(NULL, 0);
 }
 
 /* ---- one flight ---- */
@@ -94,6 +94,8 @@ static bool start_post(const struct http_request *request, struct http_response 
 static void post_for(struct background_job *job)
 {
   struct http_request request = drive_request(&job->account->client->options, &job->action);
+  if (job->action.request->endpoint == REQUEST_TOKEN)
+    account_note_sent(job->account);
   job->posting = start_post(&request, &job->came.response, job);
   job->came.posted = true;
   job->came.event.reply = &job->came.response.reply;
@@ -361,6 +363,9 @@ static bool start_thread(void)
   sigset_t blocked, before;
   pthread_attr_t attributes;
   clock_init_condition(&worker.news);
+  if (!worker.prepared) /* nobody has had anything to wait for */
+    clock_init_condition(&worker.landed);
+  worker.prepared = true;
   sigfillset(&blocked);
   for (size_t i = 0; i < sizeof fatal / sizeof *fatal; i++)
     sigdelset(&blocked, fatal[i]);
@@ -422,7 +427,7 @@ void background_job_free(struct background_job *job)
   free(job);
 }
 
-bool background_submit(struct background_job *job)
+bool background_watch(struct background_job *job)
 {
   pthread_mutex_lock(&worker.mutex);
   bool possible = have_thread();
@@ -432,14 +437,18 @@ bool background_submit(struct background_job *job)
     worker.watched = job;
     worker.users++;
   }
-  if (possible) {
-    job->active++;
-    job->next_active = worker.handed_in;
-    worker.handed_in = job;
-    tell_thread();
-  }
   pthread_mutex_unlock(&worker.mutex);
   return possible;
+}
+
+void background_submit(struct background_job *job)
+{
+  pthread_mutex_lock(&worker.mutex);
+  job->active++;
+  job->next_active = worker.handed_in;
+  worker.handed_in = job;
+  tell_thread();
+  pthread_mutex_unlock(&worker.mutex);
 }
 
 static void unwatch(struct background_job *job)
@@ -452,30 +461,59 @@ static void unwatch(struct background_job *job)
   job->watched = false;
 }
 
-void background_leave(struct background_job *job)
+/* With the mutex held. */
+static void start_leaving(struct background_job *job)
 {
-  pthread_mutex_lock(&worker.mutex);
   job->leaving = true;
   if (job->active > 0)
     tell_thread();
-  while (job->active > 0 || job->pinned)
+}
+
+static bool is_with_thread(const struct background_job *job)
+{
+  return job->active > 0 || job->pinned;
+}
+
+/* With the mutex held, which is given back for a while. */
+static void forget(struct background_job *job)
+{
+  if (!job->watched)
+    return;
+  unwatch(job);
+  leave_thread();
+}
+
+void background_leave(struct background_job *job)
+{
+  pthread_mutex_lock(&worker.mutex);
+  start_leaving(job);
+  while (is_with_thread(job))
     pthread_cond_wait(&worker.landed, &worker.mutex);
-  if (job->watched) {
-    unwatch(job);
-    leave_thread();
-  }
+  forget(job);
   pthread_mutex_unlock(&worker.mutex);
+}
+
+bool background_leave_by(struct background_job *job, double until)
+{
+  if (!clock_lock(&worker.mutex))
+    return false;
+  start_leaving(job);
+  while (is_with_thread(job) && clock_now().steady < until)
+    clock_wait(&worker.landed, &worker.mutex, until);
+  bool left = !is_with_thread(job);
+  if (left)
+    forget(job);
+  pthread_mutex_unlock(&worker.mutex);
+  return left;
 }
 
 bool background_start_leaving(struct background_job *job)
 {
   pthread_mutex_lock(&worker.mutex);
-  job->leaving = true;
-  bool active = job->active > 0 || job->pinned;
-  if (job->active > 0)
-    tell_thread();
+  start_leaving(job);
+  bool left = !is_with_thread(job);
   pthread_mutex_unlock(&worker.mutex);
-  return !active;
+  return left;
 }
 
 bool background_post(struct background_post *post)
@@ -524,7 +562,7 @@ void background_after_fork(bool child)
     worker.posts = NULL;
     worker.session = NULL;
     worker.forks++;
-    pthread_cond_init(&worker.landed, NULL);
+    clock_init_condition(&worker.landed);
   }
   pthread_mutex_unlock(&worker.mutex);
 }

@@ -13,12 +13,18 @@
 struct background_job *background_job_new(struct lucidauth_account *account);
 void background_job_free(struct background_job *job);
 
-/* Carry out the account's flight, which account_take_off has begun; the thread lands it. False: there is no
- * thread to be had. */
-bool background_submit(struct background_job *job);
+/* From now on the account is looked after, and there is a thread to do it. False: there is none to be had. */
+bool background_watch(struct background_job *job);
+
+/* After that: carry out the account's flight, which has begun; the thread lands it. */
+void background_submit(struct background_job *job);
 
 /* Forget the account; waits until its flight has landed. A flight that is only waiting to try again is broken off. */
 void background_leave(struct background_job *job);
+
+/* The same for the end of the process, until the steady clock reads `until`. False: the flight is still in the air, or this
+ * very thread was interrupted in here. */
+bool background_leave_by(struct background_job *job, double until);
 
 /* The beginning of that, which does not wait: whether its flight has landed. */
 bool background_start_leaving(struct background_job *job);

@@ -32,7 +32,4 @@ struct http_request drive_request(const struct options *options, const struct fl
 bool drive_post(const struct options *options, const struct flow_action *action, struct http_response *response);
 void drive_release(struct http_response *response);
 
-/* The world's SHA-256, from the module that is loaded at the first refresh. */
-void drive_sha256(const void *data, size_t size, unsigned char digest[32]);
-
 #endif

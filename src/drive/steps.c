@@ -7,15 +7,6 @@
 #include <stdio.h>
 #include <string.h>
 
-void drive_sha256(const void *data, size_t size, unsigned char digest[32])
-{
-  char message[1];
-  const struct http_ops *http = http_load(message, sizeof message);
-  memset(digest, 0, 32);
-  if (http)
-    http->sha256(data, size, digest);
-}
-
 struct http_request drive_request(const struct options *options, const struct flow_action *action)
 {
   const struct request *asked = action->request;
@@ -32,9 +23,8 @@ struct http_request drive_request(const struct options *options, const struct fl
 
 bool drive_post(const struct options *options, const struct flow_action *action, struct http_response *response)
 {
-  char message[1];
   struct http_request request = drive_request(options, action);
-  const struct http_ops *http = http_load(message, sizeof message);
+  const struct http_ops *http = http_load(NULL, 0);
   if (http)
     http->post(&request, response);
   return http != NULL;
@@ -42,8 +32,7 @@ bool drive_post(const struct options *options, const struct flow_action *action,
 
 void drive_release(struct http_response *response)
 {
-  char message[1];
-  const struct http_ops *http = http_load(message, sizeof message);
+  const struct http_ops *http = http_load(NULL, 0);
   if (http)
     http->release(response);
 }
@@ -59,8 +48,10 @@ static enum flow_result result_of(enum store_result result)
 }
 
 /* The lock is only ever taken for a refresh: what that needs is loaded before anything is promised. */
-static enum flow_result take_lock(struct store *store, struct store_error *error)
+static enum flow_result take_lock(struct lucidauth_account *account, struct store_error *error)
 {
+  struct store *store = account->store;
+  account_show(account);
   if (!http_load(error->message, sizeof error->message)) {
     error->code = CODE_CONFIG;
     return FLOW_FAILED;
@@ -114,7 +105,7 @@ void drive_step(struct lucidauth_account *account, const struct flow_action *act
     load(account, came);
     break;
   case FLOW_LOCK:
-    event->result = take_lock(account->store, &came->error);
+    event->result = take_lock(account, &came->error);
     break;
   case FLOW_SAVE:
     save(account->store, action, came);

@@ -1,4 +1,4 @@
-/* One source for Lua 5.1 (LuaJIT) and Lua 5.4. */
+/* One source for Lua 5.1 (LuaJIT) to 5.4. */
 #ifndef LUA_COMPAT_H
 #define LUA_COMPAT_H
 
@@ -12,6 +12,12 @@
 /* Lua 5.1 cannot call a function that yields from C; the Lua layer puts a Lua function in this one's place
  * where that matters. */
 #define compat_call(L, arguments, continuation) (lua_call(L, arguments, LUA_MULTRET), continuation(L))
+#define COMPAT_CONTINUATION(name) static int name(lua_State *L)
+
+#elif LUA_VERSION_NUM < 503
+
+#define compat_setfuncs(L, functions) luaL_setfuncs(L, functions, 0)
+#define compat_call(L, arguments, continuation) (lua_callk(L, arguments, LUA_MULTRET, 0, continuation), continuation(L))
 #define COMPAT_CONTINUATION(name) static int name(lua_State *L)
 
 #else

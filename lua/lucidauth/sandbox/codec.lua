@@ -133,11 +133,9 @@ end
 ---@param text string
 ---@return string
 function codec.s256(text)
-  local ok, digest = pcall(require, "openssl.digest")
-  if not ok then
-    error("PKCE's S256 method needs the luaossl library", 0)
-  end
-  local encoded = mime.b64(digest.new("sha256"):final(text))
+  -- the C part is needed for this alone, and loads libsodium
+  local sha256 = require("lucidauth.core").sha256
+  local encoded = mime.b64((assert(sha256(text))))
   return (encoded:gsub("[+/=]", { ["+"] = "-", ["/"] = "_", ["="] = "" }))
 end
 

@@ -187,6 +187,7 @@ function Server:faults(list)
   return waiting
 end
 
+--- Drops all faults that wait, and those that are always there.
 function Server:clear_faults()
   self.queue:clear()
 end

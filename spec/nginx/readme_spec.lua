@@ -1,0 +1,80 @@
+-- The README's nginx.conf: it is complete, and the token goes to nobody but the
+-- server that it is meant for.
+
+local helper = require("spec.helper")
+local nginx = require("spec.nginx.nginx")
+
+local stage = nginx.stage()
+
+local BLOCK = assert(helper.read_file("README.md"):match("```nginx\n(.-)```"))
+local AUTHORITIES = "/etc/ssl/certs/ca-certificates.crt"
+local PLACE = "api.lucid.co"
+
+local function replace(text, part, by)
+  local from, to = text:find(part, 1, true)
+  assert(from, part .. " is not in the README's nginx.conf")
+  return text:sub(1, from - 1) .. by .. text:sub(to + 1)
+end
+
+-- For one host's name, signed by nobody but itself.
+local function certificate(name)
+  local path = nginx.folder() .. "/" .. name
+  helper.shell(("openssl req -x509 -newkey ec -pkeyopt ec_paramgen_curve:prime256v1 -nodes "
+    .. "-days 2 -subj /CN=%s -addext subjectAltName=DNS:%s -keyout %s.key -out %s.pem 2>&1")
+    :format(name, name, helper.quote(path), helper.quote(path)))
+  return path
+end
+
+local TLS = [[
+  server {
+    listen 127.0.0.1:%d ssl;
+    ssl_certificate %s.pem;
+    ssl_certificate_key %s.key;
+    location / { proxy_pass %s; }
+  }
+]]
+
+-- The README's location, before a server that has the first certificate and
+-- while the second is trusted.
+local function start(presented, trusted)
+  local port = nginx.free_port()
+  local location = BLOCK:match("\n( *location /lucid/ {.-\n    }\n)")
+  location = replace(location, PLACE, "localhost:" .. port)
+  location = replace(location, AUTHORITIES, trusted .. ".pem")
+  stage:start({
+    workers = 1,
+    http = TLS:format(port, presented, presented, stage.sandbox.url),
+    server = location,
+  })
+end
+
+it("is complete", function()
+  local folder = nginx.folder()
+  local text = replace(BLOCK, PLACE, "localhost")
+  text = replace(text, "http {", ("http { access_log off; client_body_temp_path %s/body;"):format(
+    folder))
+  helper.write_file(folder .. "/nginx.conf", ("include /etc/nginx/modules-enabled/*.conf;"
+    .. "pid %s/nginx.pid; error_log stderr;\n"):format(folder) .. text)
+  local out, err, status = helper.run(("cd %s && ln -s /usr/share/nginx/modules modules && "
+    .. "PATH=$PATH:/usr/sbin nginx -t -p %s -c %s/nginx.conf"):format(folder, folder, folder))
+  assert.are.equal(0, status, out .. err)
+end)
+
+it("reaches the API through a server that proves its name", function()
+  local own = certificate("localhost")
+  start(own, own)
+  local status, body = stage.server:get("/lucid/users/me/profile")
+  assert.are.equal(200, status, body)
+  stage:assert_no_problems()
+end)
+
+for what, certificates in pairs({
+  ["whose certificate nobody vouches for"] = { "localhost", "elsewhere" },
+  ["of another name"] = { "elsewhere", "elsewhere" },
+}) do
+  it("keeps the token from a server " .. what, function()
+    start(certificate(certificates[1]), certificate(certificates[2]))
+    assert.are.equal(502, (stage.server:get("/lucid/users/me/profile")))
+    assert.are.equal(0, stage.sandbox:counts().api_requests)
+  end)
+end

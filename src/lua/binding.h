@@ -1,0 +1,91 @@
+/* The binding: Lua values in and out of lucidauth.h, no decision. Its users are the Lua files beside it, which check
+ * what scripts pass; what the functions take and return stands before each of them. */
+#ifndef LUA_BINDING_H
+#define LUA_BINDING_H
+
+#include "../lucidauth.h"
+
+#include <lauxlib.h>
+#include <lua.h>
+
+#define CLIENT "lucidauth.core.client"
+#define FLIGHT "lucidauth.core.flight"
+#define TICKET "lucidauth.core.ticket"
+
+struct event;
+
+struct client {
+  lucidauth_account *account; /* the default account; NULL: not used yet, or closed */
+  uint64_t serial;            /* of its token that was returned last; 0: none */
+  const char *token;          /* where Lua keeps that one; to be compared, not to be read */
+  lucidauth *client;          /* NULL: closed */
+  struct event *events, **last_event;
+};
+
+/* values.c */
+
+/* nil, message, code */
+int push_error(lua_State *L, const lucidauth_error *error);
+
+/* The token, or nil, message, code. Takes the token; when Lua runs out of memory while it copies, the C copy leaks. */
+int push_token(lua_State *L, char *token, const lucidauth_error *error);
+
+/* The first argument; raises when it is closed. */
+struct client *check_client(lua_State *L);
+
+/* The account that is named there, or the default one. NULL: `error` says why. */
+lucidauth_account *account_at(lua_State *L, struct client *client, int index, lucidauth_error *error);
+
+/* events.c */
+
+/* An on_event; `data` is the client. */
+void queue_event(void *data, const lucidauth_event *happened);
+
+/* The oldest of the queue, which is not empty. */
+void drop_event(struct client *client);
+int client_event(lua_State *L);
+
+/* options.c */
+
+/* Of the table at the bottom of the stack; its strings stay on the stack. */
+lucidauth_options read_options(lua_State *L);
+
+/* clients.c */
+
+int core_new(lua_State *L);
+int core_ticket(lua_State *L);
+int client_token(lua_State *L);
+int client_poll(lua_State *L);
+int client_refresh(lua_State *L);
+int client_reject(lua_State *L);
+int client_leave(lua_State *L);
+int client_close(lua_State *L);
+int client_gc(lua_State *L);
+
+/* status.c */
+
+int client_status(lua_State *L);
+
+/* flights.c */
+
+int client_flight(lua_State *L);
+int client_keep(lua_State *L);
+int flight_next(lua_State *L);
+int flight_post(lua_State *L);
+int flight_start_post(lua_State *L);
+int flight_has_posted(lua_State *L);
+int flight_finish(lua_State *L);
+int flight_gc(lua_State *L);
+
+/* hot.c */
+
+int core_hot(lua_State *L);
+
+/* system.c */
+
+int core_sleep(lua_State *L);
+int core_clock(lua_State *L);
+int core_process(lua_State *L);
+int core_sha256(lua_State *L);
+
+#endif

@@ -1,0 +1,121 @@
+/* Clients, and the tokens that they bring. */
+#include "binding.h"
+
+#include <string.h>
+
+/* core.new(options) -> client | nil, message, code */
+int core_new(lua_State *L)
+{
+  lucidauth_error error;
+  luaL_checktype(L, 1, LUA_TTABLE);
+  struct client *client = lua_newuserdata(L, sizeof *client);
+  *client = (struct client){.last_event = &client->events};
+  luaL_getmetatable(L, CLIENT);
+  lua_setmetatable(L, -2);
+  int place = lua_gettop(L);
+  lucidauth_options options = read_options(L);
+  options.on_event = queue_event;
+  options.on_event_data = client;
+  client->client = lucidauth_new(&options, &error);
+  if (!client->client)
+    return push_error(L, &error);
+  lua_pushvalue(L, place);
+  return 1;
+}
+
+/* Serves close() and __gc alike; a second time it does nothing. */
+int client_close(lua_State *L)
+{
+  struct client *client = luaL_checkudata(L, 1, CLIENT);
+  client->token = NULL;
+  client->account = NULL;
+  lucidauth_close(client->client);
+  client->client = NULL;
+  return 0;
+}
+
+/* client:leave() -> whether no flight is in the air; from then on one that waits to try again is broken off. */
+int client_leave(lua_State *L)
+{
+  struct client *client = luaL_checkudata(L, 1, CLIENT);
+  lua_pushboolean(L, !client->client || lucidauth_leave(client->client));
+  return 1;
+}
+
+int client_gc(lua_State *L)
+{
+  struct client *client = luaL_checkudata(L, 1, CLIENT);
+  client_close(L);
+  while (client->events)
+    drop_event(client);
+  return 0;
+}
+
+/* As push_token; it also remembers that this is the default account's token, with this serial. */
+static int push_serial_token(lua_State *L, struct client *client, const lucidauth_account *account, char *token,
+                             uint64_t serial, const lucidauth_error *error)
+{
+  int results = push_token(L, token, error);
+  if (account && account == client->account) {
+    client->serial = serial;
+    client->token = results == 1 ? lua_tostring(L, -1) : NULL;
+  }
+  return results;
+}
+
+/* client:token([account]) -> token | nil, message, code */
+int client_token(lua_State *L)
+{
+  lucidauth_error error;
+  uint64_t serial = 0;
+  struct client *client = check_client(L);
+  lucidauth_account *account = account_at(L, client, 2, &error);
+  char *token = account ? lucidauth_token_of(account, &serial, &error) : NULL;
+  return push_serial_token(L, client, account, token, serial, &error);
+}
+
+/* client:refresh([account]) -> token | nil, message, code */
+int client_refresh(lua_State *L)
+{
+  lucidauth_error error;
+  struct client *client = check_client(L);
+  return push_token(L, lucidauth_refresh(client->client, luaL_optstring(L, 2, NULL), &error), &error);
+}
+
+/* core.ticket(refresh) -> a caller's wish for a token, for poll */
+int core_ticket(lua_State *L)
+{
+  lucidauth_ticket *ticket = lua_newuserdata(L, sizeof *ticket);
+  *ticket = (lucidauth_ticket){.refresh = lua_toboolean(L, 1)};
+  luaL_getmetatable(L, TICKET);
+  lua_setmetatable(L, -2);
+  return 1;
+}
+
+/* client:poll(ticket, account, patient) -> token | nil, message, code; never waits */
+int client_poll(lua_State *L)
+{
+  lucidauth_error error;
+  uint64_t serial = 0;
+  struct client *client = check_client(L);
+  lucidauth_ticket *ticket = luaL_checkudata(L, 2, TICKET);
+  lucidauth_account *account = account_at(L, client, 3, &error);
+  char *token = account ? lucidauth_poll(account, ticket, lua_toboolean(L, 4), &serial, &error) : NULL;
+  return push_serial_token(L, client, account, token, serial, &error);
+}
+
+/* client:reject(account, token) -> true | nil, message, code */
+int client_reject(lua_State *L)
+{
+  size_t length;
+  lucidauth_error error;
+  struct client *client = check_client(L);
+  const char *account = luaL_optstring(L, 2, NULL), *token = luaL_checklstring(L, 3, &length);
+  /* no token holds a NUL byte: what stands before it is not what was rejected */
+  bool heard = strlen(token) == length ? lucidauth_reject(client->client, account, token, &error)
+                                       : lucidauth_get_account(client->client, account, &error) != NULL;
+  if (!heard)
+    return push_error(L, &error);
+  lua_pushboolean(L, true);
+  return 1;
+}

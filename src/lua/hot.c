@@ -1,0 +1,77 @@
+/* The hot path: a function that hands a token out as long as it is current. */
+#include "binding.h"
+#include "compat.h"
+
+enum { HOT_STATE = 1, HOT_TOKEN, HOT_SLOW, HOT_CLIENT };
+
+/* Which token this function may hand out; each has its own, since another may have been the one to notice that the
+ * token has changed. */
+struct hot {
+  const struct client *client; /* kept alive by HOT_CLIENT; NULL: none yet */
+  uint64_t serial;             /* of HOT_TOKEN */
+};
+
+/* What the slow function returned lies on the stack: a token and its client, or nil, message, code. An event handler
+ * may have fetched another token since. */
+COMPAT_CONTINUATION(keep_token)
+{
+#if LUA_VERSION_NUM >= 503
+  (void)status;
+  (void)context;
+#endif
+  if (lua_type(L, 1) != LUA_TSTRING || !lua_isuserdata(L, 2))
+    return lua_gettop(L);
+  struct hot *hot = lua_touserdata(L, lua_upvalueindex(HOT_STATE));
+  const struct client *client = lua_touserdata(L, 2);
+  lua_settop(L, 2);
+  lua_replace(L, lua_upvalueindex(HOT_CLIENT));
+  lua_pushvalue(L, 1);
+  lua_replace(L, lua_upvalueindex(HOT_TOKEN));
+  hot->client = client;
+  hot->serial = lua_tostring(L, 1) == client->token ? client->serial : 0;
+  return 1;
+}
+
+__attribute__((noinline, cold)) static int call_slow(lua_State *L)
+{
+  lua_pushvalue(L, lua_upvalueindex(HOT_SLOW));
+  lua_insert(L, 1);
+  return compat_call(L, lua_gettop(L) - 1, keep_token);
+}
+
+__attribute__((always_inline)) static inline int hand_out(lua_State *L, int arguments)
+{
+  const struct hot *hot = lua_touserdata(L, lua_upvalueindex(HOT_STATE));
+  const lucidauth_account *account = hot->client ? hot->client->account : NULL;
+  if (account && lua_gettop(L) <= arguments && lucidauth_is_current(account, hot->serial)) {
+    lua_pushvalue(L, lua_upvalueindex(HOT_TOKEN));
+    return 1;
+  }
+  return call_slow(L);
+}
+
+/* Flattened: link-time optimization is to put the library's check right here. */
+__attribute__((flatten)) static int hot_function(lua_State *L)
+{
+  return hand_out(L, 0);
+}
+
+__attribute__((flatten)) static int hot_method(lua_State *L)
+{
+  return hand_out(L, 1);
+}
+
+/* core.hot(slow, is_method) -> a function that returns the default account's token as long as it is current,
+ * and what slow(...) returns otherwise; slow returns token, client | nil, message, code */
+int core_hot(lua_State *L)
+{
+  luaL_checktype(L, 1, LUA_TFUNCTION);
+  bool method = lua_toboolean(L, 2);
+  struct hot *hot = lua_newuserdata(L, sizeof *hot);
+  *hot = (struct hot){.client = NULL};
+  lua_pushnil(L);
+  lua_pushvalue(L, 1);
+  lua_pushnil(L);
+  lua_pushcclosure(L, method ? hot_method : hot_function, 4);
+  return 1;
+}

@@ -1,0 +1,56 @@
+/* A table of options, which the Lua layer has checked. */
+#include "binding.h"
+
+#include <string.h>
+
+static const char *string_field(lua_State *L, const char *name)
+{
+  lua_getfield(L, 1, name); /* stays on the stack, so the string stays alive */
+  return lua_tostring(L, -1);
+}
+
+static double number_field(lua_State *L, const char *name, double otherwise)
+{
+  lua_getfield(L, 1, name);
+  double value = lua_isnil(L, -1) ? otherwise : (double)lua_tonumber(L, -1);
+  lua_pop(L, 1);
+  return value;
+}
+
+static int choice_field(lua_State *L, const char *name, const char *const choices[])
+{
+  lua_getfield(L, 1, name);
+  const char *chosen = lua_tostring(L, -1);
+  int found = 0;
+  for (int i = 0; chosen && choices[i]; i++)
+    if (strcmp(chosen, choices[i]) == 0)
+      found = i;
+  lua_pop(L, 1);
+  return found;
+}
+
+lucidauth_options read_options(lua_State *L)
+{
+  static const char *const storages[] = {"file", "directory", "memory", "custom", NULL};
+  static const char *const requests[] = {"json", "form", "basic", NULL};
+  lucidauth_options options = LUCIDAUTH_OPTIONS_INIT;
+  luaL_checkstack(L, 16, NULL);
+  options.client_id = string_field(L, "client_id");
+  options.client_secret = string_field(L, "client_secret");
+  options.refresh_token = string_field(L, "refresh_token");
+  options.storage = (lucidauth_storage)choice_field(L, "storage", storages);
+  options.path = string_field(L, "path");
+  options.api_url = string_field(L, "api_url");
+  options.token_url = string_field(L, "token_url");
+  options.introspection_url = string_field(L, "introspection_url");
+  options.token_request = (lucidauth_token_request)choice_field(L, "token_request", requests);
+  options.refresh_before = number_field(L, "refresh_before", options.refresh_before);
+  options.refresh_wait = number_field(L, "refresh_wait", options.refresh_wait);
+  options.timeout = number_field(L, "timeout", options.timeout);
+  options.lock_timeout = number_field(L, "lock_timeout", options.lock_timeout);
+  options.default_lifetime = number_field(L, "default_lifetime", options.default_lifetime);
+  options.ca_file = string_field(L, "ca_file");
+  lua_getfield(L, 1, "background");
+  options.background = lua_toboolean(L, -1);
+  return options;
+}

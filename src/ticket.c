@@ -1,0 +1,109 @@
+#include "ticket.h"
+
+#include "clock.h"
+#include "core/secret.h"
+#include "error.h"
+#include "in_use.h"
+
+/* Seconds that a flight has to come to its end once its deadline has passed. */
+#define LANDING_TIME 0.1
+
+/* With the mutex held: have a flight under way that this ticket can wait for. A refresh that was asked for is
+ * not served by a flight that had begun before. False: there is no thread to be had. */
+static bool board(struct lucidauth_account *account, lucidauth_ticket *ticket, struct moment now)
+{
+  enum flow_goal goal = ticket->refresh ? FLOW_REFRESH : FLOW_TOKEN;
+  if (ticket->boarded || (account->flying && ticket->refresh))
+    return true;
+  if (!account->flying && !account_take_off_in_background(account, goal, now))
+    return false;
+  ticket->boarded = true;
+  ticket->landing = account->landings + 1;
+  return true;
+}
+
+/* Seconds that a ticket is waited with. An answer whose refresh was sent has the time that the flow gives it; a flight
+ * that comes to its own end at the deadline says more than a timeout. */
+static double longest_wait(const struct lucidauth_account *account)
+{
+  return account->settings.timeout * (account->flying && account->sent ? 2 : 1) + LANDING_TIME;
+}
+
+static bool has_landed(const struct lucidauth_account *account, const lucidauth_ticket *ticket)
+{
+  return ticket->boarded && account->landings >= ticket->landing;
+}
+
+/* With the mutex held. The flight was the parent's of a fork, or the token that it has brought was rejected before its
+ * passengers came to see it. */
+static void leave_if_in_vain(const struct lucidauth_account *account, lucidauth_ticket *ticket)
+{
+  bool rejected = account->landed_with.code == LUCIDAUTH_OK && !account->token;
+  if (has_landed(account, ticket) && (rejected || account->landed_elsewhere))
+    ticket->boarded = false;
+}
+
+static const char *const takes_too_long =
+    "The refresh takes too long. It goes on, and nothing is lost; ask again later.";
+static const char *const under_way =
+    "There is no token yet: a refresh is under way in the background. Nothing is lost; ask again in a moment.";
+static const char *const no_thread =
+    "The system has no thread for a refresh in the background: too many of them run, or memory is out. Nothing was "
+    "changed; ask again in a moment.";
+
+/* With the mutex held: what there is to say at once. True: it is said. */
+static bool answer_ticket(struct lucidauth_account *account, const lucidauth_ticket *ticket, bool patient,
+                          struct moment now, lucidauth_error *error)
+{
+  bool landed = has_landed(account, ticket);
+  bool served = !ticket->refresh && in_use_lives(account, now);
+  double waited = now.steady - ticket->begun;
+  error_set(error, LUCIDAUTH_OK, "%s", "");
+  if (served && (!in_use_was_announced(account) || landed || !patient))
+    return true;
+  if (served && waited >= account->settings.refresh_wait) {
+    /* once a flight: until this generation ends, the token is handed out without waiting */
+    atomic_store_explicit(&account->seen, account_generation(account, memory_order_seq_cst), memory_order_relaxed);
+    return true;
+  }
+  if (landed) {
+    if (error)
+      *error = account->landed_with;
+    return true;
+  }
+  if (!ticket->boarded && account_grounded(account)) {
+    error_set(error, LUCIDAUTH_NOT_READY, "%s", account_grounded(account));
+    return true;
+  }
+  if (waited < longest_wait(account))
+    return false;
+  error_set(error, LUCIDAUTH_TIMEOUT, "%s", account->flying ? takes_too_long : no_thread);
+  return true;
+}
+
+enum poll ticket_poll(struct lucidauth_account *account, lucidauth_ticket *ticket, bool patient, char **token,
+                      uint64_t *serial, lucidauth_error *error)
+{
+  struct moment now = clock_now();
+  lucidauth_error said = {.code = LUCIDAUTH_OK};
+  pthread_mutex_lock(&account->mutex);
+  if (ticket->begun == 0)
+    ticket->begun = now.steady;
+  bool settled = !account->forked || account_settle_in_child(account, &said);
+  bool done = !settled || (!ticket->refresh && in_use_still_good(account));
+  bool boarded = true;
+  if (!done) {
+    leave_if_in_vain(account, ticket);
+    boarded = board(account, ticket, now);
+    done = answer_ticket(account, ticket, patient, now, &said);
+  }
+  *token = done && said.code == LUCIDAUTH_OK ? secret_copy(account->token) : NULL;
+  if (serial)
+    *serial = atomic_load_explicit(&account->serial, memory_order_relaxed);
+  pthread_mutex_unlock(&account->mutex);
+  if (!done)
+    error_set(&said, LUCIDAUTH_NOT_READY, "%s", boarded ? under_way : no_thread);
+  if (error)
+    *error = said;
+  return done ? POLL_ANSWERED : boarded ? POLL_WAIT : POLL_NO_THREAD;
+}
