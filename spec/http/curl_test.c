@@ -35,9 +35,9 @@ static struct {
   char folder[64];
   char authority[96], stranger[96], certificate[96], key[96];
   const struct http_ops *http;
-  sem_t resolver; /* holds the resolution of "slow.test" */
-  int broken;     /* a socket whose peer has gone; >= 0: everything is sent there */
-  int sent_to;    /* the last descriptor */
+  sem_t resolver;     /* holds the resolution of "slow.test" */
+  int broken;         /* a socket whose peer has gone; >= 0: everything is sent there */
+  atomic_int sent_to; /* the last descriptor */
 } world = {.broken = -1};
 
 /* The resolver and send() that libcurl sees: names that lead where a test wants them to, and a TLS library that writes
