@@ -230,14 +230,16 @@ static bool is_rejected(const struct lucidauth_account *account, const char *tok
 }
 
 /* With the mutex held. */
-static void take_off(struct lucidauth_account *account, enum flow_goal goal, struct moment now)
+static void take_off(struct lucidauth_account *account, enum flow_goal goal, double deadline)
 {
+  struct moment now = clock_now();
   account->flying = true;
   account->pilot = pthread_self();
+  account->took_off = now.steady;
   account->sent = false;
   account->goal = goal;
   tell_rejections(account);
-  flow_start(account->flow, goal, now, now.steady + account->settings.timeout);
+  flow_start(account->flow, goal, now, deadline);
 }
 
 const char *account_grounded(const struct lucidauth_account *account)
@@ -257,6 +259,17 @@ static bool may_take_off(const struct lucidauth_account *account, enum flow_goal
   return false;
 }
 
+bool account_suits(const struct lucidauth_account *account, bool refresh, double since)
+{
+  return !refresh || (account->goal == FLOW_REFRESH && account->took_off >= since);
+}
+
+/* Many threads may have waited for the same flight: the first one's serves the others as well. */
+static bool has_been_refreshed(const struct lucidauth_account *account, double since)
+{
+  return account->token && account->landed_with.code == LUCIDAUTH_OK && account_suits(account, true, since);
+}
+
 bool account_take_off(struct lucidauth_account *account, enum flow_goal goal, bool wait, lucidauth_error *error)
 {
   struct moment now = clock_now();
@@ -266,14 +279,15 @@ bool account_take_off(struct lucidauth_account *account, enum flow_goal goal, bo
   bool mine = !good && wait_for_others(account, goal == FLOW_REFRESH, wait, deadline, error);
   if (mine && account->forked)
     mine = account_settle_in_child(account, error);
-  good = good || (mine && goal == FLOW_TOKEN && in_use_still_good(account));
+  good = good || (mine && goal == FLOW_TOKEN && in_use_still_good(account)) ||
+         (mine && goal == FLOW_REFRESH && has_been_refreshed(account, now.steady));
   if (good) {
     error_set(error, LUCIDAUTH_OK, "%s", "");
     mine = false;
   }
   mine = mine && may_take_off(account, goal, error);
   if (mine)
-    take_off(account, goal, now);
+    take_off(account, goal, deadline);
   pthread_mutex_unlock(&account->mutex);
   return mine;
 }
@@ -299,7 +313,7 @@ bool account_take_off_to_keep(struct lucidauth_account *account)
   bool settled = !account->forked || account_settle_in_child(account, NULL);
   bool mine = settled && !account->flying && !account->looked_after && flow_unsaved(account->flow);
   if (mine)
-    take_off(account, FLOW_KEEP, clock_now());
+    take_off(account, FLOW_KEEP, clock_now().steady + account->settings.timeout);
   pthread_mutex_unlock(&account->mutex);
   return mine;
 }
@@ -430,7 +444,7 @@ bool account_take_off_in_background(struct lucidauth_account *account, enum flow
 {
   if (account_grounded(account) || !background_watch(account->job))
     return false;
-  take_off(account, goal, now);
+  take_off(account, goal, now.steady + account->settings.timeout);
   background_submit(account->job);
   return true;
 }
@@ -480,7 +494,7 @@ bool account_is_due(struct lucidauth_account *account)
   bool ask = idle && !due && !account_grounded(account);
   due = (due || (ask && in_use_rewritten(account))) && !account->flying;
   if (due)
-    take_off(account, FLOW_TOKEN, now);
+    take_off(account, FLOW_TOKEN, now.steady + account->settings.timeout);
   pthread_mutex_unlock(&account->mutex);
   return due;
 }

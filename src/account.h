@@ -34,6 +34,7 @@ struct lucidauth_account {
   bool landed_elsewhere;              /* it has stayed with the parent of a fork */
   bool flying;                        /* somebody carries out a flight: flow and store are theirs */
   pthread_t pilot;                    /* who began that flight */
+  double took_off;                    /* when, in steady seconds */
   bool sent;                          /* its refresh is with the server, or was */
   bool looked_after;                  /* somebody asks the storage whether it was changed */
   enum flow_goal goal;                /* of that flight */
@@ -121,6 +122,10 @@ bool account_settle_in_child(struct lucidauth_account *account, lucidauth_error 
 
 /* Why no flight begins any more; NULL: it may. */
 const char *account_grounded(const struct lucidauth_account *account);
+
+/* Whether the flight in the air, or the last one, brings what a caller who came at that moment wants: a refresh that was
+ * asked for is not served by one that had begun before. */
+bool account_suits(const struct lucidauth_account *account, bool refresh, double since);
 
 /* With no flight in the air. False: there is no thread to be had, or no flight begins any more. */
 bool account_take_off_in_background(struct lucidauth_account *account, enum flow_goal goal, struct moment now);

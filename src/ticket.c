@@ -8,12 +8,11 @@
 /* Seconds that a flight has to come to its end once its deadline has passed. */
 #define LANDING_TIME 0.1
 
-/* With the mutex held: have a flight under way that this ticket can wait for. A refresh that was asked for is
- * not served by a flight that had begun before. False: there is no thread to be had. */
+/* With the mutex held: have a flight under way that this ticket can wait for. False: there is no thread to be had. */
 static bool board(struct lucidauth_account *account, lucidauth_ticket *ticket, struct moment now)
 {
   enum flow_goal goal = ticket->refresh ? FLOW_REFRESH : FLOW_TOKEN;
-  if (ticket->boarded || (account->flying && ticket->refresh))
+  if (ticket->boarded || (account->flying && !account_suits(account, ticket->refresh, ticket->begun)))
     return true;
   if (!account->flying && !account_take_off_in_background(account, goal, now))
     return false;

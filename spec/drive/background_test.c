@@ -532,6 +532,49 @@ static void test_threads_wait_for_one_refresh(void **state)
   lucidauth_close(client);
 }
 
+static void *renew(void *client)
+{
+  return lucidauth_refresh(client, "account-1", NULL);
+}
+
+/* All that wait for the flight of somebody else want one and the same thing. */
+static void refresh_at_once(bool background)
+{
+  enum { THREADS = 8 };
+  lucidauth_options chosen = options();
+  chosen.on_event = NULL;
+  chosen.background = background;
+  lucidauth *client = client_with(&chosen);
+  pthread_t threads[THREADS];
+  control("settings", "{\"latency\": 0.5}");
+  assert_int_equal(pthread_create(&threads[0], NULL, renew, client), 0);
+  wait_for_posts(1);
+  for (int i = 1; i < THREADS; i++)
+    assert_int_equal(pthread_create(&threads[i], NULL, renew, client), 0);
+  for (int i = 0; i < THREADS; i++) {
+    void *token;
+    assert_int_equal(pthread_join(threads[i], &token), 0);
+    assert_non_null(token);
+    lucidauth_free_token(token);
+  }
+  /* a thread that starts late on a busy machine may need one more */
+  assert_in_range(posts(), 2, 3);
+  assert_nothing_spent_twice();
+  lucidauth_close(client);
+}
+
+static void test_refreshes_asked_for_at_once_are_one(void **state)
+{
+  (void)state;
+  refresh_at_once(true);
+}
+
+static void test_and_so_they_are_without_the_background(void **state)
+{
+  (void)state;
+  refresh_at_once(false);
+}
+
 static void *come_and_go(void *failed)
 {
   for (int i = 0; i < 20; i++) {
@@ -779,6 +822,8 @@ int main(void)
       cmocka_unit_test_setup_teardown(test_thread_ends_with_the_last_client, setup, teardown),
       cmocka_unit_test_setup_teardown(test_signals_are_the_programs, setup, teardown),
       cmocka_unit_test_setup_teardown(test_threads_wait_for_one_refresh, setup, teardown),
+      cmocka_unit_test_setup_teardown(test_refreshes_asked_for_at_once_are_one, setup, teardown),
+      cmocka_unit_test_setup_teardown(test_and_so_they_are_without_the_background, setup, teardown),
       cmocka_unit_test_setup_teardown(test_clients_come_and_go, setup, teardown),
       cmocka_unit_test_setup_teardown(test_fork, setup, teardown),
       cmocka_unit_test_setup_teardown(test_fork_before_the_first_use, setup, teardown),
