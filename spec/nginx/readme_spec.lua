@@ -38,7 +38,7 @@ local TLS = [[
 -- while the second is trusted.
 local function start(presented, trusted)
   local port = nginx.free_port()
-  local location = BLOCK:match("\n( *location /lucid/ {.-\n    }\n)")
+  local location = BLOCK:match("location /lucid/ %b{}")
   location = replace(location, PLACE, "localhost:" .. port)
   location = replace(location, AUTHORITIES, trusted .. ".pem")
   stage:start({
