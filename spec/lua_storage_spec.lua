@@ -1082,26 +1082,18 @@ describe("a coroutine that nobody resumes", function()
     assert_works_again(client)
   end)
 
-  it("leaves things sane while loading", function()
-    local client = client_with(storage_without_lock())
-    abandon(client, "load", 1)
-    assert_works_again(client)
-    assert.are.equal(1, scene:posts())
-  end)
-
-  it("leaves things sane while loading under the lock", function()
-    local client = client_with(storage_without_lock())
-    abandon(client, "load", 2)
-    assert_works_again(client)
-    assert.are.equal(1, scene:posts())
-  end)
-
-  it("leaves things sane before the mark is saved", function()
-    local client = client_with(storage_without_lock())
-    abandon(client, "save", 1)
-    assert_works_again(client)
-    assert.are.equal(1, scene:posts())
-  end)
+  for when, call in helper.sorted({
+    ["while loading"] = { "load", 1 },
+    ["while loading under the lock"] = { "load", 2 },
+    ["before the mark is saved"] = { "save", 1 },
+  }) do
+    it("leaves things sane " .. when, function()
+      local client = client_with(storage_without_lock())
+      abandon(client, call[1], call[2])
+      assert_works_again(client)
+      assert.are.equal(1, scene:posts())
+    end)
+  end
 
   it("leaves things sane after the mark was saved", function()
     local storage = storage_without_lock()

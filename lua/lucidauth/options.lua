@@ -18,7 +18,7 @@
 ---@field storage? string|LucidStorage LUCID_TOKEN_FILE, "./token_info.json"
 ---@field api_url? string LUCID_API_URL, "https://api.lucid.co"
 ---@field token_url? string <api_url>/oauth2/token
----@field introspection_url? string|false <api_url>/oauth2/token/introspect; false or a token_url: none
+---@field introspection_url? string|false <api_url>/oauth2/token/introspect; none with a token_url
 ---@field token_request? "json"|"form"|"basic" how the client names itself: "json"
 ---@field refresh_before? number seconds ahead of the expiry: 300
 ---@field refresh_wait? number seconds to wait for others' refresh while the token lives: 2
