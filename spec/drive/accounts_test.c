@@ -1,6 +1,6 @@
 /* Accounts by their names. */
 #define _GNU_SOURCE
-#include "../client.h"
+#include "../../src/client/client.h"
 #include "scene.h"
 
 #include <setjmp.h>

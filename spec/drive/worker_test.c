@@ -1,6 +1,6 @@
 /* The thread of the background, and those who wait for it, at the moments that no sandbox can be made to meet. */
 #define _GNU_SOURCE
-#include "../account.h"
+#include "../../src/client/account.h"
 #include "drive.h"
 #include "scene.h"
 

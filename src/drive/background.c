@@ -1,6 +1,6 @@
 #include "background.h"
 
-#include "../clock.h"
+#include "../system/clock.h"
 
 #include <math.h>
 #include <pthread.h>

@@ -1,6 +1,6 @@
 #include "drive.h"
 
-#include "../clock.h"
+#include "../system/clock.h"
 
 static void pause_for(struct lucidauth_account *account, const struct flow_action *action)
 {

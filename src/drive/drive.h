@@ -2,8 +2,8 @@
 #ifndef DRIVE_DRIVE_H
 #define DRIVE_DRIVE_H
 
-#include "../account.h"
-#include "../client.h"
+#include "../client/account.h"
+#include "../client/client.h"
 #include "../http/http.h"
 
 /* Carry out the account's flight on the calling thread until it is done. Between account_take_off and

@@ -1,8 +1,8 @@
 /* The steps of a flow that every driver carries out in the same way. */
 #include "drive.h"
 
+#include "../client/exit.h"
 #include "../core/secret.h"
-#include "../exit.h"
 
 #include <stdio.h>
 #include <string.h>

@@ -3,7 +3,7 @@
 #include "http.h"
 
 #include "../core/secret.h"
-#include "../held.h"
+#include "../system/held_signal.h"
 #include "session.h"
 #include "start.h"
 #include "transfer.h"
@@ -15,13 +15,13 @@
 static void post(const struct http_request *request, struct http_response *response)
 {
   struct transfer transfer = {.response = response};
-  struct held sigpipe;
+  struct held_signal sigpipe;
   http_start();
-  held_begin(&sigpipe, SIGPIPE);
+  held_signal_begin(&sigpipe, SIGPIPE);
   if (transfer_prepare(&transfer, request))
     verdict_give(&transfer, curl_easy_perform(transfer.handle));
   transfer_finish(&transfer);
-  held_end(&sigpipe);
+  held_signal_end(&sigpipe);
 }
 
 static void release(struct http_response *response)

@@ -2,7 +2,7 @@
 #include "transfer.h"
 
 #include "../core/secret.h"
-#include "../descriptor.h"
+#include "../system/descriptor.h"
 #include "tls.h"
 
 #include <netinet/in.h>

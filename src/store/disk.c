@@ -1,8 +1,8 @@
 #define _DEFAULT_SOURCE
 #include "disk.h"
 
-#include "../descriptor.h"
-#include "../held.h"
+#include "../system/descriptor.h"
+#include "../system/held_signal.h"
 
 #include <errno.h>
 #include <fcntl.h>
@@ -185,20 +185,20 @@ static bool write_all(int fd, const char *bytes, size_t length)
 /* Where a file may not grow any further, the system sends SIGXFSZ besides. */
 bool disk_write(int fd, const char *bytes, size_t length)
 {
-  struct held held;
-  held_begin(&held, SIGXFSZ);
+  struct held_signal held;
+  held_signal_begin(&held, SIGXFSZ);
   bool good = write_all(fd, bytes, length);
   int cause = errno;
-  held_end(&held);
+  held_signal_end(&held);
   errno = cause;
   return good;
 }
 
 bool disk_allocate(int fd, off_t size)
 {
-  struct held held;
+  struct held_signal held;
   int result;
-  held_begin(&held, SIGXFSZ);
+  held_signal_begin(&held, SIGXFSZ);
 #if defined(__APPLE__)
   result = ftruncate(fd, size) == 0 ? 0 : errno;
 #else
@@ -206,7 +206,7 @@ bool disk_allocate(int fd, off_t size)
     result = posix_fallocate(fd, 0, size);
   while (result == EINTR);
 #endif
-  held_end(&held);
+  held_signal_end(&held);
   errno = result;
   return result == 0;
 }

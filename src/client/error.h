@@ -2,7 +2,7 @@
 #ifndef ERROR_H
 #define ERROR_H
 
-#include "lucidauth.h"
+#include "../lucidauth.h"
 
 /* Fill in an error; `error` may be NULL. */
 void error_set(lucidauth_error *error, lucidauth_code code, const char *format, ...)

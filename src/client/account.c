@@ -1,16 +1,16 @@
 #include "account.h"
 
+#include "../core/secret.h"
+#include "../drive/background.h"
+#include "../drive/drive.h"
+#include "../store/file.h"
+#include "../store/memory.h"
+#include "../system/clock.h"
 #include "client.h"
-#include "clock.h"
-#include "core/secret.h"
-#include "drive/background.h"
-#include "drive/drive.h"
 #include "error.h"
 #include "events.h"
 #include "exit.h"
 #include "in_use.h"
-#include "store/file.h"
-#include "store/memory.h"
 
 #include <math.h>
 #include <stdlib.h>

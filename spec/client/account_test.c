@@ -1,7 +1,7 @@
 /* The token in use through changes of the clocks: the test's own take the place of the system's, and of the server. */
 #define _GNU_SOURCE
+#include "../../src/http/http.h"
 #include "account.h"
-#include "http/http.h"
 
 #include <math.h>
 #include <setjmp.h>

@@ -1,11 +1,11 @@
 /* Flights in the program's own hands: the same flow that the blocking driver carries out, step by step. */
+#include "../system/cancel.h"
 #include "account.h"
-#include "cancel.h"
 #include "client.h"
 
-#include "clock.h"
-#include "drive/background.h"
-#include "drive/drive.h"
+#include "../drive/background.h"
+#include "../drive/drive.h"
+#include "../system/clock.h"
 #include "error.h"
 
 #include <stdlib.h>

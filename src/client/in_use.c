@@ -1,8 +1,8 @@
 #include "in_use.h"
 
+#include "../core/secret.h"
+#include "../system/clock.h"
 #include "client.h"
-#include "clock.h"
-#include "core/secret.h"
 
 #include <math.h>
 #include <string.h>

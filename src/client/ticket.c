@@ -1,7 +1,7 @@
 #include "ticket.h"
 
-#include "clock.h"
-#include "core/secret.h"
+#include "../core/secret.h"
+#include "../system/clock.h"
 #include "error.h"
 #include "in_use.h"
 

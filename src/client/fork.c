@@ -1,11 +1,11 @@
 #include "fork.h"
 
+#include "../drive/background.h"
+#include "../http/http.h"
+#include "../store/page.h"
+#include "../system/clock.h"
 #include "account.h"
 #include "client.h"
-#include "clock.h"
-#include "drive/background.h"
-#include "http/http.h"
-#include "store/page.h"
 
 #include <dlfcn.h>
 #include <pthread.h>

@@ -1,10 +1,10 @@
 #include "client.h"
 
-#include "clock.h"
-#include "core/secret.h"
-#include "digest.h"
+#include "../core/secret.h"
+#include "../http/digest.h"
+#include "../http/http.h"
+#include "../system/clock.h"
 #include "error.h"
-#include "http/http.h"
 
 #include <errno.h>
 #include <fcntl.h>

@@ -2,8 +2,8 @@
 #ifndef HISTORY_H
 #define HISTORY_H
 
-#include "core/flow.h"
-#include "lucidauth.h"
+#include "../core/flow.h"
+#include "../lucidauth.h"
 
 struct history {
   uint64_t refreshes, failures[LUCIDAUTH_CODES];

@@ -1,6 +1,6 @@
 #include "digest.h"
 
-#include "http/http.h"
+#include "http.h"
 
 #include <string.h>
 

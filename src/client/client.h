@@ -2,8 +2,8 @@
 #ifndef CLIENT_H
 #define CLIENT_H
 
-#include "core/flow.h"
-#include "lucidauth.h"
+#include "../core/flow.h"
+#include "../lucidauth.h"
 
 #include <pthread.h>
 #include <stdatomic.h>

@@ -1,6 +1,6 @@
 #include "history.h"
 
-#include "clock.h"
+#include "../system/clock.h"
 
 #include <string.h>
 

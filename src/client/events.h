@@ -2,7 +2,7 @@
 #ifndef EVENTS_H
 #define EVENTS_H
 
-#include "lucidauth.h"
+#include "../lucidauth.h"
 
 struct lucidauth;
 

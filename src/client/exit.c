@@ -1,7 +1,7 @@
 #include "exit.h"
 
+#include "../system/cancel.h"
 #include "account.h"
-#include "cancel.h"
 #include "fork.h"
 
 #include <stdatomic.h>

@@ -1,5 +1,5 @@
 #define _GNU_SOURCE
-#include "held.h"
+#include "held_signal.h"
 
 #include <pthread.h>
 #include <time.h>
@@ -30,7 +30,7 @@ static bool take(int number)
 #endif
 }
 
-void held_begin(struct held *held, int number)
+void held_signal_begin(struct held_signal *held, int number)
 {
   sigset_t set = only(number);
   held->number = number;
@@ -38,7 +38,7 @@ void held_begin(struct held *held, int number)
   pthread_sigmask(SIG_BLOCK, &set, &held->mask);
 }
 
-void held_end(const struct held *held)
+void held_signal_end(const struct held_signal *held)
 {
   while (!held->pending && is_pending(held->number))
     if (!take(held->number))

@@ -2,10 +2,10 @@
 #ifndef ACCOUNT_H
 #define ACCOUNT_H
 
-#include "core/flow.h"
+#include "../core/flow.h"
+#include "../lucidauth.h"
+#include "../store/store.h"
 #include "history.h"
-#include "lucidauth.h"
-#include "store/store.h"
 
 #include <pthread.h>
 #include <stdatomic.h>

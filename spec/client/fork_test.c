@@ -1,7 +1,7 @@
 /* fork(): a child owns nothing of its parent's flights, and both go on getting tokens. */
 #define _GNU_SOURCE
-#include "lucidauth.h"
-#include "store/file.h"
+#include "../../src/lucidauth.h"
+#include "../../src/store/file.h"
 
 #include <arpa/inet.h>
 #include <pthread.h>

@@ -1,6 +1,6 @@
 #include "clock.h"
 
-#include "core/calendar.h"
+#include "../core/calendar.h"
 
 #include <errno.h>
 #include <math.h>
