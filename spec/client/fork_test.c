@@ -24,7 +24,7 @@
 
 #if defined(__SANITIZE_THREAD__)
 /* Else it ends a child that starts a thread. */
-const char *__tsan_default_options(void);
+__attribute__((visibility("default"))) const char *__tsan_default_options(void);
 
 const char *__tsan_default_options(void)
 {

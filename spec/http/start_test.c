@@ -22,7 +22,7 @@
 
 #if defined(__SANITIZE_THREAD__)
 /* The child has joined no thread, for the one there is is its parent's. */
-const char *__tsan_default_options(void);
+__attribute__((visibility("default"))) const char *__tsan_default_options(void);
 
 const char *__tsan_default_options(void)
 {

@@ -24,7 +24,7 @@ enum { PATIENCE = 20 };
 
 #if defined(__SANITIZE_THREAD__)
 /* Else it ends a child of a process with threads. */
-const char *__tsan_default_options(void);
+__attribute__((visibility("default"))) const char *__tsan_default_options(void);
 
 const char *__tsan_default_options(void)
 {
