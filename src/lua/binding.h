@@ -81,6 +81,9 @@ int flight_gc(lua_State *L);
 
 int core_hot(lua_State *L);
 
+/* The module is loaded into a Lua state. */
+void hot_open(void);
+
 /* system.c */
 
 int core_sleep(lua_State *L);

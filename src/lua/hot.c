@@ -2,6 +2,8 @@
 #include "binding.h"
 #include "compat.h"
 
+#include <stdatomic.h>
+
 enum { HOT_STATE = 1, HOT_TOKEN, HOT_SLOW, HOT_CLIENT };
 
 /* Which token this function may hand out; each has its own, since another may have been the one to notice that the
@@ -39,9 +41,8 @@ __attribute__((noinline, cold)) static int call_slow(lua_State *L)
   return compat_call(L, lua_gettop(L) - 1, keep_token);
 }
 
-__attribute__((always_inline)) static inline int hand_out(lua_State *L, int arguments)
+__attribute__((always_inline)) static inline int hand_out(lua_State *L, const struct hot *hot, int arguments)
 {
-  const struct hot *hot = lua_touserdata(L, lua_upvalueindex(HOT_STATE));
   const lucidauth_account *account = hot->client ? hot->client->account : NULL;
   if (account && lua_gettop(L) <= arguments && lucidauth_is_current(account, hot->serial)) {
     lua_pushvalue(L, lua_upvalueindex(HOT_TOKEN));
@@ -50,15 +51,45 @@ __attribute__((always_inline)) static inline int hand_out(lua_State *L, int argu
   return call_slow(L);
 }
 
+static const struct hot *state_of(lua_State *L)
+{
+  return lua_touserdata(L, lua_upvalueindex(HOT_STATE));
+}
+
 /* Flattened: link-time optimization is to put the library's check right here. */
 __attribute__((flatten)) static int hot_function(lua_State *L)
 {
-  return hand_out(L, 0);
+  return hand_out(L, state_of(L), 0);
 }
 
 __attribute__((flatten)) static int hot_method(lua_State *L)
 {
-  return hand_out(L, 1);
+  return hand_out(L, state_of(L), 1);
+}
+
+/* The module's own function, `lucid.token`. As long as the process has one Lua state, as nearly every one has, there is one
+ * such function, and to ask Lua for its upvalue would take a fifth of the whole call. */
+static _Atomic(const struct hot *) only;
+static atomic_int states;
+
+__attribute__((flatten)) static int hot_only(lua_State *L)
+{
+  const struct hot *hot = atomic_load_explicit(&only, memory_order_relaxed);
+  return hand_out(L, hot ? hot : state_of(L), 0);
+}
+
+void hot_open(void)
+{
+  if (atomic_fetch_add(&states, 1) > 0)
+    atomic_store(&only, NULL);
+}
+
+static lua_CFunction function_for(const struct hot *hot, bool method)
+{
+  const struct hot *none = NULL;
+  if (method)
+    return hot_method;
+  return atomic_load(&states) == 1 && atomic_compare_exchange_strong(&only, &none, hot) ? hot_only : hot_function;
 }
 
 /* core.hot(slow, is_method) -> a function that returns the default account's token as long as it is current,
@@ -72,6 +103,6 @@ int core_hot(lua_State *L)
   lua_pushnil(L);
   lua_pushvalue(L, 1);
   lua_pushnil(L);
-  lua_pushcclosure(L, method ? hot_method : hot_function, 4);
+  lua_pushcclosure(L, function_for(hot, method), 4);
   return 1;
 }

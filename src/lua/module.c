@@ -29,6 +29,7 @@ int luaopen_lucidauth_core(lua_State *L)
   static const luaL_Reg functions[] = {{"new", core_new},       {"hot", core_hot},     {"ticket", core_ticket},
                                        {"sleep", core_sleep},   {"clock", core_clock}, {"process", core_process},
                                        {"sha256", core_sha256}, {NULL, NULL}};
+  hot_open();
   new_class(L, CLIENT, client_methods);
   new_class(L, FLIGHT, flight_methods);
   luaL_newmetatable(L, TICKET);
