@@ -260,8 +260,8 @@ end
 
 local function close_now(self)
   local saved, message, code = true, nil, nil
-  if self.fleet then
-    saved, message, code = self.fleet.close(self.core)
+  if self.flights then
+    saved, message, code = self.flights.close(self.core)
   end
   if saved then
     self.closed = true
@@ -276,7 +276,7 @@ end
 
 -- A refresh that only waits to try again is broken off.
 local function is_idle(self)
-  local rests = not self.fleet or self.fleet.rests()
+  local rests = not self.flights or self.flights.rests()
   return self.core:leave() and rests
 end
 
@@ -336,9 +336,9 @@ local function set_driver(self, functions, options)
   if self.host and functions then
     local patience = options.refresh_wait or default_patience
     local apart = require("lucidauth.drive").apart
-    self.drive, self.fleet = apart(functions, timeout, self.host, patience)
+    self.drive, self.flights = apart(functions, timeout, self.host, patience)
   elseif functions then
-    self.drive, self.fleet = require("lucidauth.drive").over(functions, timeout)
+    self.drive, self.flights = require("lucidauth.drive").over(functions, timeout)
   elseif self.host then
     self.drive = self.host.obtain
   end

@@ -1,172 +1,75 @@
 --- Carries refreshes out over a storage made of Lua functions. The core
 --- decides each step; these functions may yield, and may fail.
 
-local cjson = require "cjson.safe"
 local core = require "lucidauth.core"
-
-local json = cjson.new()
--- Expiries fit into the default's fourteen digits, other numbers may not. The
--- original lua-cjson raises when it is asked for more, and knows no empty list.
-pcall(json.encode_number_precision, 16)
-if json.decode_array_with_array_mt then
-  json.decode_array_with_array_mt(true)
-end
--- A server may send a number that no double holds, and lists within lists; the
--- record stays readable.
-json.encode_invalid_numbers("null")
-json.encode_max_depth(4000)
-json.decode_max_depth(4000)
+local storage = require "lucidauth.storage"
 
 local M = {}
 
-local longest = 300
-
--- Whatever is raised, even an object whose text cannot be had.
-local function text_of(reason)
-  local ok, text = pcall(tostring, reason)
-  return ok and text or type(reason)
-end
-
--- What a storage says of its failure may quote the record: the one in hand, or
--- one that could not be read, whose tokens nobody knows.
-local function without_secrets(text, record)
-  for _, name in ipairs { "access_token", "refresh_token" } do
-    local secret = record and record[name]
-    if type(secret) == "string" and secret ~= "" then
-      text = text:gsub(secret:gsub("%p", "%%%0"), "[secret]")
-    end
-  end
-  text = text:gsub("(_token[\"'%]]*%s*[=:]%s*[\"']?)[^%s\"',;}]+", "%1[secret]")
-  return #text > longest and text:sub(1, longest) .. "..." or text
-end
-
-local function failed(what, reason, record)
-  local text = without_secrets(text_of(reason), record)
-  local message = "The storage's function %s failed: %s. No stored token was lost."
-  return "failed", message:format(what, text)
-end
-
 --- The flights of a client.
----@class lucidauth.Fleet
+---@class lucidauth.Flights
 ---@field storage LucidStorage
 ---@field host? table lucidauth.nginx
 ---@field patience number seconds after which a call of a storage's function is given up
----@field courses table<string, lucidauth.Course> by account: in the air, not over yet
+---@field runs table<string, lucidauth.Run> by account: in the air, not over yet
 ---@field sent table<string, true> accounts that may have tokens which are not saved
 ---@field locked table<string, integer> accounts whose lock is held, and by which process
----@field astray table<lucidauth.Course, true> given up while they were saving
+---@field overdue table<lucidauth.Run, true> given up while they were saving
 ---@field closing? boolean no flight is to begin any more
 ---@field closed? boolean
 ---@field guard? any
 
 --- One flight on its way. Whoever carries it out may be cut off, and what has
 --- come of it is then somebody else's to bring home.
----@class lucidauth.Course
+---@class lucidauth.Run
 ---@field flight userdata
----@field fleet lucidauth.Fleet
+---@field flights lucidauth.Flights
 ---@field storage LucidStorage
 ---@field account string
 ---@field host? table lucidauth.nginx
----@field crew? { [1]: thread } the coroutine that carries it out, unless it is collected
+---@field carrier? { [1]: thread } the coroutine that carries it out, unless it is collected
 ---@field since? number when it asked for its last step, by core.clock
 ---@field step? string what the flight asked for last
 ---@field argument? string|number
----@field newer? string a record that was saved since this one went astray
+---@field newer? string a record that was saved since this one became overdue
 ---@field over? boolean
 
 local steps, give_up, release = {}, nil, nil
 
--- A reason counts beside nil or false alone: a function may end with a call
--- that has more to say than that it worked, as os.execute or pcall.
-
-function steps.load(course)
-  local ok, record, reason = pcall(course.storage.load, course.account)
-  if not ok then
-    return failed("load", record)
-  elseif not record and reason ~= nil then
-    return failed("load", reason)
-  elseif record == nil then
-    return "none"
-  elseif type(record) ~= "table" then
-    return failed("load", "it must return a record (a table) or nil, not a " .. type(record))
-  end
-  local text, message = json.encode(record)
-  if not text then
-    return failed("load", "what it returned is no record: " .. message, record)
-  end
-  return "did", text
+function steps.load(run)
+  return storage.load(run.storage, run.account)
 end
 
-function steps.save(course, text)
-  local record, message = json.decode(text)
-  if not record then
-    return failed("save", message)
+function steps.save(run, text)
+  return storage.save(run.storage, run.account, text)
+end
+
+function steps.lock(run)
+  local result, message = storage.lock(run.storage, run.account)
+  if result == "did" and run.storage.lock then
+    run.flights.locked[run.account] = core.process()
   end
-  local ok, saved, reason = pcall(course.storage.save, course.account, record)
-  if not ok then
-    return failed("save", saved, json.decode(text))
-  elseif not saved and reason ~= nil then
-    return failed("save", reason, json.decode(text))
-  elseif saved == false or saved == cjson.null then
-    return failed("save", "it returned " .. tostring(saved), json.decode(text))
-  end
+  return result, message
+end
+
+function steps.unlock(run)
+  run.flights.locked[run.account] = nil
+  storage.unlock(run.storage, run.account)
   return "did"
 end
 
-local taken = "it must return true, or a text or a table, once it has the lock, and false or nil "
-  .. "while somebody else has it; it returned "
-
-local says_taken = { boolean = true, string = true, table = true }
-
--- Drivers return nil or a null for a key that is there already. What could mean
--- either is not guessed at: two holders would spend one token twice.
-local function result_of_lock(course, ok, ...)
-  local locked, reason = ...
-  if not ok then
-    return failed("lock", locked)
-  elseif not locked and reason ~= nil then
-    return failed("lock", reason)
-  elseif select("#", ...) == 0 then
-    return failed("lock", taken .. "no value")
-  elseif not locked or locked == cjson.null then
-    return "busy"
-  elseif not says_taken[type(locked)] then
-    return failed("lock", taken .. "a " .. type(locked))
-  end
-  course.fleet.locked[course.account] = core.process()
-  return "did"
-end
-
-function steps.lock(course)
-  local lock = course.storage.lock
-  if not lock then
-    return "did"
-  end
-  return result_of_lock(course, pcall(lock, course.account))
-end
-
--- There is nothing to be done about an unlock that fails: whoever comes next
--- finds the record as it was saved.
-function steps.unlock(course)
-  course.fleet.locked[course.account] = nil
-  if course.storage.unlock then
-    pcall(course.storage.unlock, course.account)
-  end
-  return "did"
-end
-
-function steps.post(course)
-  course.fleet.sent[course.account] = true
-  if course.host then
-    course.host.post(course.flight)
+function steps.post(run)
+  run.flights.sent[run.account] = true
+  if run.host then
+    run.host.post(run.flight)
   else
-    course.flight:post()
+    run.flight:post()
   end
   return "did"
 end
 
-local function wait_for(course, seconds)
-  local sleep = course.storage.sleep or (course.host and course.host.sleep) or core.sleep
+local function wait_for(run, seconds)
+  local sleep = run.storage.sleep or (run.host and run.host.sleep) or core.sleep
   if not pcall(sleep, seconds) then
     core.sleep(seconds)
   end
@@ -175,31 +78,31 @@ end
 -- Seconds after which one who waits inside an event loop looks whether it ends.
 local longest_nap = 0.5
 
-function steps.wait(course, seconds)
-  local host = course.host
+function steps.wait(run, seconds)
+  local host = run.host
   local nap = host and longest_nap or seconds
-  while seconds > 0 and not course.over do
-    wait_for(course, math.min(nap, seconds))
+  while seconds > 0 and not run.over do
+    wait_for(run, math.min(nap, seconds))
     seconds = seconds - nap
     if host and host.is_ending() then
-      give_up(course)
-      release(course.fleet, course.account)
+      give_up(run)
+      release(run.flights, run.account)
     end
   end
   return "did"
 end
 
-local function is_landed(course)
-  return course.over or course.step == "done"
+local function is_landed(run)
+  return run.over or run.step == "done"
 end
 
-local function land(course)
-  local courses = course.fleet.courses
-  course.over = true
-  if courses[course.account] == course then
-    courses[course.account] = nil
+local function land(run)
+  local runs = run.flights.runs
+  run.over = true
+  if runs[run.account] == run then
+    runs[run.account] = nil
   end
-  return course.flight:finish()
+  return run.flight:finish()
 end
 
 local function broken_off()
@@ -207,55 +110,51 @@ local function broken_off()
     .. "storage took too long. Nothing was lost; ask again.", "not_ready"
 end
 
-local function tell_the_astray(course, text)
-  for other in pairs(course.fleet.astray) do
-    if other.account == course.account and other.argument ~= text then
+local function tell_the_overdue(run, text)
+  for other in pairs(run.flights.overdue) do
+    if other.account == run.account and other.argument ~= text then
       other.newer = text
     end
   end
 end
 
-local function do_step(course)
-  course.since = core.clock()
-  local result, text = steps[course.step](course, course.argument)
-  if course.step == "save" and result == "did" and not course.over then
-    tell_the_astray(course, course.argument)
+local function do_step(run)
+  run.since = core.clock()
+  local result, text = steps[run.step](run, run.argument)
+  if run.step == "save" and result == "did" and not run.over then
+    tell_the_overdue(run, run.argument)
   end
   return result, text
 end
 
-local function refresh_token_of(text)
-  local record = json.decode(text)
-  return record and record.refresh_token
-end
-
 -- A record that was saved late stands over the one that has come after it: put
 -- that one back.
-local function put_back(course)
-  local result, text = steps.load(course)
-  if result == "did" and refresh_token_of(text) == refresh_token_of(course.argument) then
-    steps.save(course, course.newer)
+local function put_back(run)
+  local result, text = steps.load(run)
+  local token_of = storage.refresh_token_of
+  if result == "did" and token_of(text) == token_of(run.argument) then
+    steps.save(run, run.newer)
   end
 end
 
 local tries, pause = 100, 0.05
 
-local function lock_at_last(course)
+local function lock_at_last(run)
   for _ = 1, tries do
-    if steps.lock(course) == "did" then
+    if steps.lock(run) == "did" then
       return true
     end
-    wait_for(course, pause)
+    wait_for(run, pause)
   end
 end
 
--- Called when a course that was given up goes on after all, its step done.
-local function make_good(course, result)
-  if course.step == "lock" and result == "did" then
-    steps.unlock(course)
-  elseif course.step == "save" and course.newer and lock_at_last(course) then
-    put_back(course)
-    steps.unlock(course)
+-- Called when a run that was given up goes on after all, its step done.
+local function make_good(run, result)
+  if run.step == "lock" and result == "did" then
+    steps.unlock(run)
+  elseif run.step == "save" and run.newer and lock_at_last(run) then
+    put_back(run)
+    steps.unlock(run)
   end
 end
 
@@ -263,31 +162,31 @@ end
 local in_nginx = package.loaded.ngx ~= nil
 local weak = { __mode = "v" }
 
-local function sign_on(course)
+local function remember_carrier(run)
   local thread, is_main = coroutine.running()
   if thread and not is_main and not in_nginx then
-    course.crew = setmetatable({ thread }, weak)
+    run.carrier = setmetatable({ thread }, weak)
   end
 end
 
-local function fly(course)
-  sign_on(course)
-  course.step, course.argument = course.flight:next()
-  while not is_landed(course) do
-    local result, text = do_step(course)
-    if course.over then
-      make_good(course, result)
+local function fly(run)
+  remember_carrier(run)
+  run.step, run.argument = run.flight:next()
+  while not is_landed(run) do
+    local result, text = do_step(run)
+    if run.over then
+      make_good(run, result)
       return broken_off()
     end
-    course.step, course.argument = course.flight:next(result, text)
+    run.step, run.argument = run.flight:next(result, text)
   end
-  return land(course)
+  return land(run)
 end
 
-local function carry_out(course)
-  local ok, token, message, code = pcall(fly, course)
+local function carry_out(run)
+  local ok, token, message, code = pcall(fly, run)
   if not ok then
-    give_up(course)
+    give_up(run)
     error(token, 0)
   end
   return token, message, code
@@ -295,46 +194,46 @@ end
 
 -- The coroutine is gone, or a storage's function has been out for so long that
 -- nobody is going to resume it.
-local function is_abandoned(course)
-  local crew = course.crew
-  if crew and (not crew[1] or coroutine.status(crew[1]) == "dead") then
+local function is_abandoned(run)
+  local carrier = run.carrier
+  if carrier and (not carrier[1] or coroutine.status(carrier[1]) == "dead") then
     return true
   end
-  return course.since and core.clock() - course.since > course.fleet.patience
+  return run.since and core.clock() - run.since > run.flights.patience
 end
 
 -- The next flight goes on from there, under the lock if it is held. Whether an
 -- unlock that is out has happened is not known: there is no lock to go on under.
-function give_up(course)
-  if course.over then
+function give_up(run)
+  if run.over then
     return
   end
-  if course.step == "save" then
-    course.fleet.astray[course] = true
-  elseif course.step == "unlock" then
-    pcall(course.flight.next, course.flight, "did")
+  if run.step == "save" then
+    run.flights.overdue[run] = true
+  elseif run.step == "unlock" then
+    pcall(run.flight.next, run.flight, "did")
   end
-  pcall(land, course)
+  pcall(land, run)
 end
 
 -- Gives a lock back that the next flight would go on under. In the child of a
 -- fork it is the parent's.
-function release(fleet, account)
-  if fleet.locked[account] == core.process() then
-    steps.unlock({ fleet = fleet, storage = fleet.storage, account = account })
+function release(flights, account)
+  if flights.locked[account] == core.process() then
+    steps.unlock({ flights = flights, storage = flights.storage, account = account })
   end
 end
 
-local function new_course(fleet, flight, account)
-  local course = {
+local function new_run(flights, flight, account)
+  local run = {
     flight = flight,
-    fleet = fleet,
-    storage = fleet.storage,
+    flights = flights,
+    storage = flights.storage,
     account = account,
-    host = fleet.host,
+    host = flights.host,
   }
-  fleet.courses[account] = course
-  return course
+  flights.runs[account] = run
+  return run
 end
 
 local function sorted(map)
@@ -348,12 +247,12 @@ end
 
 -- Saves what could not be saved before; what fails does not stop the rest. The
 -- last value is the account that it failed for.
-local function save_unsaved(fleet, handle)
+local function save_unsaved(flights, handle)
   local failure, why, account
-  for _, name in ipairs(sorted(fleet.sent)) do
+  for _, name in ipairs(sorted(flights.sent)) do
     local flight = handle:keep(name)
     if flight then
-      local saved, message, code = carry_out(new_course(fleet, flight, name))
+      local saved, message, code = carry_out(new_run(flights, flight, name))
       if not saved then
         failure, why, account = message, code, name
       end
@@ -362,56 +261,56 @@ local function save_unsaved(fleet, handle)
   return not failure or nil, failure, why, account
 end
 
-local function end_flights(fleet)
-  for _, name in ipairs(sorted(fleet.courses)) do
-    give_up(fleet.courses[name])
+local function end_flights(flights)
+  for _, name in ipairs(sorted(flights.runs)) do
+    give_up(flights.runs[name])
   end
 end
 
-local function release_all(fleet)
-  for _, name in ipairs(sorted(fleet.locked)) do
-    release(fleet, name)
+local function release_all(flights)
+  for _, name in ipairs(sorted(flights.locked)) do
+    release(flights, name)
   end
 end
 
 -- Ends the flights, brings home what the server has answered, and gives the
 -- locks back. What cannot be saved stays, under its lock.
-local function close(fleet, handle)
-  if fleet.closed then
+local function close(flights, handle)
+  if flights.closed then
     return true
-  elseif fleet.closing then
+  elseif flights.closing then
     return nil, "Another coroutine is closing this client. Nothing is lost.", "not_ready"
   end
-  fleet.closing = true
-  end_flights(fleet)
-  local saved, message, code, account = save_unsaved(fleet, handle)
+  flights.closing = true
+  end_flights(flights)
+  local saved, message, code, account = save_unsaved(flights, handle)
   if saved then
-    release_all(fleet)
+    release_all(flights)
   end
-  fleet.closing, fleet.closed = false, saved
+  flights.closing, flights.closed = false, saved
   return saved, message, code, account
 end
 
 local unsaved = "lucidauth: the answer to a refresh (account %s) could not be saved by a process "
   .. "that ends, where a storage's functions cannot wait: %s"
 
-local function bring_home(fleet, handle)
-  local ok, saved, message, _, account = pcall(close, fleet, handle)
-  if ok and not saved and fleet.host then
-    fleet.host.complain(unsaved:format(account, message))
+local function bring_home(flights, handle)
+  local ok, saved, message, _, account = pcall(close, flights, handle)
+  if ok and not saved and flights.host then
+    flights.host.complain(unsaved:format(account, message))
   end
-  release_all(fleet)
+  release_all(flights)
 end
 
 -- When the Lua state ends, as when nginx is told to stop at once, coroutines are
 -- gone and what is to be collected still has its turn: younger things first, so
 -- that this one still finds the core.
-local function guard(fleet, handle)
+local function guard(flights, handle)
   local function last_try()
-    if not fleet.closed and fleet.host then
-      fleet.host.outside_requests(bring_home, fleet, handle)
-    elseif not fleet.closed then
-      bring_home(fleet, handle)
+    if not flights.closed and flights.host then
+      flights.host.outside_requests(bring_home, flights, handle)
+    elseif not flights.closed then
+      bring_home(flights, handle)
     end
   end
   if not newproxy then
@@ -424,12 +323,12 @@ end
 
 -- As flight() of the core; a flight whose coroutine does not go on stands in
 -- nobody's way.
-local function take_off(fleet, handle, account, refresh)
+local function take_off(flights, handle, account, refresh)
   local name = account or "default"
-  if fleet.closing then
+  if flights.closing then
     return nil, broken_off()
   end
-  local former = fleet.courses[name]
+  local former = flights.runs[name]
   if former and is_abandoned(former) then
     give_up(former)
   end
@@ -437,42 +336,42 @@ local function take_off(fleet, handle, account, refresh)
   if not flight then
     return nil, token, message, code
   end
-  fleet.guard = fleet.guard or guard(fleet, handle)
-  return new_course(fleet, flight, name)
+  flights.guard = flights.guard or guard(flights, handle)
+  return new_run(flights, flight, name)
 end
 
 local shortest_patience = 1
 
-local function new_fleet(storage, timeout, host)
+local function new_flights(functions, timeout, host)
   return {
-    storage = storage,
+    storage = functions,
     host = host,
     patience = math.max(2 * timeout, shortest_patience),
-    courses = {},
+    runs = {},
     sent = {},
     locked = {},
-    astray = setmetatable({}, { __mode = "k" }),
+    overdue = setmetatable({}, { __mode = "k" }),
   }
 end
 
 --- Whether no flight is in the air but those that wait to try again.
-local function rests(fleet)
-  for _, course in pairs(fleet.courses) do
-    if course.step ~= "wait" then
+local function rests(flights)
+  for _, run in pairs(flights.runs) do
+    if run.step ~= "wait" then
       return false
     end
   end
   return true
 end
 
--- What a client does with its fleet.
-local function helm(fleet)
+-- What a client does with its flights.
+local function controls(flights)
   return {
     rests = function()
-      return rests(fleet)
+      return rests(flights)
     end,
     close = function(handle)
-      return close(fleet, handle)
+      return close(flights, handle)
     end,
   }
 end
@@ -480,57 +379,57 @@ end
 --- A function that gets a token by way of this storage, and what else can be
 --- done with the flights: `close` returns true, or nil, message, code when tokens
 --- could not be saved.
----@param storage LucidStorage
+---@param functions LucidStorage
 ---@param timeout number seconds
 ---@return fun(core: userdata, account: string?, refresh: boolean): string?, string?, string?
 ---@return { rests: fun(): boolean, close: fun(core: userdata): true?, string?, string? }
-function M.over(storage, timeout)
-  local fleet = new_fleet(storage, timeout)
+function M.over(functions, timeout)
+  local flights = new_flights(functions, timeout)
   return function(handle, account, refresh)
-    local course, token, message, code = take_off(fleet, handle, account, refresh)
-    if not course then
+    local run, token, message, code = take_off(flights, handle, account, refresh)
+    if not run then
       return token, message, code
     end
-    return carry_out(course)
-  end, helm(fleet)
+    return carry_out(run)
+  end, controls(flights)
 end
 
 -- Another coroutine's flight is waited for.
-local function begin(fleet, handle, account, refresh)
-  local course, token, message, code
+local function begin(flights, handle, account, refresh)
+  local run, token, message, code
   local function try()
-    course, token, message, code = take_off(fleet, handle, account, refresh)
-    return course or token or code ~= "not_ready"
+    run, token, message, code = take_off(flights, handle, account, refresh)
+    return run or token or code ~= "not_ready"
   end
-  if not try() and fleet.host.can_yield() then
-    fleet.host.wait_for(try)
+  if not try() and flights.host.can_yield() then
+    flights.host.wait_for(try)
   end
-  return course, token, message, code
+  return run, token, message, code
 end
 
 --- The same inside an event loop: the flight is carried out apart from its
 --- caller, who may be cut off, and a token that still lives is handed out after
 --- `patience` seconds, or at once to a caller that may not wait.
----@param storage LucidStorage
+---@param functions LucidStorage
 ---@param timeout number seconds
 ---@param host table lucidauth.nginx
 ---@param patience number seconds
 ---@return fun(core: userdata, account: string?, refresh: boolean): string?, string?, string?
 ---@return table as above
-function M.apart(storage, timeout, host, patience)
-  local fleet = new_fleet(storage, timeout, host)
+function M.apart(functions, timeout, host, patience)
+  local flights = new_flights(functions, timeout, host)
   local function drive(handle, account, refresh)
     local _, refusal, why = host.refusal()
     if refusal then
       return nil, refusal, why
     end
-    local course, token, message, code = begin(fleet, handle, account, refresh)
-    if not course then
+    local run, token, message, code = begin(flights, handle, account, refresh)
+    if not run then
       return token, message, code
     end
     local started
     started, token, message, code = host.apart(function()
-      return carry_out(course)
+      return carry_out(run)
     end, function()
       -- the account's flight is in the air: this begins no other
       local _, living = handle:flight(account, false)
@@ -539,9 +438,9 @@ function M.apart(storage, timeout, host, patience)
     if started then
       return token, message, code
     end
-    return land(course)
+    return land(run)
   end
-  return drive, helm(fleet)
+  return drive, controls(flights)
 end
 
 return M

@@ -1,0 +1,149 @@
+--- A storage made of Lua functions, asked as the core's own storages are. What
+--- the functions return or raise is told as one of the core's results: "did",
+--- "none", "busy", or "failed" and a sentence without secrets.
+
+local cjson = require "cjson.safe"
+
+local json = cjson.new()
+-- Expiries fit into the default's fourteen digits, other numbers may not. The
+-- original lua-cjson raises when it is asked for more, and knows no empty list.
+pcall(json.encode_number_precision, 16)
+if json.decode_array_with_array_mt then
+  json.decode_array_with_array_mt(true)
+end
+-- A server may send a number that no double holds, and lists within lists; the
+-- record stays readable.
+json.encode_invalid_numbers("null")
+json.encode_max_depth(4000)
+json.decode_max_depth(4000)
+
+local M = {}
+
+local longest = 300
+
+-- Whatever is raised, even an object whose text cannot be had.
+local function text_of(reason)
+  local ok, text = pcall(tostring, reason)
+  return ok and text or type(reason)
+end
+
+-- What a storage says of its failure may quote the record: the one in hand, or
+-- one that could not be read, whose tokens nobody knows.
+local function without_secrets(text, record)
+  for _, name in ipairs { "access_token", "refresh_token" } do
+    local secret = record and record[name]
+    if type(secret) == "string" and secret ~= "" then
+      text = text:gsub(secret:gsub("%p", "%%%0"), "[secret]")
+    end
+  end
+  text = text:gsub("(_token[\"'%]]*%s*[=:]%s*[\"']?)[^%s\"',;}]+", "%1[secret]")
+  return #text > longest and text:sub(1, longest) .. "..." or text
+end
+
+local function failed(what, reason, record)
+  local text = without_secrets(text_of(reason), record)
+  local message = "The storage's function %s failed: %s. No stored token was lost."
+  return "failed", message:format(what, text)
+end
+
+-- A reason counts beside nil or false alone: a function may end with a call
+-- that has more to say than that it worked, as os.execute or pcall.
+
+--- The record's JSON text.
+---@param storage LucidStorage
+---@param account string
+---@return "did"|"none"|"failed" result
+---@return string? text the record, or what went wrong
+function M.load(storage, account)
+  local ok, record, reason = pcall(storage.load, account)
+  if not ok then
+    return failed("load", record)
+  elseif not record and reason ~= nil then
+    return failed("load", reason)
+  elseif record == nil then
+    return "none"
+  elseif type(record) ~= "table" then
+    return failed("load", "it must return a record (a table) or nil, not a " .. type(record))
+  end
+  local text, message = json.encode(record)
+  if not text then
+    return failed("load", "what it returned is no record: " .. message, record)
+  end
+  return "did", text
+end
+
+---@param storage LucidStorage
+---@param account string
+---@param text string the record
+---@return "did"|"failed" result
+---@return string? message
+function M.save(storage, account, text)
+  local record, message = json.decode(text)
+  if not record then
+    return failed("save", message)
+  end
+  local ok, saved, reason = pcall(storage.save, account, record)
+  if not ok then
+    return failed("save", saved, json.decode(text))
+  elseif not saved and reason ~= nil then
+    return failed("save", reason, json.decode(text))
+  elseif saved == false or saved == cjson.null then
+    return failed("save", "it returned " .. tostring(saved), json.decode(text))
+  end
+  return "did"
+end
+
+local taken = "it must return true, or a text or a table, once it has the lock, and false or nil "
+  .. "while somebody else has it; it returned "
+
+local says_taken = { boolean = true, string = true, table = true }
+
+-- Drivers return nil or a null for a key that is there already. What could mean
+-- either is not guessed at: two holders would spend one token twice.
+local function result_of_lock(ok, ...)
+  local locked, reason = ...
+  if not ok then
+    return failed("lock", locked)
+  elseif not locked and reason ~= nil then
+    return failed("lock", reason)
+  elseif select("#", ...) == 0 then
+    return failed("lock", taken .. "no value")
+  elseif not locked or locked == cjson.null then
+    return "busy"
+  elseif not says_taken[type(locked)] then
+    return failed("lock", taken .. "a " .. type(locked))
+  end
+  return "did"
+end
+
+--- One try; a storage without `lock` has one holder anyway.
+---@param storage LucidStorage
+---@param account string
+---@return "did"|"busy"|"failed" result
+---@return string? message
+function M.lock(storage, account)
+  if not storage.lock then
+    return "did"
+  end
+  return result_of_lock(pcall(storage.lock, account))
+end
+
+--- There is nothing to be done about an unlock that fails: whoever comes next
+--- finds the record as it was saved.
+---@param storage LucidStorage
+---@param account string
+function M.unlock(storage, account)
+  if storage.unlock then
+    pcall(storage.unlock, account)
+  end
+end
+
+--- The refresh token in a record.
+---@param text string
+---@return string?
+function M.refresh_token_of(text)
+  local record = json.decode(text)
+  return record and record.refresh_token
+end
+
+return M
