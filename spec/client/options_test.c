@@ -45,8 +45,8 @@ static void assert_refused(const lucidauth_options *options, const char *name)
 static void assert_endpoints(const lucidauth_options *options, const char *token, const char *introspection)
 {
   lucidauth *client = open_client(options);
-  assert_string_equal(client->options.token_url, token);
-  assert_string_equal(client->options.introspection_url, introspection);
+  assert_string_equal(client->options.endpoints.token_url, token);
+  assert_string_equal(client->options.endpoints.introspection_url, introspection);
   assert_int_equal(client->options.flow.introspection, *introspection != '\0');
   lucidauth_close(client);
 }

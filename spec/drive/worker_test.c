@@ -108,15 +108,15 @@ static void a_flight_that_follows_at_once_is_not_called_landed(void **state)
 
 /* ---- how long a caller waits ---- */
 
-void __real_drive_step(struct lucidauth_account *account, const struct flow_action *action, struct came_of *came);
-void __wrap_drive_step(struct lucidauth_account *account, const struct flow_action *action, struct came_of *came);
+void __real_drive_step(struct craft *craft, const struct flow_action *action, struct came_of *came);
+void __wrap_drive_step(struct craft *craft, const struct flow_action *action, struct came_of *came);
 
 /* A disk that is slow for one account. */
-void __wrap_drive_step(struct lucidauth_account *account, const struct flow_action *action, struct came_of *came)
+void __wrap_drive_step(struct craft *craft, const struct flow_action *action, struct came_of *came)
 {
-  if (world.slow_account && strcmp(account->name, world.slow_account) == 0)
+  if (world.slow_account && strcmp(account_of(craft)->name, world.slow_account) == 0)
     scene_wait_for(&world.disk_goes_on);
-  __real_drive_step(account, action, came);
+  __real_drive_step(craft, action, came);
 }
 
 /* A token that lives is stored, the refresh is at the server and stays there. */

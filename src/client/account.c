@@ -41,10 +41,10 @@ static bool has_left_behind(const struct lucidauth_account *account)
 void account_free(struct lucidauth_account *account)
 {
   background_job_free(account->job);
-  if (account->store && !has_left_behind(account))
-    account->store->ops->close(account->store);
+  if (account->craft.store && !has_left_behind(account))
+    account->craft.store->ops->close(account->craft.store);
   if (!has_left_behind(account))
-    flow_free(account->flow);
+    flow_free(account->craft.flow);
   secret_free(account->token);
   for (int i = 0; i < REJECTED; i++)
     secret_free(account->rejected[i]);
@@ -66,7 +66,7 @@ static const atomic_uint_least64_t no_generation;
 
 static void watch_generation(struct lucidauth_account *account)
 {
-  atomic_store_explicit(&account->generation, account->store ? account->store->generation : &no_generation,
+  atomic_store_explicit(&account->generation, account->craft.store ? account->craft.store->generation : &no_generation,
                         memory_order_relaxed);
 }
 
@@ -84,14 +84,16 @@ struct lucidauth_account *account_new(struct lucidauth *client, const char *name
       account->settings.account = account->name;
       account->settings.refresh_token = NULL;
     }
-    account->flow = flow_new(&account->settings, account_seed(account));
+    account->craft = (struct craft){.flow = flow_new(&account->settings, account_seed(account)),
+                                    .endpoints = &client->options.endpoints,
+                                    .owner = &account_owner};
     bool custom = client->options.storage == LUCIDAUTH_CUSTOM;
-    account->store = custom ? NULL : open_store(&client->options, name, &failure);
+    account->craft.store = custom ? NULL : open_store(&client->options, name, &failure);
     watch_generation(account);
     bool background = client->options.background && !custom;
-    account->job = background ? background_job_new(account) : NULL;
+    account->job = background ? background_job_new(&account->craft) : NULL;
     account->spread = (double)(account_seed(account) % 1000) / 1000;
-    if (account->name && account->flow && (account->store || custom) && (account->job || !background))
+    if (account->name && account->craft.flow && (account->craft.store || custom) && (account->job || !background))
       return account;
     account_free(account);
   }
@@ -101,9 +103,9 @@ struct lucidauth_account *account_new(struct lucidauth *client, const char *name
 
 static void save_what_is_unsaved(struct lucidauth_account *account)
 {
-  if (!account->store || !account_take_off_to_keep(account))
+  if (!account->craft.store || !account_take_off_to_keep(account))
     return;
-  drive_blocking(account);
+  drive_blocking(&account->craft);
   account_land(account, NULL, NULL);
 }
 
@@ -129,7 +131,7 @@ static bool wait_for_last_landing(struct lucidauth_account *account, double unti
 void account_settle(struct lucidauth_account *account)
 {
   double until = clock_now().steady + 2 * account->settings.timeout;
-  if (!account->store || (account->job && !background_leave_by(account->job, until)))
+  if (!account->craft.store || (account->job && !background_leave_by(account->job, until)))
     return;
   if (!clock_lock(&account->mutex))
     return;
@@ -153,16 +155,16 @@ static bool start_anew(struct lucidauth_account *account, lucidauth_error *error
 {
   struct store_error failure = {.code = CODE_STORAGE, .message = "There is not enough memory for an account."};
   struct flow *flow = flow_new(&account->settings, account_seed(account));
-  struct store *store = account->store ? open_store(&account->client->options, account->name, &failure) : NULL;
-  if (!flow || (account->store && !store)) {
+  struct store *store = account->craft.store ? open_store(&account->client->options, account->name, &failure) : NULL;
+  if (!flow || (account->craft.store && !store)) {
     flow_free(flow);
     if (store)
       store->ops->close(store);
     error_set(error, (lucidauth_code)failure.code, "%s", failure.message);
     return false;
   }
-  account->flow = flow;
-  account->store = store;
+  account->craft.flow = flow;
+  account->craft.store = store;
   account->flight = NULL;
   account->flying = false;
   account->landings++;
@@ -176,9 +178,9 @@ bool account_settle_in_child(struct lucidauth_account *account, lucidauth_error 
   account->settings.pid = (long)getpid();
   if (has_left_behind(account) && !start_anew(account, error))
     return false;
-  if (flow_unsaved(account->flow))
+  if (flow_unsaved(account->craft.flow))
     leave_unsaved_to_parent(account);
-  flow_disown(account->flow);
+  flow_disown(account->craft.flow);
   account->forked = account->looked_after = false;
   return true;
 }
@@ -215,7 +217,7 @@ static void tell_rejections(struct lucidauth_account *account)
 {
   for (int i = 0; i < REJECTED; i++)
     if (account->rejected[i]) {
-      flow_reject(account->flow, account->rejected[i]);
+      flow_reject(account->craft.flow, account->rejected[i]);
       secret_free(account->rejected[i]);
       account->rejected[i] = NULL;
     }
@@ -239,7 +241,7 @@ static void take_off(struct lucidauth_account *account, enum flow_goal goal, dou
   account->sent = false;
   account->goal = goal;
   tell_rejections(account);
-  flow_start(account->flow, goal, now, deadline);
+  flow_start(account->craft.flow, goal, now, deadline);
 }
 
 const char *account_grounded(const struct lucidauth_account *account)
@@ -311,7 +313,7 @@ bool account_take_off_to_keep(struct lucidauth_account *account)
 {
   pthread_mutex_lock(&account->mutex);
   bool settled = !account->forked || account_settle_in_child(account, NULL);
-  bool mine = settled && !account->flying && !account->looked_after && flow_unsaved(account->flow);
+  bool mine = settled && !account->flying && !account->looked_after && flow_unsaved(account->craft.flow);
   if (mine)
     take_off(account, FLOW_KEEP, clock_now().steady + account->settings.timeout);
   pthread_mutex_unlock(&account->mutex);
@@ -340,8 +342,8 @@ static void report_all(const struct lucidauth_account *account, const struct flo
 
 static void keep_status(struct lucidauth_account *account)
 {
-  account->status = flow_status(account->flow);
-  account->shared = account->store && account->store->shared;
+  account->status = flow_status(account->craft.flow);
+  account->shared = account->craft.store && account->craft.store->shared;
   error_set(&account->last_error, (lucidauth_code)account->status.last_code, "%s", account->status.last_error);
   account->status.last_error = NULL;
 }
@@ -352,7 +354,7 @@ static void publish(struct lucidauth_account *account, const struct flow_outcome
     return;
   if (account->goal == FLOW_LOOK) {
     /* what was looked at will not show as a change any more */
-    if (account->token && !flow_uses(account->flow, account->token))
+    if (account->token && !flow_uses(account->craft.flow, account->token))
       in_use_withdraw(account);
     return;
   }
@@ -364,8 +366,8 @@ static void publish(struct lucidauth_account *account, const struct flow_outcome
 
 void account_show(struct lucidauth_account *account)
 {
-  const char *token = flow_token(account->flow);
-  struct flow_status known = flow_status(account->flow);
+  const char *token = flow_token(account->craft.flow);
+  struct flow_status known = flow_status(account->craft.flow);
   pthread_mutex_lock(&account->mutex);
   if (token && !is_rejected(account, token) && !moment_has_come(known.dead_at, clock_now())) {
     if (!in_use_is(account, token))
@@ -386,16 +388,16 @@ void account_note_sent(struct lucidauth_account *account)
 
 static bool take_repaired(struct lucidauth_account *account)
 {
-  bool repaired = account->store && account->store->repaired;
+  bool repaired = account->craft.store && account->craft.store->repaired;
   if (repaired)
-    account->store->repaired = false;
+    account->craft.store->repaired = false;
   return repaired;
 }
 
 char *account_land(struct lucidauth_account *account, uint64_t *serial, lucidauth_error *error)
 {
   pthread_mutex_lock(&account->mutex);
-  struct flow_outcome outcome = *flow_outcome(account->flow);
+  struct flow_outcome outcome = *flow_outcome(account->craft.flow);
   bool repaired = take_repaired(account);
   bool good = outcome.token && !is_rejected(account, outcome.token);
   char *token = good ? secret_copy(outcome.token) : NULL;
@@ -456,8 +458,8 @@ void account_reject(struct lucidauth_account *account, const char *token)
     (void)account_settle_in_child(account, NULL);
   bool in_use = in_use_is(account, token);
   if (!account->flying) {
-    flow_reject(account->flow, token);
-    account->status.has_token = flow_status(account->flow).has_token;
+    flow_reject(account->craft.flow, token);
+    account->status.has_token = flow_status(account->craft.flow).has_token;
   } else if (!is_rejected(account, token)) {
     keep_rejection(account, token, in_use);
   }

@@ -3,8 +3,8 @@
 #define ACCOUNT_H
 
 #include "../core/flow.h"
+#include "../drive/drive.h"
 #include "../lucidauth.h"
-#include "../store/store.h"
 #include "history.h"
 
 #include <pthread.h>
@@ -38,12 +38,10 @@ struct lucidauth_account {
   bool sent;                          /* its refresh is with the server, or was */
   bool looked_after;                  /* somebody asks the storage whether it was changed */
   enum flow_goal goal;                /* of that flight */
-  uint64_t flight_seen;               /* the generation when that flight last looked at the record */
   lucidauth_flight *flight;           /* of a program that carries it out itself, else NULL */
   bool forked;                        /* this process is a child of the one that used flow and store */
   struct flow_settings settings;      /* the client's; the configured refresh token is the default account's alone */
-  struct flow *flow;
-  struct store *store; /* NULL: LUCIDAUTH_CUSTOM */
+  struct craft craft;                 /* without a store: LUCIDAUTH_CUSTOM */
   char *token;
   struct moment refresh_at, dead_at;
   char *rejected[REJECTED]; /* not yet told to the flow, which may be in flight */
@@ -54,6 +52,9 @@ struct lucidauth_account {
   struct lucidauth_error last_error;
 };
 
+/* What an account does when its flight is carried out. */
+extern const struct craft_owner account_owner;
+
 /* The storage's generation. */
 static inline uint64_t account_generation(const struct lucidauth_account *account, memory_order order)
 {
@@ -62,6 +63,11 @@ static inline uint64_t account_generation(const struct lucidauth_account *accoun
 
 /* No second of the clock, for good_in. */
 #define NEVER INT64_MIN
+
+static inline struct lucidauth_account *account_of(struct craft *craft)
+{
+  return (struct lucidauth_account *)(void *)((char *)craft - offsetof(struct lucidauth_account, craft));
+}
 
 /* NULL: `error` says why. */
 struct lucidauth_account *account_new(struct lucidauth *client, const char *name, lucidauth_error *error);

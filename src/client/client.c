@@ -213,7 +213,7 @@ static char *fly_here(struct lucidauth_account *account, enum flow_goal goal, ui
   do {
     said.code = LUCIDAUTH_OK;
     if (account_take_off(account, goal, true, &said)) {
-      drive_blocking(account);
+      drive_blocking(&account->craft);
       token = account_land(account, serial, &said);
     } else {
       token = said.code == LUCIDAUTH_OK ? account_token(account, serial) : NULL;
@@ -245,7 +245,7 @@ static char *ride_along(struct lucidauth_account *account, bool refresh, uint64_
 
 static char *fly(struct lucidauth_account *account, enum flow_goal goal, uint64_t *serial, lucidauth_error *error)
 {
-  if (!account->store) {
+  if (!account->craft.store) {
     error_set(error, LUCIDAUTH_CONFIG, "The storage is the program's own: carry out flights (lucidauth_flight_begin).");
     return NULL;
   }
@@ -332,8 +332,8 @@ static void look(struct lucidauth_account *account)
   int cancel = cancel_put_off();
   if (account->job)
     account_look(account);
-  else if (account->store && account_take_off(account, FLOW_LOOK, false, NULL)) {
-    drive_blocking(account);
+  else if (account->craft.store && account_take_off(account, FLOW_LOOK, false, NULL)) {
+    drive_blocking(&account->craft);
     account_land(account, NULL, NULL);
   }
   cancel_allow(cancel);

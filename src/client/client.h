@@ -2,7 +2,7 @@
 #ifndef CLIENT_H
 #define CLIENT_H
 
-#include "../core/flow.h"
+#include "../drive/drive.h"
 #include "../lucidauth.h"
 
 #include <pthread.h>
@@ -13,9 +13,9 @@ struct options {
   struct flow_settings flow;
   enum lucidauth_storage storage;
   bool background;
-  char *client_id, *client_secret, *refresh_token, *path, *ca_file, *host;
+  char *client_id, *client_secret, *refresh_token, *path, *host;
   char *base; /* the folder that a relative path starts from: the program may be elsewhere when it is first used */
-  char *token_url, *introspection_url;
+  struct endpoints endpoints;
   void (*on_event)(void *data, const lucidauth_event *event);
   void *on_event_data;
 };

@@ -28,7 +28,7 @@ lucidauth_flight *lucidauth_flight_begin(lucidauth_account *account, bool refres
   lucidauth_error failure = {.code = LUCIDAUTH_OK};
   if (token)
     *token = NULL;
-  if (account->store) {
+  if (account->craft.store) {
     error_set(error, LUCIDAUTH_CONFIG,
               "The library uses this storage by itself, under its lock: flights are for LUCIDAUTH_CUSTOM. Ask "
               "lucidauth_token or lucidauth_poll.");
@@ -60,7 +60,7 @@ lucidauth_flight *lucidauth_flight_begin(lucidauth_account *account, bool refres
 
 lucidauth_flight *lucidauth_flight_keep(lucidauth_account *account)
 {
-  lucidauth_flight *flight = account->store ? NULL : calloc(1, sizeof *flight);
+  lucidauth_flight *flight = account->craft.store ? NULL : calloc(1, sizeof *flight);
   if (!flight)
     return NULL;
   flight->account = account;
@@ -122,14 +122,14 @@ static struct flow_action advance(lucidauth_flight *flight, struct flow_event *e
 {
   char message[STORE_MESSAGE];
   event->now = clock_now();
-  struct flow_action action = flow_next(flight->account->flow, event);
+  struct flow_action action = flow_next(flight->account->craft.flow, event);
   if (action.step == FLOW_LOCK)
     account_show(flight->account);
   /* what a refresh needs is loaded before anything is promised */
   if (action.step != FLOW_LOCK || http_load(message, sizeof message))
     return action;
   struct flow_event unable = {.now = event->now, .result = FLOW_FAILED, .code = CODE_CONFIG, .text = message};
-  return flow_next(flight->account->flow, &unable);
+  return flow_next(flight->account->craft.flow, &unable);
 }
 
 static lucidauth_step step_of(enum flow_step step)
@@ -163,7 +163,7 @@ void lucidauth_flight_post(lucidauth_flight *flight)
   if (flight->action.step != FLOW_POST || flight->posted || is_of_parent(flight))
     return;
   int cancel = cancel_put_off();
-  flight->posted = drive_post(&flight->account->client->options, &flight->action, &flight->post.response);
+  flight->posted = drive_post(flight->account->craft.endpoints, &flight->action, &flight->post.response);
   cancel_allow(cancel);
 }
 
@@ -172,7 +172,7 @@ void lucidauth_flight_start_post(lucidauth_flight *flight)
   if (flight->action.step != FLOW_POST || flight->posted || flight->started || is_of_parent(flight))
     return;
   flight->post = (struct background_post){.kind = BACKGROUND_POST,
-                                          .request = drive_request(&flight->account->client->options, &flight->action)};
+                                          .request = drive_request(flight->account->craft.endpoints, &flight->action)};
   int cancel = cancel_put_off();
   flight->started = background_post(&flight->post);
   flight->posted = flight->started;
@@ -211,7 +211,7 @@ static char *end(lucidauth_flight *flight, uint64_t *serial, lucidauth_error *er
   }
   account_give_flight(account, NULL);
   if (flight->action.step != FLOW_DONE)
-    flow_abandon(account->flow, false);
+    flow_abandon(account->craft.flow, false);
   free(flight);
   bool keeps = account->goal == FLOW_KEEP;
   lucidauth_error said;

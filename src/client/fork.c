@@ -52,8 +52,8 @@ static void unlock_account(struct lucidauth_account *account)
 
 static void disown_account(struct lucidauth_account *account)
 {
-  if (account->store)
-    account->store->ops->forked(account->store);
+  if (account->craft.store)
+    account->craft.store->ops->forked(account->craft.store);
   /* the parent's waiting threads are not here, and whoever destroys the old one waits for them */
   clock_init_condition(&account->landed);
   account->forked = true;

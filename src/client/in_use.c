@@ -42,7 +42,7 @@ bool in_use_rewritten(struct lucidauth_account *account)
 {
   account->looked_after = true;
   pthread_mutex_unlock(&account->mutex);
-  bool changed = account->store->ops->changed(account->store);
+  bool changed = account->craft.store->ops->changed(account->craft.store);
   pthread_mutex_lock(&account->mutex);
   account->looked_after = false;
   pthread_cond_broadcast(&account->landed);
@@ -53,7 +53,7 @@ bool in_use_still_good(struct lucidauth_account *account)
 {
   if (!in_use_seems_good(account))
     return false;
-  bool asks = account->store && !account->job && !account->looked_after;
+  bool asks = account->craft.store && !account->job && !account->looked_after;
   if (asks && (in_use_rewritten(account) || !in_use_seems_good(account)))
     return false;
   if (asks || !account->looked_after)
@@ -116,7 +116,7 @@ void in_use_put(struct lucidauth_account *account, const struct flow_outcome *ou
 {
   if (!in_use_is(account, outcome->token) || (account->job && outcome->note_count > 0))
     in_use_replace(account, outcome->token);
-  atomic_store_explicit(&account->seen, account->flight_seen, memory_order_release);
+  atomic_store_explicit(&account->seen, account->craft.seen, memory_order_release);
   account->refresh_at = outcome->refresh_at;
   account->dead_at = outcome->dead_at;
   if (account->job)

@@ -88,10 +88,10 @@ static bool check(const struct options *options, const lucidauth_options *given,
   return check_client_id(options->client_id, error) &&
          check_token(options->client_secret, "LUCID_CLIENT_SECRET (option client_secret)", error) &&
          check_token(options->refresh_token, "LUCID_REFRESH_TOKEN (option refresh_token)", error) &&
-         check_url(options->token_url, given->token_url ? "The option token_url" : api, error) &&
-         (!*options->introspection_url ||
-          check_url(options->introspection_url, given->introspection_url ? "The option introspection_url" : api,
-                    error)) &&
+         check_url(options->endpoints.token_url, given->token_url ? "The option token_url" : api, error) &&
+         (!*options->endpoints.introspection_url ||
+          check_url(options->endpoints.introspection_url,
+                    given->introspection_url ? "The option introspection_url" : api, error)) &&
          check_seconds(given->refresh_before, "refresh_before", error) &&
          check_seconds(given->refresh_wait, "refresh_wait", error) && check_seconds(given->timeout, "timeout", error) &&
          check_seconds(given->lock_timeout, "lock_timeout", error) &&
@@ -142,11 +142,11 @@ static bool find_authorities(struct options *options, const char *path, lucidaut
   if (!path)
     return true;
   size_t size = strlen(path) + (options->base ? strlen(options->base) : 0) + 2;
-  options->ca_file = malloc(size);
-  if (options->ca_file)
-    snprintf(options->ca_file, size, "%s%s%s", is_relative(path) ? options->base : "", is_relative(path) ? "/" : "",
-             path);
-  int cause = options->ca_file ? try_reading(options->ca_file) : ENOMEM;
+  options->endpoints.ca_file = malloc(size);
+  if (options->endpoints.ca_file)
+    snprintf(options->endpoints.ca_file, size, "%s%s%s", is_relative(path) ? options->base : "",
+             is_relative(path) ? "/" : "", path);
+  int cause = options->endpoints.ca_file ? try_reading(options->endpoints.ca_file) : ENOMEM;
   if (cause)
     error_set(error, LUCIDAUTH_CONFIG,
               "The option ca_file names %.200s, which cannot be read: %s. Nothing was sent or changed. Give the path "
@@ -185,10 +185,10 @@ static bool copy_strings(struct options *options, const lucidauth_options *given
   options->refresh_token = secret_copy(refresh_token && *refresh_token ? refresh_token : NULL);
   options->path = strdup(path ? path : default_path);
   options->host = this_host();
-  options->token_url = url_below(api_url, given->token_url, "/oauth2/token");
-  options->introspection_url = introspection_url(api_url, given);
+  options->endpoints.token_url = url_below(api_url, given->token_url, "/oauth2/token");
+  options->endpoints.introspection_url = introspection_url(api_url, given);
   return (options->client_id || !id) && (options->client_secret || !secret) && options->path && options->host &&
-         options->token_url && options->introspection_url;
+         options->endpoints.token_url && options->endpoints.introspection_url;
 }
 
 static void fill_settings(struct options *options, const lucidauth_options *given)
@@ -198,14 +198,14 @@ static void fill_settings(struct options *options, const lucidauth_options *give
                       .client_secret = options->client_secret,
                       .style = (enum request_style)given->token_request},
       .refresh_token = options->refresh_token,
-      .token_url = options->token_url,
+      .token_url = options->endpoints.token_url,
       .storage = options->storage == LUCIDAUTH_MEMORY ? "in memory" : options->path,
       .refresh_before = given->refresh_before,
       .refresh_wait = given->refresh_wait,
       .timeout = given->timeout,
       .lock_timeout = given->lock_timeout,
       .default_lifetime = given->default_lifetime,
-      .introspection = *options->introspection_url != '\0',
+      .introspection = *options->endpoints.introspection_url != '\0',
       .pid = (long)getpid(),
       .host = options->host,
       .world = {.to_local = clock_to_local, .from_local = clock_from_local, .sha256 = digest_sha256}};
@@ -233,10 +233,10 @@ void options_free(struct options *options)
   secret_free(options->client_id);
   secret_free(options->client_secret);
   secret_free(options->refresh_token);
-  free(options->ca_file);
+  free(options->endpoints.ca_file);
   free(options->base);
   free(options->path);
   free(options->host);
-  free(options->token_url);
-  free(options->introspection_url);
+  free(options->endpoints.token_url);
+  free(options->endpoints.introspection_url);
 }

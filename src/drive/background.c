@@ -21,7 +21,7 @@ enum { HELPERS_MOST = 8 };
 
 struct background_job {
   enum background_kind kind; /* first, as in background_post: what a session returns is one or the other */
-  struct lucidauth_account *account;
+  struct craft *craft;
 
   /* with the mutex held */
   struct background_job *next_watched;
@@ -74,7 +74,7 @@ static const struct http_ops *http(void)
 
 static void land(struct background_job *job)
 {
-  lucidauth_free_token(account_land(job->account, NULL, NULL));
+  job->craft->owner->landed(job->craft);
   pthread_mutex_lock(&worker.mutex);
   job->active--;
   pthread_cond_broadcast(&worker.landed);
@@ -104,9 +104,9 @@ static bool start_post(const struct http_request *request, struct http_response 
 
 static void post_for(struct background_job *job)
 {
-  struct http_request request = drive_request(&job->account->client->options, &job->action);
+  struct http_request request = drive_request(job->craft->endpoints, &job->action);
   if (job->action.request->endpoint == REQUEST_TOKEN)
-    account_note_sent(job->account);
+    job->craft->owner->sends(job->craft);
   job->posting = start_post(&request, &job->came.response, job);
   job->came.posted = true;
   job->came.event.reply = &job->came.response.reply;
@@ -121,9 +121,9 @@ static void pause_for(struct background_job *job, double now)
 /* Whoever holds the lock announces the end of it, and the page is cheaper to look at than the lock. */
 static bool goes_on_waiting(struct background_job *job, double now)
 {
-  const struct lucidauth_account *account = job->account;
-  if (!job->action.for_others || now >= job->wait_until || !account->store->shared ||
-      account_generation(account, memory_order_acquire) != account->flight_seen)
+  const struct craft *craft = job->craft;
+  if (!job->action.for_others || now >= job->wait_until || !craft->store->shared ||
+      atomic_load_explicit(craft->store->generation, memory_order_acquire) != craft->seen)
     return false;
   job->wake_at = fmin(job->wait_until, now + LOCK_PAUSE);
   return true;
@@ -134,7 +134,7 @@ static bool goes_on_waiting(struct background_job *job, double now)
 /* Whether the account is due is for the storage to say, too; if it is, it has taken off. */
 static void look_after(struct background_job *job)
 {
-  bool due = account_is_due(job->account);
+  bool due = job->craft->owner->is_due(job->craft);
   pthread_mutex_lock(&worker.mutex);
   job->pinned = false;
   if (due) {
@@ -150,7 +150,7 @@ static void look_after(struct background_job *job)
 
 static void carry_out_step(struct background_job *job)
 {
-  drive_step(job->account, &job->action, &job->came);
+  drive_step(job->craft, &job->action, &job->came);
   pthread_mutex_lock(&worker.mutex);
   atomic_store(&job->stepping, false);
   tell_thread();
@@ -215,7 +215,7 @@ static bool proceed(struct background_job *job)
 {
   for (;;) {
     job->came.event.now = clock_now();
-    job->action = flow_next(job->account->flow, &job->came.event);
+    job->action = flow_next(job->craft->flow, &job->came.event);
     drive_clean_up(&job->came);
     job->came = (struct came_of){.event = {.result = FLOW_OK}};
     if (job->action.step == FLOW_DONE) {
@@ -241,8 +241,8 @@ static bool proceed(struct background_job *job)
 /* A flight that only waits to try again is left as it stands: what it had stored is settled by whoever comes next. */
 static void break_off(struct background_job *job)
 {
-  struct store *store = job->account->store;
-  flow_abandon(job->account->flow, true);
+  struct store *store = job->craft->store;
+  flow_abandon(job->craft->flow, true);
   store->ops->unlock(store);
   land(job);
 }
@@ -527,12 +527,12 @@ static void leave_thread(void)
   pthread_cond_broadcast(&worker.landed);
 }
 
-struct background_job *background_job_new(struct lucidauth_account *account)
+struct background_job *background_job_new(struct craft *craft)
 {
   struct background_job *job = calloc(1, sizeof *job);
   if (job) {
     job->kind = BACKGROUND_FLIGHT;
-    job->account = account;
+    job->craft = craft;
   }
   return job;
 }

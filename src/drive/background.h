@@ -8,10 +8,11 @@
 
 #include "drive.h"
 
+#include <stdatomic.h>
 #include <stdbool.h>
 
-/* What the thread knows of an account; made with it. NULL: memory is out. */
-struct background_job *background_job_new(struct lucidauth_account *account);
+/* What the thread knows of an account's flights; made with it. NULL: memory is out. */
+struct background_job *background_job_new(struct craft *craft);
 void background_job_free(struct background_job *job);
 
 /* From now on the account is looked after, and there is a thread to do it. False: there is none to be had. */

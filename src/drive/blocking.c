@@ -2,36 +2,36 @@
 
 #include "../system/clock.h"
 
-static void pause_for(struct lucidauth_account *account, const struct flow_action *action)
+static void pause_for(struct craft *craft, const struct flow_action *action)
 {
-  struct store *store = account->store;
+  struct store *store = craft->store;
   if (action->for_others && store->shared)
-    store->ops->wait(store, account->flight_seen, action->seconds);
+    store->ops->wait(store, craft->seen, action->seconds);
   else
     clock_sleep(action->seconds);
 }
 
-static void carry_out(struct lucidauth_account *account, const struct flow_action *action, struct came_of *came)
+static void carry_out(struct craft *craft, const struct flow_action *action, struct came_of *came)
 {
   if (action->step == FLOW_POST) {
-    came->posted = drive_post(&account->client->options, action, &came->response);
+    came->posted = drive_post(craft->endpoints, action, &came->response);
     came->event.reply = &came->response.reply;
   } else if (action->step == FLOW_WAIT) {
-    pause_for(account, action);
+    pause_for(craft, action);
   } else {
-    drive_step(account, action, came);
+    drive_step(craft, action, came);
   }
 }
 
-void drive_blocking(struct lucidauth_account *account)
+void drive_blocking(struct craft *craft)
 {
   struct flow_event start = {.now = clock_now()};
-  struct flow_action action = flow_next(account->flow, &start);
+  struct flow_action action = flow_next(craft->flow, &start);
   while (action.step != FLOW_DONE) {
     struct came_of came = {.event = {.result = FLOW_OK}};
-    carry_out(account, &action, &came);
+    carry_out(craft, &action, &came);
     came.event.now = clock_now();
-    action = flow_next(account->flow, &came.event);
+    action = flow_next(craft->flow, &came.event);
     drive_clean_up(&came);
   }
 }

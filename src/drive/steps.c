@@ -1,29 +1,28 @@
 /* The steps of a flow that every driver carries out in the same way. */
 #include "drive.h"
 
-#include "../client/exit.h"
 #include "../core/secret.h"
 
 #include <stdio.h>
 #include <string.h>
 
-struct http_request drive_request(const struct options *options, const struct flow_action *action)
+struct http_request drive_request(const struct endpoints *endpoints, const struct flow_action *action)
 {
   const struct request *asked = action->request;
-  return (struct http_request){.url =
-                                   asked->endpoint == REQUEST_TOKEN ? options->token_url : options->introspection_url,
+  return (struct http_request){.url = asked->endpoint == REQUEST_TOKEN ? endpoints->token_url
+                                                                       : endpoints->introspection_url,
                                .content_type = asked->content_type,
                                .authorization = asked->authorization,
                                .body = asked->body,
                                .body_length = strlen(asked->body),
-                               .ca_file = options->ca_file,
+                               .ca_file = endpoints->ca_file,
                                .connect_timeout = action->seconds,
                                .timeout = action->limit};
 }
 
-bool drive_post(const struct options *options, const struct flow_action *action, struct http_response *response)
+bool drive_post(const struct endpoints *endpoints, const struct flow_action *action, struct http_response *response)
 {
-  struct http_request request = drive_request(options, action);
+  struct http_request request = drive_request(endpoints, action);
   const struct http_ops *http = http_load(NULL, 0);
   if (http)
     http->post(&request, response);
@@ -48,10 +47,10 @@ static enum flow_result result_of(enum store_result result)
 }
 
 /* The lock is only ever taken for a refresh: what that needs is loaded before anything is promised. */
-static enum flow_result take_lock(struct lucidauth_account *account, struct store_error *error)
+static enum flow_result take_lock(struct craft *craft, struct store_error *error)
 {
-  struct store *store = account->store;
-  account_show(account);
+  struct store *store = craft->store;
+  craft->owner->locks(craft);
   if (!http_load(error->message, sizeof error->message)) {
     error->code = CODE_CONFIG;
     return FLOW_FAILED;
@@ -59,18 +58,18 @@ static enum flow_result take_lock(struct lucidauth_account *account, struct stor
   return result_of(store->ops->lock(store, error));
 }
 
-static void load(struct lucidauth_account *account, struct came_of *came)
+static void load(struct craft *craft, struct came_of *came)
 {
-  struct store *store = account->store;
+  struct store *store = craft->store;
   /* before the record is read: a change in between shows later */
-  account->flight_seen = atomic_load_explicit(store->generation, memory_order_acquire);
+  craft->seen = atomic_load_explicit(store->generation, memory_order_acquire);
   came->event.result = result_of(store->ops->load(store, &came->record, &came->error));
   came->event.text = came->record;
 }
 
-static bool may_spend(struct store_error *error)
+static bool may_spend(const struct craft *craft, struct store_error *error)
 {
-  const char *problem = exit_watch();
+  const char *problem = craft->owner->objection();
   if (!problem)
     return true;
   error->code = CODE_NOT_READY;
@@ -78,10 +77,11 @@ static bool may_spend(struct store_error *error)
   return false;
 }
 
-static void save(struct store *store, const struct flow_action *action, struct came_of *came)
+static void save(struct craft *craft, const struct flow_action *action, struct came_of *came)
 {
+  struct store *store = craft->store;
   came->event.result = FLOW_FAILED;
-  if (action->spends && !may_spend(&came->error))
+  if (action->spends && !may_spend(craft, &came->error))
     return;
   enum store_result result = store->ops->save(store, action->record, &came->error);
   came->event.result = result_of(result);
@@ -89,29 +89,29 @@ static void save(struct store *store, const struct flow_action *action, struct c
     store->ops->begin(store);
 }
 
-static void unlock(struct lucidauth_account *account)
+static void unlock(struct craft *craft)
 {
-  struct store *store = account->store;
+  struct store *store = craft->store;
   /* the generation that unlocking settles; a later one may be another process's already */
-  account->flight_seen = (atomic_load_explicit(store->generation, memory_order_relaxed) + 1) & ~UINT64_C(1);
+  craft->seen = (atomic_load_explicit(store->generation, memory_order_relaxed) + 1) & ~UINT64_C(1);
   store->ops->unlock(store);
 }
 
-void drive_step(struct lucidauth_account *account, const struct flow_action *action, struct came_of *came)
+void drive_step(struct craft *craft, const struct flow_action *action, struct came_of *came)
 {
   struct flow_event *event = &came->event;
   switch (action->step) {
   case FLOW_LOAD:
-    load(account, came);
+    load(craft, came);
     break;
   case FLOW_LOCK:
-    event->result = take_lock(account, &came->error);
+    event->result = take_lock(craft, &came->error);
     break;
   case FLOW_SAVE:
-    save(account->store, action, came);
+    save(craft, action, came);
     break;
   case FLOW_UNLOCK:
-    unlock(account);
+    unlock(craft);
     break;
   default:
     break;
