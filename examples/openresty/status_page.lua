@@ -24,7 +24,7 @@ h2 { font-size: 1.05rem; margin: 0; display: inline-block; }
 .state { float: right; padding: .1rem .75rem; border-radius: 99px; font-weight: 600;
   font-size: .85rem; color: var(--card); background: var(--faint); }
 .ready { background: var(--good); }
-.expired { background: var(--warn); }
+.expired, .due { background: var(--warn); }
 .failing { background: var(--bad); }
 .left { font-size: 1.7rem; font-weight: 650; margin: .5rem 0 0; letter-spacing: -.02em; }
 .left small { font-size: .95rem; font-weight: 400; color: var(--faint); letter-spacing: 0; }
@@ -225,12 +225,17 @@ not kill it.</p>]]
   return table.concat(parts)
 end
 
+-- Until it dies, what the next call refreshes is in use.
+local function state_of(status)
+  return status.state == "expired" and status.expires_in > 0 and "due" or status.state
+end
+
 local function card(name, status, now)
   return fill([[
 <section id="$name"><h2>$name</h2><span class="state $state">$state</span>
 <p class="left">$left</p>$bar$trouble$past$key$facts</section>]], {
     name = escape(name),
-    state = status.state,
+    state = state_of(status),
     left = status.expires_in > 0 and span(status.expires_in) .. " <small>left</small>"
       or "<small>There is no token that works.</small>",
     bar = life_bar(status),
