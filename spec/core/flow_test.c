@@ -549,6 +549,33 @@ static void a_wrong_client_secret_erases_nothing(void **state)
   assert_non_null(strstr(desk->stored, "R1"));
 }
 
+/* ---- memory ---- */
+
+static bool no_copies;
+
+cJSON *__real_cJSON_Duplicate(const cJSON *item, cJSON_bool whole);
+cJSON *__wrap_cJSON_Duplicate(const cJSON *item, cJSON_bool whole);
+
+cJSON *__wrap_cJSON_Duplicate(const cJSON *item, cJSON_bool whole)
+{
+  return no_copies ? NULL : __real_cJSON_Duplicate(item, whole);
+}
+
+static void tokens_that_arrive_when_memory_is_out_are_kept_and_saved_later(void **state)
+{
+  struct desk *desk = *state;
+  store(desk, record("A1", "R1", NOW - 1));
+  no_copies = true;
+  const struct flow_outcome *outcome = token(desk);
+  no_copies = false;
+  check_token(outcome, "A2");
+  assert_true(noted(outcome, FLOW_SAVE_FAILED));
+  assert_true(flow_unsaved(desk->flow));
+  desk->replies[0] = answer(200, "{\"access_token\":\"A3\",\"refresh_token\":\"R3\",\"expires_in\":3600}");
+  check_token(token(desk), "A3");
+  assert_non_null(strstr(desk->body, "\"R2\""));
+}
+
 /* ---- another server's tokens ---- */
 
 static const char *issued_by(const char *url)
@@ -1136,6 +1163,7 @@ int main(void)
       TEST(a_new_login_takes_a_dead_grants_place),
       TEST(the_token_a_dead_grant_started_from_is_not_tried_again),
       TEST(a_wrong_client_secret_erases_nothing),
+      TEST(tokens_that_arrive_when_memory_is_out_are_kept_and_saved_later),
       TEST(another_server_s_tokens_are_neither_sent_nor_replaced),
       TEST(the_same_server_s_are),
       TEST(and_so_are_those_of_a_file_that_does_not_say),

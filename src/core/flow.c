@@ -249,12 +249,14 @@ static struct flow_action keep_in_memory(struct flow *flow, const char *why)
   return leave(flow);
 }
 
+static const char *const no_memory_to_write = "There is not enough memory to write them.";
+
 static struct flow_action save(struct flow *flow, enum state state, const struct record *record)
 {
   secret_free(flow->text);
   flow->text = record_write(record);
   if (!flow->text)
-    return state == KEEPING ? keep_in_memory(flow, "There is not enough memory to write them.") : out_of_memory(flow);
+    return state == KEEPING ? keep_in_memory(flow, no_memory_to_write) : out_of_memory(flow);
   struct flow_action action = step(flow, state, FLOW_SAVE);
   action.record = flow->text;
   action.spends = state == MARKING;
@@ -641,13 +643,9 @@ static struct flow_action kept_or_not(struct flow *flow, const struct flow_event
   return leave(flow);
 }
 
-static struct flow_action keep(struct flow *flow, const struct answer *answer)
+/* New tokens are in the record. */
+static void arrived(struct flow *flow)
 {
-  /* a clock that was set back during the flight would otherwise lengthen the token's life */
-  double since = fmin(flow->sent.wall, flow->now.wall);
-  if (!record_rotate(&flow->record, answer, since, &flow->settings->world))
-    return out_of_memory(flow);
-  (void)record_set_server(&flow->record, flow->settings->token_url);
   take(flow, &flow->record);
   setback_forget(&flow->setback);
   succeed(flow);
@@ -655,6 +653,25 @@ static struct flow_action keep(struct flow *flow, const struct answer *answer)
   note(flow, FLOW_REFRESHED, CODE_OK, "");
   if (flow->recovering)
     note(flow, FLOW_RECOVERED, CODE_OK, "");
+}
+
+/* What has arrived is not to be lost for want of memory. */
+static struct flow_action keep_as_it_came(struct flow *flow, struct answer *answer)
+{
+  if (!record_replace(&flow->record, answer, &flow->settings->world))
+    return out_of_memory(flow);
+  arrived(flow);
+  return keep_in_memory(flow, no_memory_to_write);
+}
+
+static struct flow_action keep(struct flow *flow, struct answer *answer)
+{
+  /* a clock that was set back during the flight would otherwise lengthen the token's life */
+  double since = fmin(flow->sent.wall, flow->now.wall);
+  if (!record_rotate(&flow->record, answer, since, &flow->settings->world))
+    return keep_as_it_came(flow, answer);
+  (void)record_set_server(&flow->record, flow->settings->token_url);
+  arrived(flow);
   if (answer->code != CODE_OK) {
     struct pending spent = flow->pending;
     record_hash(&flow->settings->world, flow->record.refresh_token, flow->pending.refresh_token);

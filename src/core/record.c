@@ -232,6 +232,17 @@ bool record_rotate(struct record *record, const struct answer *answer, double si
   return true;
 }
 
+bool record_replace(struct record *record, struct answer *answer, const struct world *world)
+{
+  if (!usable(answer->fields, "refresh_token"))
+    return false;
+  json_free(record->json);
+  record->json = answer->fields;
+  answer->fields = NULL;
+  point_into(record, world);
+  return true;
+}
+
 char *record_write(const struct record *record)
 {
   return json_write(record->json);

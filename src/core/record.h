@@ -36,6 +36,10 @@ bool record_start(struct record *record, const char *refresh_token, const struct
  * access token is never kept. Ends the pending mark. False: memory is out, the record is then unchanged. */
 bool record_rotate(struct record *record, const struct answer *answer, double since, const struct world *world);
 
+/* The same where memory is out: the answer alone becomes the record, with what it says itself of its expiry. False: it
+ * brings no refresh token, and the record is unchanged. */
+bool record_replace(struct record *record, struct answer *answer, const struct world *world);
+
 /* The text to store; to be given to secret_free. NULL: memory is out. */
 char *record_write(const struct record *record);
 
