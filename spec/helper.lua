@@ -15,8 +15,9 @@ local PATIENCE = 20
 
 --- Polls until a condition holds, and returns what it returned.
 ---@param condition fun(): any
+---@param what string|nil what is waited for
 ---@return any
-function helper.eventually(condition)
+function helper.eventually(condition, what)
   local deadline = socket.gettime() + PATIENCE
   repeat
     local value = condition()
@@ -25,7 +26,7 @@ function helper.eventually(condition)
     end
     socket.sleep(0.001)
   until socket.gettime() > deadline
-  error("this never came true", 2)
+  error("this never came true: " .. (what or "a condition"), 2)
 end
 
 --- A text as one word of a shell command.

@@ -596,29 +596,29 @@ describe("what stands behind a true value", function()
   end)
 end)
 
-describe("new tokens that cannot be saved", function()
-  local broken
+local broken
 
+-- Fails from the second save on, the one after the POST, as long as `broken`.
+local function breaking_storage(before)
+  local saves = 0
+  broken = true
+  return storage_with({
+    save = function(account, record)
+      saves = saves + 1
+      if saves > 1 and broken then
+        return nil, "out of order"
+      end
+      records[account] = copy(record)
+      return true
+    end,
+  }, before)
+end
+
+describe("new tokens that cannot be saved", function()
   -- or the client would stay open, and try again in the middle of another test
   after_each(function()
     broken = false
   end)
-
-  -- Fails from the second save on, the one after the POST, as long as `broken`.
-  local function breaking_storage(before)
-    local saves = 0
-    broken = true
-    return storage_with({
-      save = function(account, record)
-        saves = saves + 1
-        if saves > 1 and broken then
-          return nil, "out of order"
-        end
-        records[account] = copy(record)
-        return true
-      end,
-    }, before)
-  end
 
   it("are served, and told of", function()
     local client = client_with(breaking_storage())
@@ -672,22 +672,10 @@ describe("new tokens that cannot be saved", function()
 end)
 
 describe("a client that is closed", function()
-  -- Fails from the second save on, the one after the POST, as long as `broken`.
-  local broken, storage
+  local storage
 
   before_each(function()
-    local saves = 0
-    broken = true
-    storage = storage_with({
-      save = function(account, record)
-        saves = saves + 1
-        if saves > 1 and broken then
-          return nil, "out of order"
-        end
-        records[account] = copy(record)
-        return true
-      end,
-    })
+    storage = breaking_storage()
   end)
 
   after_each(function()

@@ -31,21 +31,7 @@ nginx.runtime = runtime
 --- The user that workers run as; nil: the one who runs the specs.
 nginx.user = is_root and "www-data" or nil
 
---- Polls until a condition holds, and returns what it returned.
----@param condition fun(): any
----@param what string|nil what is waited for
----@return any
-function nginx.eventually(condition, what)
-  local deadline = socket.gettime() + PATIENCE
-  repeat
-    local value = condition()
-    if value then
-      return value
-    end
-    socket.sleep(0.002)
-  until socket.gettime() > deadline
-  error("this never came true: " .. (what or "a condition"), 2)
-end
+nginx.eventually = helper.eventually
 
 local shared
 
