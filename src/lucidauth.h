@@ -263,16 +263,17 @@ LUCIDAUTH_API char *lucidauth_token_of(lucidauth_account *account, uint64_t *ser
 /* One caller's wish for a token. Starts as {0}, or with `refresh` set: a new token whatever the expiry. */
 typedef struct lucidauth_ticket {
   bool refresh;
-  bool boarded; /* the rest is the library's */
+  double within; /* to be read: seconds after which there will be an answer, even if the refresh goes on */
+  bool boarded;  /* the rest is the library's */
   uint64_t landing;
   double begun;
 } lucidauth_ticket;
 
 /* The token, at once. NULL: with LUCIDAUTH_NOT_READY a refresh is under way in the background, or waits for a thread that
- * the system has none of at the moment: ask again with the same ticket after a pause. With any other code the refresh has
- * failed, LUCIDAUTH_TIMEOUT after as long as lucidauth_token would have waited. A token that still lives is
- * handed out while it is being refreshed, but for `refresh_wait` seconds in which it might die. `patient`:
- * the caller can come back; else any token that lives is handed out. `serial` as in lucidauth_token_of. The
+ * the system has none of at the moment: ask again with the same ticket after a pause, of `within` seconds at the longest.
+ * With any other code the refresh has failed, LUCIDAUTH_TIMEOUT after as long as lucidauth_token would have waited. A
+ * token that still lives is handed out while it is being refreshed, but for `refresh_wait` seconds in which it might die.
+ * `patient`: the caller can come back; else any token that lives is handed out. `serial` as in lucidauth_token_of. The
  * ticket is used up when something else than LUCIDAUTH_NOT_READY comes back. */
 LUCIDAUTH_API char *lucidauth_poll(lucidauth_account *account, lucidauth_ticket *ticket, bool patient, uint64_t *serial,
                                    lucidauth_error *error);

@@ -30,18 +30,25 @@ function M.can_yield()
   return may_yield[ngx.get_phase()] == true
 end
 
+-- nginx counts in milliseconds.
+local function whole(seconds)
+  return math.ceil(seconds / shortest) * shortest
+end
+
 --- Calls a function until it returns a true value, with pauses in between in
---- which nginx does other things.
+--- which nginx does other things. It may say in how many seconds the next answer
+--- will be another one, so that no pause outlasts them.
 ---@generic T
----@param ask fun(): T?
+---@param ask fun(): T?, number?
 ---@return T
 function M.wait_for(ask)
   local pause = shortest
-  local answer = ask()
+  local answer, left = ask()
   while not answer do
-    ngx.sleep(pause)
+    local nap = left and left > 0 and math.min(pause, whole(left)) or pause
+    ngx.sleep(nap)
     pause = math.min(pause * 2, longest)
-    answer = ask()
+    answer, left = ask()
   end
   return answer
 end
@@ -142,9 +149,10 @@ function M.obtain(handle, account, refresh)
     return token, message, code
   end
   M.wait_for(function()
-    token, message, code = handle:poll(ticket, account, true)
+    local left
+    token, message, code, left = handle:poll(ticket, account, true)
     -- nothing more will come of a flight that was broken off
-    return token or code ~= "not_ready" or M.leaving[handle] and handle:leave()
+    return token or code ~= "not_ready" or M.leaving[handle] and handle:leave(), left
   end)
   return token, message, code
 end
@@ -190,10 +198,11 @@ local function wait_until_landed(box, living, patience)
   local until_then = ngx.now() + patience
   local token
   M.wait_for(function()
-    if not box.landed and ngx.now() >= until_then then
+    local left = until_then - ngx.now()
+    if not box.landed and left <= 0 then
       token = living()
     end
-    return box.landed or token
+    return box.landed or token, left
   end)
   return token
 end

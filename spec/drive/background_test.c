@@ -337,6 +337,10 @@ static void test_served_while_it_hangs(void **state)
   assert_string_equal(served, token);
   lucidauth_free_token(served);
   double began = now();
+  assert_null(lucidauth_poll(account, &anew, true, NULL, &error));
+  assert_true(anew.within > chosen.refresh_wait && anew.within < 60.5);
+  assert_null(lucidauth_poll(account, &patient, true, NULL, &error));
+  assert_true(patient.within > 0 && patient.within <= chosen.refresh_wait);
   served = poll_for(account, &patient, NULL, &error);
   assert_true(now() - began >= 0.15 && now() - began < 0.9);
   assert_string_equal(served, token);

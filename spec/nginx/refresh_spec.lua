@@ -223,6 +223,36 @@ describe("a refresh", function()
     stage:assert_no_problems()
   end)
 
+  it("that hangs is waited for with pauses that end with refresh_wait", function()
+    stage:start({ workers = 1, init = [[
+      lucid = require('lucidauth') lucid.configure({ refresh_wait = 0.13 }) ]], server = [[
+      location /pauses { content_by_lua_block {
+        local sleep, me, slept, count = ngx.sleep, coroutine.running(), 0, 0
+        function ngx.sleep(seconds)
+          if coroutine.running() == me then
+            slept, count = slept + seconds, count + 1
+          end
+          return sleep(seconds)
+        end
+        local token = lucid.token()
+        ngx.sleep = sleep
+        ngx.say(token, " ", count, " ", slept) } }
+    ]] })
+    local _, token = stage.server:get("/token")
+    stage.sandbox:faults({ kind = "slow", when = "before", seconds = 2 })
+    local refresh = stage.server:send("/refresh")
+    stage:await_posts(2)
+    local _, body = stage.server:get("/pauses")
+    local served, count, slept = body:match("^(%S+) (%d+) (%S+)\n$")
+    assert.are.equal(token, served .. "\n")
+    -- 1, 2, 4, 8, 16, 32, 50 and the rest; a clock that nginx has not looked at
+    -- lately may ask for a moment more
+    assert.is_true(tonumber(count) >= 8, body)
+    assert.is_true(tonumber(slept) <= 0.13 + 0.004, body)
+    refresh:receive()
+    stage:assert_no_problems()
+  end)
+
   it("that fails is covered up while the token lives, and told in the error log", function()
     stage:start({ workers = 1 })
     local answer = tokens.pair(stage.sandbox)

@@ -80,6 +80,13 @@ static bool answer_ticket(struct lucidauth_account *account, const lucidauth_tic
   return true;
 }
 
+/* With the mutex held: seconds until the ticket has waited long enough for an answer. */
+static double time_left(const struct lucidauth_account *account, const lucidauth_ticket *ticket, struct moment now)
+{
+  bool served = !ticket->refresh && in_use_lives(account, now);
+  return (served ? account->settings.refresh_wait : longest_wait(account)) - (now.steady - ticket->begun);
+}
+
 enum poll ticket_poll(struct lucidauth_account *account, lucidauth_ticket *ticket, bool patient, char **token,
                       uint64_t *serial, lucidauth_error *error)
 {
@@ -95,6 +102,7 @@ enum poll ticket_poll(struct lucidauth_account *account, lucidauth_ticket *ticke
     leave_if_in_vain(account, ticket);
     boarded = board(account, ticket, now);
     done = answer_ticket(account, ticket, patient, now, &said);
+    ticket->within = time_left(account, ticket, now);
   }
   *token = done && said.code == LUCIDAUTH_OK ? secret_copy(account->token) : NULL;
   if (serial)

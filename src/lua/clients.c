@@ -92,7 +92,8 @@ int core_ticket(lua_State *L)
   return 1;
 }
 
-/* client:poll(ticket, account, patient) -> token | nil, message, code; never waits */
+/* client:poll(ticket, account, patient) -> token | nil, message, code, seconds; never waits. After `seconds` at the
+ * latest "not_ready" becomes something else. */
 int client_poll(lua_State *L)
 {
   lucidauth_error error;
@@ -101,7 +102,11 @@ int client_poll(lua_State *L)
   lucidauth_ticket *ticket = luaL_checkudata(L, 2, TICKET);
   lucidauth_account *account = account_at(L, client, 3, &error);
   char *token = account ? lucidauth_poll(account, ticket, lua_toboolean(L, 4), &serial, &error) : NULL;
-  return push_serial_token(L, client, account, token, serial, &error);
+  int results = push_serial_token(L, client, account, token, serial, &error);
+  if (results == 1 || error.code != LUCIDAUTH_NOT_READY)
+    return results;
+  lua_pushnumber(L, ticket->within);
+  return results + 1;
 }
 
 /* client:reject(account, token) -> true | nil, message, code */
