@@ -1,5 +1,6 @@
 -- The life of a token: obtained, served, refreshed, rejected, replaced.
 
+local front = require("spec.front")
 local helper = require("spec.helper")
 local lucid = require("lucidauth")
 local tokens = require("spec.tokens")
@@ -8,16 +9,6 @@ local contains = helper.contains
 
 local scene = require("spec.scene").new(setup, teardown, before_each, after_each)
 local sandbox = scene.sandbox
-
--- Something between a client and the sandbox, on a free port.
-local function start_socat(listen, connect)
-  local process = helper.start({ "socat", "-d", "-d", listen, connect })
-  process.port = helper.eventually(function()
-    local said = helper.read_file(process.folder .. "/err") or ""
-    return said:match("listening on AF=2 127%.0%.0%.1:(%d+)")
-  end)
-  return process
-end
 
 describe("a token", function()
   it("comes from the configured refresh token, and works", function()
@@ -641,7 +632,7 @@ describe("close()", function()
     assert(client:token())
     -- A directory in the temporary file's place stops even root. It comes
     -- with the POST, when the mark has been saved already.
-    local gate = start_socat("TCP-LISTEN:0,bind=127.0.0.1",
+    local gate = front.start("TCP-LISTEN:0,bind=127.0.0.1",
       ("SYSTEM:mkdir %s.tmp && exec socat - TCP\\:%s"):format(scene.path,
         (sandbox.url:gsub("^http://", ""):gsub(":", "\\:"))))
     local gated = scene:client({ api_url = "http://127.0.0.1:" .. gate.port })
@@ -894,36 +885,20 @@ describe("a directory of accounts", function()
 end)
 
 describe("over TLS", function()
-  local folder, port, front
-
-  local function openssl(command)
-    local _, err, status = helper.run("cd " .. helper.quote(folder) .. " && openssl " .. command)
-    assert(status == 0, err)
-  end
+  local server, url
 
   setup(function()
-    folder = helper.tmpdir()
-    local key = "-newkey ec -pkeyopt ec_paramgen_curve:P-256 -nodes"
-    openssl("req -x509 " .. key .. " -keyout ca.key -out ca.pem -days 2 -subj '/CN=Test CA'")
-    openssl("req " .. key .. " -keyout server.key -out server.csr -subj /CN=localhost")
-    helper.write_file(folder .. "/names", "subjectAltName=DNS:localhost\n")
-    openssl("x509 -req -in server.csr -CA ca.pem -CAkey ca.key -CAcreateserial"
-      .. " -days 2 -extfile names -out server.pem")
-    front = start_socat(
-      ("OPENSSL-LISTEN:0,bind=127.0.0.1,fork,verify=0,cert=%s,key=%s"):format(
-        folder .. "/server.pem", folder .. "/server.key"),
-      (sandbox.url:gsub("^http://", "TCP:")))
-    port = front.port
+    server = front.tls(sandbox.url)
+    url = server.url
   end)
 
   teardown(function()
-    front:kill("TERM")
-    front:wait()
+    server:stop()
   end)
 
   it("works with the CA that ca_file names", function()
     local token = assert(scene:client({
-      api_url = "https://localhost:" .. port, ca_file = folder .. "/ca.pem",
+      api_url = url, ca_file = server.ca_file,
     }):token())
     assert.is_true(tokens.works(sandbox, token))
   end)
@@ -945,12 +920,12 @@ describe("over TLS", function()
   end
 
   it("stops at a certificate that nobody vouches for", function()
-    assert_stopped({ api_url = "https://localhost:" .. port })
+    assert_stopped({ api_url = url })
   end)
 
   it("stops at a certificate of another host", function()
     assert_stopped({
-      api_url = "https://127.0.0.1:" .. port, ca_file = folder .. "/ca.pem",
+      api_url = (url:gsub("localhost", "127.0.0.1")), ca_file = server.ca_file,
     })
   end)
 
@@ -959,21 +934,21 @@ describe("over TLS", function()
       ["missing.pem"] = "No such file or directory",
       [""] = "Is a directory",
     }) do
-      local ok, message = pcall(scene.client, scene, { ca_file = folder .. "/" .. name })
+      local ok, message = pcall(scene.client, scene, { ca_file = server.folder .. "/" .. name })
       assert.is_false(ok)
       assert.is_truthy(message:find("ca_file", 1, true), message)
-      assert.is_truthy(message:find(folder .. "/" .. name, 1, true), message)
+      assert.is_truthy(message:find(server.folder .. "/" .. name, 1, true), message)
       assert.is_truthy(message:find(words, 1, true), message)
     end
   end)
 
   it("finds a ca_file where it was when the client was made", function()
-    local out, err = helper.run(("cd %s && exec %s -e %s"):format(helper.quote(folder),
+    local out, err = helper.run(("cd %s && exec %s -e %s"):format(helper.quote(server.folder),
       helper.quote(helper.interpreter), helper.quote(([[
         local client = require("lucidauth").new({ api_url = %q, ca_file = "ca.pem" })
         assert(require("lfs").chdir("/"))
         print(client:token())
-      ]]):format("https://localhost:" .. port))), scene:env())
+      ]]):format(url))), scene:env())
     assert.is_true(tokens.works(sandbox, out:match("^%S+")), out .. err)
   end)
 end)

@@ -73,6 +73,8 @@ static bool set_once(CURL *handle)
 static bool set_connection(CURL *handle, const struct http_request *request, struct transfer *transfer)
 {
 #if LIBCURL_VERSION_NUM >= 0x075700
+  /* Else a ca_file that was mended would count a day later only, and its certificates take a MiB until then. */
+  curl_easy_setopt(handle, CURLOPT_CA_CACHE_TIMEOUT, 0L);
   /* Else the end of a transfer waits for the system's resolver, past the timeout. The resolver's thread then ends by
    * itself. An older library at run time does not know the option: it waits. */
   curl_easy_setopt(handle, CURLOPT_QUICK_EXIT, 1L);
