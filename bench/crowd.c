@@ -16,15 +16,17 @@
 
 enum { REFRESHES = 50, ROUNDS = 7, CALLS = 20 * 1000 * 1000, CROWD_MOST = 1024 };
 
+/* Shared by all processes. */
+struct board {
+  _Atomic(double) refreshed[REFRESHES], seen[REFRESHES], done[CROWD_MOST];
+  atomic_long round, ready;
+};
+
 static struct {
   struct sandbox sandbox;
   char folder[64], path[128];
   long processes;
-  /* shared by all processes */
-  struct board {
-    _Atomic(double) refreshed[REFRESHES], seen[REFRESHES], done[CROWD_MOST];
-    atomic_long round, ready;
-  } * board;
+  struct board *board;
 } bench;
 
 static double now(void)

@@ -134,11 +134,13 @@ typedef struct lucidauth_options {
 } lucidauth_options;
 
 #ifndef __cplusplus
+/* clang-format off */
 #define LUCIDAUTH_OPTIONS_INIT                                                                                      \
   {                                                                                                                 \
     .size = sizeof(lucidauth_options), .refresh_before = 300, .refresh_wait = 2, .timeout = 30, .lock_timeout = 60, \
     .default_lifetime = 3600                                                                                        \
   }
+/* clang-format on */
 #else
 #define LUCIDAUTH_OPTIONS_INIT lucidauth_options_init()
 static inline lucidauth_options lucidauth_options_init(void)
@@ -221,10 +223,9 @@ typedef struct lucidauth_status {
 } lucidauth_status;
 
 #ifndef __cplusplus
-#define LUCIDAUTH_STATUS_INIT        \
-  {                                  \
-    .size = sizeof(lucidauth_status) \
-  }
+/* clang-format off */
+#define LUCIDAUTH_STATUS_INIT { .size = sizeof(lucidauth_status) }
+/* clang-format on */
 #else
 #define LUCIDAUTH_STATUS_INIT lucidauth_status_init()
 static inline lucidauth_status lucidauth_status_init(void)

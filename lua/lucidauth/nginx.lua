@@ -151,8 +151,12 @@ function M.obtain(handle, account, refresh)
   M.wait_for(function()
     local left
     token, message, code, left = handle:poll(ticket, account, true)
-    -- nothing more will come of a flight that was broken off
-    return token or code ~= "not_ready" or M.leaving[handle] and handle:leave(), left
+    if code == "not_ready" and M.leaving[handle] and handle:leave() then
+      -- nothing more will come, but something may have since the look
+      token, message, code = handle:poll(ticket, account, true)
+      return true
+    end
+    return token or code ~= "not_ready", left
   end)
   return token, message, code
 end

@@ -499,10 +499,9 @@ static void decimal_comma_of_the_locale_does_not_matter(void **state)
   double value;
   bool found = false;
   for (size_t i = 0; i < COUNT(names) && !found; i++)
-    found = setlocale(LC_NUMERIC, names[i]) != NULL;
+    found = setlocale(LC_NUMERIC, names[i]) && strcmp(localeconv()->decimal_point, ".") != 0;
   if (!found)
-    skip();
-  assert_string_not_equal(localeconv()->decimal_point, ".");
+    skip(); /* musl has no decimal comma */
   cJSON *tree = read_text("{\"a\":3600.5,\"b\":\"3600.5\",\"c\":\"3600,5\",\"d\":-1.5e-9}");
   assert_true(json_number(tree, "a", &value) && value == 3600.5);
   assert_true(json_number(tree, "b", &value) && value == 3600.5);

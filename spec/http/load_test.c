@@ -182,6 +182,7 @@ static int group_setup(void **state)
   snprintf(world.folder, sizeof world.folder, "%.40s/load_test.XXXXXX", folder ? folder : "/tmp");
   if (length <= 0 || !mkdtemp(world.folder))
     return -1;
+  world.program[length] = '\0'; /* valgrind leaves the end of its own path there */
   snprintf(world.module, sizeof world.module, "%.*s/lucidauth/curl.so",
            (int)(strrchr(world.program, '/') - world.program), world.program);
   return 0;

@@ -86,6 +86,26 @@ it("those who wait for a token get it from the client that is being closed", fun
   assert_nothing_lost(1)
 end)
 
+it("what lands while the client is being left is handed out all the same", function()
+  stage:start({ workers = 1, server = [[
+    location /left { content_by_lua_block {
+      local nginx, landed = require("lucidauth.nginx"), false
+      local core = {}
+      function core.poll()
+        if landed then return "landed" end
+        return nil, "under way", "not_ready", 1
+      end
+      function core.leave()
+        landed = true
+        return true
+      end
+      nginx.leaving[core] = true
+      local token = nginx.obtain(core, nil, false)
+      ngx.print(token) } }
+  ]] })
+  assert.are.equal("landed", (select(2, stage.server:get("/left"))))
+end)
+
 it("a phase that may not wait closes later", function()
   stage:start({ workers = 1, server = LOCATIONS })
   stage:begin_slow(1, "before")

@@ -26,6 +26,7 @@ local function certificate(name)
 end
 
 local TLS = [[
+  upstream localhost { server 127.0.0.1:%d; }
   server {
     listen 127.0.0.1:%d ssl;
     ssl_certificate %s.pem;
@@ -39,11 +40,11 @@ local TLS = [[
 local function start(presented, trusted)
   local port = nginx.free_port()
   local location = BLOCK:match("location /lucid/ %b{}")
-  location = replace(location, PLACE, "localhost:" .. port)
+  location = replace(location, PLACE, "localhost")
   location = replace(location, AUTHORITIES, trusted .. ".pem")
   stage:start({
     workers = 1,
-    http = TLS:format(port, presented, presented, stage.sandbox.url),
+    http = TLS:format(port, port, presented, presented, stage.sandbox.url),
     server = location,
   })
 end

@@ -128,11 +128,16 @@ static void scan_character(struct scan *scan)
   }
 }
 
+static bool is_plain(char c)
+{
+  return c > 0 && c < 127 && c != '"' && c != '\\';
+}
+
 /* How many characters stand for themselves, as nearly all of a token do. */
 static size_t plain_run(const struct scan *scan)
 {
   const char *p = scan->at;
-  while (p<scan->end && * p> 0 && *p < 127 && *p != '"' && *p != '\\')
+  while (p < scan->end && is_plain(*p))
     p++;
   return (size_t)(p - scan->at);
 }
