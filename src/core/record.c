@@ -380,7 +380,7 @@ bool record_failure(const struct record *record, const struct world *world, doub
   failure->message = json_string(found, "message");
   if (!of || !record->refresh_token || !failure->message || !json_number(found, "since", &failure->since) ||
       !json_number(found, "until", &failure->until) || !json_number(found, "code", &code) ||
-      !(code > CODE_OK && code < CODE_COUNT) || failure->since > now + CLOCK_SLACK)
+      !(code > (double)CODE_OK && code < (double)CODE_COUNT) || failure->since > now + CLOCK_SLACK)
     return false;
   failure->code = (enum code)code;
   record_hash(world, record->refresh_token, hash);

@@ -124,8 +124,10 @@ static const struct http_ops *load_once(char *message, size_t size)
 {
   pthread_mutex_lock(&loading);
   const struct http_ops *ops = atomic_load_explicit(&loaded, memory_order_relaxed);
-  if (!ops && (ops = find(message, size)) != NULL) {
-    ops->start();
+  if (!ops) {
+    ops = find(message, size);
+    if (ops)
+      ops->start();
     atomic_store_explicit(&loaded, ops, memory_order_release);
   }
   pthread_mutex_unlock(&loading);

@@ -55,9 +55,10 @@ static bool loopback_ipv4(struct part host)
     return false;
   const char *at = host.text;
   for (int octet = 0; octet < 4; octet++) {
-    if (octet > 0 && (at == end || *at++ != '.'))
+    bool dotted = at < end && *at == '.';
+    if (octet > 0 && !dotted)
       return false;
-    at = skip_octet(at, end);
+    at = skip_octet(octet > 0 ? at + 1 : at, end);
     if (!at)
       return false;
   }

@@ -123,16 +123,25 @@ static void watch_sigbus(void)
   sigaction(SIGBUS, &action, &previous);
 }
 
+/* With the mutex held. */
+static struct frame *new_frame(void)
+{
+  struct frame *frame = calloc(1, sizeof *frame);
+  if (frame) {
+    frame->next = atomic_load(&frames);
+    atomic_store(&frames, frame);
+  }
+  return frame;
+}
+
 static struct frame *take_frame(void)
 {
   pthread_mutex_lock(&frames_mutex);
   struct frame *frame = vacant;
-  if (frame) {
+  if (frame)
     vacant = frame->next_vacant;
-  } else if ((frame = calloc(1, sizeof *frame)) != NULL) {
-    frame->next = atomic_load(&frames);
-    atomic_store(&frames, frame);
-  }
+  else
+    frame = new_frame();
   pthread_mutex_unlock(&frames_mutex);
   return frame;
 }
