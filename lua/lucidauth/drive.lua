@@ -2,6 +2,7 @@
 --- decides each step; these functions may yield, and may fail.
 
 local core = require "lucidauth.core"
+local sorted_keys = require "lucidauth.tables".sorted_keys
 local storage = require "lucidauth.storage"
 
 local M = {}
@@ -236,20 +237,11 @@ local function new_run(flights, flight, account)
   return run
 end
 
-local function sorted(map)
-  local names = {}
-  for name in pairs(map) do
-    names[#names + 1] = name
-  end
-  table.sort(names)
-  return names
-end
-
 -- Saves what could not be saved before; what fails does not stop the rest. The
 -- last value is the account that it failed for.
 local function save_unsaved(flights, handle)
   local failure, why, account
-  for _, name in ipairs(sorted(flights.sent)) do
+  for _, name in ipairs(sorted_keys(flights.sent)) do
     local flight = handle:keep(name)
     if flight then
       local saved, message, code = carry_out(new_run(flights, flight, name))
@@ -262,13 +254,13 @@ local function save_unsaved(flights, handle)
 end
 
 local function end_flights(flights)
-  for _, name in ipairs(sorted(flights.runs)) do
+  for _, name in ipairs(sorted_keys(flights.runs)) do
     give_up(flights.runs[name])
   end
 end
 
 local function release_all(flights)
-  for _, name in ipairs(sorted(flights.locked)) do
+  for _, name in ipairs(sorted_keys(flights.locked)) do
     release(flights, name)
   end
 end

@@ -1,5 +1,7 @@
 --- An account's state as Prometheus text (exposition format 0.0.4).
 
+local sorted_keys = require "lucidauth.tables".sorted_keys
+
 local M = {}
 
 local families = {
@@ -27,15 +29,6 @@ local function labels(account, name, value)
 end
 
 local states = { "ready", "expired", "failing", "empty" }
-
-local function sorted_keys(map)
-  local keys = {}
-  for key in pairs(map) do
-    keys[#keys + 1] = key
-  end
-  table.sort(keys)
-  return keys
-end
 
 local function samples(status, account, waiters)
   local failures, in_state, error = {}, {}, status.last_error

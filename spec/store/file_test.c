@@ -1194,33 +1194,6 @@ static void a_slash_behind_the_folder_changes_nothing(void **state)
   free(path);
 }
 
-#define SPEC(name) cmocka_unit_test_setup_teardown(name, scratch_make, scratch_remove)
-
-#if defined(__linux__)
-static int run_on_linux(void)
-{
-  const struct CMUnitTest tests[] = {
-      SPEC(a_full_disk_is_reported),
-      SPEC(a_file_that_is_mounted_alone_is_explained),
-      SPEC(a_read_only_disk_still_serves_its_record),
-      SPEC(a_write_that_fails_leaves_the_old_record),
-      SPEC(a_record_that_was_written_whole_outlives_its_writer),
-      SPEC(a_record_that_is_given_up_leaves_nothing),
-      SPEC(a_record_that_was_written_whole_is_not_removed_to_be_written_again),
-      SPEC(what_a_failed_save_has_left_is_in_the_way_of_nothing),
-      SPEC(a_child_removes_nothing_of_its_parent_s),
-      SPEC(a_save_is_done_only_when_the_folder_is_synced),
-      SPEC(a_mode_that_cannot_be_mended_is_refused_unless_read_only),
-  };
-  return cmocka_run_group_tests_name("file store on Linux", tests, NULL, NULL);
-}
-#else
-static int run_on_linux(void)
-{
-  return 0;
-}
-#endif
-
 int main(void)
 {
   const struct CMUnitTest tests[] = {
@@ -1258,5 +1231,21 @@ int main(void)
       SPEC(a_slash_behind_the_folder_changes_nothing),
   };
   int failed = cmocka_run_group_tests_name("file store", tests, NULL, NULL);
-  return failed + run_on_linux();
+#if defined(__linux__)
+  const struct CMUnitTest on_linux[] = {
+      SPEC(a_full_disk_is_reported),
+      SPEC(a_file_that_is_mounted_alone_is_explained),
+      SPEC(a_read_only_disk_still_serves_its_record),
+      SPEC(a_write_that_fails_leaves_the_old_record),
+      SPEC(a_record_that_was_written_whole_outlives_its_writer),
+      SPEC(a_record_that_is_given_up_leaves_nothing),
+      SPEC(a_record_that_was_written_whole_is_not_removed_to_be_written_again),
+      SPEC(what_a_failed_save_has_left_is_in_the_way_of_nothing),
+      SPEC(a_child_removes_nothing_of_its_parent_s),
+      SPEC(a_save_is_done_only_when_the_folder_is_synced),
+      SPEC(a_mode_that_cannot_be_mended_is_refused_unless_read_only),
+  };
+  failed += cmocka_run_group_tests_name("file store on Linux", on_linux, NULL, NULL);
+#endif
+  return failed;
 }

@@ -94,8 +94,6 @@ static void a_child_is_not_locked_out_of_its_pages(void **state)
   assert_true(maker.waited);
 }
 
-#define SPEC(name) cmocka_unit_test_setup_teardown(name, scratch_make, scratch_remove)
-
 int main(void)
 {
   /* What is asked for first comes last. */

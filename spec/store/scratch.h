@@ -20,6 +20,9 @@ struct scratch {
 int scratch_make(void **state);
 int scratch_remove(void **state);
 
+/* A test in a folder of its own. */
+#define SPEC(name) cmocka_unit_test_setup_teardown(name, scratch_make, scratch_remove)
+
 /* `<folder>/<name>`; the caller frees it. */
 char *scratch_path(const struct scratch *scratch, const char *name);
 

@@ -4,6 +4,8 @@ local cjson = require("cjson").new()
 local mime = require("mime")
 local url = require("socket.url")
 
+local sorted_keys = require("lucidauth.tables").sorted_keys
+
 cjson.decode_invalid_numbers(false)
 
 local codec = {}
@@ -23,17 +25,6 @@ end
 ---@return table
 function codec.raw(text)
   return setmetatable({ text = text }, Raw)
-end
-
-local function sorted_keys(object)
-  local keys = {}
-  for key in pairs(object) do
-    keys[#keys + 1] = key
-  end
-  table.sort(keys, function(a, b)
-    return tostring(a) < tostring(b)
-  end)
-  return keys
 end
 
 local function encode_string(text)

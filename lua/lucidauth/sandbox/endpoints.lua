@@ -91,6 +91,16 @@ local function admit(server, request, entry)
   return fields
 end
 
+-- As admit; without a token there is nothing to look for.
+local function admit_token(server, request, entry)
+  local fields, problem = admit(server, request, entry)
+  if fields and not fields.token then
+    entry.outcome = "invalid_request"
+    return nil, oauth_error(entry.outcome, "token is missing")
+  end
+  return fields, problem
+end
+
 local function mark_of(server, text)
   return text and (server.store:identify(text))
 end
@@ -170,12 +180,9 @@ function endpoints.introspect(server, request, entry)
     return oauth_error("not_found", "there is no introspection here")
   end
   server.journal:count("introspections")
-  local fields, problem = admit(server, request, entry)
+  local fields, problem = admit_token(server, request, entry)
   if not fields then
     return problem
-  elseif not fields.token then
-    entry.outcome = "invalid_request"
-    return oauth_error(entry.outcome, "token is missing")
   end
   local answer = server.store:introspect(fields.token)
   entry.outcome = answer.active and "active" or "inactive"
@@ -184,12 +191,9 @@ end
 
 function endpoints.revoke(server, request, entry)
   server.journal:count("revocations")
-  local fields, problem = admit(server, request, entry)
+  local fields, problem = admit_token(server, request, entry)
   if not fields then
     return problem
-  elseif not fields.token then
-    entry.outcome = "invalid_request"
-    return oauth_error(entry.outcome, "token is missing")
   end
   local ended = server.store:revoke(fields.token)
   entry.outcome = ended and "revoked" or "ignored"

@@ -20,6 +20,8 @@
 --   slow          the answer comes `seconds` late
 --   pass          no fault: lets a request by to reach those behind it
 
+local copy = require("lucidauth.tables").copy
+
 local faults = {}
 
 local ENDPOINTS = { token = true, introspect = true, revoke = true, api = true }
@@ -121,11 +123,8 @@ local function check(fault)
     or check_headers(fault.headers)
 end
 
-local function copy(fault)
-  local result = {}
-  for name, value in pairs(fault) do
-    result[name] = value
-  end
+local function complete(fault)
+  local result = copy(fault)
   result.endpoint = fault.endpoint or "token"
   result.when = fault.when or KINDS[fault.kind]
   result.times = fault.times or 1
@@ -151,7 +150,7 @@ function Queue:add(list)
     end
   end
   for _, fault in ipairs(list) do
-    self.list[#self.list + 1] = copy(fault)
+    self.list[#self.list + 1] = complete(fault)
   end
   return true
 end

@@ -3,6 +3,7 @@
 --- tokens, C1 for codes, in the order they were issued.
 
 local codec = require("lucidauth.sandbox.codec")
+local copy = require("lucidauth.tables").copy
 
 local log = {}
 
@@ -58,14 +59,6 @@ function Log:add(entry)
     self.first = self.first + 1
   end
   return entry
-end
-
-local function copy(fields)
-  local result = {}
-  for name, value in pairs(fields) do
-    result[name] = value
-  end
-  return result
 end
 
 --- The counts and the latest entries, oldest first.

@@ -10,6 +10,7 @@ local grants = require("lucidauth.sandbox.grants")
 local log = require("lucidauth.sandbox.log")
 local loop = require("lucidauth.sandbox.loop")
 local settings = require("lucidauth.sandbox.settings")
+local copy = require("lucidauth.tables").copy
 
 local server = {}
 
@@ -57,14 +58,6 @@ end
 
 local function report(message)
   io.stderr:write("lucid sandbox: ", message, "\n")
-end
-
-local function copy(fields)
-  local result = {}
-  for name, value in pairs(fields) do
-    result[name] = value
-  end
-  return result
 end
 
 --- Starts a sandbox that listens; `step` or `loop` makes it answer.
