@@ -225,7 +225,9 @@ function lucid.configure(options)
   return nil, message, code
 end
 
---- A client of its own. Raises when an option cannot be used.
+--- A client of its own. Raises when an option cannot be used. Close it when you
+--- are done with it: one that is only collected while its refresh is under way is
+--- waited for on the spot, and inside nginx that holds the worker up.
 ---@param options? LucidOptions
 ---@return LucidClient
 function lucid.new(options)

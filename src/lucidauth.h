@@ -9,19 +9,20 @@
  *   lucidauth_close(client);
  *
  * Strings are UTF-8 and NUL-terminated. Times are in seconds. An `error` argument may be NULL; it is filled whenever a
- * function fails, and what a function that fails was to return is NULL or false, with nothing to free. Messages never hold
- * a secret. `account` NULL or "" is the account "default".
+ * function fails, and what a function that fails was to return is NULL or false, with nothing to free. Messages never
+ * hold a secret. `account` NULL or "" is the account "default".
  *
  *   threads   Every function may be called from any thread at any time, unless it says otherwise. A thread that is
  *             cancelled (pthread_cancel) goes on to the end of its call first.
  *   signals   Nothing here may be called in a signal's handler.
- *   fork()    Parent and child may both go on with the client. Flights, locks and tokens that could not be saved stay the
- *             parent's, and a flight of its own hands (lucidauth_flight) ends in the child at its next call. With
+ *   fork()    Parent and child may both go on with the client. Flights, locks and tokens that could not be saved stay
+ *             the parent's, and a flight of its own hands (lucidauth_flight) ends in the child at its next call. With
  *             LUCIDAUTH_MEMORY each has its own copy of one refresh token: the first to refresh kills the other's.
  *   the end   A process that ends by exit(), or by returning from main, waits for refreshes under way, for twice the
- *             timeout at most, and saves what could not be saved; flights of the program's own are its own business. What
- *             comes later still gets a token that lives, but no refresh begins (LUCIDAUTH_NOT_READY). A process that dies
- *             otherwise loses at most the answer under way; whoever comes next asks the server what became of it. */
+ *             timeout at most, and saves what could not be saved; flights of the program's own are its own business.
+ *             What comes later still gets a token that lives, but no refresh begins (LUCIDAUTH_NOT_READY). A process
+ *             that dies otherwise loses at most the answer under way; whoever comes next asks the server what became
+ *             of it. */
 #ifndef LUCIDAUTH_H
 #define LUCIDAUTH_H
 
@@ -126,9 +127,10 @@ typedef struct lucidauth_options {
   double default_lifetime; /* 3600: of a token whose answer does not say */
   const char *ca_file;     /* PEM file of trusted authorities instead of the system's */
   bool background; /* one thread a process carries out every refresh, also ahead of need; false: the callers do */
-  /* Called on the thread of whoever called the library, with no lock held: by several threads at once, and then in no
-   * order between them. Of the background 256 events are kept until somebody calls; then the oldest are dropped. It may
-   * call lucidauth functions, but not lucidauth_close; while the client is being closed they answer LUCIDAUTH_NOT_READY. */
+  /* Called on the thread of whoever called the library, with no lock held: by several threads at once, and then in
+   * no order between them. Of the background 256 events are kept until somebody calls; then the oldest are dropped.
+   * It may call lucidauth functions, but not lucidauth_close; while the client is being closed they answer
+   * LUCIDAUTH_NOT_READY. */
   void (*on_event)(void *data, const lucidauth_event *event);
   void *on_event_data;
 } lucidauth_options;
@@ -160,26 +162,25 @@ static inline lucidauth_options lucidauth_options_init(void)
 
 typedef struct lucidauth lucidauth;
 
-/* Make a client; touches neither the storage nor the network. `options` NULL: everything from the
- * environment. NULL on failure: LUCIDAUTH_CONFIG names the option and the variable, or says that memory is out. The caller
- * closes it. */
+/* Make a client; touches neither the storage nor the network. `options` NULL: everything from the environment. NULL
+ * on failure: LUCIDAUTH_CONFIG names the option and the variable, or says that memory is out. The caller closes it. */
 LUCIDAUTH_API lucidauth *lucidauth_new(const lucidauth_options *options, lucidauth_error *error);
 
-/* Close the client and wipe its secrets. Waits for refreshes under way in the background, and for a POST of a flight.
- * Tokens that could not be saved are tried once more, but with LUCIDAUTH_CUSTOM they are lost: carry out
- * lucidauth_flight_keep first. Ends and frees the flights: they, the accounts and their handles are gone, tokens are not.
- * Not in on_event. No other thread may use the client any more. NULL is allowed. */
+/* Close the client and wipe its secrets. Waits for refreshes under way in the background, and for a POST of a
+ * flight. Tokens that could not be saved are tried once more, but with LUCIDAUTH_CUSTOM they are lost: carry out
+ * lucidauth_flight_keep first. Ends and frees the flights: they, the accounts and their handles are gone, tokens are
+ * not. Not in on_event. No other thread may use the client any more. NULL is allowed. */
 LUCIDAUTH_API void lucidauth_close(lucidauth *client);
 
 /* For event loops: whether lucidauth_close would not have to wait for a refresh by the background's thread. From
  * now on one that only waits to try again is broken off; others are carried on to their end. Never waits. */
 LUCIDAUTH_API bool lucidauth_leave(lucidauth *client);
 
-/* An access token that works (RFC 6750), refreshed first if it must be; a token that still lives is served
- * when a refresh fails. Waits for at most `timeout`, but for an answer whose refresh was sent already up to twice as long.
+/* An access token that works (RFC 6750), refreshed first if it must be; a token that still lives is served when a
+ * refresh fails. Waits for at most `timeout`, but for an answer whose refresh was sent already up to twice as long.
  * The caller gives the token to lucidauth_free_token. NULL: `error` says why, with any code. LUCIDAUTH_CONFIG,
- * LUCIDAUTH_INVALID_CLIENT, LUCIDAUTH_INVALID_GRANT and LUCIDAUTH_LOST_ROTATION need somebody to do something; the others
- * may pass by themselves, so ask again later. */
+ * LUCIDAUTH_INVALID_CLIENT, LUCIDAUTH_INVALID_GRANT and LUCIDAUTH_LOST_ROTATION need somebody to do something; the
+ * others may pass by themselves, so ask again later. */
 LUCIDAUTH_API char *lucidauth_token(lucidauth *client, const char *account, lucidauth_error *error);
 
 /* A new access token now, whatever the expiry of the present one (RFC 6749 section 6), which is not served when that
@@ -190,8 +191,8 @@ LUCIDAUTH_API char *lucidauth_refresh(lucidauth *client, const char *account, lu
 LUCIDAUTH_API void lucidauth_free_token(char *token);
 
 /* The API answered 401 to this very token: it is never handed out again, and the next lucidauth_token brings
- * another. A token that is no longer in use changes nothing, and is no failure. False: `error` says why, an account that
- * the storage has no room for, or no token at all. */
+ * another. A token that is no longer in use changes nothing, and is no failure. False: `error` says why, an account
+ * that the storage has no room for, or no token at all. */
 LUCIDAUTH_API bool lucidauth_reject(lucidauth *client, const char *account, const char *token, lucidauth_error *error);
 
 /* One line of an account's past. */
@@ -238,8 +239,8 @@ static inline lucidauth_status lucidauth_status_init(void)
 
 /* How an account stands; the server is not asked, and there is no secret in it. The storage is looked at, but with
  * LUCIDAUTH_CUSTOM, which shows what this process knows, and with `background`, which never waits for the disk: its
- * thread looks about once a second, and the first call for an account that was not used yet is what makes it look ("empty"
- * until it has). False: `error` says why, an account that the storage has no room for perhaps. */
+ * thread looks about once a second, and the first call for an account that was not used yet is what makes it look
+ * ("empty" until it has). False: `error` says why, an account that the storage has no room for perhaps. */
 LUCIDAUTH_API bool lucidauth_get_status(lucidauth *client, const char *account, lucidauth_status *status,
                                         lucidauth_error *error);
 
@@ -247,9 +248,9 @@ LUCIDAUTH_API bool lucidauth_get_status(lucidauth *client, const char *account, 
 
 typedef struct lucidauth_account lucidauth_account;
 
-/* The account's handle, owned by the client and valid until it is closed. NULL: LUCIDAUTH_CONFIG, the storage has no room
- * for it or cannot be used, or the name cannot; LUCIDAUTH_STORAGE, memory is out; LUCIDAUTH_NOT_READY, the client is being
- * closed. Accounts stay until then, however many: do not name them after what strangers send. */
+/* The account's handle, owned by the client and valid until it is closed. NULL: LUCIDAUTH_CONFIG, the storage has no
+ * room for it or cannot be used, or the name cannot; LUCIDAUTH_STORAGE, memory is out; LUCIDAUTH_NOT_READY, the
+ * client is being closed. Accounts stay until then, however many: do not name them after what strangers send. */
 LUCIDAUTH_API lucidauth_account *lucidauth_get_account(lucidauth *client, const char *account, lucidauth_error *error);
 
 /* True while the token that was obtained together with `serial` is to be used as it is. Takes a few nanoseconds; once a
@@ -270,12 +271,12 @@ typedef struct lucidauth_ticket {
   double begun;
 } lucidauth_ticket;
 
-/* The token, at once. NULL: with LUCIDAUTH_NOT_READY a refresh is under way in the background, or waits for a thread that
- * the system has none of at the moment: ask again with the same ticket after a pause, of `within` seconds at the longest.
- * With any other code the refresh has failed, LUCIDAUTH_TIMEOUT after as long as lucidauth_token would have waited. A
- * token that still lives is handed out while it is being refreshed, but for `refresh_wait` seconds in which it might die.
- * `patient`: the caller can come back; else any token that lives is handed out. `serial` as in lucidauth_token_of. The
- * ticket is used up when something else than LUCIDAUTH_NOT_READY comes back. */
+/* The token, at once. NULL: with LUCIDAUTH_NOT_READY a refresh is under way in the background, or waits for a thread
+ * that the system has none of at the moment: ask again with the same ticket after a pause, of `within` seconds at
+ * the longest. With any other code the refresh has failed, LUCIDAUTH_TIMEOUT after as long as lucidauth_token would
+ * have waited. A token that still lives is handed out while it is being refreshed, but for `refresh_wait` seconds in
+ * which it might die. `patient`: the caller can come back; else any token that lives is handed out. `serial` as in
+ * lucidauth_token_of. The ticket is used up when something else than LUCIDAUTH_NOT_READY comes back. */
 LUCIDAUTH_API char *lucidauth_poll(lucidauth_account *account, lucidauth_ticket *ticket, bool patient, uint64_t *serial,
                                    lucidauth_error *error);
 
@@ -313,15 +314,15 @@ typedef enum lucidauth_result {
 } lucidauth_result;
 
 /* Begin a flight of an account whose storage is LUCIDAUTH_CUSTOM. `refresh`: a new token whatever the expiry. NULL:
- * `error` says why. LUCIDAUTH_OK: the token in use is in *token; it is good, or still lives while another flight of this
- * account is under way. LUCIDAUTH_NOT_READY: another one is under way, and has to be waited for. LUCIDAUTH_CONFIG: the
- * storage is one of the library's. `token` may be NULL: not wanted; else the caller frees it. */
+ * `error` says why. LUCIDAUTH_OK: the token in use is in *token; it is good, or still lives while another flight of
+ * this account is under way. LUCIDAUTH_NOT_READY: another one is under way, and has to be waited for.
+ * LUCIDAUTH_CONFIG: the storage is one of the library's. `token` may be NULL: not wanted; else the caller frees it. */
 LUCIDAUTH_API lucidauth_flight *lucidauth_flight_begin(lucidauth_account *account, bool refresh, char **token,
                                                        lucidauth_error *error);
 
-/* Begin a flight that only saves what could not be saved before, the last thing to do before lucidauth_close: nobody else
- * can do it for a storage of the program's own. It is ended as the others are, with no token; LUCIDAUTH_OK says that
- * all is saved. NULL: there is nothing to save, or another flight of this account is under way. */
+/* Begin a flight that only saves what could not be saved before, the last thing to do before lucidauth_close: nobody
+ * else can do it for a storage of the program's own. It is ended as the others are, with no token; LUCIDAUTH_OK says
+ * that all is saved. NULL: there is nothing to save, or another flight of this account is under way. */
 LUCIDAUTH_API lucidauth_flight *lucidauth_flight_keep(lucidauth_account *account);
 
 /* The next thing to do. At the first call `result` and `text` do not matter. */

@@ -20,8 +20,8 @@
 
 /* ---- a world with one change of its clocks ---- */
 
-/* From here on the clock is set back by an hour: 02:00 UTC+2 becomes 01:00 UTC+1. The other world sets it forward at the
- * same moment. 2021-10-31T00:00:00Z. */
+/* From here on the clock is set back by an hour: 02:00 UTC+2 becomes 01:00 UTC+1. The other world sets it forward at
+ * the same moment. 2021-10-31T00:00:00Z. */
 #define CHANGE 1635638400.0
 #define HOUR 3600.0
 

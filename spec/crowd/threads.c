@@ -1,5 +1,5 @@
-/* Threads on one client, made for ThreadSanitizer: every function at once on several accounts, while the process forks and
- * other clients come and go. The server punishes reuse, and its count of rotations must be ours.
+/* Threads on one client, made for ThreadSanitizer: every function at once on several accounts, while the process forks
+ * and other clients come and go. The server punishes reuse, and its count of rotations must be ours.
  *
  *   threads --lua INTERPRETER --source FOLDER [--threads 16] [--calls 400] [--forks 12] [--seed N] */
 #include "../../src/lucidauth.h"

@@ -318,7 +318,8 @@ static void test_poll_needs_background(void **state)
   lucidauth_close(client);
 }
 
-/* The token that lives, while a refresh hangs: at once for those who cannot come back, after refresh_wait for others. */
+/* The token that lives, while a refresh hangs: at once for those who cannot come back, after refresh_wait for
+ * others. */
 static void test_served_while_it_hangs(void **state)
 {
   (void)state;

@@ -1,4 +1,5 @@
-/* What tests of the drivers share: a token file of their own, clients that use it and the endpoint inside the process. */
+/* What tests of the drivers share: a token file of their own, clients that use it and the endpoint inside the
+ * process. */
 #ifndef SPEC_DRIVE_SCENE_H
 #define SPEC_DRIVE_SCENE_H
 

@@ -149,8 +149,8 @@ static void leave_unsaved_to_parent(struct lucidauth_account *account)
   atomic_store_explicit(&account->seen, account_generation(account, memory_order_acquire), memory_order_release);
 }
 
-/* A flight that another thread of the parent was in stays behind, memory and all, since that thread may have been in the
- * middle of changing it. */
+/* A flight that another thread of the parent was in stays behind, memory and all, since that thread may have been in
+ * the middle of changing it. */
 static bool start_anew(struct lucidauth_account *account, lucidauth_error *error)
 {
   struct store_error failure = {.code = CODE_STORAGE, .message = "There is not enough memory for an account."};

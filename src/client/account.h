@@ -90,8 +90,8 @@ bool account_take_off(struct lucidauth_account *account, enum flow_goal goal, bo
  * under way. */
 bool account_take_off_to_keep(struct lucidauth_account *account);
 
-/* The flight that has taken off is the program's own; NULL: it was. And whether it still is, which ends in the child of a
- * fork. */
+/* The flight that has taken off is the program's own; NULL: it was. And whether it still is, which ends in the child
+ * of a fork. */
 void account_give_flight(struct lucidauth_account *account, lucidauth_flight *flight);
 bool account_has_flight(struct lucidauth_account *account, const lucidauth_flight *flight);
 
@@ -129,8 +129,8 @@ bool account_settle_in_child(struct lucidauth_account *account, lucidauth_error 
 /* Why no flight begins any more; NULL: it may. */
 const char *account_grounded(const struct lucidauth_account *account);
 
-/* Whether the flight in the air, or the last one, brings what a caller who came at that moment wants: a refresh that was
- * asked for is not served by one that had begun before. */
+/* Whether the flight in the air, or the last one, brings what a caller who came at that moment wants: a refresh that
+ * was asked for is not served by one that had begun before. */
 bool account_suits(const struct lucidauth_account *account, bool refresh, double since);
 
 /* With no flight in the air. False: there is no thread to be had, or no flight begins any more. */

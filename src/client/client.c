@@ -95,8 +95,8 @@ static void put_in_table(struct lucidauth *client, struct lucidauth_account *acc
   *place = account;
 }
 
-/* With the mutex held: room for one more. False: memory is out, and there is no table at all; a fuller one than it should
- * be still serves. */
+/* With the mutex held: room for one more. False: memory is out, and there is no table at all; a fuller one than it
+ * should be still serves. */
 static bool make_room(struct lucidauth *client)
 {
   if (client->account_count < client->places)

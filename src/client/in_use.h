@@ -15,13 +15,13 @@ bool in_use_was_announced(const struct lucidauth_account *account);
 /* Due by neither clock, nor changed by a process that announces it. */
 bool in_use_seems_good(const struct lucidauth_account *account);
 
-/* Whether another program has rewritten the record. The mutex is given back while the disk is asked; the storage is this
- * thread's as long as that takes. */
+/* Whether another program has rewritten the record. The mutex is given back while the disk is asked; the storage is
+ * this thread's as long as that takes. */
 bool in_use_rewritten(struct lucidauth_account *account);
 
-/* The second look, once a second: it seems good, and was not rewritten. The background's thread asks the disk by itself, and
- * what another thread is asking is not waited for: a slow disk is not to hold up anybody else. The mutex may be given back
- * for a while. */
+/* The second look, once a second: it seems good, and was not rewritten. The background's thread asks the disk by
+ * itself, and what another thread is asking is not waited for: a slow disk is not to hold up anybody else. The mutex
+ * may be given back for a while. */
 bool in_use_still_good(struct lucidauth_account *account);
 
 void in_use_withdraw(struct lucidauth_account *account);

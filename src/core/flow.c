@@ -548,7 +548,8 @@ static struct flow_action locked(struct flow *flow, const struct flow_event *eve
 
 /* ---- the refresh ---- */
 
-/* Ask what became of a request, but not before it has had its time: "not spent" would else be true for a moment only. */
+/* Ask what became of a request, but not before it has had its time: "not spent" would else be true for a moment
+ * only. */
 static struct flow_action let_it_settle(struct flow *flow)
 {
   return wait(flow, ASK_PAUSE, fmin(fmax(flow->pending.settles, SETTLE_TIME), GATEWAY_TIME));

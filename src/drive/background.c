@@ -15,8 +15,8 @@
 /* musl's own is 128 KiB; an answer that is nested a thousand levels deep takes more to read. */
 enum { STACK = 1024 * 1024 };
 
-/* Threads that are with disks at the same time. One that hangs holds up its own account; so many have to hang before they
- * hold up others. */
+/* Threads that are with disks at the same time. One that hangs holds up its own account; so many have to hang before
+ * they hold up others. */
 enum { HELPERS_MOST = 8 };
 
 struct background_job {

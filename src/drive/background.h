@@ -1,8 +1,8 @@
-/* One thread a process that carries out flights, so that nobody else has to wait for a lock, a disk or a
- * server. Where it would itself have to wait for a disk, a helper does that for it, a thread that lives as long as there is
- * something to wait for: flights are side by side whatever they wait for. It starts when the first flight is handed to it, looks after the accounts whose flights it has had
- * (refreshing them ahead of their expiry without being asked, and looking for changes that announce
- * themselves to nobody), and ends with the last client that uses it. */
+/* One thread a process that carries out flights, so that nobody else has to wait for a lock, a disk or a server.
+ * Where it would itself have to wait for a disk, a helper does that for it, a thread that lives as long as there is
+ * something to wait for: flights are side by side whatever they wait for. It starts when the first flight is handed
+ * to it, looks after the accounts whose flights it has had (refreshing them ahead of their expiry without being
+ * asked, and looking for changes that announce themselves to nobody), and ends with the last client that uses it. */
 #ifndef DRIVE_BACKGROUND_H
 #define DRIVE_BACKGROUND_H
 
@@ -24,8 +24,8 @@ void background_submit(struct background_job *job);
 /* Forget the account; waits until its flight has landed. A flight that is only waiting to try again is broken off. */
 void background_leave(struct background_job *job);
 
-/* The same for the end of the process, until the steady clock reads `until`. False: the flight is still in the air, or this
- * very thread was interrupted in here. */
+/* The same for the end of the process, until the steady clock reads `until`. False: the flight is still in the air,
+ * or this very thread was interrupted in here. */
 bool background_leave_by(struct background_job *job, double until);
 
 /* The beginning of that, which does not wait: whether its flight has landed. */

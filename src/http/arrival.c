@@ -116,8 +116,8 @@ static size_t take_header(char *line, size_t unit, size_t count, void *context)
   return size;
 }
 
-/* Whoever is not told otherwise may pack the answer as he likes. Asked for is none of that: not every unpacker wipes its
- * memory. What comes packed all the same is unpacked, and what is limited is what comes of it. */
+/* Whoever is not told otherwise may pack the answer as he likes. Asked for is none of that: not every unpacker wipes
+ * its memory. What comes packed all the same is unpacked, and what is limited is what comes of it. */
 bool arrival_listen(struct transfer *transfer)
 {
   CURL *handle = transfer->handle;

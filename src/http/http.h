@@ -64,8 +64,8 @@ struct http_ops {
 /* What the module exports. Reach it by http_load, which also works where it is linked in. */
 extern const struct http_ops lucidauth_http;
 
-/* The module's functions; loads it at the first call, thread-safe. NULL: `message` (of `size` bytes, or NULL and 0) says
- * what could not be loaded and what to install; the next call tries again. */
+/* The module's functions; loads it at the first call, thread-safe. NULL: `message` (of `size` bytes, or NULL and 0)
+ * says what could not be loaded and what to install; the next call tries again. */
 const struct http_ops *http_load(char *message, size_t size);
 
 /* Around fork(): nobody loads the module meanwhile. A child that came into being in the middle of it would find libcurl

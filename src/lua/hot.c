@@ -67,8 +67,8 @@ __attribute__((flatten)) static int hot_method(lua_State *L)
   return hand_out(L, state_of(L), 1);
 }
 
-/* The module's own function, `lucid.token`. As long as the process has one Lua state, as nearly every one has, there is one
- * such function, and to ask Lua for its upvalue would take a fifth of the whole call. */
+/* The module's own function, `lucid.token`. As long as the process has one Lua state, as nearly every one has, there
+ * is one such function, and to ask Lua for its upvalue would take a fifth of the whole call. */
 static _Atomic(const struct hot *) only;
 static atomic_int states;
 

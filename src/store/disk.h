@@ -20,7 +20,8 @@ void disk_refuse(struct store_error *error, const char *path, const char *why, c
  * `cause`. */
 void disk_doubt(struct store_error *error, const char *path, int cause);
 
-/* open() with O_CLOEXEC, mode 0600 for a new file, never as a standard file, and without an end by EINTR. -1: errno says why. */
+/* open() with O_CLOEXEC, mode 0600 for a new file, never as a standard file, and without an end by EINTR. -1: errno
+ * says why. */
 int disk_try_open(const char *path, int flags);
 
 /* Open `path` with `flags` (O_CREAT makes it with mode 0600), without following a link, without waiting for a pipe's

@@ -27,8 +27,8 @@ struct lockfile {
  * all the same. */
 bool lockfile_init(struct lockfile *lock, char *path);
 
-/* Try to lock it, without waiting; when somebody removed the file, a new one is made. STORE_OK; STORE_BUSY also if `lock` is held already; STORE_FAILED: the error says
- * why. */
+/* Try to lock it, without waiting; when somebody removed the file, a new one is made. STORE_OK; STORE_BUSY also if
+ * `lock` is held already; STORE_FAILED: the error says why. */
 enum store_result lockfile_try(struct lockfile *lock, struct store_error *error);
 
 bool lockfile_is_held(const struct lockfile *lock);

@@ -27,9 +27,9 @@
 /* One that is made of a lock in this process's memory would be none between processes. */
 _Static_assert(ATOMIC_LLONG_LOCK_FREE == 2, "64-bit atomics have to be free of locks");
 
-/* The file: one line that says what it is, the generation, and that line again, so that it is still known when somebody
- * has written over its beginning. The generation stands far from it: of a file that was cut short it is then missing, and
- * cannot pass for one that starts again. */
+/* The file: one line that says what it is, the generation, and that line again, so that it is still known when
+ * somebody has written over its beginning. The generation stands far from it: of a file that was cut short it is
+ * then missing, and cannot pass for one that starts again. */
 enum { SIZE = 8192, GENERATION_AT = 4096, SIGNED_AGAIN_AT = 4096 + 64 };
 
 static const char line[] = "lucidauth page 1: shared by all who use this token file. Do not remove it.\n";

@@ -40,8 +40,8 @@ struct store_ops {
   /* Try to take the account's lock; never waits. Whoever gets it also gets what a writer that died with it
    * left behind: load after locking. */
   enum store_result (*lock)(struct store *store, struct store_error *error);
-  /* Give the lock back; nothing happens when it is not held. What could not be saved is given up with it: to leave it to
-   * whoever locks next, close the store instead, or end. */
+  /* Give the lock back; nothing happens when it is not held. What could not be saved is given up with it: to leave
+   * it to whoever locks next, close the store instead, or end. */
   void (*unlock)(struct store *store);
   /* With the lock held: the tokens are about to change. All processes are told, until unlock tells them that
    * it is done. */

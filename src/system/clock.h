@@ -32,8 +32,8 @@ void clock_init_condition(pthread_cond_t *condition);
 /* Wait for a condition until the steady clock reads `until`. */
 void clock_wait(pthread_cond_t *condition, pthread_mutex_t *mutex, double until);
 
-/* Lock a mutex that nobody holds for long. False: it is not to be had, since its holder is this very thread, interrupted
- * by a signal. */
+/* Lock a mutex that nobody holds for long. False: it is not to be had, since its holder is this very thread,
+ * interrupted by a signal. */
 bool clock_lock(pthread_mutex_t *mutex);
 
 #endif
