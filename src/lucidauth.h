@@ -265,7 +265,7 @@ LUCIDAUTH_API char *lucidauth_token_of(lucidauth_account *account, uint64_t *ser
 /* One caller's wish for a token. Starts as {0}, or with `refresh` set: a new token whatever the expiry. */
 typedef struct lucidauth_ticket {
   bool refresh;
-  double within; /* to be read: seconds after which there will be an answer, even if the refresh goes on */
+  double within; /* to be read: seconds after which there may be an answer, even if the refresh goes on */
   bool boarded;  /* the rest is the library's */
   uint64_t landing;
   double begun;

@@ -32,12 +32,12 @@ end
 
 -- nginx counts in milliseconds.
 local function whole(seconds)
-  return math.ceil(seconds / shortest) * shortest
+  return math.ceil(seconds / shortest - 0.001) * shortest
 end
 
 --- Calls a function until it returns a true value, with pauses in between in
---- which nginx does other things. It may say in how many seconds the next answer
---- will be another one, so that no pause outlasts them.
+--- which nginx does other things. It may say in how many seconds to expect an
+--- answer: no pause outlasts them, and then they are short again.
 ---@generic T
 ---@param ask fun(): T?, number?
 ---@return T
@@ -45,9 +45,13 @@ function M.wait_for(ask)
   local pause = shortest
   local answer, left = ask()
   while not answer do
-    local nap = left and left > 0 and math.min(pause, whole(left)) or pause
-    ngx.sleep(nap)
-    pause = math.min(pause * 2, longest)
+    if left and left > 0 and left < pause then
+      ngx.sleep(whole(left))
+      pause = shortest
+    else
+      ngx.sleep(pause)
+      pause = math.min(pause * 2, longest)
+    end
     answer, left = ask()
   end
   return answer

@@ -329,6 +329,8 @@ static void test_served_while_it_hangs(void **state)
   lucidauth_account *account = account_of(client, "account-1");
   lucidauth_ticket ticket = {0}, anew = {.refresh = true}, hurried = {0}, patient = {0};
   lucidauth_error error;
+  assert_null(lucidauth_poll(account, &ticket, true, NULL, &error));
+  assert_true(ticket.within > 0 && ticket.within <= chosen.refresh_wait);
   char *token = poll_for(account, &ticket, NULL, &error);
   control("faults", "{\"kind\": \"slow\", \"when\": \"before\", \"seconds\": 1}");
   assert_null(lucidauth_poll(account, &anew, true, NULL, &error));

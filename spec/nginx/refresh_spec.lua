@@ -253,6 +253,27 @@ describe("a refresh", function()
     stage:assert_no_problems()
   end)
 
+  it("is looked for in short pauses again once there may be an answer", function()
+    stage:start({ workers = 1, server = [[
+      location /pauses { content_by_lua_block {
+        local sleep, slept, pauses, looks = ngx.sleep, 0, {}, 0
+        function ngx.sleep(seconds)
+          slept = slept + seconds
+          pauses[#pauses + 1] = ("%.0f"):format(seconds * 1000)
+        end
+        local token = require("lucidauth.nginx").obtain({ poll = function()
+          looks = looks + 1
+          if looks > 11 then return "landed" end
+          local left = (slept < 0.02 and 0.02 or 30) - slept
+          return nil, "under way", "not_ready", left
+        end }, nil, false)
+        ngx.sleep = sleep
+        ngx.print(token, " ", table.concat(pauses, " ")) } }
+    ]] })
+    local _, body = stage.server:get("/pauses")
+    assert.are.equal("landed 1 2 4 8 5 1 2 4 8 16", body)
+  end)
+
   it("that fails is covered up while the token lives, and told in the error log", function()
     stage:start({ workers = 1 })
     local answer = tokens.pair(stage.sandbox)

@@ -80,11 +80,12 @@ static bool answer_ticket(struct lucidauth_account *account, const lucidauth_tic
   return true;
 }
 
-/* With the mutex held: seconds until the ticket has waited long enough for an answer. */
+/* Seconds until the ticket has waited long enough for an answer. A token that lives may be in the storage alone: the
+ * flight then lands with it after refresh_wait. */
 static double time_left(const struct lucidauth_account *account, const lucidauth_ticket *ticket, struct moment now)
 {
-  bool served = !ticket->refresh && in_use_lives(account, now);
-  return (served ? account->settings.refresh_wait : longest_wait(account)) - (now.steady - ticket->begun);
+  double waited = now.steady - ticket->begun, patience = account->settings.refresh_wait;
+  return (!ticket->refresh && waited < patience ? patience : longest_wait(account)) - waited;
 }
 
 enum poll ticket_poll(struct lucidauth_account *account, lucidauth_ticket *ticket, bool patient, char **token,

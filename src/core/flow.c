@@ -515,13 +515,24 @@ static struct flow_action lock_takes_too_long(struct flow *flow)
   return fail_and_leave(flow, CODE_TIMEOUT, message);
 }
 
+/* No pause outlasts what it waits for. */
+static struct flow_action wait_for_lock(struct flow *flow, double left)
+{
+  flow->lock_pause = fmin(LOCK_PAUSE_MOST, fmax(LOCK_PAUSE_FIRST, flow->lock_pause * 2));
+  double pause = backoff(1, flow->lock_pause, flow->lock_pause, &flow->random);
+  struct flow_action action = wait(flow, LOCK_PAUSE, fmin(pause, fmax(LOCK_PAUSE_FIRST, left)));
+  action.for_others = true;
+  return action;
+}
+
 static struct flow_action lock_is_busy(struct flow *flow)
 {
   /* once for all flights that meet the same holder */
   if (flow->busy_since == 0)
     flow->busy_since = flow->now.steady;
   double busy = flow->now.steady - flow->busy_since;
-  if (flow->goal == FLOW_TOKEN && alive(flow) && busy >= flow->settings->refresh_wait) {
+  bool serves = flow->goal == FLOW_TOKEN && alive(flow);
+  if (serves && busy >= flow->settings->refresh_wait) {
     fail(flow, CODE_LOCKED, "");
     return finish(flow);
   }
@@ -529,10 +540,8 @@ static struct flow_action lock_is_busy(struct flow *flow)
     return lock_is_stuck(flow, busy);
   if (flow->now.steady >= flow->deadline)
     return lock_takes_too_long(flow);
-  flow->lock_pause = fmin(LOCK_PAUSE_MOST, fmax(LOCK_PAUSE_FIRST, flow->lock_pause * 2));
-  struct flow_action action = wait(flow, LOCK_PAUSE, backoff(1, flow->lock_pause, flow->lock_pause, &flow->random));
-  action.for_others = true;
-  return action;
+  double left = fmin(flow->settings->lock_timeout - busy, flow->deadline - flow->now.steady);
+  return wait_for_lock(flow, serves ? fmin(left, flow->settings->refresh_wait - busy) : left);
 }
 
 static struct flow_action locked(struct flow *flow, const struct flow_event *event)

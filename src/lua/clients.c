@@ -92,8 +92,8 @@ int core_ticket(lua_State *L)
   return 1;
 }
 
-/* client:poll(ticket, account, patient) -> token | nil, message, code, seconds; never waits. After `seconds` at the
- * latest "not_ready" becomes something else. */
+/* client:poll(ticket, account, patient) -> token | nil, message, code, seconds; never waits. Behind "not_ready": in
+ * `seconds` there may be an answer, even if the refresh goes on. */
 int client_poll(lua_State *L)
 {
   lucidauth_error error;
