@@ -30,9 +30,10 @@ function M.can_yield()
   return may_yield[ngx.get_phase()] == true
 end
 
--- nginx counts in milliseconds.
+-- nginx counts in milliseconds, and with none of them it would not look at its
+-- clock in between.
 local function whole(seconds)
-  return math.ceil(seconds / shortest - 0.001) * shortest
+  return math.max(1, math.ceil(seconds / shortest - 0.001)) * shortest
 end
 
 --- Calls a function until it returns a true value, with pauses in between in
