@@ -99,30 +99,16 @@ end
 
 -- An environment that stays on this machine, whatever the user's own says.
 local function environment(server)
-  local env = { no_proxy = "127.0.0.1" }
-  for name, value in pairs(server.env) do
-    env[name] = value
-  end
-  env.LUCID_TOKEN_FILE = helper.tmpdir() .. "/token_info.json"
-  return env
-end
-
-local function with(env, more)
-  local both = {}
-  for name, value in pairs(env) do
-    both[name] = value
-  end
-  for name, value in pairs(more) do
-    both[name] = value
-  end
-  return both
+  return helper.merge({ no_proxy = "127.0.0.1" }, server.env,
+    { LUCID_TOKEN_FILE = helper.tmpdir() .. "/token_info.json" })
 end
 
 -- What is measured --------------------------------------------------------
 
 local function measure_calls(interpreter, env)
   local least = {}
-  local own = with(env, { LUA_PATH = false, LUA_CPATH = tools .. "/" .. interpreter .. "/?.so;;" })
+  local own = helper.merge(env,
+    { LUA_PATH = false, LUA_CPATH = tools .. "/" .. interpreter .. "/?.so;;" })
   for _ = 1, LAYOUTS do
     local out = must_run({ build .. "/" .. interpreter .. "/lua", bench .. "call.lua" }, own)
     for name, value in out:gmatch("([%a ]+): (%S+)") do
@@ -185,7 +171,7 @@ end
 -- Both take turns, in processes that have made one refresh before.
 local function warm(env, post)
   local taken = { refresh = {}, post = {} }
-  local more = with(env, { LUA_CPATH = tools .. "/lua54/?.so;" .. package.cpath })
+  local more = helper.merge(env, { LUA_CPATH = tools .. "/lua54/?.so;" .. package.cpath })
   local times = tostring(AT_A_TIME + 1)
   for _ = 1, REFRESHES / AT_A_TIME do
     for name, command in pairs({

@@ -6,6 +6,7 @@ local http = require("socket.http")
 local ltn12 = require("ltn12")
 
 local codec = require("lucidauth.sandbox.codec")
+local sorted_keys = require("lucidauth.tables").sorted_keys
 
 local helper = {}
 
@@ -100,11 +101,7 @@ end
 ---@param map table<string, any>
 ---@return function
 function helper.sorted(map)
-  local names, place = {}, 0
-  for name in pairs(map) do
-    names[#names + 1] = name
-  end
-  table.sort(names)
+  local names, place = sorted_keys(map), 0
   return function()
     place = place + 1
     return names[place], map[names[place]]

@@ -299,6 +299,22 @@ function Server:get(path, options)
   return self:send(path, options):receive()
 end
 
+--- The bodies of several answers to requests that were all sent before: more
+--- than one worker has to do with them.
+---@param path string
+---@param count integer
+---@return string[] bodies
+function Server:get_several(path, count)
+  local requests, bodies = {}, {}
+  for i = 1, count do
+    requests[i] = self:send(path)
+  end
+  for i, request in ipairs(requests) do
+    bodies[i] = select(2, request:receive())
+  end
+  return bodies
+end
+
 local function fill(template, values)
   return (template:gsub("%$(%l+)", function(name)
     return values[name]

@@ -12,12 +12,7 @@ local stage = nginx.stage()
 local function ask_all(path)
   local said, count = {}, 0
   nginx.eventually(function()
-    local several = {}
-    for i = 1, 8 do
-      several[i] = stage.server:send(path)
-    end
-    for i = 1, 8 do
-      local _, body = several[i]:receive()
+    for _, body in ipairs(stage.server:get_several(path, 8)) do
       local pid, text = body:match("^(%d+) (%S+)")
       assert(pid, body)
       count = count + (said[pid] and 0 or 1)

@@ -1,5 +1,7 @@
 --- The login page that a browser sees.
 
+local sorted_keys = require("lucidauth.tables").sorted_keys
+
 local pages = {}
 
 local LAYOUT = [[
@@ -54,12 +56,8 @@ local function page(status, title, content)
 end
 
 local function hidden_inputs(fields)
-  local names, lines = {}, {}
-  for name in pairs(fields) do
-    names[#names + 1] = name
-  end
-  table.sort(names)
-  for i, name in ipairs(names) do
+  local lines = {}
+  for i, name in ipairs(sorted_keys(fields)) do
     lines[i] = ('<input type="hidden" name="%s" value="%s">'):format(
       escape(name),
       escape(fields[name])
