@@ -249,7 +249,7 @@ static struct flow_action keep_in_memory(struct flow *flow, const char *why)
   return leave(flow);
 }
 
-static const char *const no_memory_to_write = "There is not enough memory to write them.";
+static const char *const no_memory_to_write = "There is not enough memory to store what the server sent.";
 
 static struct flow_action save(struct flow *flow, enum state state, const struct record *record)
 {

@@ -161,7 +161,8 @@ bool transfer_prepare(struct transfer *transfer, const struct http_request *requ
     verdict_watch(transfer);
     return true;
   }
-  verdict_say(transfer->response, "libcurl could not be set up: memory is out, or this libcurl is too old");
+  verdict_say(transfer->response,
+              "libcurl could not be set up: memory is out, or this libcurl is too old or has no TLS");
   return false;
 }
 
