@@ -19,6 +19,8 @@
 
 #define RECORD "{\"access_token\":\"A\",\"refresh_token\":\"R\"}"
 
+static const char spent_hash[] = "0000000000000000000000000000000000000000000000000000000000000001";
+
 static uint64_t generation(const struct store *store)
 {
   return atomic_load(store->generation);
@@ -33,7 +35,7 @@ static bool take(struct store *store)
 static void refresh(struct store *store)
 {
   EXPECT(take(store));
-  store->ops->begin(store);
+  store->ops->begin(store, spent_hash);
   EXPECT(saves(store, RECORD));
   store->ops->unlock(store);
 }
@@ -58,7 +60,7 @@ static void a_refresh_is_announced_to_every_store(void **state)
   assert_int_equal(before % 2, 0);
   assert_true(take(one));
   assert_int_equal(generation(other), before);
-  one->ops->begin(one);
+  one->ops->begin(one, spent_hash);
   assert_int_equal(generation(other) % 2, 1);
   uint64_t during = generation(other);
   one->ops->unlock(one);
@@ -101,7 +103,7 @@ static void die_in_a_refresh(const struct scratch *scratch)
 {
   struct store *store = sharing(scratch);
   EXPECT(take(store));
-  store->ops->begin(store);
+  store->ops->begin(store, spent_hash);
   kill(getpid(), SIGKILL);
 }
 
@@ -124,7 +126,7 @@ static void a_refresh_behind_a_dead_owner_is_announced_too(void **state)
   assert_true(WIFSIGNALED(run_child(die_in_a_refresh, *state)));
   uint64_t during = generation(store);
   assert_true(take(store));
-  store->ops->begin(store);
+  store->ops->begin(store, spent_hash);
   assert_int_equal(generation(store) % 2, 1);
   assert_true(generation(store) > during);
   store->ops->unlock(store);
@@ -147,7 +149,7 @@ static void whoever_looks_leaves_a_living_owner_s_refresh_alone(void **state)
 {
   struct store *one = sharing(*state), *other = sharing(*state);
   assert_true(take(one));
-  one->ops->begin(one);
+  one->ops->begin(one, spent_hash);
   uint64_t during = generation(other);
   assert_true(loads(other, RECORD));
   assert_true(loads(one, RECORD));
@@ -163,7 +165,7 @@ static void a_waiter_is_woken_when_the_refresh_is_settled(void **state)
 {
   struct store *store = sharing(*state);
   assert_true(take(store));
-  store->ops->begin(store);
+  store->ops->begin(store, spent_hash);
   int ready[2];
   assert_int_equal(pipe(ready), 0);
   pid_t waiter = fork();
@@ -266,7 +268,7 @@ static void somebody_else_s_lock_file_is_locked_and_otherwise_left_alone(void **
   struct store *store = open_in(*state);
   assert_true(take(store));
   assert_true(saves(store, RECORD));
-  store->ops->begin(store);
+  store->ops->begin(store, spent_hash);
   store->ops->unlock(store);
   assert_true(loads(store, RECORD));
   assert_false(store->shared);
@@ -390,7 +392,7 @@ static void use_a_full_disk(const struct scratch *scratch)
   EXPECT(loads(store, RECORD));
   EXPECT(!store->shared);
   EXPECT(take(store));
-  store->ops->begin(store);
+  store->ops->begin(store, spent_hash);
   store->ops->unlock(store);
   store->ops->close(store);
 }

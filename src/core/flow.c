@@ -259,7 +259,7 @@ static struct flow_action save(struct flow *flow, enum state state, const struct
     return state == KEEPING ? keep_in_memory(flow, no_memory_to_write) : out_of_memory(flow);
   struct flow_action action = step(flow, state, FLOW_SAVE);
   action.record = flow->text;
-  action.spends = state == MARKING;
+  action.spends = state == MARKING ? flow->pending.refresh_token : NULL;
   return action;
 }
 
@@ -270,6 +270,7 @@ static struct flow_action post(struct flow *flow, enum state state)
   action.request = &flow->request;
   action.seconds = fmin(CONNECT_MOST, fmax(left, CONNECT_LEAST));
   action.limit = fmax(flow->deadline + flow->settings->timeout - flow->now.steady, CONNECT_LEAST);
+  action.send_by = moment_after(flow->now, action.limit);
   flow->sent = flow->now;
   return action;
 }

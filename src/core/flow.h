@@ -5,6 +5,7 @@
  *   LOAD        look without a lock: fresh? done
  *   LOCK        one refresh at a time, over everything below
  *   LOAD        again: another process may have refreshed meanwhile
+ *   HOLD        what the save of the answer will take
  *   SAVE        the pending mark, durable before the refresh token is spent
  *   POST        the refresh, once
  *   SAVE        the new tokens, mark cleared
@@ -23,7 +24,7 @@
 #include <stdbool.h>
 #include <stdint.h>
 
-enum { FLOW_MESSAGE = 900, FLOW_NOTES = 8 };
+enum { FLOW_MESSAGE = 900, FLOW_NOTES = 8, FLOW_FINGERPRINTS = 4 };
 
 /* What a flow needs to know; the client owns it and keeps it unchanged while the flow lives. Times in seconds. */
 struct flow_settings {
@@ -50,17 +51,19 @@ enum flow_goal {
   FLOW_KEEP     /* only save what could not be saved before */
 };
 
-enum flow_step { FLOW_LOAD, FLOW_LOCK, FLOW_SAVE, FLOW_UNLOCK, FLOW_POST, FLOW_WAIT, FLOW_DONE };
+enum flow_step { FLOW_LOAD, FLOW_LOCK, FLOW_HOLD, FLOW_SAVE, FLOW_UNLOCK, FLOW_POST, FLOW_WAIT, FLOW_DONE };
 
 /* What to do next. Pointers stay valid until the next call of flow_next. */
 struct flow_action {
   enum flow_step step;
-  const char *record;            /* SAVE: the text to store; secret */
-  bool spends;                   /* SAVE: the mark before a POST; it says to others that a refresh is in flight */
+  const char *record; /* SAVE: the text to store; secret */
+  const char *spends; /* SAVE: it is the mark before a POST, of the refresh token with this hash; others are told
+                                  * that a refresh is in flight. Else NULL */
   const struct request *request; /* POST */
   double seconds;                /* WAIT: how long. POST: how long connecting may take */
   bool for_others;               /* WAIT: for whoever holds the lock; it may end as soon as that one is done */
   double limit;                  /* POST: how long all of it may take */
+  struct moment send_by;         /* POST: nothing is sent any more once this has come */
 };
 
 /* What came of it. */
@@ -69,12 +72,15 @@ struct flow_event {
   enum flow_result {
     FLOW_OK,
     FLOW_NONE,    /* LOAD: there is no record */
-    FLOW_BUSY,    /* LOCK: another holds it */
+    FLOW_BUSY,    /* LOCK: another holds it. SAVE of the mark: it is saved, but the lock keeps nobody out any more */
     FLOW_CHANGED, /* SAVE: nothing was written, for another writer has changed the record since it was last loaded */
     FLOW_FAILED   /* `code` and `text` say why */
   } result;
-  enum code code;            /* FAILED */
-  const char *text;          /* LOAD, OK: the record. FAILED: one or two sentences, no secret */
+  enum code code;           /* FAILED */
+  const char *text;         /* LOAD, OK: the record. LOCK, OK: what tells this lock from another in its place. HOLD, OK:
+                              * what the mark is to say of it. Both may be NULL. FAILED: one or two sentences, no secret */
+  const char *spent;        /* LOAD: hashes that the storage knows of by itself, with spaces between, or NULL */
+  const uint64_t *rejected; /* LOAD: fingerprints of access tokens, FLOW_FINGERPRINTS of them, 0: none; or NULL */
   const struct reply *reply; /* POST: what came back, whatever it is; result is FLOW_OK */
 };
 

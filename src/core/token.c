@@ -20,3 +20,12 @@ bool token_type_is_bearer(const char *type)
     i++;
   return !bearer[i] && !type[i];
 }
+
+/* FNV-1a: https://datatracker.ietf.org/doc/html/rfc9923 */
+uint64_t token_fingerprint(const char *token)
+{
+  uint64_t hash = UINT64_C(0xcbf29ce484222325);
+  for (const char *c = token; *c; c++)
+    hash = (hash ^ (unsigned char)*c) * UINT64_C(0x100000001b3);
+  return hash ? hash : 1;
+}

@@ -38,10 +38,11 @@ struct came_of {
   struct store_error error;
   struct http_response response;
   char *record;
+  uint64_t rejected[STORE_REJECTED];
   bool posted; /* there is a response */
 };
 
-/* Carry out a LOAD, LOCK, SAVE or UNLOCK on the calling thread. `came` starts as {.event = {.result =
+/* Carry out a LOAD, LOCK, HOLD, SAVE or UNLOCK on the calling thread. `came` starts as {.event = {.result =
  * FLOW_OK}}; when the flow has been told, drive_clean_up wipes and frees what is behind it. */
 void drive_step(struct craft *craft, const struct flow_action *action, struct came_of *came);
 void drive_clean_up(struct came_of *came);

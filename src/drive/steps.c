@@ -47,7 +47,7 @@ static enum flow_result result_of(enum store_result result)
 }
 
 /* The lock is only ever taken for a refresh: what that needs is loaded before anything is promised. */
-static enum flow_result take_lock(struct craft *craft, struct store_error *error)
+static enum flow_result take_lock(struct craft *craft, const char **identity, struct store_error *error)
 {
   struct store *store = craft->store;
   craft->owner->locks(craft);
@@ -55,7 +55,10 @@ static enum flow_result take_lock(struct craft *craft, struct store_error *error
     error->code = CODE_CONFIG;
     return FLOW_FAILED;
   }
-  return result_of(store->ops->lock(store, error));
+  enum store_result result = store->ops->lock(store, error);
+  if (result == STORE_OK && store->ops->lock_identity)
+    *identity = store->ops->lock_identity(store);
+  return result_of(result);
 }
 
 static void load(struct craft *craft, struct came_of *came)
@@ -65,6 +68,19 @@ static void load(struct craft *craft, struct came_of *came)
   craft->seen = atomic_load_explicit(store->generation, memory_order_acquire);
   came->event.result = result_of(store->ops->load(store, &came->record, &came->error));
   came->event.text = came->record;
+  if (store->ops->spent)
+    came->event.spent = store->ops->spent(store);
+  if (store->ops->rejected) {
+    store->ops->rejected(store, came->rejected);
+    came->event.rejected = came->rejected;
+  }
+}
+
+static enum flow_result hold(struct craft *craft, const char **note, struct store_error *error)
+{
+  struct store *store = craft->store;
+  *note = NULL;
+  return store->ops->hold ? result_of(store->ops->hold(store, note, error)) : FLOW_OK;
 }
 
 static bool may_spend(const struct craft *craft, struct store_error *error)
@@ -83,10 +99,14 @@ static void save(struct craft *craft, const struct flow_action *action, struct c
   came->event.result = FLOW_FAILED;
   if (action->spends && !may_spend(craft, &came->error))
     return;
-  enum store_result result = store->ops->save(store, action->record, &came->error);
+  bool mark = action->spends && store->ops->save_mark;
+  enum store_result result = (mark ? store->ops->save_mark : store->ops->save)(store, action->record, &came->error);
   came->event.result = result_of(result);
-  if (action->spends && result == STORE_OK)
-    store->ops->begin(store);
+  if (!action->spends || result != STORE_OK)
+    return;
+  store->ops->begin(store, action->spends);
+  if (store->ops->excludes_others && !store->ops->excludes_others(store))
+    came->event.result = FLOW_BUSY;
 }
 
 static void unlock(struct craft *craft)
@@ -105,7 +125,10 @@ void drive_step(struct craft *craft, const struct flow_action *action, struct ca
     load(craft, came);
     break;
   case FLOW_LOCK:
-    event->result = take_lock(craft, &came->error);
+    event->result = take_lock(craft, &event->text, &came->error);
+    break;
+  case FLOW_HOLD:
+    event->result = hold(craft, &event->text, &came->error);
     break;
   case FLOW_SAVE:
     save(craft, action, came);

@@ -430,8 +430,9 @@ static void unlock(struct store *store)
   lockfile_release(&file->lock);
 }
 
-static void begin(struct store *store)
+static void begin(struct store *store, const char *hash)
 {
+  (void)hash;
   page_begin(&((struct file_store *)store)->lock.page);
 }
 
@@ -462,7 +463,15 @@ static void close_store(struct store *store)
   free(file);
 }
 
-static const struct store_ops ops = {load, save, lock, unlock, begin, wait, changed, forked, close_store};
+static const struct store_ops ops = {.load = load,
+                                     .save = save,
+                                     .lock = lock,
+                                     .unlock = unlock,
+                                     .begin = begin,
+                                     .wait = wait,
+                                     .changed = changed,
+                                     .forked = forked,
+                                     .close = close_store};
 
 static void refuse_setting(struct store_error *error, const char *what, const char *value, const char *why)
 {

@@ -63,9 +63,10 @@ static bool changed(struct store *store)
 }
 
 /* The record is this process's alone: there is nobody to tell. */
-static void begin(struct store *store)
+static void begin(struct store *store, const char *hash)
 {
   (void)store;
+  (void)hash;
 }
 
 static void wait(struct store *store, uint64_t seen, double seconds)
@@ -82,7 +83,15 @@ static void close_store(struct store *store)
 }
 
 /* The flag is the child's own copy: clearing it leaves the parent's lock as it is. */
-static const struct store_ops ops = {load, save, lock, unlock, begin, wait, changed, unlock, close_store};
+static const struct store_ops ops = {.load = load,
+                                     .save = save,
+                                     .lock = lock,
+                                     .unlock = unlock,
+                                     .begin = begin,
+                                     .wait = wait,
+                                     .changed = changed,
+                                     .forked = unlock,
+                                     .close = close_store};
 
 struct store *store_memory(struct store_error *error)
 {

@@ -18,7 +18,7 @@ enum store_result {
   STORE_FAILED   /* the error says why; what was stored before is still there */
 };
 
-enum { STORE_MESSAGE = 400 };
+enum { STORE_MESSAGE = 400, STORE_REJECTED = 4 };
 
 struct store_error {
   enum code code;              /* CODE_STORAGE, or CODE_CONFIG for a place that can never work */
@@ -43,9 +43,9 @@ struct store_ops {
   /* Give the lock back; nothing happens when it is not held. What could not be saved is given up with it: to leave
    * it to whoever locks next, close the store instead, or end. */
   void (*unlock)(struct store *store);
-  /* With the lock held: the tokens are about to change. All processes are told, until unlock tells them that
-   * it is done. */
-  void (*begin)(struct store *store);
+  /* With the lock held: the refresh token with this hash (RECORD_HASH) is about to be spent, and the tokens are about
+   * to change. All processes are told, until unlock tells them that it is done. */
+  void (*begin)(struct store *store, const char *hash);
   /* Wait until the generation is another than `seen`, for at most `seconds`. */
   void (*wait)(struct store *store, uint64_t seen, double seconds);
   /* True when another writer may have changed the record since this store last loaded or saved it, or it never did.
@@ -55,6 +55,27 @@ struct store_ops {
    * it there. Async-signal-safe. */
   void (*forked)(struct store *store);
   void (*close)(struct store *store); /* unlocks and frees */
+
+  /* NULL where a store has no need of them. */
+
+  /* With the lock held, before a refresh token is spent: get hold of all that the save of its answer will take, so that
+   * nobody can take it away meanwhile. The next save but the mark's uses it up; unlock gives it back. *note: what the
+   * mark is to say of it, for whoever finds the mark; NULL: nothing. It is the store's until the next call. */
+  enum store_result (*hold)(struct store *store, const char **note, struct store_error *error);
+  /* The same as save, for the mark of a refresh: what is held stays so. */
+  enum store_result (*save_mark)(struct store *store, const char *record, struct store_error *error);
+  /* What tells the lock that is held from another one that was made in its place, such as the inode of its file; NULL:
+   * nothing does. The store's until the next call. */
+  const char *(*lock_identity)(struct store *store);
+  /* Whether the lock that is held is still the one that others would ask for. */
+  bool (*excludes_others)(struct store *store);
+  /* The hashes (RECORD_HASH) of refresh tokens that were spent here, with spaces between, as far as the store knows
+   * them by itself, be the record there or not; NULL: none. The store's until the next call. */
+  const char *(*spent)(struct store *store);
+  /* From any thread: nobody hands out the access token with this fingerprint (token_fingerprint) any more. */
+  void (*reject)(struct store *store, uint64_t fingerprint);
+  /* The last ones that were rejected, by any process; 0: none. */
+  void (*rejected)(struct store *store, uint64_t fingerprints[STORE_REJECTED]);
 };
 
 /* Kinds embed this as their first member. */
