@@ -50,8 +50,11 @@ static void post(const struct http_request *request, struct http_response *respo
   now.steady += step.steady;
   step = (struct moment){0};
   *response = (struct http_response){.body = strdup(body)};
-  response->reply = (struct reply){
-      .delivery = REPLY_RECEIVED, .status = 200, .body = response->body, .length = strlen(response->body)};
+  response->reply = (struct reply){.delivery = REPLY_RECEIVED,
+                                   .whole = true,
+                                   .status = 200,
+                                   .body = response->body,
+                                   .length = strlen(response->body)};
 }
 
 static void release(struct http_response *response)

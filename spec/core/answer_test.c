@@ -431,6 +431,7 @@ static void check_row(void **state)
   size_t length = row->length ? row->length : row->body ? strlen(row->body) : 0;
   char *body = exact_copy(row->body, length);
   struct reply reply = {.delivery = REPLY_RECEIVED,
+                        .whole = true,
                         .status = row->status == 0  ? 200
                                   : row->status < 0 ? 0
                                                     : row->status,
@@ -504,6 +505,32 @@ static void row_28_lost_behind_the_tokens(void **state)
   struct answer answer;
   answer_read(&answer, &reply, &context);
   assert_int_equal(answer.kind, ANSWER_DOUBT);
+  answer_free(&answer);
+}
+
+/* A form whose end nobody told may have been cut anywhere, within the refresh token or in front of it. */
+static void a_form_without_an_end_is_doubt(void **state)
+{
+  (void)state;
+  static const char form[] = "access_token=A2&refresh_token=R2&expires_in=60";
+  for (size_t length = 0; length < sizeof form; length++) {
+    struct reply reply = {.delivery = REPLY_RECEIVED, .status = 200, .body = form, .length = length};
+    struct answer answer;
+    answer_read(&answer, &reply, &context);
+    assert_int_equal(answer.kind, ANSWER_DOUBT);
+    answer_free(&answer);
+  }
+}
+
+/* JSON says itself where it ends. */
+static void json_without_an_end_is_read(void **state)
+{
+  (void)state;
+  static const char json[] = OBJECT("");
+  struct reply reply = {.delivery = REPLY_RECEIVED, .status = 200, .body = json, .length = sizeof json - 1};
+  struct answer answer;
+  answer_read(&answer, &reply, &context);
+  assert_int_equal(answer.kind, ANSWER_TOKENS);
   answer_free(&answer);
 }
 
@@ -736,14 +763,18 @@ static void introspection_is_tried_again_where_that_may_help(void **state)
     const char *retry_after;
     bool transient;
     double wait;
-  } cases[] = {{429, "7", true, 7},   {503, "90", true, 90},  {500, NULL, true, -1},  {408, NULL, true, -1},
-               {200, NULL, true, -1}, {401, NULL, false, -1}, {403, NULL, false, -1}, {404, NULL, false, -1}};
+    bool refused;
+  } cases[] = {{429, "7", true, 7, false},    {503, "90", true, 90, false}, {500, NULL, true, -1, false},
+               {408, NULL, true, -1, false},  {200, NULL, true, -1, false}, {302, NULL, true, -1, false},
+               {400, NULL, false, -1, false}, {401, NULL, false, -1, true}, {403, NULL, false, -1, true},
+               {404, NULL, false, -1, true},  {405, NULL, false, -1, true}};
   for (size_t i = 0; i < COUNT(cases); i++) {
     struct reply reply = {
         .delivery = REPLY_RECEIVED, .status = cases[i].status, .body = "", .retry_after = cases[i].retry_after};
     struct introspection found = answer_introspection(&reply, &context);
     assert_int_equal(found.said, INTROSPECTION_NONE);
     assert_int_equal(found.transient, cases[i].transient);
+    assert_int_equal(found.refused, cases[i].refused);
     assert_true(found.retry_after == cases[i].wait);
   }
 }
@@ -798,6 +829,8 @@ int main(void)
   const struct CMUnitTest others[] = {
       cmocka_unit_test(row_23_body_over_the_limit),
       cmocka_unit_test(row_27_not_sent),
+      cmocka_unit_test(a_form_without_an_end_is_doubt),
+      cmocka_unit_test(json_without_an_end_is_read),
       cmocka_unit_test(row_28_lost),
       cmocka_unit_test(row_28_lost_behind_the_tokens),
       cmocka_unit_test(message_names_what_was_sent),

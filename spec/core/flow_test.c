@@ -54,6 +54,7 @@ struct desk {
 };
 
 static const struct reply ok_reply = {.delivery = REPLY_RECEIVED,
+                                      .whole = true,
                                       .status = 200,
                                       .body = "{\"access_token\":\"A2\",\"refresh_token\":\"R2\",\"expires_in\":3600}",
                                       .length = 62};
@@ -62,7 +63,8 @@ static const struct reply not_sent = {.delivery = REPLY_NOT_SENT, .error = "conn
 
 static struct reply answer(int status, const char *body)
 {
-  return (struct reply){.delivery = REPLY_RECEIVED, .status = status, .body = body, .length = strlen(body)};
+  return (struct reply){
+      .delivery = REPLY_RECEIVED, .whole = true, .status = status, .body = body, .length = strlen(body)};
 }
 
 static void store(struct desk *desk, const char *text)

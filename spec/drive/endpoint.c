@@ -99,8 +99,11 @@ static bool may_answer(const struct http_request *request)
 static void respond(struct http_response *response, int status, const char *body)
 {
   *response = (struct http_response){.body = strdup(body)};
-  response->reply = (struct reply){
-      .delivery = REPLY_RECEIVED, .status = status, .body = response->body, .length = strlen(response->body)};
+  response->reply = (struct reply){.delivery = REPLY_RECEIVED,
+                                   .whole = true,
+                                   .status = status,
+                                   .body = response->body,
+                                   .length = strlen(response->body)};
 }
 
 static void answer(const struct http_request *request, struct http_response *response)

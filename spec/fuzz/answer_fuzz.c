@@ -82,6 +82,7 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
   memcpy(header, body, length);
   header[length] = '\0';
   struct reply reply = {.delivery = data[0] & 0x80 ? REPLY_LOST : REPLY_RECEIVED,
+                        .whole = !(data[0] & 0x40),
                         .status = statuses[data[0] % (sizeof statuses / sizeof statuses[0])],
                         .body = body,
                         .length = length,

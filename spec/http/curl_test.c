@@ -649,8 +649,36 @@ static void test_odd_but_whole(void **state)
   for (size_t i = 0; i < 2; i++) {
     struct run *run = run_plain(talkers[i]);
     expect_received(&run->response, 200, "{\"a\":1}");
+    assert_true(run->response.reply.whole);
     assert_null(run->response.reply.retry_after);
     assert_null(run->response.reply.location);
+    run_free(run);
+  }
+}
+
+/* The length is told, but for an answer that is still to come; of this one it is the connection that ends it. */
+static void says_no_length(struct talk *talk)
+{
+  if (talk_read(talk))
+    talk_say(talk, "HTTP/1.1 103 Early Hints\r\nTransfer-Encoding: chunked\r\n\r\n"
+                   "HTTP/1.1 200 OK\r\nTransfer-Encoding: identity\r\n\r\na=b&c=d");
+}
+
+static void says_too_large_a_length(struct talk *talk)
+{
+  if (talk_read(talk))
+    talk_say(talk, "HTTP/1.1 200 OK\r\nContent-Length: 99999999999999999999999\r\n\r\na=b&c=d");
+}
+
+static void test_end_that_nobody_told(void **state)
+{
+  (void)state;
+  server_talk *talkers[] = {says_no_length, says_too_large_a_length};
+  for (size_t i = 0; i < 2; i++) {
+    struct run *run = run_plain(talkers[i]);
+    assert_string_equal(run->response.reply.error ? run->response.reply.error : "", "");
+    assert_int_equal(run->response.reply.length, 7);
+    assert_false(run->response.reply.whole);
     run_free(run);
   }
 }
@@ -1300,6 +1328,7 @@ int main(void)
       cmocka_unit_test_setup(test_one_request_only, setup),
       cmocka_unit_test_setup(test_flood, setup),
       cmocka_unit_test_setup(test_odd_but_whole, setup),
+      cmocka_unit_test_setup(test_end_that_nobody_told, setup),
       cmocka_unit_test_setup(test_packed, setup),
       cmocka_unit_test_setup(test_packed_wrongly, setup),
       cmocka_unit_test_setup(test_packed_flood, setup),

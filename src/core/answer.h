@@ -18,6 +18,8 @@ struct reply {
   } delivery;
   bool timed_out;   /* NOT_SENT or LOST because time ran out */
   bool cut;         /* the body went over the limit (1 MiB), the transfer was stopped: no part of it is used */
+  bool whole;       /* RECEIVED: the body's length was told and reached (Content-Length, or chunks with their end). Else
+                     * the end of the connection ended it, which looks the same where a body was cut */
   int status;       /* HTTP status; 0: none */
   const char *body; /* `length` bytes, not NUL-terminated for certain; with LOST what did arrive */
   size_t length;
@@ -70,6 +72,7 @@ struct introspection {
   /* INTROSPECTION_NONE, no usable answer: */
   enum code code;
   bool transient;     /* asking again soon may help */
+  bool refused;       /* the server does not introspect for this client (HTTP 401, 403, 404, 405): as good as none */
   double retry_after; /* seconds the server asked to wait; negative: it did not say */
   char message[ANSWER_MESSAGE];
 };

@@ -51,6 +51,11 @@ static const char *failure_words(enum code code, int status)
   }
 }
 
+static bool is_refusal(int status)
+{
+  return status == 401 || status == 403 || status == 404 || status == 405;
+}
+
 /* A refusal stays one until somebody changes something. */
 static bool is_transient(int status)
 {
@@ -66,6 +71,7 @@ static struct introspection read_answer(const struct reply *reply, const struct 
   if (found.said == INTROSPECTION_NONE) {
     found.code = failure_code(reply->status, body);
     found.transient = is_transient(reply->status);
+    found.refused = is_refusal(reply->status);
     found.retry_after = retry_after_read(reply->retry_after, context->now);
     reply_describe(detail, reply, body, context);
     snprintf(found.message, sizeof found.message, "the %s %s (%s)", endpoint, failure_words(found.code, reply->status),

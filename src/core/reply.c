@@ -23,7 +23,7 @@ cJSON *reply_read_body(const struct reply *reply)
   if (cJSON_IsObject(body))
     return body;
   json_free(body);
-  body = form_read(reply->body, reply->length);
+  body = reply->whole ? form_read(reply->body, reply->length) : NULL;
   if (has(body, "access_token") || has(body, "refresh_token") || has(body, "error"))
     return body;
   json_free(body);

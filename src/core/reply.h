@@ -8,8 +8,8 @@
 /* Room for the status and all that is quoted of a server's text. */
 enum { REPLY_DETAIL = 200 };
 
-/* The body as an object: JSON, whatever its content type says, or a form with a token or an error in it. NULL: it is
- * neither. The caller owns the tree. */
+/* The body as an object: JSON, whatever its content type says, or a form with a token or an error in it. A form counts
+ * only when it is whole, since half of one can be read as well. NULL: it is neither. The caller owns the tree. */
 cJSON *reply_read_body(const struct reply *reply);
 
 /* The `error` of a body, of any type; NULL when there is none, or it says nothing (null, false, ""). Owned by the

@@ -100,12 +100,17 @@ static size_t take_header(char *line, size_t unit, size_t count, void *context)
   if (begins(line, size, "HTTP/")) {
     /* Another answer follows an interim one: what came before does not count. */
     transfer->head_ended = false;
+    transfer->chunked = false;
     response->retry_after[0] = '\0';
     response->location[0] = '\0';
   } else if (begins(line, size, "Retry-After:")) {
     copy_value(response->retry_after, sizeof response->retry_after, line + 12, size - 12);
   } else if (begins(line, size, "Location:")) {
     copy_value(response->location, sizeof response->location, line + 9, size - 9);
+  } else if (begins(line, size, "Transfer-Encoding:")) {
+    char coding[64];
+    copy_value(coding, sizeof coding, line + 18, size - 18);
+    transfer->chunked = strcasestr(coding, "chunked") != NULL;
   } else if (begins(line, size, "Content-Encoding:")) {
     char coding[32];
     copy_value(coding, sizeof coding, line + 17, size - 17);

@@ -26,6 +26,7 @@ struct transfer {
   bool off_machine; /* plain http was about to leave this machine */
   bool no_memory;
   bool head_ended; /* the empty line after the headers has come */
+  bool chunked;    /* the body comes in chunks */
   size_t head;     /* bytes of status lines and headers so far */
 };
 

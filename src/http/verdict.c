@@ -75,6 +75,14 @@ static void explain(const struct transfer *transfer, CURLcode code)
     verdict_say(response, curl_easy_strerror(code));
 }
 
+/* Whether libcurl knew where the body was to end: then it is not content with less. */
+static bool told(const struct transfer *transfer)
+{
+  curl_off_t length = -1;
+  curl_easy_getinfo(transfer->handle, CURLINFO_CONTENT_LENGTH_DOWNLOAD_T, &length);
+  return length >= 0 || transfer->chunked;
+}
+
 void verdict_give(struct transfer *transfer, CURLcode code)
 {
   struct http_response *response = transfer->response;
@@ -87,6 +95,7 @@ void verdict_give(struct transfer *transfer, CURLcode code)
     reply->delivery = REPLY_RECEIVED;
   else
     reply->delivery = sent(transfer) ? REPLY_LOST : REPLY_NOT_SENT;
+  reply->whole = reply->delivery == REPLY_RECEIVED && !reply->cut && told(transfer);
   reply->timed_out = code == CURLE_OPERATION_TIMEDOUT;
   if (reply->cut)
     arrival_drop(response);

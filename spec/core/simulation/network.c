@@ -120,7 +120,7 @@ struct wire *network_next(struct simulation *sim)
 
 static void say(struct wire *wire, int status, const char *body)
 {
-  wire->reply = (struct reply){.delivery = REPLY_RECEIVED, .status = status};
+  wire->reply = (struct reply){.delivery = REPLY_RECEIVED, .whole = true, .status = status};
   if (body != wire->body)
     snprintf(wire->body, sizeof wire->body, "%s", body);
 }
