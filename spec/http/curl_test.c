@@ -23,6 +23,7 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/resource.h>
 #include <sys/socket.h>
 #include <time.h>
 #include <unistd.h>
@@ -857,12 +858,43 @@ static void test_tls_refused(void **state)
     request.ca_file = rows[i].ca_file;
     struct run *run = run_with(says_ok, rows[i].base, &tls, request);
     expect_not_sent(&run->response, false);
+    assert_true(run->response.reply.untrusted);
     assert_int_equal(run->server.seen->bytes, 0);
     run_free(run);
   }
   struct run *run = run_with(speaks_no_tls, "https://localhost", NULL, request_to(NULL));
   expect_not_sent(&run->response, false);
+  assert_false(run->response.reply.untrusted);
   run_free(run);
+}
+
+/* That no authority can be read at this moment says nothing about the server. */
+static void test_trust_without_descriptors(void **state)
+{
+  (void)state;
+  struct tls tls = {world.certificate, world.key};
+  struct rlimit before, fewer;
+  int refused = 0;
+  assert_int_equal(getrlimit(RLIMIT_NOFILE, &before), 0);
+  for (rlim_t left = 0; left < 16; left++) {
+    struct server server;
+    struct http_response response;
+    server_start(&server, says_ok, &tls);
+    fewer = before;
+    int lowest = dup(0);
+    close(lowest);
+    fewer.rlim_cur = (rlim_t)lowest + left;
+    setrlimit(RLIMIT_NOFILE, &fewer);
+    post_to(url_of(&server, "https://localhost"), &response);
+    setrlimit(RLIMIT_NOFILE, &before);
+    assert_int_not_equal(response.reply.delivery, REPLY_LOST);
+    assert_false(response.reply.untrusted);
+    refused += response.reply.delivery == REPLY_NOT_SENT;
+    world.http->release(&response);
+    server_stop(&server);
+    server_free(&server);
+  }
+  assert_in_range(refused, 1, 15);
 }
 
 static int proxied_port;
@@ -1337,6 +1369,7 @@ int main(void)
       cmocka_unit_test_setup(test_long_lines, setup),
       cmocka_unit_test_setup(test_tls, setup),
       cmocka_unit_test_setup(test_tls_refused, setup),
+      cmocka_unit_test_setup(test_trust_without_descriptors, setup),
       cmocka_unit_test_setup(test_proxy, setup),
       cmocka_unit_test_setup(test_proxy_refuses, setup),
       cmocka_unit_test_setup(test_proxy_password_untold, setup),

@@ -17,6 +17,7 @@ struct reply {
     REPLY_RECEIVED  /* an HTTP answer is here, whole unless `cut` */
   } delivery;
   bool timed_out;   /* NOT_SENT or LOST because time ran out */
+  bool untrusted;   /* NOT_SENT because nobody who is trusted vouches for the server's certificate: no retry helps */
   bool cut;         /* the body went over the limit (1 MiB), the transfer was stopped: no part of it is used */
   bool whole;       /* RECEIVED: the body's length was told and reached (Content-Length, or chunks with their end). Else
                      * the end of the connection ended it, which looks the same where a body was cut */

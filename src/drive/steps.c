@@ -17,7 +17,8 @@ struct http_request drive_request(const struct endpoints *endpoints, const struc
                                .body_length = strlen(asked->body),
                                .ca_file = endpoints->ca_file,
                                .connect_timeout = action->seconds,
-                               .timeout = action->limit};
+                               .timeout = action->limit,
+                               .send_by = action->send_by};
 }
 
 bool drive_post(const struct endpoints *endpoints, const struct flow_action *action, struct http_response *response)

@@ -4,6 +4,7 @@
 #define HTTP_HTTP_H
 
 #include "../core/answer.h"
+#include "../core/world.h"
 
 #include <stddef.h>
 
@@ -17,6 +18,7 @@ struct http_request {
   const char *ca_file;    /* PEM file of trusted authorities instead of the system's, or NULL */
   double connect_timeout; /* seconds, name resolution and TLS included; at least a millisecond is given */
   double timeout;         /* seconds, everything included; at least a millisecond is given */
+  struct moment send_by;  /* nothing is sent any more once it has come; {0, 0}: no such moment */
 };
 
 /* The answer and the memory behind it: `reply` points into the other fields, so the struct stays where it is until
@@ -33,7 +35,7 @@ struct http_response {
   char error[256];
 };
 
-enum { HTTP_OPS_VERSION = 4, HTTP_BODY_MAX = 1024 * 1024 };
+enum { HTTP_OPS_VERSION = 5, HTTP_BODY_MAX = 1024 * 1024 };
 
 /* Thread-safe, all of them. */
 struct http_ops {

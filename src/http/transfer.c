@@ -153,6 +153,7 @@ static void publish(struct http_response *response)
 bool transfer_prepare(struct transfer *transfer, const struct http_request *request)
 {
   *transfer->response = (struct http_response){.reply.delivery = REPLY_NOT_SENT};
+  transfer->ca_file = request->ca_file;
   transfer->plain = strncasecmp(request->url, "https:", 6) != 0;
   transfer->handle = curl_easy_init();
   if (transfer->handle && add_headers(&transfer->headers, request) && set_once(transfer->handle) &&

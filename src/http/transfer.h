@@ -19,7 +19,8 @@ struct transfer {
   CURL *handle;
   struct curl_slist *headers;
   struct http_response *response;
-  void *tag;        /* in a session */
+  void *tag; /* in a session */
+  const char *ca_file;
   bool plain;       /* not over TLS */
   bool watched;     /* libcurl tells the moment before it sends */
   bool sending;     /* that moment has come */

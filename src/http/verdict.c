@@ -1,8 +1,11 @@
 #define _GNU_SOURCE
 #include "transfer.h"
 
+#include <errno.h>
+#include <fcntl.h>
 #include <stdio.h>
 #include <string.h>
+#include <unistd.h>
 
 #if LIBCURL_VERSION_NUM >= 0x075000
 static int before_request(void *context, char *peer, char *local, int peer_port, int local_port)
@@ -33,6 +36,28 @@ static bool sent(const struct transfer *transfer)
   curl_off_t ready = 0;
   CURLINFO moment = transfer->plain ? CURLINFO_CONNECT_TIME_T : CURLINFO_APPCONNECT_TIME_T;
   return curl_easy_getinfo(transfer->handle, moment, &ready) != CURLE_OK || ready > 0;
+}
+
+/* Whether the file could not be read for want of descriptors or memory, which says nothing about it. The connection had
+ * a descriptor then, and has given it back since. */
+static bool was_short(const char *path)
+{
+  int stand_in = open("/", O_RDONLY | O_CLOEXEC), cause = errno, file = -1;
+  if (stand_in >= 0) {
+    file = open(path, O_RDONLY | O_CLOEXEC);
+    cause = errno;
+    close(stand_in);
+  }
+  if (file >= 0)
+    close(file);
+  return file < 0 && (cause == EMFILE || cause == ENFILE || cause == ENOMEM);
+}
+
+static bool is_untrusted(const struct transfer *transfer, CURLcode code)
+{
+  if (code == CURLE_SSL_CACERT_BADFILE)
+    return !transfer->ca_file || !was_short(transfer->ca_file);
+  return code == CURLE_PEER_FAILED_VERIFICATION || code == CURLE_SSL_ISSUER_ERROR;
 }
 
 /* It is a proxy's. */
@@ -97,6 +122,7 @@ void verdict_give(struct transfer *transfer, CURLcode code)
     reply->delivery = sent(transfer) ? REPLY_LOST : REPLY_NOT_SENT;
   reply->whole = reply->delivery == REPLY_RECEIVED && !reply->cut && told(transfer);
   reply->timed_out = code == CURLE_OPERATION_TIMEDOUT;
+  reply->untrusted = reply->delivery == REPLY_NOT_SENT && is_untrusted(transfer, code);
   if (reply->cut)
     arrival_drop(response);
   if (reply->delivery == REPLY_NOT_SENT)
