@@ -467,6 +467,85 @@ static void test_end_without_length(void **state)
   run_free(run);
 }
 
+/* An answer of the test's choosing; a server's process is a copy of this one at the time it is started. */
+static const char *said;
+
+static void says(struct talk *talk)
+{
+  if (talk_read(talk))
+    talk_say(talk, said);
+}
+
+static void says_and_drops(struct talk *talk)
+{
+  says(talk);
+  talk_drop(talk);
+}
+
+static void says_and_stays(struct talk *talk)
+{
+  says(talk);
+  talk_hang(talk);
+}
+
+#define FORM "access_token=a&refresh_token=b"
+
+static void expect_end(server_talk *talker, bool told, const struct tls *tls)
+{
+  struct run *run = run_with(talker, tls ? "https://localhost" : "http://127.0.0.1", tls, request_to(NULL));
+  const struct reply *reply = &run->response.reply;
+  assert_int_equal(reply->length, strlen(FORM));
+  assert_memory_equal(reply->body, FORM, strlen(FORM));
+  if (told)
+    assert_int_equal(reply->delivery, REPLY_RECEIVED);
+  if (reply->whole != told)
+    print_message("%s\n", said);
+  assert_int_equal(reply->whole, told);
+  run_free(run);
+}
+
+static void test_end_is_told(void **state)
+{
+  (void)state;
+  struct tls tls = {world.certificate, world.key};
+  static const char *const told[] = {
+      "HTTP/1.1 200 OK\r\nContent-Length: 30\r\n\r\n" FORM,
+      "HTTP/1.0 200 OK\r\ncontent-length:30\r\n\r\n" FORM,
+      "HTTP/1.1 103 Early\r\nContent-Length: 7\r\n\r\nHTTP/1.1 200 OK\r\nContent-Length: 30\r\n\r\n" FORM,
+      "HTTP/1.1 200 OK\r\nContent-Length: 30\r\nContent-Length: 30\r\n\r\n" FORM,
+      "HTTP/1.1 200 OK\r\nContent-Encoding: identity\r\nContent-Length: 30\r\n\r\n" FORM,
+      "HTTP/1.1 200 OK\r\ntransfer-encoding: Chunked\r\n\r\n1e\r\n" FORM "\r\n0\r\nContent-Length: 1\r\n\r\n"};
+  for (size_t i = 0; i < sizeof told / sizeof *told; i++) {
+    said = told[i];
+    expect_end(says, true, NULL);
+    expect_end(says_and_stays, true, NULL);
+  }
+  expect_end(says, true, &tls);
+  said = told[0];
+  expect_end(says_and_drops, true, &tls);
+}
+
+static void test_end_is_not_told(void **state)
+{
+  (void)state;
+  struct tls tls = {world.certificate, world.key};
+  static const char *const untold[] = {"HTTP/1.1 200 OK\r\n\r\n" FORM,
+                                       "HTTP/1.0 200 OK\r\nConnection: close\r\n\r\n" FORM,
+                                       "HTTP/1.1 103 Early\r\nContent-Length: 30\r\n\r\nHTTP/1.1 200 OK\r\n\r\n" FORM,
+                                       "HTTP/1.1 200 OK\r\nX-Content-Length: 30\r\n\r\n" FORM,
+                                       "HTTP/1.1 200 OK\r\nContent-Length: 31\r\n\r\n" FORM,
+                                       "HTTP/1.1 200 OK\r\nContent-Length: 40\r\nContent-Length: 30\r\n\r\n" FORM,
+                                       "HTTP/1.1 200 OK\r\nContent-Length: 99999999999999999999999999\r\n\r\n" FORM,
+                                       "HTTP/1.1 200 OK\r\nTransfer-Encoding: identity\r\n\r\n" FORM,
+                                       "HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n1e\r\n" FORM "\r\n",
+                                       "HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n1e\r\n" FORM "\r\n0"};
+  for (size_t i = 0; i < sizeof untold / sizeof *untold; i++) {
+    said = untold[i];
+    expect_end(says, false, NULL);
+    expect_end(i % 2 ? says : says_and_drops, false, &tls);
+  }
+}
+
 static void hangs(struct talk *talk)
 {
   talk_hang(talk);
@@ -732,11 +811,26 @@ static void test_packed(void **state)
   for (size_t i = 0; i < sizeof talkers / sizeof *talkers; i++) {
     struct run *run = run_plain(talkers[i]);
     expect_received(&run->response, 200, "{\"a\":1}");
+    assert_int_equal(run->response.reply.whole, talkers[i] == says_that_it_is_not_packed);
     run_free(run);
     run = run_tls(talkers[i]);
     expect_received(&run->response, 200, "{\"a\":1}");
     run_free(run);
   }
+}
+
+/* Its length is reached, but what was packed is cut: libcurl does not mind. */
+static void says_it_packed_and_cut(struct talk *talk)
+{
+  says_output(talk, "gzip", "head -c 100 /dev/zero | gzip -c | head -c 20");
+}
+
+static void test_packed_and_cut(void **state)
+{
+  (void)state;
+  struct run *run = run_plain(says_it_packed_and_cut);
+  assert_false(run->response.reply.whole);
+  run_free(run);
 }
 
 static void test_packed_wrongly(void **state)
@@ -1355,6 +1449,8 @@ int main(void)
       cmocka_unit_test_setup(test_not_reached, setup),
       cmocka_unit_test_setup(test_lost, setup),
       cmocka_unit_test_setup(test_end_without_length, setup),
+      cmocka_unit_test_setup(test_end_is_told, setup),
+      cmocka_unit_test_setup(test_end_is_not_told, setup),
       cmocka_unit_test_setup(test_no_answer_in_time, setup),
       cmocka_unit_test_setup(test_no_connection_in_time, setup),
       cmocka_unit_test_setup(test_one_request_only, setup),
@@ -1362,6 +1458,7 @@ int main(void)
       cmocka_unit_test_setup(test_odd_but_whole, setup),
       cmocka_unit_test_setup(test_end_that_nobody_told, setup),
       cmocka_unit_test_setup(test_packed, setup),
+      cmocka_unit_test_setup(test_packed_and_cut, setup),
       cmocka_unit_test_setup(test_packed_wrongly, setup),
       cmocka_unit_test_setup(test_packed_flood, setup),
       cmocka_unit_test_setup(test_coding_that_is_none, setup),

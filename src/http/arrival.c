@@ -3,6 +3,7 @@
 
 #include "../core/secret.h"
 
+#include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 #include <strings.h>
@@ -79,46 +80,99 @@ static void copy_value(char *to, size_t room, const char *value, size_t size)
 
 /* Some servers name a character set, or what not, as the answer's coding. libcurl would refuse the whole answer; it is
  * told here to take it as it stands. From 8.5 on it does not heed that any more, and the answer is in doubt. */
-static void take_coding(CURL *handle, const char *value)
+static void take_coding(struct transfer *transfer, const char *value)
 {
-  static const char *const known[] = {"gzip", "x-gzip", "deflate", "br", "zstd", "compress", "identity", "none", ""};
+  static const char *const known[] = {"gzip", "x-gzip", "deflate", "br", "zstd", "compress"};
+  static const char *const none[] = {"identity", "none", ""};
+  for (size_t i = 0; i < sizeof none / sizeof *none; i++)
+    if (strcasecmp(value, none[i]) == 0)
+      return;
+  transfer->ending.packed = true;
   for (size_t i = 0; i < sizeof known / sizeof *known; i++)
     if (strcasecmp(value, known[i]) == 0)
       return;
-  if (!strchr(value, ','))
-    curl_easy_setopt(handle, CURLOPT_HTTP_CONTENT_DECODING, 0L);
+  if (!strchr(value, ',') && curl_easy_setopt(transfer->handle, CURLOPT_HTTP_CONTENT_DECODING, 0L) == CURLE_OK)
+    transfer->ending.packed = false;
 }
 
+/* A length that is told twice, and not alike, is told by somebody who can be led to cut an answer. */
+static void take_length(struct ending *ending, const char *value)
+{
+  size_t digits = strspn(value, "0123456789");
+  bool other = ending->length[0] && strcmp(ending->length, value) != 0;
+  ending->odd |= other || digits == 0 || value[digits] != '\0' || digits > 18;
+  snprintf(ending->length, sizeof ending->length, "%s", value);
+}
+
+static void take_transfer_coding(struct ending *ending, const char *value)
+{
+  ending->odd |= ending->chunked || strcasecmp(value, "chunked") != 0;
+  ending->chunked = true;
+}
+
+/* True: it was a header of that name; its value is in `value`. */
+static bool is_header(const char *line, size_t size, const char *name, char *value, size_t room)
+{
+  size_t skip = strlen(name);
+  if (!begins(line, size, name))
+    return false;
+  copy_value(value, room, line + skip, size - skip);
+  return true;
+}
+
+/* Another answer follows an interim one: what came before does not count. */
+static void start_head(struct transfer *transfer, const char *line, size_t size)
+{
+  struct http_response *response = transfer->response;
+  transfer->head_ended = false;
+  transfer->ending = (struct ending){.old = begins(line, size, "HTTP/1.0")};
+  response->retry_after[0] = '\0';
+  response->location[0] = '\0';
+}
+
+static void take_field(struct transfer *transfer, const char *line, size_t size)
+{
+  struct http_response *response = transfer->response;
+  char value[32];
+  if (is_header(line, size, "Retry-After:", response->retry_after, sizeof response->retry_after) ||
+      is_header(line, size, "Location:", response->location, sizeof response->location))
+    return;
+  if (is_header(line, size, "Content-Encoding:", value, sizeof value))
+    take_coding(transfer, value);
+  else if (is_header(line, size, "Content-Length:", value, sizeof value))
+    take_length(&transfer->ending, value);
+  else if (is_header(line, size, "Transfer-Encoding:", value, sizeof value))
+    take_transfer_coding(&transfer->ending, value);
+}
+
+/* What follows an answer's last chunk comes this way too, and is not of its head. */
 static size_t take_header(char *line, size_t unit, size_t count, void *context)
 {
   struct transfer *transfer = context;
-  struct http_response *response = transfer->response;
   size_t size = unit * count;
   transfer->head += size;
   if (transfer->head > TRANSFER_HEAD_MAX)
     return 0;
-  if (begins(line, size, "HTTP/")) {
-    /* Another answer follows an interim one: what came before does not count. */
-    transfer->head_ended = false;
-    transfer->chunked = false;
-    response->retry_after[0] = '\0';
-    response->location[0] = '\0';
-  } else if (begins(line, size, "Retry-After:")) {
-    copy_value(response->retry_after, sizeof response->retry_after, line + 12, size - 12);
-  } else if (begins(line, size, "Location:")) {
-    copy_value(response->location, sizeof response->location, line + 9, size - 9);
-  } else if (begins(line, size, "Transfer-Encoding:")) {
-    char coding[64];
-    copy_value(coding, sizeof coding, line + 18, size - 18);
-    transfer->chunked = strcasestr(coding, "chunked") != NULL;
-  } else if (begins(line, size, "Content-Encoding:")) {
-    char coding[32];
-    copy_value(coding, sizeof coding, line + 17, size - 17);
-    take_coding(transfer->handle, coding);
-  } else if (begins(line, size, "\r\n") || begins(line, size, "\n")) {
+  if (begins(line, size, "HTTP/"))
+    start_head(transfer, line, size);
+  else if (begins(line, size, "\r\n") || begins(line, size, "\n"))
     transfer->head_ended = true;
-  }
+  else if (!transfer->head_ended)
+    take_field(transfer, line, size);
   return size;
+}
+
+bool arrival_reached_its_end(const struct transfer *transfer)
+{
+  const struct ending *ending = &transfer->ending;
+  curl_off_t length = -1;
+  if (ending->odd || ending->packed)
+    return false;
+  if (ending->chunked)
+    return !ending->old;
+  return ending->length[0] &&
+         curl_easy_getinfo(transfer->handle, CURLINFO_CONTENT_LENGTH_DOWNLOAD_T, &length) == CURLE_OK && length >= 0 &&
+         (size_t)length == transfer->response->reply.length;
 }
 
 /* Whoever is not told otherwise may pack the answer as he likes. Asked for is none of that: not every unpacker wipes

@@ -14,6 +14,15 @@
 /* A head longer than this comes from no token endpoint; without a limit libcurl would keep all of it. */
 enum { TRANSFER_HEAD_MAX = 256 * 1024 };
 
+/* What the answer's head says of where its body ends. */
+struct ending {
+  bool old;        /* HTTP/1.0, which knows no chunks */
+  bool chunked;    /* libcurl fails when the last chunk is missing */
+  bool packed;     /* it may be cut inside the packing, which libcurl does not mind */
+  bool odd;        /* it can be read in more than one way */
+  char length[32]; /* as it was told; empty: it was not */
+};
+
 /* One POST under way. */
 struct transfer {
   CURL *handle;
@@ -28,7 +37,8 @@ struct transfer {
   bool no_memory;
   bool head_ended; /* the empty line after the headers has come */
   bool chunked;    /* the body comes in chunks */
-  size_t head;     /* bytes of status lines and headers so far */
+  struct ending ending;
+  size_t head; /* bytes of status lines and headers so far */
 };
 
 /* Empty the response and set the transfer up, whose `response` is set already. False: it cannot be done, and the
@@ -43,6 +53,9 @@ long transfer_milliseconds(double seconds);
 
 /* Have what arrives written into the response. */
 bool arrival_listen(struct transfer *transfer);
+
+/* Whether the body's length was told and reached, once libcurl is content with the answer. */
+bool arrival_reached_its_end(const struct transfer *transfer);
 
 /* Wipe and free the body. */
 void arrival_drop(struct http_response *response);

@@ -123,6 +123,7 @@ void verdict_give(struct transfer *transfer, CURLcode code)
   reply->whole = reply->delivery == REPLY_RECEIVED && !reply->cut && told(transfer);
   reply->timed_out = code == CURLE_OPERATION_TIMEDOUT;
   reply->untrusted = reply->delivery == REPLY_NOT_SENT && is_untrusted(transfer, code);
+  reply->whole = reply->delivery == REPLY_RECEIVED && !reply->cut && arrival_reached_its_end(transfer);
   if (reply->cut)
     arrival_drop(response);
   if (reply->delivery == REPLY_NOT_SENT)
