@@ -901,6 +901,40 @@ describe("the sandbox", function()
       assert.are.equal(100000, #text:match("(a+)$"))
     end)
 
+    it("answers when it is told to", function()
+      for when, rotations in pairs({ before = 0, after = 1 }) do
+        box:reset()
+        box:faults({ kind = "held", when = when })
+        local client = connect()
+        client:send(token_request())
+        helper.eventually(function()
+          return box:counts().faults == 1 and box:grant().rotations == rotations
+        end)
+        client:settimeout(0)
+        assert.are.equal("timeout", select(2, client:receive(1)))
+        box:clear_faults()
+        client:settimeout(nil)
+        assert.are.equal(200, (read_answer(client)))
+        client:close()
+        assert.are.equal(1, box:grant().rotations)
+      end
+    end)
+
+    it("answers nobody whom a reset has overtaken", function()
+      for _, kind in ipairs({ "held", "slow" }) do
+        box:faults({ kind = kind, when = "before", seconds = 0.05 })
+        local client = connect()
+        client:send(token_request())
+        helper.eventually(function()
+          return box:counts().faults == 1
+        end)
+        box:reset()
+        assert.is_nil((read_answer(client)))
+        client:close()
+        assert.are.equal(0, box:grant().rotations)
+      end
+    end)
+
     it("answers late", function()
       box:faults({
         { kind = "slow", seconds = 0.1 },

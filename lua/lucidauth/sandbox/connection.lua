@@ -98,11 +98,13 @@ local function respond(self, one, route, entry)
     one.fault = fault
   end
   if fault and fault.when == "before" then
-    if fault.kind ~= "slow" then
+    if not delivery.is_late(fault) then
       entry.outcome = "fault"
       return delivery.send(one)
     end
-    self.reactor:sleep(fault.seconds)
+    if not delivery.be_late(one) then
+      return false
+    end
     one.fault = nil
   end
   local run = route[1] == "token" and process_token or process

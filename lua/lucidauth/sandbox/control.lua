@@ -6,7 +6,7 @@
 --   POST   /sandbox/settings     { name: value, ... } changes them
 --   GET    /sandbox/faults       the faults that wait
 --   POST   /sandbox/faults       a fault or a list of them, see faults.lua
---   DELETE /sandbox/faults       forgets those that wait
+--   DELETE /sandbox/faults       forgets those that wait; what was held goes on
 --   GET    /sandbox/grants       every grant with its present tokens
 --   POST   /sandbox/grants       { account, kind, scope } opens one more
 --   POST   /sandbox/expire       { account }: access tokens expire now

@@ -115,9 +115,29 @@ local function flood(one)
   return false
 end
 
-local function slow(one)
-  one.server.reactor:sleep(one.fault.seconds)
-  return plainly(one)
+--- Whether a fault only makes an answer late.
+---@param fault table
+---@return boolean
+function delivery.is_late(fault)
+  return fault.kind == "slow" or fault.kind == "held"
+end
+
+--- Waits for as long as the fault says.
+---@param one table
+---@return boolean still false: everything was reset meanwhile, and there is nobody to be answered
+function delivery.be_late(one)
+  local server = one.server
+  local journal = server.journal
+  if one.fault.kind == "held" then
+    server.reactor:park(server.queue.held)
+  else
+    server.reactor:sleep(one.fault.seconds)
+  end
+  return server.journal == journal
+end
+
+local function late(one)
+  return delivery.be_late(one) and plainly(one)
 end
 
 local WAYS = {
@@ -128,7 +148,8 @@ local WAYS = {
   close_reused = close,
   half = half,
   flood = flood,
-  slow = slow,
+  slow = late,
+  held = late,
 }
 
 --- Sends the answer, in the way of the fault if there is one.

@@ -18,6 +18,7 @@
 --                 without `bytes`: the head and half of the body
 --   flood         a body without end, or of so many `bytes`
 --   slow          the answer comes `seconds` late
+--   held          the answer comes when the faults are forgotten
 --   pass          no fault: lets a request by to reach those behind it
 
 local copy = require("lucidauth.tables").copy
@@ -36,6 +37,7 @@ local KINDS = {
   half = "after",
   flood = "after",
   slow = "after",
+  held = "after",
   pass = "after",
 }
 
@@ -135,7 +137,7 @@ local Queue = {}
 Queue.__index = Queue
 
 function faults.new()
-  return setmetatable({ list = {} }, Queue)
+  return setmetatable({ list = {}, held = {} }, Queue)
 end
 
 --- Adds faults behind those that wait already: all of them, or none.

@@ -93,6 +93,25 @@ function Loop:sleep(seconds)
   self:wait(nil, nil, socket.gettime() + seconds)
 end
 
+--- Waits until whoever has this set releases those in it.
+---@param parked table<thread, boolean>
+function Loop:park(parked)
+  parked[coroutine.running()] = true
+  self:wait()
+end
+
+---@param parked table<thread, boolean>
+function Loop:release(parked)
+  local waits = {}
+  for co in pairs(parked) do
+    waits[co], parked[co] = self.waits[co], nil
+  end
+  -- These may wait in it again.
+  for co, wait in pairs(waits) do
+    self:wake(co, wait)
+  end
+end
+
 function Loop:wake(co, wait, ready)
   -- Another coroutine of the same round may have woken it already.
   if self.waits[co] ~= wait then

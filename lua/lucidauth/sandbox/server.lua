@@ -98,6 +98,7 @@ end
 
 --- Makes everything as it was at the start: grants, settings, faults, log.
 function Server:reset()
+  local held = self.queue and self.queue.held or {}
   self.values = copy(self.start)
   self.journal = log.new()
   self.queue = faults.new()
@@ -121,6 +122,7 @@ function Server:reset()
       type(account) == "table" and account or { account = account }
     )
   end
+  self.reactor:release(held)
 end
 
 --- Waits for the next thing to do, and does it.
@@ -180,9 +182,11 @@ function Server:faults(list)
   return waiting
 end
 
---- Drops all faults that wait, and those that are always there.
+--- Drops all faults that wait, and those that are always there; answers that
+--- were held go out.
 function Server:clear_faults()
   self.queue:clear()
+  self.reactor:release(self.queue.held)
 end
 
 --- Every grant with its present tokens, for tests to compare with.
