@@ -14,7 +14,14 @@
  *
  *   threads   Every function may be called from any thread at any time, unless it says otherwise. A thread that is
  *             cancelled (pthread_cancel) goes on to the end of its call first.
- *   signals   Nothing here may be called in a signal's handler.
+ *   signals   Nothing here may be called in a signal's handler. A signal that would end the process, since the program
+ *             has said nothing of it, would lose the answer to a refresh that is under way: from the request until the
+ *             tokens are saved, for twice the timeout at most, the thread that refreshes holds such signals back
+ *             (SIGTERM, SIGHUP, SIGINT, SIGALRM and their kind), and they arrive right after. Another one that comes a
+ *             second or more after the first is obeyed at once. What the program handles, ignores or blocks is left
+ *             alone. A mask is of one thread: in a program with several, a signal that is sent to the process still
+ *             arrives at once on any thread that does not block it, so let those that wait in here be the only ones
+ *             that do not, or handle the signal. options.hold_signals = false: nothing is held.
  *   fork()    Parent and child may both go on with the client. Flights, locks and tokens that could not be saved stay
  *             the parent's, and a flight of its own hands (lucidauth_flight) ends in the child at its next call. With
  *             LUCIDAUTH_MEMORY each has its own copy of one refresh token: the first to refresh kills the other's.
@@ -133,6 +140,7 @@ typedef struct lucidauth_options {
    * LUCIDAUTH_NOT_READY. */
   void (*on_event)(void *data, const lucidauth_event *event);
   void *on_event_data;
+  bool hold_signals; /* true: see "signals" above */
 } lucidauth_options;
 
 #ifndef __cplusplus
@@ -140,7 +148,7 @@ typedef struct lucidauth_options {
 #define LUCIDAUTH_OPTIONS_INIT                                                                                      \
   {                                                                                                                 \
     .size = sizeof(lucidauth_options), .refresh_before = 300, .refresh_wait = 2, .timeout = 30, .lock_timeout = 60, \
-    .default_lifetime = 3600                                                                                        \
+    .default_lifetime = 3600, .hold_signals = true                                                                  \
   }
 /* clang-format on */
 #else
@@ -154,6 +162,7 @@ static inline lucidauth_options lucidauth_options_init(void)
   options.timeout = 30;
   options.lock_timeout = 60;
   options.default_lifetime = 3600;
+  options.hold_signals = true;
   return options;
 }
 #endif
@@ -329,7 +338,8 @@ LUCIDAUTH_API lucidauth_flight *lucidauth_flight_keep(lucidauth_account *account
 LUCIDAUTH_API lucidauth_action lucidauth_flight_next(lucidauth_flight *flight, lucidauth_result result,
                                                      const char *text);
 
-/* Carry out a POST with libcurl; blocks. Its result goes into the flight by itself: go on with LUCIDAUTH_DID. */
+/* Carry out a POST with libcurl; blocks. Signals that it holds back arrive when what came with it is saved, or at
+ * lucidauth_flight_end. Its result goes into the flight by itself: go on with LUCIDAUTH_DID. */
 LUCIDAUTH_API void lucidauth_flight_post(lucidauth_flight *flight);
 
 /* The same in the background: it starts, and is done when the second function says so. */

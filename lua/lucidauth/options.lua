@@ -27,6 +27,7 @@
 ---@field default_lifetime? number seconds a token lives when the server does not say: 3600
 ---@field ca_file? string PEM file of trusted authorities instead of the system's
 ---@field background? boolean a thread refreshes, also ahead of need: true inside nginx, else false
+---@field hold_signals? boolean a signal that would end the script waits for the tokens: true
 ---@field on_event? fun(event: LucidEvent)
 
 local M = {}
@@ -152,6 +153,7 @@ local checks = {
   default_lifetime = seconds,
   ca_file = text,
   background = a_boolean,
+  hold_signals = a_boolean,
   on_event = a_function,
 }
 

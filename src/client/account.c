@@ -86,6 +86,7 @@ struct lucidauth_account *account_new(struct lucidauth *client, const char *name
     }
     account->craft = (struct craft){.flow = flow_new(&account->settings, account_seed(account)),
                                     .endpoints = &client->options.endpoints,
+                                    .holds_signals = client->options.hold_signals,
                                     .owner = &account_owner};
     bool custom = client->options.storage == LUCIDAUTH_CUSTOM;
     account->craft.store = custom ? NULL : open_store(&client->options, name, &failure);

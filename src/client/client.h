@@ -12,7 +12,7 @@
 struct options {
   struct flow_settings flow;
   enum lucidauth_storage storage;
-  bool background;
+  bool background, hold_signals;
   char *client_id, *client_secret, *refresh_token, *path, *host;
   char *base; /* the folder that a relative path starts from: the program may be elsewhere when it is first used */
   struct endpoints endpoints;

@@ -19,6 +19,8 @@ struct lucidauth_flight {
   bool begun;
   bool started; /* the POST is the background's until it is done */
   bool posted;
+  bool holds; /* signals that came during its POST */
+  struct held_signal held;
 };
 
 static const char *const rejected = "The token was rejected this very moment. Nothing is lost; ask again.";
@@ -132,6 +134,21 @@ static struct flow_action advance(lucidauth_flight *flight, struct flow_event *e
   return flow_next(flight->account->craft.flow, &unable);
 }
 
+/* What the program's own functions start is to inherit no mask, so nothing is held while they save; what came before
+ * arrives when they have. */
+static void pass_signals_on(lucidauth_flight *flight)
+{
+  if (flight->holds)
+    held_signals_pass_on(&flight->held);
+  flight->holds = false;
+}
+
+static bool has_nothing_in_hand(const lucidauth_flight *flight)
+{
+  enum flow_step step = flight->action.step;
+  return step == FLOW_WAIT || step == FLOW_LOCK || step == FLOW_DONE;
+}
+
 static lucidauth_step step_of(enum flow_step step)
 {
   static const lucidauth_step of[] = {
@@ -153,9 +170,21 @@ lucidauth_action lucidauth_flight_next(lucidauth_flight *flight, lucidauth_resul
   flight->begun = true;
   flight->action = advance(flight, &event);
   let_go_of_response(flight);
+  if (has_nothing_in_hand(flight))
+    pass_signals_on(flight);
   cancel_allow(cancel);
   return (lucidauth_action){
       .step = step_of(flight->action.step), .record = flight->action.record, .seconds = flight->action.seconds};
+}
+
+static bool post_and_hold(lucidauth_flight *flight)
+{
+  pass_signals_on(flight);
+  held_signals_begin(&flight->held);
+  bool posted = drive_post(flight->account->craft.endpoints, &flight->action, &flight->held, &flight->post.response);
+  held_signals_let_go(&flight->held);
+  flight->holds = true;
+  return posted;
 }
 
 void lucidauth_flight_post(lucidauth_flight *flight)
@@ -163,7 +192,9 @@ void lucidauth_flight_post(lucidauth_flight *flight)
   if (flight->action.step != FLOW_POST || flight->posted || is_of_parent(flight))
     return;
   int cancel = cancel_put_off();
-  flight->posted = drive_post(flight->account->craft.endpoints, &flight->action, &flight->post.response);
+  flight->posted = flight->account->craft.holds_signals && flight->action.request->endpoint == REQUEST_TOKEN
+                       ? post_and_hold(flight)
+                       : drive_post(flight->account->craft.endpoints, &flight->action, NULL, &flight->post.response);
   cancel_allow(cancel);
 }
 
@@ -212,10 +243,11 @@ static char *end(lucidauth_flight *flight, uint64_t *serial, lucidauth_error *er
   account_give_flight(account, NULL);
   if (flight->action.step != FLOW_DONE)
     flow_abandon(account->craft.flow, false);
-  free(flight);
   bool keeps = account->goal == FLOW_KEEP;
   lucidauth_error said;
   char *token = account_land(account, serial, &said);
+  pass_signals_on(flight);
+  free(flight);
   if (!token && said.code == LUCIDAUTH_OK && !keeps)
     error_set(&said, LUCIDAUTH_NOT_READY, "%s", rejected);
   if (error)

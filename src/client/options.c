@@ -215,6 +215,7 @@ bool options_copy(struct options *options, const lucidauth_options *given, lucid
 {
   *options = (struct options){.storage = given->storage,
                               .background = given->background,
+                              .hold_signals = given->hold_signals,
                               .on_event = given->on_event,
                               .on_event_data = given->on_event_data};
   if (!copy_strings(options, given)) {

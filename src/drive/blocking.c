@@ -2,6 +2,40 @@
 
 #include "../system/clock.h"
 
+/* A flight on this thread. */
+struct journey {
+  struct craft *craft;
+  bool holds;
+  struct held_signal held;
+};
+
+static void hold_signals(struct journey *journey)
+{
+  if (journey->craft->holds_signals && !journey->holds) {
+    held_signals_begin(&journey->held);
+    journey->holds = true;
+  }
+}
+
+static void pass_signals_on(struct journey *journey)
+{
+  if (!journey->holds)
+    return;
+  journey->holds = false;
+  held_signals_let_go(&journey->held);
+  held_signals_pass_on(&journey->held);
+}
+
+/* From the refresh until its tokens are saved they are in this process alone. Where the flow pauses, or waits for
+ * others, it has none in its hands. */
+static void mind_signals(struct journey *journey, const struct flow_action *action)
+{
+  if (action->step == FLOW_POST && action->request->endpoint == REQUEST_TOKEN)
+    hold_signals(journey);
+  else if (action->step == FLOW_WAIT || action->step == FLOW_LOCK)
+    pass_signals_on(journey);
+}
+
 static void pause_for(struct craft *craft, const struct flow_action *action)
 {
   struct store *store = craft->store;
@@ -11,10 +45,11 @@ static void pause_for(struct craft *craft, const struct flow_action *action)
     clock_sleep(action->seconds);
 }
 
-static void carry_out(struct craft *craft, const struct flow_action *action, struct came_of *came)
+static void carry_out(struct journey *journey, const struct flow_action *action, struct came_of *came)
 {
+  struct craft *craft = journey->craft;
   if (action->step == FLOW_POST) {
-    came->posted = drive_post(craft->endpoints, action, &came->response);
+    came->posted = drive_post(craft->endpoints, action, journey->holds ? &journey->held : NULL, &came->response);
     came->event.reply = &came->response.reply;
   } else if (action->step == FLOW_WAIT) {
     pause_for(craft, action);
@@ -25,13 +60,18 @@ static void carry_out(struct craft *craft, const struct flow_action *action, str
 
 void drive_blocking(struct craft *craft)
 {
+  struct journey journey = {.craft = craft};
   struct flow_event start = {.now = clock_now()};
+  if (flow_unsaved(craft->flow))
+    hold_signals(&journey);
   struct flow_action action = flow_next(craft->flow, &start);
   while (action.step != FLOW_DONE) {
     struct came_of came = {.event = {.result = FLOW_OK}};
-    carry_out(craft, &action, &came);
+    mind_signals(&journey, &action);
+    carry_out(&journey, &action, &came);
     came.event.now = clock_now();
     action = flow_next(craft->flow, &came.event);
     drive_clean_up(&came);
   }
+  pass_signals_on(&journey);
 }

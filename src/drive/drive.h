@@ -5,6 +5,7 @@
 #include "../core/flow.h"
 #include "../http/http.h"
 #include "../store/store.h"
+#include "../system/held_signal.h"
 
 /* Where POSTs go, and whom they trust. */
 struct endpoints {
@@ -17,7 +18,8 @@ struct craft {
   struct flow *flow;
   struct store *store; /* NULL: the program's own, and flights are in its hands */
   const struct endpoints *endpoints;
-  uint64_t seen; /* the generation when the flight last looked at the record */
+  uint64_t seen;      /* the generation when the flight last looked at the record */
+  bool holds_signals; /* that would end the process, from a refresh's POST until its tokens are saved */
   const struct craft_owner *owner;
 };
 
@@ -50,9 +52,10 @@ void drive_clean_up(struct came_of *came);
 /* What a POST of a flow sends; the strings are the flow's and the endpoints'. */
 struct http_request drive_request(const struct endpoints *endpoints, const struct flow_action *action);
 
-/* One POST of a flow, on the calling thread; it fills the response, which drive_release frees. False: libcurl
- * is not loaded (nothing was done). */
-bool drive_post(const struct endpoints *endpoints, const struct flow_action *action, struct http_response *response);
+/* One POST of a flow, on the calling thread; it fills the response, which drive_release frees. `held`: signals that are
+ * held meanwhile, or NULL. False: libcurl is not loaded (nothing was done). */
+bool drive_post(const struct endpoints *endpoints, const struct flow_action *action, struct held_signal *held,
+                struct http_response *response);
 void drive_release(struct http_response *response);
 
 #endif

@@ -2,9 +2,13 @@
 #include "drive.h"
 
 #include "../core/secret.h"
+#include "../system/clock.h"
 
 #include <stdio.h>
 #include <string.h>
+
+/* Seconds between two looks at signals that are held. */
+#define LOOK_PAUSE 0.1
 
 struct http_request drive_request(const struct endpoints *endpoints, const struct flow_action *action)
 {
@@ -21,11 +25,31 @@ struct http_request drive_request(const struct endpoints *endpoints, const struc
                                .send_by = action->send_by};
 }
 
-bool drive_post(const struct endpoints *endpoints, const struct flow_action *action, struct http_response *response)
+/* Nobody but a session gives this thread a chance to look at what it holds. SIGPIPE is what a TLS library may get for
+ * writing to a connection that the server has closed. */
+static void post_and_look(const struct http_ops *http, const struct http_request *request, struct held_signal *held,
+                          struct http_response *response)
+{
+  struct held_signal sigpipe;
+  *response = (struct http_response){.reply.delivery = REPLY_NOT_SENT};
+  held_signal_begin(&sigpipe, SIGPIPE);
+  struct http_session *session = http->open();
+  bool under_way = session && http->begin(session, request, response, held);
+  while (under_way && !http->wait(session, LOOK_PAUSE))
+    held_signals_look(held, clock_now().steady);
+  if (session)
+    http->close(session);
+  held_signal_end(&sigpipe);
+}
+
+bool drive_post(const struct endpoints *endpoints, const struct flow_action *action, struct held_signal *held,
+                struct http_response *response)
 {
   struct http_request request = drive_request(endpoints, action);
   const struct http_ops *http = http_load(NULL, 0);
-  if (http)
+  if (http && held)
+    post_and_look(http, &request, held, response);
+  else if (http)
     http->post(&request, response);
   return http != NULL;
 }

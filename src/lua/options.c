@@ -17,6 +17,14 @@ static double number_field(lua_State *L, const char *name, double otherwise)
   return value;
 }
 
+static bool flag_field(lua_State *L, const char *name, bool otherwise)
+{
+  lua_getfield(L, 1, name);
+  bool value = lua_isnil(L, -1) ? otherwise : lua_toboolean(L, -1);
+  lua_pop(L, 1);
+  return value;
+}
+
 static int choice_field(lua_State *L, const char *name, const char *const choices[])
 {
   lua_getfield(L, 1, name);
@@ -50,7 +58,7 @@ lucidauth_options read_options(lua_State *L)
   options.lock_timeout = number_field(L, "lock_timeout", options.lock_timeout);
   options.default_lifetime = number_field(L, "default_lifetime", options.default_lifetime);
   options.ca_file = string_field(L, "ca_file");
-  lua_getfield(L, 1, "background");
-  options.background = lua_toboolean(L, -1);
+  options.background = flag_field(L, "background", false);
+  options.hold_signals = flag_field(L, "hold_signals", options.hold_signals);
   return options;
 }

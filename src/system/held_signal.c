@@ -1,14 +1,12 @@
 #define _GNU_SOURCE
 #include "held_signal.h"
 
+#include <errno.h>
 #include <pthread.h>
 #include <time.h>
 
-static bool is_pending(int number)
-{
-  sigset_t pending;
-  return sigpending(&pending) == 0 && sigismember(&pending, number) == 1;
-}
+/* Seconds: who sends another one after so long means it. */
+#define INSISTS_AFTER 1.0
 
 static sigset_t only(int number)
 {
@@ -18,30 +16,143 @@ static sigset_t only(int number)
   return set;
 }
 
-/* False: there was none. */
-static bool take(int number)
+static int last_signal(void)
 {
-  sigset_t set = only(number);
-#ifdef __APPLE__ /* sigtimedwait is missing; a thread's own signal is there at once */
-  int taken = 0;
-  return sigwait(&set, &taken) == 0;
+#if defined(SIGRTMAX)
+  return SIGRTMAX;
 #else
-  return sigtimedwait(&set, NULL, &(struct timespec){0, 0}) == number;
+  return NSIG - 1;
 #endif
+}
+
+/* The number of one that is on its way, which it then is no more; 0: none is. */
+static int take(const sigset_t *set)
+{
+#ifdef __APPLE__ /* sigtimedwait is missing; what is pending for all threads that could take it is there at once */
+  sigset_t pending;
+  sigpending(&pending);
+  for (int number = 1; number <= last_signal(); number++) {
+    sigset_t one = only(number);
+    int taken = 0;
+    if (sigismember(set, number) == 1 && sigismember(&pending, number) == 1 && sigwait(&one, &taken) == 0)
+      return taken;
+  }
+  return 0;
+#else
+  int number;
+  do
+    number = sigtimedwait(set, NULL, &(struct timespec){0, 0});
+  while (number < 0 && errno == EINTR);
+  return number > 0 ? number : 0;
+#endif
+}
+
+static void begin(struct held_signal *held)
+{
+  sigemptyset(&held->came);
+  held->first = 0;
+  pthread_sigmask(SIG_BLOCK, &held->held, &held->mask);
+}
+
+/* ---- one of no use ---- */
+
+static bool is_pending(int number)
+{
+  sigset_t pending;
+  return sigpending(&pending) == 0 && sigismember(&pending, number) == 1;
 }
 
 void held_signal_begin(struct held_signal *held, int number)
 {
   sigset_t set = only(number);
-  held->number = number;
-  held->pending = is_pending(number);
-  pthread_sigmask(SIG_BLOCK, &set, &held->mask);
+  held->held = set;
+  begin(held);
+  if (is_pending(number))
+    sigemptyset(&held->held);
 }
 
 void held_signal_end(const struct held_signal *held)
 {
-  while (!held->pending && is_pending(held->number))
-    if (!take(held->number))
-      break;
+  while (take(&held->held))
+    continue;
   pthread_sigmask(SIG_SETMASK, &held->mask, NULL);
+}
+
+/* ---- those that would end the process ---- */
+
+static bool is_of_a_fault(int number)
+{
+  return number == SIGSEGV || number == SIGBUS || number == SIGFPE || number == SIGILL || number == SIGTRAP ||
+         number == SIGSYS || number == SIGABRT;
+}
+
+/* What it does to a process that has said nothing of it. */
+static bool ends_by_default(int number)
+{
+  static const int others[] = {SIGCHLD, SIGCONT, SIGURG,  SIGWINCH, SIGTSTP,
+#ifdef __APPLE__
+                               SIGINFO, SIGIO,
+#endif
+                               SIGTTIN, SIGTTOU, SIGKILL, SIGSTOP};
+  for (size_t i = 0; i < sizeof others / sizeof *others; i++)
+    if (number == others[i])
+      return false;
+  return true;
+}
+
+static bool is_left_to_the_system(int number)
+{
+  struct sigaction action;
+  return sigaction(number, NULL, &action) == 0 && !(action.sa_flags & SA_SIGINFO) && action.sa_handler == SIG_DFL;
+}
+
+void held_signals_begin(struct held_signal *held)
+{
+  sigset_t blocked;
+  pthread_sigmask(SIG_BLOCK, NULL, &blocked);
+  sigemptyset(&held->held);
+  for (int number = 1; number <= last_signal(); number++)
+    if (!is_of_a_fault(number) && ends_by_default(number) && sigismember(&blocked, number) == 0 &&
+        is_left_to_the_system(number))
+      sigaddset(&held->held, number);
+  begin(held);
+}
+
+/* Should the process live on, the program handles it by now. */
+static void obey(int number)
+{
+  sigset_t set = only(number);
+  raise(number);
+  pthread_sigmask(SIG_UNBLOCK, &set, NULL);
+  pthread_sigmask(SIG_BLOCK, &set, NULL);
+}
+
+void held_signals_look(struct held_signal *held, double steady)
+{
+  int number;
+  while ((number = take(&held->held)) != 0) {
+    if (held->first > 0 && steady - held->first >= INSISTS_AFTER) {
+      obey(number);
+      continue;
+    }
+    sigaddset(&held->came, number);
+    if (!(held->first > 0))
+      held->first = steady;
+  }
+}
+
+void held_signals_let_go(struct held_signal *held)
+{
+  int number;
+  while ((number = take(&held->held)) != 0)
+    sigaddset(&held->came, number);
+  pthread_sigmask(SIG_SETMASK, &held->mask, NULL);
+}
+
+void held_signals_pass_on(struct held_signal *held)
+{
+  for (int number = 1; number <= last_signal(); number++)
+    if (sigismember(&held->came, number) == 1)
+      raise(number);
+  sigemptyset(&held->came);
 }

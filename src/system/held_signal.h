@@ -1,5 +1,4 @@
-/* A signal that a system call or a library sends this thread although its failure is told anyway, held back: whoever
- * does not expect it would be ended by it in the middle of a refresh. */
+/* Signals that are held back from this thread, so that they do not end the process in the middle of a refresh. */
 #ifndef HELD_SIGNAL_H
 #define HELD_SIGNAL_H
 
@@ -7,15 +6,34 @@
 #include <stdbool.h>
 
 struct held_signal {
-  int number;
+  sigset_t held; /* none of them was on its way before */
   sigset_t mask; /* the thread's, as it was */
-  bool pending;  /* one was on its way already: it is not ours */
+  sigset_t came; /* of those to be passed on: they have come, and nobody has seen them yet */
+  double first;  /* steady seconds: when the first of them was seen; 0: none was */
 };
+
+/* ---- one that a system call or a library sends this thread although its failure is told anyway ---- */
 
 /* From here on the thread gets no signal of this number. */
 void held_signal_begin(struct held_signal *held, int number);
 
 /* What came meanwhile is dropped, and all is as it was. */
 void held_signal_end(const struct held_signal *held);
+
+/* ---- those that would end the process, as others send them: the program has said nothing of them ---- */
+
+/* From here on the thread gets none of them. Those that the program handles, ignores or blocks are left alone, and so
+ * are those that tell of a fault of this thread. */
+void held_signals_begin(struct held_signal *held);
+
+/* To be called every now and then, since signals of one kind are not counted: one that comes a second or more after
+ * the first is obeyed at once. */
+void held_signals_look(struct held_signal *held, double steady);
+
+/* The mask is as it was, but what came is kept for held_signals_pass_on. */
+void held_signals_let_go(struct held_signal *held);
+
+/* What came meanwhile arrives now. */
+void held_signals_pass_on(struct held_signal *held);
 
 #endif
