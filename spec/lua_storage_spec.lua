@@ -2,12 +2,16 @@
 
 local socket = require("socket")
 
+local cjson = require("cjson")
 local codec = require("lucidauth.sandbox.codec")
 local helper = require("spec.helper")
 local lucid = require("lucidauth")
 local tokens = require("spec.tokens")
 
 local contains = helper.contains
+-- what busted has for globals is looked up by Lua functions, at every use
+local getmetatable, pairs, setmetatable, type = getmetatable, pairs, setmetatable, type
+local getinfo, sethook = debug.getinfo, debug.sethook
 
 local scene = require("spec.scene").new(setup, teardown, before_each, after_each)
 local sandbox = scene.sandbox
@@ -211,7 +215,6 @@ describe("a storage in Lua", function()
   end)
 
   it("has side fields back as the server sent them", function()
-    local cjson = require("cjson")
     local sent = {
       none = "{}",
       lists = '[[1],[[true,"x"]],{"a":[0]}]',
@@ -357,7 +360,7 @@ describe("a lock in Lua", function()
   end)
 
   -- What database drivers return when somebody else holds the key.
-  local null = require("cjson").null
+  local null = cjson.null
   for what, busy in pairs({
     ["false"] = function() return false end,
     ["nil"] = function() return nil end,
@@ -487,7 +490,7 @@ describe("a storage's function that fails", function()
   end)
 
   it("is named: save returns a null", function()
-    assert_stopped("save", returns(require("cjson").null))
+    assert_stopped("save", returns(cjson.null))
   end)
 
   it("is forgiven: unlock", function()
@@ -1211,4 +1214,211 @@ describe("a coroutine that nobody resumes", function()
     assert.is_true(contains(message, "its client"), message)
     assert.are.equal(0, scene:posts())
   end)
+end)
+
+-- A storage whose lock knows who has it, and where nothing waits. Whatever is cut
+-- off, the next call has to go on from there.
+describe("a call that is cut off", function()
+  local create, resume, status = coroutine.create, coroutine.resume, coroutine.status
+  local is_luajit = rawget(_G, "jit") ~= nil
+  local known = setmetatable({}, { __mode = "k" })
+  local encode, decode = cjson.encode, cjson.decode
+  local may_yield, held
+
+  setup(function()
+    if is_luajit then
+      -- compiled code calls no hook
+      jit.off()
+      jit.flush()
+    end
+  end)
+
+  teardown(function()
+    if is_luajit then
+      jit.on()
+    end
+  end)
+
+  before_each(function()
+    may_yield, held = false, {}
+    records.default = tokens.record(tokens.pair(sandbox), -1)
+  end)
+
+  local function around(body)
+    return function(...)
+      if may_yield then
+        coroutine.yield()
+      end
+      local result = body(...)
+      if may_yield then
+        coroutine.yield()
+      end
+      return result
+    end
+  end
+
+  local function watched_storage(changes)
+    local storage = helper.merge({
+      load = function(account)
+        return records[account] and decode(encode(records[account]))
+      end,
+      save = function(account, record)
+        records[account] = decode(encode(record))
+      end,
+      lock = function(account)
+        local free = held[account] == nil
+        held[account] = true
+        return free
+      end,
+      unlock = function(account)
+        held[account] = nil
+      end,
+    }, changes)
+    for name, body in pairs(storage) do
+      storage[name] = around(body)
+    end
+    storage.sleep = function() end
+    return storage
+  end
+
+  local function is_ours(called)
+    if known[called] == nil then
+      known[called] = getinfo(called, "S").source:find("lua/lucidauth[%a/]*%.lua$") ~= nil
+    end
+    return known[called]
+  end
+
+  local function run_on(thread)
+    while status(thread) == "suspended" do
+      assert(resume(thread))
+    end
+  end
+
+  -- Calls a function on a coroutine, with an error at the `count`-th line of the
+  -- module's own files, as from a debug hook with a time limit. Whether it came to
+  -- that.
+  local function strike(count, call, subject)
+    local error, left = error, count
+    local function hook()
+      if is_ours(getinfo(2, "f").func) then
+        left = left - 1
+        if left == 0 then
+          sethook()
+          error("struck")
+        end
+      end
+    end
+    run_on(create(function()
+      sethook(hook, "l")
+      pcall(call, subject)
+      sethook()
+    end))
+    return left <= 0
+  end
+
+  local function assert_nothing_left(where)
+    assert.is_nil(held.default, where)
+    assert.is_nil(records.default.pending, where)
+    assert.are.equal(0, sandbox:counts().reuses, where)
+  end
+
+  -- `struck` is called once for each of its lines, and then `call`, with nothing
+  -- in its way.
+  local function sweep(new, struck, call)
+    local line = 0
+    local came_to_it
+    repeat
+      line = line + 1
+      local subject = new()
+      may_yield = true
+      came_to_it = strike(line, struck, subject)
+      may_yield = false
+      local ok, message = pcall(call, subject)
+      local where = ("line %d: %s"):format(line, message or "")
+      assert.is_true(ok, where)
+      assert.is_nil(held.default, where)
+    until not came_to_it
+    assert.is_true(line > 10, line)
+    assert_nothing_left()
+  end
+
+  local function refresh(client)
+    assert.is_string(client:refresh())
+  end
+
+  it("#plain by an error at any line of refresh() blocks nothing", function()
+    local client = client_with(watched_storage())
+    sweep(function() return client end, client.refresh, refresh)
+  end)
+
+  it("#plain by an error at any line of reject() and status() blocks nothing", function()
+    local client = client_with(watched_storage())
+    sweep(function() return client end, function()
+      client:reject(client:token())
+      client:status()
+    end, refresh)
+  end)
+
+  it("#plain by an error at any line of close() can be closed", function()
+    local breaks
+    local storage = watched_storage({
+      save = function(account, record)
+        if breaks and not record.pending then
+          return false
+        end
+        records[account] = decode(encode(record))
+      end,
+    })
+    sweep(function()
+      local client = client_with(storage)
+      breaks = true
+      refresh(client)
+      assert.is_true(client:status().unsaved)
+      breaks = false
+      return client
+    end, function(client)
+      return client:close()
+    end, function(client)
+      assert.is_true(client:close())
+      assert_nothing_left()
+    end)
+  end)
+
+  -- Leaves a coroutine where it waits for the storage the `count`-th time. Whether
+  -- it was done before that.
+  local function leave(client, count, close)
+    local thread = create(function()
+      assert(client:refresh())
+    end)
+    may_yield = true
+    for _ = 1, count do
+      assert(resume(thread))
+    end
+    may_yield = false
+    local landed = status(thread) == "dead"
+    if close then
+      assert(close(thread))
+    end
+    return landed
+  end
+
+  for what, close in pairs({ closed = coroutine.close, collected = false }) do
+    it("since its coroutine is " .. what .. ", wherever it waits, blocks nothing", function()
+      local client = client_with(watched_storage())
+      local count = 0
+      local landed
+      repeat
+        count = count + 1
+        landed = leave(client, count, close)
+        if not close then
+          collectgarbage()
+          collectgarbage()
+        end
+        refresh(client)
+        assert.is_nil(held.default, count)
+      until landed
+      assert.is_true(count > 12, count)
+      assert_nothing_left()
+    end)
+  end
 end)

@@ -348,7 +348,8 @@ LUCIDAUTH_API bool lucidauth_flight_has_posted(const lucidauth_flight *flight);
 
 /* End a flight, at LUCIDAUTH_DONE or before: the token and its serial, or NULL and the error. Before, it is left as it
  * stands: a POST that is under way is waited for, tokens that came with it or were on their way to the storage are
- * kept as not saved, and whoever flies next goes on from there. */
+ * kept as not saved, and whoever flies next goes on from there: under the lock if there is something to save, else the
+ * first thing to do is to give the lock back. */
 LUCIDAUTH_API char *lucidauth_flight_end(lucidauth_flight *flight, uint64_t *serial, lucidauth_error *error);
 
 #ifdef __cplusplus

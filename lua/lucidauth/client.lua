@@ -264,8 +264,8 @@ local function close_now(self)
     saved, message, code = self.flights.close(self.core)
   end
   if saved then
-    self.closed = true
     self.core:close()
+    self.closed = true
   end
   deliver(self)
   if saved then

@@ -2,60 +2,60 @@
 --- decides each step; these functions may yield, and may fail.
 
 local core = require "lucidauth.core"
+local lock = require "lucidauth.lock"
 local sorted_keys = require "lucidauth.tables".sorted_keys
 local storage = require "lucidauth.storage"
+local work = require "lucidauth.work"
 
 local M = {}
 
---- The flights of a client.
+--- The flights of a client. An error may strike at any line, as from a debug
+--- hook: what is begun stands here first, and what stands here is found again.
 ---@class lucidauth.Flights
 ---@field storage LucidStorage
 ---@field host? table lucidauth.nginx
 ---@field patience number seconds after which a call of a storage's function is given up
+---@field spare? userdata a flight that is in the air on nobody's behalf, or not yet
 ---@field runs table<string, lucidauth.Run> by account: in the air, not over yet
 ---@field sent table<string, true> accounts that may have tokens which are not saved
----@field locked table<string, integer> accounts whose lock is held, and by which process
+---@field holds table<string, lucidauth.Hold> by account: what is known of its lock
+---@field doubts table<string, { since?: number }> accounts whose lock may be held unknown to us
 ---@field overdue table<lucidauth.Run, true> given up while they were saving
----@field closing? boolean no flight is to begin any more
+---@field closing? table the work of closing
 ---@field closed? boolean
 ---@field guard? any
 
 --- One flight on its way. Whoever carries it out may be cut off, and what has
 --- come of it is then somebody else's to bring home.
 ---@class lucidauth.Run
----@field flight userdata
+---@field flight userdata not in the air any more: the run is over
 ---@field flights lucidauth.Flights
+---@field handle userdata the client's core
 ---@field storage LucidStorage
 ---@field account string
 ---@field host? table lucidauth.nginx
----@field carrier? { [1]: thread } the coroutine that carries it out, unless it is collected
 ---@field since? number when it asked for its last step, by core.clock
 ---@field step? string what the flight asked for last
 ---@field argument? string|number
+---@field seen? string the record that was loaded last
 ---@field newer? string a record that was saved since this one became overdue
----@field over? boolean
 
-local steps, give_up, release = {}, nil, nil
+local steps, give_up = {}, nil
 
 function steps.load(run)
-  return storage.load(run.storage, run.account)
+  local result, text = storage.load(run.storage, run.account)
+  run.seen = result == "did" and text or nil
+  return result, text
 end
 
 function steps.save(run, text)
   return storage.save(run.storage, run.account, text)
 end
 
-function steps.lock(run)
-  local result, message = storage.lock(run.storage, run.account)
-  if result == "did" and run.storage.lock then
-    run.flights.locked[run.account] = core.process()
-  end
-  return result, message
-end
+steps.lock = lock.take
 
 function steps.unlock(run)
-  run.flights.locked[run.account] = nil
-  storage.unlock(run.storage, run.account)
+  lock.give(run)
   return "did"
 end
 
@@ -82,28 +82,28 @@ local longest_nap = 0.5
 function steps.wait(run, seconds)
   local host = run.host
   local nap = host and longest_nap or seconds
-  while seconds > 0 and not run.over do
+  while seconds > 0 and run.flight:is_flying() do
     wait_for(run, math.min(nap, seconds))
     seconds = seconds - nap
     if host and host.is_ending() then
       give_up(run)
-      release(run.flights, run.account)
+      lock.release(run.flights, run.account)
     end
   end
   return "did"
 end
 
-local function is_landed(run)
-  return run.over or run.step == "done"
-end
-
-local function land(run)
+local function deregister(run)
   local runs = run.flights.runs
-  run.over = true
   if runs[run.account] == run then
     runs[run.account] = nil
   end
-  return run.flight:finish()
+end
+
+local function land(run)
+  local token, message, code = run.flight:finish()
+  deregister(run)
+  return token, message, code
 end
 
 local function broken_off()
@@ -122,7 +122,7 @@ end
 local function do_step(run)
   run.since = core.clock()
   local result, text = steps[run.step](run, run.argument)
-  if run.step == "save" and result == "did" and not run.over then
+  if run.step == "save" and result == "did" and run.flight:is_flying() then
     tell_the_overdue(run, run.argument)
   end
   return result, text
@@ -159,23 +159,14 @@ local function make_good(run, result)
   end
 end
 
--- Elsewhere than in nginx, which gives other requests' coroutines out as dead.
-local in_nginx = package.loaded.ngx ~= nil
-local weak = { __mode = "v" }
-
-local function remember_carrier(run)
-  local thread, is_main = coroutine.running()
-  if thread and not is_main and not in_nginx then
-    run.carrier = setmetatable({ thread }, weak)
-  end
-end
-
 local function fly(run)
-  remember_carrier(run)
+  if not run.flight:is_flying() then
+    return broken_off()
+  end
   run.step, run.argument = run.flight:next()
-  while not is_landed(run) do
+  while run.step ~= "done" do
     local result, text = do_step(run)
-    if run.over then
+    if not run.flight:is_flying() then
       make_good(run, result)
       return broken_off()
     end
@@ -184,56 +175,74 @@ local function fly(run)
   return land(run)
 end
 
+local function holds_unsaved(run)
+  return run.handle:status(run.account).unsaved
+end
+
+local function clear_up(run)
+  give_up(run)
+  if not holds_unsaved(run) then
+    lock.release(run.flights, run.account)
+  end
+end
+
 local function carry_out(run)
-  local ok, token, message, code = pcall(fly, run)
+  local ok, token, message, code = pcall(work.start, run, fly, run)
   if not ok then
-    give_up(run)
+    pcall(clear_up, run)
     error(token, 0)
   end
   return token, message, code
 end
 
--- The coroutine is gone, or a storage's function has been out for so long that
--- nobody is going to resume it.
+-- One that is to begin elsewhere has a second for it.
+local shortest_patience = 1
+
+-- Whoever carried it out is cut off, or a storage's function has been out for so
+-- long that nobody is going to resume it.
 local function is_abandoned(run)
-  local carrier = run.carrier
-  if carrier and (not carrier[1] or coroutine.status(carrier[1]) == "dead") then
-    return true
+  local age = run.since and core.clock() - run.since
+  if not run.busy then
+    return not age or age > shortest_patience
   end
-  return run.since and core.clock() - run.since > run.flights.patience
+  return not work.is_under_way(run) or age and age > run.flights.patience
 end
 
--- The next flight goes on from there, under the lock if it is held. Whether an
--- unlock that is out has happened is not known: there is no lock to go on under.
+-- The next flight brings home what has come of it. Whatever is done here may be
+-- cut off and begun once more.
 function give_up(run)
-  if run.over then
-    return
-  end
-  if run.step == "save" then
+  if run.step == "save" and work.is_under_way(run) then
     run.flights.overdue[run] = true
-  elseif run.step == "unlock" then
-    pcall(run.flight.next, run.flight, "did")
   end
   pcall(land, run)
 end
 
--- Gives a lock back that the next flight would go on under. In the child of a
--- fork it is the parent's.
-function release(flights, account)
-  if flights.locked[account] == core.process() then
-    steps.unlock({ flights = flights, storage = flights.storage, account = account })
+local function drop_spare(flights)
+  if flights.spare and flights.spare:is_flying() then
+    flights.spare:finish()
   end
 end
 
-local function new_run(flights, flight, account)
+-- Calls a function with a flight that is to take off. It is known here before it
+-- does, and as a run's afterwards.
+local function launch(flights, handle, account, begin)
+  drop_spare(flights)
+  local flight = flights.spare or handle:new_flight()
+  flights.spare = flight
+  local begun, token, message, code = begin(flight)
+  if not begun then
+    return nil, token, message, code
+  end
   local run = {
     flight = flight,
     flights = flights,
+    handle = handle,
     storage = flights.storage,
     account = account,
     host = flights.host,
   }
   flights.runs[account] = run
+  flights.spare = nil
   return run
 end
 
@@ -242,9 +251,11 @@ end
 local function save_unsaved(flights, handle)
   local failure, why, account
   for _, name in ipairs(sorted_keys(flights.sent)) do
-    local flight = handle:keep(name)
-    if flight then
-      local saved, message, code = carry_out(new_run(flights, flight, name))
+    local run = launch(flights, handle, name, function(flight)
+      return flight:keep(name)
+    end)
+    if run then
+      local saved, message, code = carry_out(run)
       if not saved then
         failure, why, account = message, code, name
       end
@@ -254,15 +265,30 @@ local function save_unsaved(flights, handle)
 end
 
 local function end_flights(flights)
+  drop_spare(flights)
   for _, name in ipairs(sorted_keys(flights.runs)) do
     give_up(flights.runs[name])
   end
 end
 
 local function release_all(flights)
-  for _, name in ipairs(sorted_keys(flights.locked)) do
-    release(flights, name)
+  for _, name in ipairs(sorted_keys(flights.holds)) do
+    lock.release(flights, name)
   end
+end
+
+local function bring_all_home(flights, handle)
+  end_flights(flights)
+  local saved, message, code, account = save_unsaved(flights, handle)
+  if saved then
+    release_all(flights)
+    flights.closed = true
+  end
+  return saved, message, code, account
+end
+
+local function is_closing(flights)
+  return flights.closing and work.is_under_way(flights.closing)
 end
 
 -- Ends the flights, brings home what the server has answered, and gives the
@@ -270,23 +296,18 @@ end
 local function close(flights, handle)
   if flights.closed then
     return true
-  elseif flights.closing then
+  elseif is_closing(flights) then
     return nil, "Another coroutine is closing this client. Nothing is lost.", "not_ready"
   end
-  flights.closing = true
-  end_flights(flights)
-  local saved, message, code, account = save_unsaved(flights, handle)
-  if saved then
-    release_all(flights)
-  end
-  flights.closing, flights.closed = false, saved
-  return saved, message, code, account
+  flights.closing = {}
+  return work.start(flights.closing, bring_all_home, flights, handle)
 end
 
 local unsaved = "lucidauth: the answer to a refresh (account %s) could not be saved by a process "
   .. "that ends, where a storage's functions cannot wait: %s"
 
 local function bring_home(flights, handle)
+  flights.closing = nil
   local ok, saved, message, _, account = pcall(close, flights, handle)
   if ok and not saved and flights.host then
     flights.host.complain(unsaved:format(account, message))
@@ -313,26 +334,22 @@ local function guard(flights, handle)
   return proxy
 end
 
--- As flight() of the core; a flight whose coroutine does not go on stands in
+-- As a flight's begin(); a flight whose coroutine does not go on stands in
 -- nobody's way.
 local function take_off(flights, handle, account, refresh)
   local name = account or "default"
-  if flights.closing then
+  if is_closing(flights) then
     return nil, broken_off()
   end
   local former = flights.runs[name]
   if former and is_abandoned(former) then
     give_up(former)
   end
-  local flight, token, message, code = handle:flight(account, refresh)
-  if not flight then
-    return nil, token, message, code
-  end
   flights.guard = flights.guard or guard(flights, handle)
-  return new_run(flights, flight, name)
+  return launch(flights, handle, name, function(flight)
+    return flight:begin(account, refresh)
+  end)
 end
-
-local shortest_patience = 1
 
 local function new_flights(functions, timeout, host)
   return {
@@ -341,7 +358,8 @@ local function new_flights(functions, timeout, host)
     patience = math.max(2 * timeout, shortest_patience),
     runs = {},
     sent = {},
-    locked = {},
+    holds = {},
+    doubts = {},
     overdue = setmetatable({}, { __mode = "k" }),
   }
 end
@@ -386,6 +404,18 @@ function M.over(functions, timeout)
   end, controls(flights)
 end
 
+-- The account's flight is in the air: another one is not, and brings no token
+-- but the one in use.
+local function living_token(flights, handle, account)
+  local run, token = launch(flights, handle, account or "default", function(flight)
+    return flight:begin(account, false)
+  end)
+  if run then
+    return (land(run))
+  end
+  return token
+end
+
 -- Another coroutine's flight is waited for.
 local function begin(flights, handle, account, refresh)
   local run, token, message, code
@@ -419,13 +449,12 @@ function M.apart(functions, timeout, host, patience)
     if not run then
       return token, message, code
     end
+    run.since = core.clock()
     local started
     started, token, message, code = host.apart(function()
       return carry_out(run)
     end, function()
-      -- the account's flight is in the air: this begins no other
-      local _, living = handle:flight(account, false)
-      return not refresh and living or nil
+      return not refresh and living_token(flights, handle, account)
     end, patience)
     if started then
       return token, message, code

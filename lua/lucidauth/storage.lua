@@ -98,15 +98,19 @@ local taken = "it must return true, or a text or a table, once it has the lock, 
 
 local says_taken = { boolean = true, string = true, table = true }
 
--- Drivers return nil or a null for a key that is there already. What could mean
--- either is not guessed at: two holders would spend one token twice.
-local function result_of_lock(ok, ...)
-  local locked, reason = ...
+--- What a call of `lock` says, one try. Drivers return nil or a null for a key
+--- that is there already. What could mean either is not guessed at: two holders
+--- would spend one token twice.
+---@param answer table what pcall() of it returned, and `n`
+---@return "did"|"busy"|"failed" result
+---@return string? message
+function M.lock_result(answer)
+  local ok, locked, reason = answer[1], answer[2], answer[3]
   if not ok then
     return failed("lock", locked)
   elseif not locked and reason ~= nil then
     return failed("lock", reason)
-  elseif select("#", ...) == 0 then
+  elseif answer.n == 1 then
     return failed("lock", taken .. "no value")
   elseif not locked or locked == cjson.null then
     return "busy"
@@ -116,34 +120,20 @@ local function result_of_lock(ok, ...)
   return "did"
 end
 
---- One try; a storage without `lock` has one holder anyway.
----@param storage LucidStorage
----@param account string
----@return "did"|"busy"|"failed" result
----@return string? message
-function M.lock(storage, account)
-  if not storage.lock then
-    return "did"
-  end
-  return result_of_lock(pcall(storage.lock, account))
-end
-
---- There is nothing to be done about an unlock that fails: whoever comes next
---- finds the record as it was saved.
----@param storage LucidStorage
----@param account string
-function M.unlock(storage, account)
-  if storage.unlock then
-    pcall(storage.unlock, account)
-  end
-end
-
 --- The refresh token in a record.
 ---@param text string
 ---@return string?
 function M.refresh_token_of(text)
   local record = json.decode(text)
   return record and record.refresh_token
+end
+
+--- Whether a refresh is under way, or was when its process ended.
+---@param text string
+---@return boolean
+function M.is_marked(text)
+  local record = json.decode(text)
+  return record ~= nil and record.pending ~= nil
 end
 
 return M

@@ -33,9 +33,10 @@ enum { LOOK_PAUSES = sizeof look_pauses / sizeof *look_pauses };
 
 enum state {
   IDLE,
-  CHECKING, /* loading, to see whether the unsaved record is still the newest */
-  SAVING,   /* saving the unsaved record */
-  LOOKING,  /* loading without the lock */
+  RELEASING, /* giving back the lock that a flight which was broken off has left */
+  CHECKING,  /* loading, to see whether the unsaved record is still the newest */
+  SAVING,    /* saving the unsaved record */
+  LOOKING,   /* loading without the lock */
   LOCKING,
   LOCK_PAUSE, /* another holds the lock */
   LOADING,    /* loading under the lock */
@@ -981,8 +982,10 @@ static struct flow_action begin(struct flow *flow)
     return flow->goal == FLOW_LOOK ? finish(flow) : step(flow, CHECKING, FLOW_LOAD);
   if (flow->goal == FLOW_KEEP)
     return finish(flow);
-  /* a flight that was broken off may have left the lock to this one */
-  return step(flow, flow->locked ? LOADING : LOOKING, FLOW_LOAD);
+  /* a flight that was broken off has left the lock, and it may be another's by now: a lease does not last */
+  if (flow->locked)
+    return step(flow, RELEASING, FLOW_UNLOCK);
+  return step(flow, LOOKING, FLOW_LOAD);
 }
 
 struct flow_action flow_next(struct flow *flow, const struct flow_event *event)
@@ -998,6 +1001,9 @@ struct flow_action flow_next(struct flow *flow, const struct flow_event *event)
   switch (flow->state) {
   case IDLE:
     return begin(flow);
+  case RELEASING:
+    flow->locked = false;
+    return step(flow, LOOKING, FLOW_LOAD);
   case CHECKING:
     return checked(flow, event);
   case SAVING:

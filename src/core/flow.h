@@ -154,7 +154,8 @@ const char *flow_token(const struct flow *flow);
 bool flow_uses(const struct flow *flow, const char *token);
 
 /* Break off a flight where it stands. Tokens that were on their way to the storage count as not saved.
- * `unlocked`: the lock is given back by other means; else the next flight goes on under it. */
+ * `unlocked`: the lock is given back by other means; else the next flight gives it back first,
+ * or goes on under it when there is something to save. */
 void flow_abandon(struct flow *flow, bool unlocked);
 
 /* A record that could not be saved yet waits in memory, and the lock is held for it. */

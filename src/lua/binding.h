@@ -68,8 +68,10 @@ int client_status(lua_State *L);
 
 /* flights.c */
 
-int client_flight(lua_State *L);
-int client_keep(lua_State *L);
+int client_new_flight(lua_State *L);
+int flight_begin(lua_State *L);
+int flight_keep(lua_State *L);
+int flight_is_flying(lua_State *L);
 int flight_next(lua_State *L);
 int flight_post(lua_State *L);
 int flight_start_post(lua_State *L);
@@ -89,6 +91,9 @@ void hot_open(void);
 int core_sleep(lua_State *L);
 int core_clock(lua_State *L);
 int core_process(lua_State *L);
+int core_thread(lua_State *L);
+int core_is_running(lua_State *L);
+int core_pack(lua_State *L);
 int core_sha256(lua_State *L);
 
 #endif

@@ -19,47 +19,66 @@ static void anchor_client(lua_State *L)
 #endif
 }
 
-/* A flight to come; it keeps its client, the first argument, alive. */
-static struct flight *push_flight(lua_State *L, struct client *client)
+/* client:new_flight() -> a flight that is to take off; it keeps its client alive */
+int client_new_flight(lua_State *L)
 {
+  struct client *client = check_client(L);
   struct flight *flight = lua_newuserdata(L, sizeof *flight);
   *flight = (struct flight){.client = client};
   luaL_getmetatable(L, FLIGHT);
   lua_setmetatable(L, -2);
   anchor_client(L);
+  return 1;
+}
+
+static struct flight *check_grounded(lua_State *L)
+{
+  struct flight *flight = luaL_checkudata(L, 1, FLIGHT);
+  if (flight->flight || !flight->client->client)
+    luaL_error(L, "this flight is in the air, or its client is closed");
   return flight;
 }
 
-/* client:flight(account, refresh) -> flight | nil, token | nil, nil, message, code */
-int client_flight(lua_State *L)
+/* flight:begin(account, refresh) -> true | false, token | false, nil, message, code */
+int flight_begin(lua_State *L)
 {
   char *token = NULL;
   lucidauth_error error;
-  struct client *client = check_client(L);
-  lucidauth_account *account = account_at(L, client, 2, &error);
+  struct flight *flight = check_grounded(L);
+  lucidauth_account *account = account_at(L, flight->client, 2, &error);
   bool refresh = lua_toboolean(L, 3);
-  struct flight *flight = push_flight(L, client);
   flight->flight = account ? lucidauth_flight_begin(account, refresh, &token, &error) : NULL;
-  if (flight->flight)
-    return 1;
-  lua_pushnil(L);
-  return 1 + push_token(L, token, &error);
+  lua_pushboolean(L, flight->flight != NULL);
+  return flight->flight ? 1 : 1 + push_token(L, token, &error);
 }
 
-/* client:keep(account) -> a flight that only saves what could not be saved; nothing when there is nothing to save */
-int client_keep(lua_State *L)
+/* flight:keep(account) -> whether there is something to save, and nothing but that */
+int flight_keep(lua_State *L)
 {
-  struct client *client = check_client(L);
-  lucidauth_account *account = account_at(L, client, 2, NULL);
-  struct flight *flight = push_flight(L, client);
+  struct flight *flight = check_grounded(L);
+  lucidauth_account *account = account_at(L, flight->client, 2, NULL);
   flight->flight = account ? lucidauth_flight_keep(account) : NULL;
-  return flight->flight ? 1 : 0;
+  lua_pushboolean(L, flight->flight != NULL);
+  return 1;
+}
+
+/* A closed client took its flights with it. */
+static bool is_flying(const struct flight *flight)
+{
+  return flight->flight && flight->client->client;
+}
+
+/* flight:is_flying() -> whether it has begun, and has not been ended */
+int flight_is_flying(lua_State *L)
+{
+  lua_pushboolean(L, is_flying(luaL_checkudata(L, 1, FLIGHT)));
+  return 1;
 }
 
 static struct flight *check_flight(lua_State *L)
 {
   struct flight *flight = luaL_checkudata(L, 1, FLIGHT);
-  if (!flight->flight || !flight->client->client)
+  if (!is_flying(flight))
     luaL_error(L, "this flight has ended, or its client is closed");
   return flight;
 }
@@ -101,11 +120,13 @@ int flight_has_posted(lua_State *L)
   return 1;
 }
 
-/* flight:finish() -> token, or true when none was asked for | nil, message, code */
+/* flight:finish() -> token, or true when none was asked for | nil, message, code; a second time it does nothing */
 int flight_finish(lua_State *L)
 {
   lucidauth_error error;
-  struct flight *flight = check_flight(L);
+  struct flight *flight = luaL_checkudata(L, 1, FLIGHT);
+  if (!is_flying(flight))
+    return 0;
   lucidauth_flight *ending = flight->flight;
   flight->flight = NULL;
   char *token = lucidauth_flight_end(ending, NULL, &error);
@@ -115,11 +136,11 @@ int flight_finish(lua_State *L)
   return 1;
 }
 
-/* A flight whose coroutine was thrown away. A closed client took its flights with it. */
+/* A flight whose coroutine was thrown away. */
 int flight_gc(lua_State *L)
 {
   struct flight *flight = luaL_checkudata(L, 1, FLIGHT);
-  if (flight->flight && flight->client->client)
+  if (is_flying(flight))
     lucidauth_free_token(lucidauth_flight_end(flight->flight, NULL, NULL));
   flight->flight = NULL;
   return 0;

@@ -15,20 +15,38 @@ __attribute__((visibility("default"))) int luaopen_lucidauth_core(lua_State *L);
 
 int luaopen_lucidauth_core(lua_State *L)
 {
-  static const luaL_Reg client_methods[] = {
-      {"token", client_token},   {"poll", client_poll},     {"refresh", client_refresh}, {"reject", client_reject},
-      {"status", client_status}, {"flight", client_flight}, {"keep", client_keep},       {"event", client_event},
-      {"leave", client_leave},   {"close", client_close},   {"__gc", client_gc},         {NULL, NULL}};
-  static const luaL_Reg flight_methods[] = {{"next", flight_next},
+  static const luaL_Reg client_methods[] = {{"token", client_token},
+                                            {"poll", client_poll},
+                                            {"refresh", client_refresh},
+                                            {"reject", client_reject},
+                                            {"status", client_status},
+                                            {"new_flight", client_new_flight},
+                                            {"event", client_event},
+                                            {"leave", client_leave},
+                                            {"close", client_close},
+                                            {"__gc", client_gc},
+                                            {NULL, NULL}};
+  static const luaL_Reg flight_methods[] = {{"begin", flight_begin},
+                                            {"keep", flight_keep},
+                                            {"is_flying", flight_is_flying},
+                                            {"next", flight_next},
                                             {"post", flight_post},
                                             {"start_post", flight_start_post},
                                             {"has_posted", flight_has_posted},
                                             {"finish", flight_finish},
                                             {"__gc", flight_gc},
                                             {NULL, NULL}};
-  static const luaL_Reg functions[] = {{"new", core_new},       {"hot", core_hot},     {"ticket", core_ticket},
-                                       {"sleep", core_sleep},   {"clock", core_clock}, {"process", core_process},
-                                       {"sha256", core_sha256}, {NULL, NULL}};
+  static const luaL_Reg functions[] = {{"new", core_new},
+                                       {"hot", core_hot},
+                                       {"ticket", core_ticket},
+                                       {"sleep", core_sleep},
+                                       {"clock", core_clock},
+                                       {"process", core_process},
+                                       {"thread", core_thread},
+                                       {"is_running", core_is_running},
+                                       {"pack", core_pack},
+                                       {"sha256", core_sha256},
+                                       {NULL, NULL}};
   hot_open();
   new_class(L, CLIENT, client_methods);
   new_class(L, FLIGHT, flight_methods);

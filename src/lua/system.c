@@ -1,4 +1,4 @@
-/* What Lua itself lacks: to sleep, a clock that nobody sets, the process, SHA-256. */
+/* What Lua itself lacks: to sleep, a clock that nobody sets, the process, what runs on a coroutine, SHA-256. */
 #include "../http/http.h"
 #include "binding.h"
 
@@ -33,6 +33,43 @@ int core_clock(lua_State *L)
 int core_process(lua_State *L)
 {
   lua_pushinteger(L, (lua_Integer)getpid());
+  return 1;
+}
+
+/* core.thread() -> the coroutine that runs, the main one too, whose number coroutine.running does not always tell */
+int core_thread(lua_State *L)
+{
+  lua_pushthread(L);
+  return 1;
+}
+
+/* core.is_running(coroutine, function) -> whether a call of the function has begun there and not ended; what an error
+ * has ended is no longer running, though its stack is still there */
+int core_is_running(lua_State *L)
+{
+  bool found = false;
+  lua_Debug frame;
+  lua_State *thread = lua_tothread(L, 1);
+  bool lives = thread && lua_status(thread) <= LUA_YIELD && lua_checkstack(thread, 1);
+  for (int level = 0; lives && !found && lua_getstack(thread, level, &frame); level++) {
+    lua_getinfo(thread, "f", &frame);
+    found = lua_topointer(thread, -1) == lua_topointer(L, 2);
+    lua_pop(thread, 1);
+  }
+  lua_pushboolean(L, found);
+  return 1;
+}
+
+/* core.pack(...) -> a table of them, and `n`: nothing can strike between a call and what is noted of it */
+int core_pack(lua_State *L)
+{
+  int count = lua_gettop(L);
+  lua_createtable(L, count, 1);
+  lua_insert(L, 1);
+  for (int i = count; i > 0; i--)
+    lua_rawseti(L, 1, i);
+  lua_pushinteger(L, count);
+  lua_setfield(L, 1, "n");
   return 1;
 }
 
