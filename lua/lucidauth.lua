@@ -149,7 +149,7 @@ end
 --- The API answered 401 to this very token: it is never handed out again, and
 --- the next `token()` brings another. A token that is no longer in use, or a
 --- second rejection, changes nothing.
----@param token string the token that the API did not accept
+---@param token string the token that the API did not accept, or the header's "Bearer ..."
 ---@param account? string
 ---@return true? rejected
 ---@return string? message

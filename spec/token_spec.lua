@@ -167,6 +167,34 @@ describe("reject()", function()
     assert.are.equal(1, scene:posts())
   end)
 
+  for what, form in helper.sorted({
+    ["the header's value"] = "Bearer %s",
+    ["in lower case"] = "bearer %s",
+    ["in upper case, with more space"] = " BEARER \t %s ",
+    ["what was read from a file"] = "%s\n",
+    ["what a program printed"] = "Bearer %s\r\n",
+  }) do
+    it("takes the token in any form: " .. what, function()
+      local client = scene:client()
+      local old = assert(client:token())
+      assert.is_true(client:reject(form:format(old)))
+      assert.are_not.equal(old, assert(client:token()))
+      assert.are.equal("refreshed rejected refreshed", scene:names_of_events())
+    end)
+  end
+
+  it("takes no header without a token", function()
+    local client = scene:client()
+    assert(client:token())
+    for _, header in ipairs({ "", " ", "Bearer", "bearer \r\n" }) do
+      scene:assert_failure("config", client:reject(header))
+    end
+    for _, other in ipairs({ "Bearerx", "Bearer x y", "Basic x" }) do
+      assert.is_true(client:reject(other))
+    end
+    assert.are.equal("refreshed", scene:names_of_events())
+  end)
+
   it("of an account that there is none of is told as token() tells it", function()
     local client = scene:client()
     local token, message, code = client:token("nosuch")
@@ -254,12 +282,14 @@ describe("reject()", function()
 
   it("takes a token and nothing else", function()
     local client = scene:client()
-    assert.has_error(function()
+    for _, misuse in ipairs({ 1, true, {}, print }) do
+      assert.error_matches(function()
+        client:reject(misuse)
+      end, "reject takes the token that the API did not accept$")
+    end
+    assert.error_matches(function()
       client:reject(nil)
-    end)
-    assert.has_error(function()
-      client:reject({})
-    end)
+    end, "reject takes the token that the API did not accept$")
   end)
 end)
 

@@ -200,7 +200,7 @@ LUCIDAUTH_API char *lucidauth_refresh(lucidauth *client, const char *account, lu
 LUCIDAUTH_API void lucidauth_free_token(char *token);
 
 /* The API answered 401 to this very token: it is never handed out again, and the next lucidauth_token brings
- * another. A token that is no longer in use changes nothing, and is no failure. False: `error` says why, an account
+ * another. The value of the header, "Bearer ...", says the same, and space around it does not count. A token that is no longer in use changes nothing, and is no failure. False: `error` says why, an account
  * that the storage has no room for, or no token at all. */
 LUCIDAUTH_API bool lucidauth_reject(lucidauth *client, const char *account, const char *token, lucidauth_error *error);
 

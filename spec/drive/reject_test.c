@@ -76,6 +76,20 @@ static void a_flight_that_succeeds_brings_another(void **state)
   }
 }
 
+static void the_header_names_it_as_well(void **state)
+{
+  (void)state;
+  lucidauth_error error;
+  scene_store(100);
+  lucidauth *client = scene_client(false);
+  assert_false(lucidauth_reject(client, NULL, NULL, &error));
+  assert_false(lucidauth_reject(client, NULL, " Bearer ", &error));
+  assert_int_equal(error.code, LUCIDAUTH_CONFIG);
+  assert_true(lucidauth_reject(client, NULL, "bearer A0\r\n", &error));
+  scene_assert_token(lucidauth_token(client, NULL, &error), "A1");
+  lucidauth_close(client);
+}
+
 /* ---- of the program's own ---- */
 
 static void a_flight_of_its_own_does_not_return_it(void **state)
@@ -106,9 +120,8 @@ int main(void)
 {
   alarm(ENDPOINT_PATIENCE);
   const struct CMUnitTest tests[] = {
-      TEST(a_flight_that_fails_does_not_hand_it_out),
-      TEST(nor_does_one_in_the_background),
-      TEST(a_flight_that_succeeds_brings_another),
+      TEST(a_flight_that_fails_does_not_hand_it_out), TEST(nor_does_one_in_the_background),
+      TEST(a_flight_that_succeeds_brings_another),    TEST(the_header_names_it_as_well),
       TEST(a_flight_of_its_own_does_not_return_it),
   };
   return cmocka_run_group_tests(tests, NULL, NULL);

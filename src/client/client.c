@@ -15,6 +15,7 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <strings.h>
 
 _Static_assert((int)LUCIDAUTH_NOT_READY == (int)CODE_NOT_READY && (int)LUCIDAUTH_TIMEOUT == (int)CODE_TIMEOUT,
                "lucidauth.h repeats the codes of the core");
@@ -300,19 +301,42 @@ void lucidauth_free_token(char *token)
   secret_free(token);
 }
 
-bool lucidauth_reject(lucidauth *client, const char *name, const char *token, lucidauth_error *error)
+/* What a program has at hand is the token, or the header that it was sent in; what was read from a file ends a line.
+ * NULL: memory is out. */
+static char *token_of_header(const char *value)
 {
-  if (!token || !*token) {
-    error_set(error, LUCIDAUTH_CONFIG, "There is no token to reject: pass the one that the API did not accept.");
-    return false;
-  }
-  lucidauth_account *account = lucidauth_get_account(client, name, error);
-  if (!account)
-    return false;
+  static const char scheme[] = "bearer", blanks[] = " \t\r\n";
+  const size_t size = sizeof scheme - 1;
+  value += strspn(value, blanks);
+  if (strncasecmp(value, scheme, size) == 0 && strchr(blanks, value[size]))
+    value += size + strspn(value + size, blanks);
+  char *token = secret_copy(value);
+  for (size_t length = token ? strlen(token) : 0; length > 0 && strchr(blanks, token[length - 1]); length--)
+    token[length - 1] = '\0';
+  return token;
+}
+
+static void reject(lucidauth_account *account, const char *token)
+{
   int cancel = cancel_put_off();
   account_reject(account, token);
   cancel_allow(cancel);
-  return true;
+}
+
+bool lucidauth_reject(lucidauth *client, const char *name, const char *token, lucidauth_error *error)
+{
+  char *bare = token ? token_of_header(token) : NULL;
+  lucidauth_account *account = NULL;
+  if (token && !bare)
+    error_set(error, LUCIDAUTH_STORAGE, "There is not enough memory to reject a token. Nothing was changed.");
+  else if (!bare || !*bare)
+    error_set(error, LUCIDAUTH_CONFIG, "There is no token to reject: pass the one that the API did not accept.");
+  else
+    account = lucidauth_get_account(client, name, error);
+  if (account)
+    reject(account, bare);
+  secret_free(bare);
+  return account != NULL;
 }
 
 /* ---- status ---- */
