@@ -140,7 +140,8 @@ typedef struct lucidauth_options {
    * LUCIDAUTH_NOT_READY. */
   void (*on_event)(void *data, const lucidauth_event *event);
   void *on_event_data;
-  bool hold_signals; /* true: see "signals" above */
+  bool hold_signals;   /* true: see "signals" above */
+  size_t max_accounts; /* 10000: so many are kept in memory, 1 at least; see lucidauth_get_account */
 } lucidauth_options;
 
 #ifndef __cplusplus
@@ -148,7 +149,7 @@ typedef struct lucidauth_options {
 #define LUCIDAUTH_OPTIONS_INIT                                                                                      \
   {                                                                                                                 \
     .size = sizeof(lucidauth_options), .refresh_before = 300, .refresh_wait = 2, .timeout = 30, .lock_timeout = 60, \
-    .default_lifetime = 3600, .hold_signals = true                                                                  \
+    .default_lifetime = 3600, .hold_signals = true, .max_accounts = 10000                                           \
   }
 /* clang-format on */
 #else
@@ -163,6 +164,7 @@ static inline lucidauth_options lucidauth_options_init(void)
   options.lock_timeout = 60;
   options.default_lifetime = 3600;
   options.hold_signals = true;
+  options.max_accounts = 10000;
   return options;
 }
 #endif
@@ -257,10 +259,20 @@ LUCIDAUTH_API bool lucidauth_get_status(lucidauth *client, const char *account, 
 
 typedef struct lucidauth_account lucidauth_account;
 
-/* The account's handle, owned by the client and valid until it is closed. NULL: LUCIDAUTH_CONFIG, the storage has no
- * room for it or cannot be used, or the name cannot; LUCIDAUTH_STORAGE, memory is out; LUCIDAUTH_NOT_READY, the
- * client is being closed. Accounts stay until then, however many: do not name them after what strangers send. */
+/* The account's handle, valid until it is given to lucidauth_release_account, as often as it was had from here, or
+ * until the client is closed. NULL: LUCIDAUTH_CONFIG, the storage has no room for it or cannot be used, or the name
+ * cannot; LUCIDAUTH_STORAGE, memory is out; LUCIDAUTH_NOT_READY, the client is being closed.
+ *
+ * The client keeps `max_accounts` in memory. When there are more, those leave that were not used for the longest time:
+ * the next call for one of them finds its tokens in the storage again, its status starts anew. Who has a handle, a flight
+ * or tokens that are not saved never leaves, nor does the default account, nor, with LUCIDAUTH_MEMORY, one that has
+ * tokens; if there is nobody else, there are more than `max_accounts`. An account of which the storage has no record
+ * does not stay at all. */
 LUCIDAUTH_API lucidauth_account *lucidauth_get_account(lucidauth *client, const char *account, lucidauth_error *error);
+
+/* Give a handle back; it is not to be used any more. Closing the client does that too, so not after lucidauth_close.
+ * NULL is allowed. */
+LUCIDAUTH_API void lucidauth_release_account(lucidauth_account *account);
 
 /* True while the token that was obtained together with `serial` is to be used as it is. Takes a few nanoseconds; once a
  * second one caller asks the disk whether the file was rewritten (not with `background`). */

@@ -81,7 +81,7 @@ static void options_that_were_not_started_from_the_macro_are_refused(void **stat
   (void)state;
   lucidauth_options options = {.client_id = "mine", .timeout = 30};
   assert_refused(&options, "LUCIDAUTH_OPTIONS_INIT");
-  options.size = sizeof options - 1;
+  options.size = offsetof(lucidauth_options, on_event_data);
   assert_refused(&options, "LUCIDAUTH_OPTIONS_INIT");
 }
 
@@ -122,6 +122,28 @@ static void an_empty_client_id_is_refused(void **state)
   assert_refused(&options, "option client_id");
 }
 
+static void no_account_at_all_is_refused(void **state)
+{
+  (void)state;
+  lucidauth_options options = LUCIDAUTH_OPTIONS_INIT;
+  options.max_accounts = 0;
+  assert_refused(&options, "option max_accounts");
+  options.max_accounts = 1;
+  lucidauth_close(open_client(&options));
+}
+
+/* Of a program that was built before there was such an option. */
+static void what_an_older_program_does_not_say_has_its_default(void **state)
+{
+  (void)state;
+  lucidauth_options options = LUCIDAUTH_OPTIONS_INIT;
+  options.size = offsetof(lucidauth_options, max_accounts);
+  options.max_accounts = 0;
+  lucidauth *client = open_client(&options);
+  assert_int_equal(client->options.max_accounts, 10000);
+  lucidauth_close(client);
+}
+
 static void seconds_that_no_clock_can_count_are_refused(void **state)
 {
   (void)state;
@@ -159,6 +181,8 @@ int main(void)
       TEST(options_of_a_later_header_are_taken_as_far_as_they_are_known),
       TEST(choices_that_do_not_exist_are_refused),
       TEST(an_empty_client_id_is_refused),
+      TEST(no_account_at_all_is_refused),
+      TEST(what_an_older_program_does_not_say_has_its_default),
       TEST(seconds_that_no_clock_can_count_are_refused),
   };
   return cmocka_run_group_tests(tests, NULL, NULL);

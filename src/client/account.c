@@ -102,6 +102,44 @@ struct lucidauth_account *account_new(struct lucidauth *client, const char *name
   return NULL;
 }
 
+static bool is_in_the_air(const struct lucidauth_account *account)
+{
+  return account->flying || account->looked_after || account->flight || account->broken_off;
+}
+
+/* With the mutex held. The default account alone is started by the configured refresh token, and remembers it. */
+static enum account_worth worth(const struct lucidauth_account *account)
+{
+  if (is_in_the_air(account) || !account->settings.account || flow_unsaved(account->craft.flow))
+    return ACCOUNT_STAYS;
+  if (account->landings == 0)
+    return account->rejects ? ACCOUNT_STORED : ACCOUNT_EMPTY;
+  if (account->craft.empty && !account->token && !account->status.has_token)
+    return ACCOUNT_EMPTY;
+  bool forgets = account->client->options.storage == LUCIDAUTH_MEMORY;
+  return forgets || account->rejects ? ACCOUNT_STAYS : ACCOUNT_STORED;
+}
+
+enum account_worth account_worth(struct lucidauth_account *account)
+{
+  pthread_mutex_lock(&account->mutex);
+  enum account_worth found = worth(account);
+  pthread_mutex_unlock(&account->mutex);
+  return found;
+}
+
+bool account_may_leave(struct lucidauth_account *account)
+{
+  return !account->job || background_let_go(account->job);
+}
+
+void account_dismiss(struct lucidauth_account *account)
+{
+  if (account->job)
+    background_leave(account->job);
+  account_free(account);
+}
+
 static void save_what_is_unsaved(struct lucidauth_account *account)
 {
   if (!account->craft.store || !account_take_off_to_keep(account))
@@ -359,10 +397,12 @@ static void publish(struct lucidauth_account *account, const struct flow_outcome
       in_use_withdraw(account);
     return;
   }
-  if (outcome->token && !is_rejected(account, outcome->token))
+  if (outcome->token && !is_rejected(account, outcome->token)) {
     in_use_put(account, outcome);
-  else
+    account->rejects = false;
+  } else {
     in_use_withdraw(account);
+  }
 }
 
 void account_show(struct lucidauth_account *account)
@@ -452,12 +492,21 @@ bool account_take_off_in_background(struct lucidauth_account *account, enum flow
   return true;
 }
 
+bool account_has_landed(struct lucidauth_account *account)
+{
+  pthread_mutex_lock(&account->mutex);
+  bool landed = account->landings > 0;
+  pthread_mutex_unlock(&account->mutex);
+  return landed;
+}
+
 void account_reject(struct lucidauth_account *account, const char *token)
 {
   pthread_mutex_lock(&account->mutex);
   if (account->forked)
     (void)account_settle_in_child(account, NULL);
   bool in_use = in_use_is(account, token);
+  account->rejects = true;
   if (!account->flying) {
     flow_reject(account->craft.flow, token);
     account->status.has_token = flow_status(account->craft.flow).has_token;

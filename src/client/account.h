@@ -12,6 +12,8 @@
 
 enum { REJECTED = 4 };
 
+struct account_list;
+
 struct lucidauth_account {
   /* read by the hot path, written with the mutex held */
   _Atomic(const atomic_uint_least64_t *) generation; /* of the storage: another process announces a change */
@@ -20,8 +22,11 @@ struct lucidauth_account {
   atomic_int_least64_t good_in;                      /* clock_second: look again in any other */
 
   struct lucidauth *client;
-  struct lucidauth_account *next, *next_in_place; /* in the client's list, and in its table */
-  char *name;                                     /* "default" unless the caller named one */
+  struct lucidauth_account *previous, *next, *next_in_place; /* in the client's list, and in its table */
+  size_t users;                                              /* handles, and calls that go on; else it rests: */
+  struct account_list *rests_in;
+  struct lucidauth_account *rests_before, *rests_behind;
+  char *name; /* "default" unless the caller named one */
 
   pthread_mutex_t mutex;      /* over what follows; never held while waiting for anything but `landed` */
   pthread_cond_t landed;      /* a flight has ended */
@@ -46,6 +51,8 @@ struct lucidauth_account {
   struct moment refresh_at, dead_at;
   char *rejected[REJECTED]; /* not yet told to the flow, which may be in flight */
   int rejections;
+  bool rejects;              /* a token was rejected since the last one that was good */
+  bool broken_off;           /* the program has ended its last flight early: the lock may still be held */
   struct flow_status status; /* as of the last landing; the message is copied */
   double looked_at;          /* steady seconds: the storage was last looked at for the status; 0: never */
   bool shared;               /* of the store, as of the last landing */
@@ -77,6 +84,21 @@ void account_end(struct lucidauth_account *account);
 
 /* After account_end. */
 void account_free(struct lucidauth_account *account);
+
+/* What would be lost with an account that nobody has. */
+enum account_worth {
+  ACCOUNT_EMPTY,  /* nothing: the storage has no record, or was not looked at */
+  ACCOUNT_STORED, /* nothing that the storage does not have */
+  ACCOUNT_STAYS   /* more; or it is in the air */
+};
+
+enum account_worth account_worth(struct lucidauth_account *account);
+
+/* Whether it may be dismissed; the background's thread then leaves it alone. */
+bool account_may_leave(struct lucidauth_account *account);
+
+/* End and free an account that may leave. */
+void account_dismiss(struct lucidauth_account *account);
 
 /* The process ends: wait for a flight that is in the air, and try once more to save what could not be saved. */
 void account_settle(struct lucidauth_account *account);
@@ -113,6 +135,9 @@ void account_look(struct lucidauth_account *account);
 
 /* Wait until a flight lands, for at most `seconds`. */
 void account_wait(struct lucidauth_account *account, double seconds);
+
+/* Whether it has had a flight. */
+bool account_has_landed(struct lucidauth_account *account);
 
 /* Never hand this token out again. */
 void account_reject(struct lucidauth_account *account, const char *token);

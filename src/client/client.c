@@ -9,6 +9,7 @@
 #include "error.h"
 #include "events.h"
 #include "fork.h"
+#include "roster.h"
 #include "ticket.h"
 
 #include <math.h>
@@ -38,8 +39,6 @@ const char *lucidauth_event_name(lucidauth_event_kind kind)
 }
 
 /* ---- clients and accounts ---- */
-
-enum { TABLE_FIRST = 8 };
 
 /* Sizes in the first release. */
 enum {
@@ -75,73 +74,6 @@ lucidauth *lucidauth_new(const lucidauth_options *options, lucidauth_error *erro
   return client;
 }
 
-/* FNV-1a. */
-static size_t hash(const char *name)
-{
-  uint64_t mixed = UINT64_C(14695981039346656037);
-  for (; *name; name++)
-    mixed = (mixed ^ (unsigned char)*name) * UINT64_C(1099511628211);
-  return (size_t)(mixed ^ mixed >> 32);
-}
-
-static struct lucidauth_account **place_of(struct lucidauth *client, const char *name)
-{
-  return &client->table[hash(name) & (client->places - 1)];
-}
-
-static void put_in_table(struct lucidauth *client, struct lucidauth_account *account)
-{
-  struct lucidauth_account **place = place_of(client, account->name);
-  account->next_in_place = *place;
-  *place = account;
-}
-
-/* With the mutex held: room for one more. False: memory is out, and there is no table at all; a fuller one than it
- * should be still serves. */
-static bool make_room(struct lucidauth *client)
-{
-  if (client->account_count < client->places)
-    return true;
-  size_t places = client->places ? 2 * client->places : TABLE_FIRST;
-  struct lucidauth_account **table = calloc(places, sizeof(struct lucidauth_account *));
-  if (!table)
-    return client->table != NULL;
-  free(client->table);
-  client->table = table;
-  client->places = places;
-  for (struct lucidauth_account *account = client->accounts; account; account = account->next)
-    put_in_table(client, account);
-  return true;
-}
-
-static struct lucidauth_account *find(struct lucidauth *client, const char *name)
-{
-  struct lucidauth_account *account = client->table ? *place_of(client, name) : NULL;
-  while (account && strcmp(account->name, name) != 0)
-    account = account->next_in_place;
-  return account;
-}
-
-/* With the mutex held. */
-static struct lucidauth_account *find_or_add(struct lucidauth *client, const char *name, lucidauth_error *error)
-{
-  struct lucidauth_account *account = find(client, name);
-  if (account)
-    return account;
-  if (!make_room(client)) {
-    error_set(error, LUCIDAUTH_STORAGE, "There is not enough memory for an account.");
-    return NULL;
-  }
-  account = account_new(client, name, error);
-  if (!account)
-    return NULL;
-  account->next = client->accounts;
-  client->accounts = account;
-  client->account_count++;
-  put_in_table(client, account);
-  return account;
-}
-
 static bool has_room_for(const struct lucidauth *client, const char *name, lucidauth_error *error)
 {
   if (client->options.storage != LUCIDAUTH_FILE || strcmp(name, "default") == 0)
@@ -159,15 +91,18 @@ lucidauth_account *lucidauth_get_account(lucidauth *client, const char *name, lu
   if (!has_room_for(client, name, error))
     return NULL;
   int cancel = cancel_put_off();
-  pthread_mutex_lock(&client->mutex);
-  struct lucidauth_account *account = NULL;
-  if (atomic_load(&client->closing))
-    error_set(error, LUCIDAUTH_NOT_READY, "This client is being closed. Nothing was changed.");
-  else
-    account = find_or_add(client, name, error);
-  pthread_mutex_unlock(&client->mutex);
+  struct lucidauth_account *account = roster_take(client, name, error);
   cancel_allow(cancel);
   return account;
+}
+
+void lucidauth_release_account(lucidauth_account *account)
+{
+  if (!account)
+    return;
+  int cancel = cancel_put_off();
+  roster_give_back(account);
+  cancel_allow(cancel);
 }
 
 /* Events are given while everything is still in its place: whoever hears of them may ask for more. */
@@ -284,16 +219,25 @@ char *lucidauth_token_of(lucidauth_account *account, uint64_t *serial, lucidauth
   return fly(account, FLOW_TOKEN, serial, error);
 }
 
+/* A thread that is cancelled gives the account back first. */
+static char *fly_by_name(lucidauth *client, const char *name, enum flow_goal goal, lucidauth_error *error)
+{
+  int cancel = cancel_put_off();
+  lucidauth_account *account = lucidauth_get_account(client, name, error);
+  char *token = account ? fly(account, goal, NULL, error) : NULL;
+  lucidauth_release_account(account);
+  cancel_allow(cancel);
+  return token;
+}
+
 char *lucidauth_token(lucidauth *client, const char *name, lucidauth_error *error)
 {
-  lucidauth_account *account = lucidauth_get_account(client, name, error);
-  return account ? fly(account, FLOW_TOKEN, NULL, error) : NULL;
+  return fly_by_name(client, name, FLOW_TOKEN, error);
 }
 
 char *lucidauth_refresh(lucidauth *client, const char *name, lucidauth_error *error)
 {
-  lucidauth_account *account = lucidauth_get_account(client, name, error);
-  return account ? fly(account, FLOW_REFRESH, NULL, error) : NULL;
+  return fly_by_name(client, name, FLOW_REFRESH, error);
 }
 
 void lucidauth_free_token(char *token)
@@ -316,15 +260,27 @@ static char *token_of_header(const char *value)
   return token;
 }
 
-static void reject(lucidauth_account *account, const char *token)
+static void look(struct lucidauth_account *account)
 {
-  int cancel = cancel_put_off();
+  if (account->job)
+    account_look(account);
+  else if (account->craft.store && account_take_off(account, FLOW_LOOK, false, NULL)) {
+    drive_blocking(&account->craft);
+    account_land(account, NULL, NULL);
+  }
+}
+
+/* Of an account that the storage does not know a rejection need not be kept. */
+static void reject(struct lucidauth_account *account, const char *token)
+{
+  if (account->settings.account && !account->job && !account_has_landed(account))
+    look(account);
   account_reject(account, token);
-  cancel_allow(cancel);
 }
 
 bool lucidauth_reject(lucidauth *client, const char *name, const char *token, lucidauth_error *error)
 {
+  int cancel = cancel_put_off();
   char *bare = token ? token_of_header(token) : NULL;
   lucidauth_account *account = NULL;
   if (token && !bare)
@@ -335,7 +291,9 @@ bool lucidauth_reject(lucidauth *client, const char *name, const char *token, lu
     account = lucidauth_get_account(client, name, error);
   if (account)
     reject(account, bare);
+  lucidauth_release_account(account);
   secret_free(bare);
+  cancel_allow(cancel);
   return account != NULL;
 }
 
@@ -349,18 +307,6 @@ static const char *state_name(const struct lucidauth_account *account, struct mo
   if (account->last_error.code != LUCIDAUTH_OK)
     return "failing";
   return known->has_token ? "expired" : "empty";
-}
-
-static void look(struct lucidauth_account *account)
-{
-  int cancel = cancel_put_off();
-  if (account->job)
-    account_look(account);
-  else if (account->craft.store && account_take_off(account, FLOW_LOOK, false, NULL)) {
-    drive_blocking(&account->craft);
-    account_land(account, NULL, NULL);
-  }
-  cancel_allow(cancel);
 }
 
 static lucidauth_status status_of(struct lucidauth_account *account)
@@ -389,11 +335,17 @@ bool lucidauth_get_status(lucidauth *client, const char *name, lucidauth_status 
     error_set(error, LUCIDAUTH_CONFIG, "The status has no size: start it from LUCIDAUTH_STATUS_INIT.");
     return false;
   }
+  int cancel = cancel_put_off();
   lucidauth_account *account = lucidauth_get_account(client, name, error);
+  lucidauth_status known = {.state = ""};
+  if (account) {
+    look(account);
+    known = status_of(account);
+    lucidauth_release_account(account);
+  }
+  cancel_allow(cancel);
   if (!account)
     return false;
-  look(account);
-  lucidauth_status known = status_of(account);
   known.size = status->size;
   memcpy(status, &known, size);
   return true;

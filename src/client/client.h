@@ -13,6 +13,7 @@ struct options {
   struct flow_settings flow;
   enum lucidauth_storage storage;
   bool background, hold_signals;
+  size_t max_accounts;
   char *client_id, *client_secret, *refresh_token, *path, *host;
   char *base; /* the folder that a relative path starts from: the program may be elsewhere when it is first used */
   struct endpoints endpoints;
@@ -20,12 +21,19 @@ struct options {
   void *on_event_data;
 };
 
+/* Accounts that nobody has, those that were given back first before the others. */
+struct account_list {
+  struct lucidauth_account *first, *last;
+};
+
 struct lucidauth {
   struct options options;
-  pthread_mutex_t mutex;              /* over the accounts' list and table */
+  pthread_mutex_t mutex;              /* over the accounts' list, table and users; taken before an account's mutex */
   struct lucidauth_account *accounts; /* the newest first */
-  struct lucidauth_account **table;   /* the same by their names' hashes, TABLE_FIRST times a power of two places */
+  struct lucidauth_account **table;   /* the same by their names' hashes, a power of two of places */
   size_t places, account_count;
+  struct account_list resting;  /* they may leave */
+  struct account_list restless; /* they could not leave when they were last looked at */
   atomic_bool closing;          /* no account is added, and no flight begins any more */
   pthread_mutex_t events_mutex; /* over the events; may be taken with an account's mutex held */
   struct kept_event *events;    /* of the background, oldest first */

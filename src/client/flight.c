@@ -7,6 +7,7 @@
 #include "../drive/drive.h"
 #include "../system/clock.h"
 #include "error.h"
+#include "roster.h"
 
 #include <stdlib.h>
 #include <string.h>
@@ -44,6 +45,7 @@ lucidauth_flight *lucidauth_flight_begin(lucidauth_account *account, bool refres
   enum flow_goal goal = refresh ? FLOW_REFRESH : FLOW_TOKEN;
   flight->account = account;
   if (account_take_off(account, goal, false, &failure)) {
+    roster_hold(account);
     account_give_flight(account, flight);
     return flight;
   }
@@ -67,6 +69,7 @@ lucidauth_flight *lucidauth_flight_keep(lucidauth_account *account)
     return NULL;
   flight->account = account;
   if (account_take_off_to_keep(account)) {
+    roster_hold(account);
     account_give_flight(account, flight);
     return flight;
   }
@@ -123,6 +126,8 @@ static void let_go_of_response(lucidauth_flight *flight)
 static struct flow_action advance(lucidauth_flight *flight, struct flow_event *event)
 {
   char message[STORE_MESSAGE];
+  if (flight->action.step == FLOW_LOAD)
+    flight->account->craft.empty = event->result == FLOW_NONE;
   event->now = clock_now();
   struct flow_action action = flow_next(flight->account->craft.flow, event);
   if (action.step == FLOW_LOCK)
@@ -241,7 +246,8 @@ static char *end(lucidauth_flight *flight, uint64_t *serial, lucidauth_error *er
     return NULL;
   }
   account_give_flight(account, NULL);
-  if (flight->action.step != FLOW_DONE)
+  account->broken_off = flight->action.step != FLOW_DONE;
+  if (account->broken_off)
     flow_abandon(account->craft.flow, false);
   bool keeps = account->goal == FLOW_KEEP;
   lucidauth_error said;
@@ -258,7 +264,9 @@ static char *end(lucidauth_flight *flight, uint64_t *serial, lucidauth_error *er
 char *lucidauth_flight_end(lucidauth_flight *flight, uint64_t *serial, lucidauth_error *error)
 {
   int cancel = cancel_put_off();
+  struct lucidauth_account *account = flight->account;
   char *token = end(flight, serial, error);
+  roster_give_back(account);
   cancel_allow(cancel);
   return token;
 }

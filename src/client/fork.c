@@ -6,6 +6,7 @@
 #include "../system/clock.h"
 #include "account.h"
 #include "client.h"
+#include "roster.h"
 
 #include <dlfcn.h>
 #include <pthread.h>
@@ -20,22 +21,12 @@ static void for_each_account(void (*visit)(struct lucidauth_account *account))
       visit(account);
 }
 
-/* Accounts are added in front, and go with their client, which stays as long as the clients' list is held. */
-static struct lucidauth_account *newest_account(struct lucidauth *client)
-{
-  if (!clock_lock(&client->mutex))
-    return NULL;
-  struct lucidauth_account *account = client->accounts;
-  pthread_mutex_unlock(&client->mutex);
-  return account;
-}
-
 void fork_visit_accounts(void (*visit)(struct lucidauth_account *account))
 {
   if (!clock_lock(&clients_mutex))
     return;
   for (struct lucidauth *client = clients; client; client = client->next)
-    for (struct lucidauth_account *account = newest_account(client); account; account = account->next)
+    for (struct lucidauth_account *account = NULL; (account = roster_next(client, account)) != NULL;)
       visit(account);
   pthread_mutex_unlock(&clients_mutex);
 }

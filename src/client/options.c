@@ -53,6 +53,14 @@ static bool check_seconds(double value, const char *option, lucidauth_error *err
   return false;
 }
 
+static bool check_count(size_t value, const char *option, lucidauth_error *error)
+{
+  if (value > 0)
+    return true;
+  error_set(error, LUCIDAUTH_CONFIG, "The option %s must be 1 or more.", option);
+  return false;
+}
+
 static bool check_choice(int value, int last, const char *option, lucidauth_error *error)
 {
   if (value >= 0 && value <= last)
@@ -96,6 +104,7 @@ static bool check(const struct options *options, const lucidauth_options *given,
          check_seconds(given->refresh_wait, "refresh_wait", error) && check_seconds(given->timeout, "timeout", error) &&
          check_seconds(given->lock_timeout, "lock_timeout", error) &&
          check_seconds(given->default_lifetime, "default_lifetime", error) &&
+         check_count(given->max_accounts, "max_accounts", error) &&
          check_choice((int)given->storage, LUCIDAUTH_CUSTOM, "storage", error) &&
          check_choice((int)given->token_request, LUCIDAUTH_BASIC, "token_request", error);
 }
@@ -216,6 +225,7 @@ bool options_copy(struct options *options, const lucidauth_options *given, lucid
   *options = (struct options){.storage = given->storage,
                               .background = given->background,
                               .hold_signals = given->hold_signals,
+                              .max_accounts = given->max_accounts,
                               .on_event = given->on_event,
                               .on_event_data = given->on_event_data};
   if (!copy_strings(options, given)) {

@@ -24,7 +24,7 @@ struct background_job {
   struct craft *craft;
 
   /* with the mutex held */
-  struct background_job *next_watched;
+  struct background_job *next_watched, *previous_watched;
   bool watched, pinned;                /* looked after; being looked at */
   struct background_job *next_waiting; /* for a helper */
   int active; /* flights: one may have landed, and still be the thread's, when the next one takes off */
@@ -549,6 +549,9 @@ bool background_watch(struct background_job *job)
   if (possible && !job->watched) {
     job->watched = true;
     job->next_watched = worker.watched;
+    job->previous_watched = NULL;
+    if (job->next_watched)
+      job->next_watched->previous_watched = job;
     worker.watched = job;
     worker.users++;
   }
@@ -568,11 +571,9 @@ void background_submit(struct background_job *job)
 
 static void unwatch(struct background_job *job)
 {
-  for (struct background_job **place = &worker.watched; *place; place = &(*place)->next_watched)
-    if (*place == job) {
-      *place = job->next_watched;
-      break;
-    }
+  *(job->previous_watched ? &job->previous_watched->next_watched : &worker.watched) = job->next_watched;
+  if (job->next_watched)
+    job->next_watched->previous_watched = job->previous_watched;
   job->watched = false;
 }
 
@@ -620,6 +621,16 @@ bool background_leave_by(struct background_job *job, double until)
     forget(job);
   pthread_mutex_unlock(&worker.mutex);
   return left;
+}
+
+bool background_let_go(struct background_job *job)
+{
+  pthread_mutex_lock(&worker.mutex);
+  bool idle = !is_with_thread(job);
+  if (idle)
+    job->leaving = true;
+  pthread_mutex_unlock(&worker.mutex);
+  return idle;
 }
 
 bool background_start_leaving(struct background_job *job)

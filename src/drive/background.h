@@ -28,6 +28,10 @@ void background_leave(struct background_job *job);
  * or this very thread was interrupted in here. */
 bool background_leave_by(struct background_job *job, double until);
 
+/* For background_leave, where nobody is to wait: from now on the account is left alone. False, and nothing is changed:
+ * the thread is with it. */
+bool background_let_go(struct background_job *job);
+
 /* The beginning of that, which does not wait: whether its flight has landed. */
 bool background_start_leaving(struct background_job *job);
 

@@ -20,6 +20,7 @@ struct craft {
   const struct endpoints *endpoints;
   uint64_t seen;      /* the generation when the flight last looked at the record */
   bool holds_signals; /* that would end the process, from a refresh's POST until its tokens are saved */
+  bool empty;         /* there was none then */
   const struct craft_owner *owner;
 };
 

@@ -93,6 +93,7 @@ static void load(struct craft *craft, struct came_of *came)
   craft->seen = atomic_load_explicit(store->generation, memory_order_acquire);
   came->event.result = result_of(store->ops->load(store, &came->record, &came->error));
   came->event.text = came->record;
+  craft->empty = came->event.result == FLOW_NONE;
   if (store->ops->spent)
     came->event.spent = store->ops->spent(store);
   if (store->ops->rejected) {
