@@ -398,7 +398,7 @@ static void unsaved_tokens_stay(void **state)
   lucidauth_close(client);
 }
 
-/* Also one that its program has left before its end: the lock is still held for the next one. */
+/* Also one that its program has left before its end: the next one gives the lock back. */
 static void a_flight_stays(void **state)
 {
   (void)state;
@@ -411,7 +411,7 @@ static void a_flight_stays(void **state)
   look_for_accounts(client);
   assert_int_equal(client->account_count, 1);
   flight = begin_flight(client, "anna");
-  assert_int_equal(lucidauth_flight_next(flight, LUCIDAUTH_DID, NULL).step, LUCIDAUTH_LOAD);
+  assert_int_equal(lucidauth_flight_next(flight, LUCIDAUTH_DID, NULL).step, LUCIDAUTH_UNLOCK);
   fly_until(flight, LUCIDAUTH_DONE, "{\"access_token\": \"A\", \"refresh_token\": \"R\", \"expires_at\": 99999999999}",
             LUCIDAUTH_DID);
   lucidauth_free_token(lucidauth_flight_end(flight, NULL, NULL));
