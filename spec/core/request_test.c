@@ -1,5 +1,6 @@
 /* The bodies of requests, byte for byte. */
 #include "request.h"
+#include "server.h"
 
 #include <setjmp.h>
 #include <stdarg.h>
@@ -170,6 +171,88 @@ static void long_values_fit(void **state)
   request_free(&request);
 }
 
+struct pair {
+  const char *url, *other;
+};
+
+static void assert_pairs(const struct pair *pairs, size_t count, bool same)
+{
+  for (size_t i = 0; i < count; i++)
+    if (server_is_same(pairs[i].url, pairs[i].other) != same || server_is_same(pairs[i].other, pairs[i].url) != same)
+      fail_msg("%s and %s", pairs[i].url, pairs[i].other);
+}
+
+static void servers_that_are_one(void **state)
+{
+  static const struct pair pairs[] = {
+      {"https://api.lucid.co", "https://api.lucid.co/oauth2/token?a#b"},
+      {"https://api.lucid.co", "https://api.lucid.co:443"},
+      {"https://api.lucid.co:443/", "HTTPS://API.Lucid.CO?x"},
+      {"https://api.lucid.co", "https://api.lucid.co:0443/"},
+      {"http://api.lucid.co", "http://api.lucid.co:80"},
+      {"https://api.lucid.co:8443", "https://API.lucid.co:8443/x"},
+      {"https://[2001:db8::1]", "https://[2001:DB8::1]:443/"},
+      {"https://[2001:db8::1]", "https://[2001:0db8:0:0:0:0:0:1]"},
+      {"https://[1:2:3:4:5:6:7:8]", "https://[01:002:0003:4:5:6:7:8]"},
+      {"https://[2001:db8::]", "https://[2001:db8:0:0::]"},
+      {"https://[::ffff:0:1]", "https://[0::ffff:0:1]"},
+      {"http://127.0.0.1:1234", "http://127.0.0.1:4321"},
+      {"http://127.0.0.1:1234", "https://localhost"},
+      {"http://LOCALHOST:1/x", "http://[::1]:2/"},
+      {"http://127.255.0.9", "http://localhost:99"},
+  };
+  (void)state;
+  assert_pairs(pairs, sizeof pairs / sizeof *pairs, true);
+}
+
+static void servers_that_are_two(void **state)
+{
+  static const struct pair pairs[] = {
+      {"http://127.0.0.1:1234", "https://localhost.example.com"},
+      {"http://127.0.0.1:1234", "https://127.example.com"},
+      {"http://127.0.0.1:1234", "https://127.0.0.1.example.com"},
+      {"http://127.0.0.1:1234", "https://[::1].example.com"},
+      {"http://127.0.0.1:1234", "https://localhost@example.com"},
+      {"http://127.0.0.1:1234", "https://example.com#localhost"},
+      {"http://127.0.0.1:1234", "https://localhostile"},
+      {"http://127.0.0.1", "http://127.0.0.01"},
+      {"http://127.0.0.1", "http://127.1"},
+      {"http://127.0.0.1", "http://2130706433"},
+      {"http://127.0.0.1", "http://127.0.0.1."},
+      {"http://localhost", "http://localhost."},
+      {"http://localhost", "http://a.localhost"},
+      {"http://localhost", "http://127.0.0.256"},
+      {"http://[::1]", "http://[::ffff:127.0.0.1]"},
+      {"http://[::1]", "http://[::2]"},
+      {"https://api.lucid.co", "https://api.lucid.co:8443"},
+      {"https://api.lucid.co", "https://api.lucid.co:80"},
+      {"https://api.lucid.co", "http://api.lucid.co"},
+      {"https://api.lucid.co:443", "http://api.lucid.co:443"},
+      {"https://api.lucid.co", "https://api.lucid.com"},
+      {"https://api.lucid.co", "https://api.lucid.co.example.com"},
+      {"https://api.lucid.co", "https://api.lucid.co."},
+      {"https://api.lucid.co", "https://xapi.lucid.co"},
+      {"https://api.lucid.co", "https://user@api.lucid.co"},
+      {"https://api.lucid.co", "https://api.lucid.co@example.com"},
+      {"https://api.lucid.co", "https://api.lucid.co\\.example.com"},
+      {"https://api.lucid.co", "https://api.lucid.co:65979"}, /* 443 in sixteen bits */
+      {"https://api.lucid.co", "https://api.lucid.co:4294967739"},
+      {"https://api.lucid.co", "https://api.lucid.co:"},
+      {"https://api.lucid.co", "api.lucid.co"},
+      {"https://[2001:db8::1]", "https://[2001:db8::1:0]"},
+      {"https://[1:2:3:4:5:6:7:8]", "https://[1:2:3:4:5:6:7:8:9]"},
+      {"https://[1:2:3:4:5:6:7:8]", "https://[1:2:3:4:5:6:7:8::]"},
+      {"https://[::1:2]", "https://[::12]"},
+      {"https://[:]", "https://[::]"},
+      {"https://[1::2::3]", "https://[1::2:0:3]"},
+      {"", ""},
+      {"https://", "https://"},
+      {"api.lucid.co", "api.lucid.co"},
+  };
+  (void)state;
+  assert_pairs(pairs, sizeof pairs / sizeof *pairs, false);
+}
+
 static void an_empty_request_may_be_freed(void **state)
 {
   struct request request = {0};
@@ -191,6 +274,8 @@ int main(void)
       cmocka_unit_test(every_byte_arrives),
       cmocka_unit_test(long_values_fit),
       cmocka_unit_test(an_empty_request_may_be_freed),
+      cmocka_unit_test(servers_that_are_one),
+      cmocka_unit_test(servers_that_are_two),
   };
   return cmocka_run_group_tests(tests, NULL, NULL);
 }
