@@ -643,6 +643,147 @@ static void a_mark_in_odd_shape(void **state)
   record_free(&record);
 }
 
+/* ---- what a broken answer still holds ---- */
+
+#define SENT "sent/1"
+
+static const struct broken {
+  const char *bytes;
+  size_t length;
+  const char *token; /* NULL: none */
+} broken[] = {
+#define BROKEN(text, found)           \
+  {                                   \
+    (text), sizeof(text) - 1, (found) \
+  }
+    BROKEN("{\"token_type\":\"Bearer\",\"refresh_token\":\"rotated-1\",\"access_tok", "rotated-1"),
+    BROKEN("{\"refresh_token\":\"rot\\/ated+1=\",\"access_tok", "rot/ated+1="),
+    BROKEN("{\"refresh_token\":\"rot\\u002fated\\u002B1=\"", "rot/ated+1="),
+    BROKEN("{\"refresh_token\":\"a\\\"b\\\\c\\b\"", NULL), /* \b is no byte of a header */
+    BROKEN("{\"refresh_token\":\"a\\\"b\\\\c\"", "a\"b\\c"),
+    BROKEN("{\"refresh_token\":\"a\\q\\u00g\"", "a\\q\\u00g"),
+    BROKEN("{\"refresh_token\":\"a\\ud83d\\ude00\"", "a\xF0\x9F\x98\x80"),
+    BROKEN("{\"refresh_token\":\"a\\ud83d\"", NULL),
+    BROKEN("{\"refresh_token\":\"a\\u0000\"", NULL),
+    BROKEN("{\"refresh_token\":\"a\0b\"", NULL),
+    BROKEN("{\"refresh_token\":\"a\xFF"
+           "b\"",
+           NULL),
+    BROKEN("{\"refresh_token\":\"a\nb\"", NULL),
+    BROKEN("{\"refresh_token\":\"\"", NULL),
+    BROKEN("{\"refr\\u0065sh\\u005Ftoken\":\"R1\"", "R1"),
+    BROKEN("{\"refresh_token\" \r\n:\t \"R1\"", "R1"),
+    BROKEN("{\"refresh_token\":\"half", NULL),
+    BROKEN("{\"refresh_token\":\"half\\\"", NULL),
+    BROKEN("{\"refresh_token\":\"R1\",\"refresh_token\":\"half", "R1"),
+    BROKEN("{\"refresh_token\":17,\"x\":\"y\"", NULL),
+    BROKEN("{\"refresh_token\":null,\"x\":\"y\"", NULL),
+    BROKEN("{\"refresh_token\":[\"R1\"]", NULL),
+    BROKEN("{\"refresh_token\",\"R1\":1", NULL),
+    BROKEN("{\"x\":\"refresh_token\",\"y\":\"R1\"", NULL),
+    BROKEN("{\"old_refresh_token\":\"R1\",\"refresh_token_expires_in\":\"9\",\"Refresh_Token\":\"R2\"", NULL),
+    /* of equal names the last */
+    BROKEN("{\"refresh_token\":\"R1\",\"refresh_token\":\"R2\",", "R2"),
+    BROKEN("{\"refresh_token\":\"R1\",\"refresh_tok\\u0065n\":\"R2\",", "R2"),
+    BROKEN("{\"refresh_token\":\"R2\",\"old\":{\"refresh_token\":\"R1\"},\"x", "R2"),
+    BROKEN("{\"old\":{\"refresh_token\":\"R1\"},\"refresh_token\":\"R2\",\"x", "R2"),
+    BROKEN("{\"a\":[{\"b\":\"}]\\\"}\"}],\"refresh_token\":\"R2\",\"old\":{\"refresh_token\":\"R1\"},\"x", "R2"),
+    /* never the one that was sent */
+    BROKEN("{\"refresh_token\":\"" SENT "\"", NULL),
+    BROKEN("{\"refresh_token\":\"s\\u0065nt\\/1\"", NULL),
+    BROKEN("{\"refresh_token\":\"R1\",\"request\":{\"refresh_token\":\"" SENT "\"}", "R1"),
+    BROKEN("{\"refresh_token\":\"R1\",\"refresh_token\":\"" SENT "\"", "R1"),
+    BROKEN("{\"refresh_token\":\"" SENT "\",\"data\":{\"refresh_token\":\"R1\"", "R1"),
+    /* the text of another string */
+    BROKEN("{\"x\":\"\\\"refresh_token\\\":\\\"R1\\\"\",", NULL),
+    BROKEN("{\"x\":\"\\\"refresh_token\\\":\\\"R1\\\"\",\"refresh_token\":\"R2\"", "R2"),
+    BROKEN("{\"refresh_token\":\"R2\",\"x\":\"\\\\\\\"refresh_token\\\":\\\"R1\\\"\",", "R2"),
+    BROKEN("\"{\\\"refresh_token\\\":\\\"R1\\\"}\"", NULL),
+    /* wrapped */
+    BROKEN("<html><pre class=\"x\">{\"refresh_token\":\"R1\"}</pre>", "R1"),
+    BROKEN(")]}',\n{\"refresh_token\":\"R1\"}", "R1"),
+    BROKEN("It's \"odd: {\"refresh_token\":\"R1\"}", "R1"),
+    BROKEN("callback({\"ok\":true,\"data\":{\"refresh_token\":\"R1\"}});", "R1"),
+    BROKEN("[{\"refresh_token\":\"R1\"}]", "R1"),
+    BROKEN("{\"a\":\"b,\"refresh_token\":\"R1\"}", "R1"),
+    BROKEN("{\"path\":\"C:\\\",\"refresh_token\":\"R1\"}", "R1"),
+    BROKEN("\xFE\xFF\0{\"refresh_token\":\"R1\"}", "R1"),
+    /* a form */
+    BROKEN("access_token=a&refresh_token=r-ha", NULL),
+    BROKEN("access_token=a&refresh_token=r%2B1&expires", "r+1"),
+    BROKEN("refresh_token=r1&refresh_token=r2&x=", "r2"),
+    BROKEN("refresh_token=sent%2F1&x=", NULL),
+    BROKEN("<a href=\"/x?refresh_token=r1&y=2\">", NULL),
+    BROKEN("&", NULL),
+    BROKEN("", NULL),
+    BROKEN("\"", NULL),
+    BROKEN("\\", NULL),
+    BROKEN("\"refresh_token\"", NULL),
+    BROKEN("\"refresh_token\":", NULL),
+    BROKEN("\"refresh_token\":\"", NULL),
+#undef BROKEN
+};
+
+static void assert_salvaged(const char *bytes, size_t length, const char *token)
+{
+  char *found = answer_salvage(bytes, length, SENT);
+  if (found ? !token || strcmp(found, token) != 0 : token != NULL)
+    fail_msg("%.*s: %s", (int)length, bytes, found ? found : "none");
+  secret_free(found);
+}
+
+/* In memory of just its size, so that reading past it shows. */
+static void a_token_that_came_whole_is_found(void **state)
+{
+  (void)state;
+  for (size_t i = 0; i < COUNT(broken); i++) {
+    char *copy = malloc(broken[i].length + 1);
+    char *exact = copy + 1;
+    memcpy(exact, broken[i].bytes, broken[i].length);
+    assert_salvaged(exact, broken[i].length, broken[i].token);
+    free(copy);
+  }
+  assert_salvaged(NULL, 0, NULL);
+}
+
+/* Wherever the answer is cut, and whichever byte of it is broken: the token is found whole or not at all. */
+static void no_part_of_a_token_is_found(void **state)
+{
+  static const char whole[] = "{\"a\":\"b\",\"refresh_token\":\"rot\\/1\",\"c\":[{\"d\":\"e\"}]}";
+  static const char bad[] = {'\xFF', '\0', '\x01'};
+  (void)state;
+  size_t name = (size_t)(strstr(whole, "\"refresh") - whole), end = (size_t)(strstr(whole, ",\"c\"") - whole);
+  for (size_t length = 0; length < sizeof whole; length++)
+    assert_salvaged(whole, length, length < end ? NULL : "rot/1");
+  for (size_t i = 0; i < sizeof whole - 1; i++)
+    for (size_t j = 0; j < sizeof bad; j++) {
+      char copy[sizeof whole];
+      memcpy(copy, whole, sizeof whole);
+      copy[i] = bad[j];
+      bool hit = i >= name && i < end && whole[i] != ':';
+      assert_salvaged(copy, sizeof whole - 1, hit ? NULL : "rot/1");
+    }
+}
+
+static void a_token_that_was_salvaged_takes_the_place_of_the_spent_one(void **state)
+{
+  static const char kept[] = "{\"refresh_token\":\"rot\\/1\",\"acc";
+  struct pending mark = {.since = 1, .pid = 1, .host = "h"};
+  struct record record = read_text("{\"access_token\":\"A0\",\"refresh_token\":\"R0\",\"x\":1}");
+  (void)state;
+  assert_false(record_salvage(&record));
+  record_hash(&world, "R0", mark.refresh_token);
+  assert_true(record_mark(&record, &mark, kept));
+  assert_true(record_salvage(&record));
+  assert_string_equal(record.refresh_token, "rot/1");
+  assert_null(record.access_token);
+  assert_text(&record, "{\"refresh_token\":\"rot/1\",\"x\":1}");
+  assert_false(record_salvage_from(&record, kept, sizeof kept - 1)); /* now it is the one that is sent */
+  assert_true(record_salvage_from(&record, "\"refresh_token\":\"R2\"", 20));
+  assert_string_equal(record.refresh_token, "R2");
+  record_free(&record);
+}
+
 static void a_hash_is_lower_case_hexadecimal(void **state)
 {
   char one[RECORD_HASH], other[RECORD_HASH];
@@ -724,6 +865,9 @@ int main(void)
       cmocka_unit_test(a_mark_says_who_and_when),
       cmocka_unit_test(a_mark_for_another_refresh_token_does_not_count),
       cmocka_unit_test(a_mark_in_odd_shape),
+      cmocka_unit_test(a_token_that_came_whole_is_found),
+      cmocka_unit_test(no_part_of_a_token_is_found),
+      cmocka_unit_test(a_token_that_was_salvaged_takes_the_place_of_the_spent_one),
       cmocka_unit_test(a_hash_is_lower_case_hexadecimal),
       cmocka_unit_test(a_grant_comes_from_its_origin_or_its_present_token),
       cmocka_unit_test(a_refused_origin_is_remembered_by_the_grants_that_follow),

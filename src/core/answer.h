@@ -67,6 +67,11 @@ struct answer_context {
 void answer_read(struct answer *answer, const struct reply *reply, const struct answer_context *context);
 void answer_free(struct answer *answer);
 
+/* The new refresh token in an answer that was broken off, is wrapped into something else or has broken bytes in it: the
+ * last string behind that name that came whole and is not the one that was `sent` (NULL: nothing was), the outermost
+ * first, else that of a form, a whole pair. NULL: there is none. The caller frees it with secret_free. */
+char *answer_salvage(const char *bytes, size_t length, const char *sent);
+
 /* What introspection says of a token (RFC 7662 section 2.2). */
 struct introspection {
   enum introspection_kind { INTROSPECTION_ACTIVE, INTROSPECTION_INACTIVE, INTROSPECTION_NONE } said;

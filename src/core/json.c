@@ -38,21 +38,30 @@ static int by_name_and_position(const void *left, const void *right)
   return order ? order : (a->position > b->position) - (a->position < b->position);
 }
 
-/* Sorted rather than compared pairwise: a megabyte of members must not take minutes. */
+/* The members by their names, of equal names the first one first. Sorted rather than compared pairwise: a megabyte of
+ * members must not take minutes. NULL: memory is out. */
+static struct member *sort_members(const cJSON *object, size_t *count)
+{
+  *count = 0;
+  for (const cJSON *item = object->child; item; item = item->next)
+    ++*count;
+  struct member *members = calloc(*count + 1, sizeof *members);
+  size_t position = 0;
+  for (cJSON *item = object->child; members && item; item = item->next, position++)
+    members[position] = (struct member){item, position};
+  if (members)
+    qsort(members, *count, sizeof *members, by_name_and_position);
+  return members;
+}
+
 static bool drop_duplicates(cJSON *object)
 {
-  size_t count = 0;
-  for (const cJSON *item = object->child; item; item = item->next)
-    count++;
-  if (count < 2)
+  size_t count;
+  if (!object->child || !object->child->next)
     return true;
-  struct member *members = calloc(count, sizeof *members);
+  struct member *members = sort_members(object, &count);
   if (!members)
     return false;
-  size_t position = 0;
-  for (cJSON *item = object->child; item; item = item->next, position++)
-    members[position] = (struct member){item, position};
-  qsort(members, count, sizeof *members, by_name_and_position);
   for (size_t i = 0; i + 1 < count; i++)
     if (strcmp(members[i].item->string, members[i + 1].item->string) == 0)
       json_free(cJSON_DetachItemViaPointer(object, members[i].item));
@@ -147,6 +156,39 @@ bool json_set_string(cJSON *object, const char *name, const char *value)
 bool json_set_number(cJSON *object, const char *name, double value)
 {
   return json_set(object, name, cJSON_CreateNumber(value));
+}
+
+static int by_name(const void *name, const void *member)
+{
+  return strcmp(name, ((const struct member *)member)->item->string);
+}
+
+static void put(cJSON *object, struct member *old, cJSON *value)
+{
+  if (!old) {
+    cJSON_AddItemToArray(object, value);
+    return;
+  }
+  wipe(old->item);
+  cJSON_ReplaceItemViaPointer(object, old->item, value);
+  old->item = value;
+}
+
+bool json_overlay(cJSON *object, const cJSON *fields, bool (*left_out)(const char *name))
+{
+  size_t count;
+  struct member *members = sort_members(object, &count);
+  bool laid = members != NULL;
+  for (const cJSON *field = fields->child; laid && field; field = field->next) {
+    if (left_out(field->string))
+      continue;
+    cJSON *copy = cJSON_Duplicate(field, 1);
+    laid = copy != NULL;
+    if (laid)
+      put(object, bsearch(field->string, members, count, sizeof *members, by_name), copy);
+  }
+  free(members);
+  return laid;
 }
 
 void json_remove(cJSON *object, const char *name)

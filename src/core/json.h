@@ -42,6 +42,9 @@ bool json_set_string(cJSON *object, const char *name, const char *value);
 bool json_set_number(cJSON *object, const char *name, double value);
 /* Takes ownership of `value` in every case. */
 bool json_set(cJSON *object, const char *name, cJSON *value);
+/* Lay copies of the members of `fields` (names that differ) over `object`, but those whose name is `left_out`: of one
+ * name the place is kept, new ones go to the end. Takes no longer for many. False: memory is out, and some are missing. */
+bool json_overlay(cJSON *object, const cJSON *fields, bool (*left_out)(const char *name));
 /* Wipe and remove a member, if it is there. */
 void json_remove(cJSON *object, const char *name);
 

@@ -135,7 +135,7 @@ static bool carry_origins(cJSON *json, const struct record *before)
   cJSON *all = former ? cJSON_Duplicate(former, 1) : cJSON_CreateArray();
   if (all && origin && spent)
     cJSON_AddItemToArray(all, cJSON_CreateString(origin));
-  while (cJSON_GetArraySize(all) > ORIGINS_MOST)
+  for (int excess = cJSON_GetArraySize(all) - ORIGINS_MOST; excess > 0; excess--)
     cJSON_DeleteItemFromArray(all, 0);
   return all && json_set(json, "former_origins", all);
 }
@@ -180,20 +180,6 @@ static bool is_ours(const char *name)
   return false;
 }
 
-static bool overlay(cJSON *json, const cJSON *fields)
-{
-  const cJSON *field;
-  cJSON_ArrayForEach(field, fields)
-  {
-    if (is_ours(field->string))
-      continue;
-    cJSON *copy = cJSON_Duplicate(field, 1);
-    if (!copy || !json_set(json, field->string, copy))
-      return false;
-  }
-  return true;
-}
-
 /* The lifetime that makes a token of this much use: one that was expired at birth is first refreshed after
  * the floor, margin and all. */
 static double span(const struct answer *answer)
@@ -215,7 +201,7 @@ static bool lay_over(cJSON *json, const struct answer *answer, double since, con
   json_remove(json, "pending");
   json_remove(json, "failure");
   json_remove(json, "origin_refused");
-  return overlay(json, answer->fields) && json_set_number(json, "expires_at", expires_at) &&
+  return json_overlay(json, answer->fields, is_ours) && json_set_number(json, "expires_at", expires_at) &&
          json_set_number(json, "obtained_at", to_milliseconds(since)) && set_expiration(json, expires_at, world);
 }
 
@@ -333,29 +319,10 @@ bool record_mark(struct record *record, const struct pending *pending, const cha
   return false;
 }
 
-/* The string behind "refresh_token": in a text that need not be JSON as a whole; the caller frees it with secret_free.
- * NULL: there is none that came whole. */
-static char *find_refresh_token(const char *text)
+bool record_salvage_from(struct record *record, const char *bytes, size_t length)
 {
-  static const char name[] = "\"refresh_token\"";
-  for (const char *at = strchr(text, '"'); at; at = strchr(at + 1, '"')) {
-    if (strncmp(at, name, sizeof name - 1) != 0)
-      continue;
-    const char *value = at + sizeof name - 1;
-    value += strspn(value, " \t\r\n:");
-    size_t length = *value == '"' ? strcspn(value + 1, "\"\\") : 0;
-    if (length > 0 && value[1 + length] == '"')
-      return strndup(value + 1, length);
-  }
-  return NULL;
-}
-
-bool record_salvage(struct record *record)
-{
-  const char *kept = json_string(cJSON_GetObjectItemCaseSensitive(record->json, "pending"), "answer");
-  char *token = kept ? find_refresh_token(kept) : NULL;
-  bool another = token_fits_header(token) && record->refresh_token && strcmp(token, record->refresh_token) != 0;
-  bool taken = another && json_set_string(record->json, "refresh_token", token);
+  char *token = record->refresh_token ? answer_salvage(bytes, length, record->refresh_token) : NULL;
+  bool taken = token && json_set_string(record->json, "refresh_token", token);
   secret_free(token);
   if (!taken)
     return false;
@@ -364,6 +331,12 @@ bool record_salvage(struct record *record)
   record->access_token = NULL;
   record->refresh_token = usable(record->json, "refresh_token");
   return true;
+}
+
+bool record_salvage(struct record *record)
+{
+  const char *kept = json_string(cJSON_GetObjectItemCaseSensitive(record->json, "pending"), "answer");
+  return kept && record_salvage_from(record, kept, strlen(kept));
 }
 
 void record_unmark(struct record *record)

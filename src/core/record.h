@@ -79,6 +79,8 @@ void record_unmark(struct record *record);
  * the mark it takes the place of the spent one, whose access token and mark go. False: there is none, and nothing is
  * changed. */
 bool record_salvage(struct record *record);
+/* The same from an answer as it came. The mark goes too: another is due before the token is spent. */
+bool record_salvage_from(struct record *record, const char *bytes, size_t length);
 
 /* What the server last said to a refresh that did not come about, for the other processes. Epoch seconds. */
 struct failure {
