@@ -432,9 +432,10 @@ static void rotation_lays_the_answer_over_the_record(void **state)
   assert_near(record.expires_at, CHANGE - 2 * HOUR + 0.25, 0);
   assert_near(record.lifetime, 3600, 0);
   assert_true(record.bearer);
-  assert_text(&record, "{\"note\":{\"a\":[1,{\"b\":null}]},\"refresh_token\":\"R1\",\"scope\":\"new\","
-                       "\"access_token\":\"A1\",\"expires_in\":3600,\"more\":[[]],\"expires_at\":1635631200.25,"
-                       "\"obtained_at\":1635627600.25,\"expiration\":\"2021-10-31T00:00:00.250000\"}");
+  assert_text(&record,
+              "{\"access_token\":\"A1\",\"note\":{\"a\":[1,{\"b\":null}]},\"refresh_token\":\"R1\",\"scope\":\"new\","
+              "\"expires_in\":3600,\"more\":[[]],\"expires_at\":1635631200.25,"
+              "\"obtained_at\":1635627600.25,\"expiration\":\"2021-10-31T00:00:00.250000\"}");
   record_free(&record);
 }
 

@@ -4,6 +4,7 @@
 #include "json_text.h"
 #include "secret.h"
 
+#include <stdint.h>
 #include <stdlib.h>
 #include <string.h>
 
@@ -26,31 +27,71 @@ void json_free(cJSON *tree)
   cJSON_Delete(tree);
 }
 
+/* A megabyte of members must not take minutes, so they are sorted rather than compared pairwise: by a hash of the name,
+ * by the name itself where two hashes are the same, and then by their places. */
 struct member {
+  uint64_t key; /* the hash in the upper half, the place in the lower one */
   cJSON *item;
-  size_t position;
 };
 
-static int by_name_and_position(const void *left, const void *right)
+static uint32_t hash_of(const struct member *member)
+{
+  return (uint32_t)(member->key >> 32);
+}
+
+/* FNV-1a */
+static uint64_t key_of(const char *name, uint32_t place)
+{
+  uint32_t hash = UINT32_C(2166136261);
+  for (; *name; name++)
+    hash = (hash ^ (unsigned char)*name) * UINT32_C(16777619);
+  return (uint64_t)hash << 32 | place;
+}
+
+static int by_key(const void *left, const void *right)
+{
+  const struct member *a = left, *b = right;
+  return (a->key > b->key) - (a->key < b->key);
+}
+
+static int by_name(const void *left, const void *right)
 {
   const struct member *a = left, *b = right;
   int order = strcmp(a->item->string, b->item->string);
-  return order ? order : (a->position > b->position) - (a->position < b->position);
+  return order ? order : by_key(left, right);
 }
 
-/* The members by their names, of equal names the first one first. Sorted rather than compared pairwise: a megabyte of
- * members must not take minutes. NULL: memory is out. */
+static bool is_same_name(const struct member *one, const struct member *other)
+{
+  return hash_of(one) == hash_of(other) && strcmp(one->item->string, other->item->string) == 0;
+}
+
+/* Names that are made to have one hash. */
+static void sort_groups(struct member *members, size_t count)
+{
+  for (size_t start = 0, end; start < count; start = end) {
+    bool mixed = false;
+    for (end = start + 1; end < count && hash_of(&members[end]) == hash_of(&members[start]); end++)
+      mixed = mixed || !is_same_name(&members[end], &members[start]);
+    if (mixed)
+      qsort(members + start, end - start, sizeof *members, by_name);
+  }
+}
+
+/* NULL: memory is out. */
 static struct member *sort_members(const cJSON *object, size_t *count)
 {
+  uint32_t place = 0;
   *count = 0;
   for (const cJSON *item = object->child; item; item = item->next)
     ++*count;
   struct member *members = calloc(*count + 1, sizeof *members);
-  size_t position = 0;
-  for (cJSON *item = object->child; members && item; item = item->next, position++)
-    members[position] = (struct member){item, position};
-  if (members)
-    qsort(members, *count, sizeof *members, by_name_and_position);
+  if (!members)
+    return NULL;
+  for (cJSON *item = object->child; item; item = item->next, place++)
+    members[place] = (struct member){key_of(item->string, place), item};
+  qsort(members, *count, sizeof *members, by_key);
+  sort_groups(members, *count);
   return members;
 }
 
@@ -63,7 +104,7 @@ static bool drop_duplicates(cJSON *object)
   if (!members)
     return false;
   for (size_t i = 0; i + 1 < count; i++)
-    if (strcmp(members[i].item->string, members[i + 1].item->string) == 0)
+    if (is_same_name(&members[i], &members[i + 1]))
       json_free(cJSON_DetachItemViaPointer(object, members[i].item));
   free(members);
   return true;
@@ -158,37 +199,52 @@ bool json_set_number(cJSON *object, const char *name, double value)
   return json_set(object, name, cJSON_CreateNumber(value));
 }
 
-static int by_name(const void *name, const void *member)
+static int by_hash_and_name(const void *sought, const void *found)
 {
-  return strcmp(name, ((const struct member *)member)->item->string);
+  const struct member *a = sought, *b = found;
+  if (hash_of(a) != hash_of(b))
+    return hash_of(a) < hash_of(b) ? -1 : 1;
+  return strcmp(a->item->string, b->item->string);
 }
 
-static void put(cJSON *object, struct member *old, cJSON *value)
+/* Into the place of `old`, or to the end when there is none. */
+static void put(cJSON *object, cJSON *old, cJSON *item)
 {
   if (!old) {
-    cJSON_AddItemToArray(object, value);
+    cJSON_AddItemToArray(object, item);
     return;
   }
-  wipe(old->item);
-  cJSON_ReplaceItemViaPointer(object, old->item, value);
-  old->item = value;
+  wipe(old);
+  cJSON_ReplaceItemViaPointer(object, old, item);
 }
 
-bool json_overlay(cJSON *object, const cJSON *fields, bool (*left_out)(const char *name))
+bool json_overlay(cJSON *object, cJSON *fields, bool (*left_out)(const char *name))
 {
   size_t count;
   struct member *members = sort_members(object, &count);
-  bool laid = members != NULL;
-  for (const cJSON *field = fields->child; laid && field; field = field->next) {
+  if (!members)
+    return false;
+  for (cJSON *field = fields->child, *next; field; field = next) {
+    next = field->next;
     if (left_out(field->string))
       continue;
-    cJSON *copy = cJSON_Duplicate(field, 1);
-    laid = copy != NULL;
-    if (laid)
-      put(object, bsearch(field->string, members, count, sizeof *members, by_name), copy);
+    struct member sought = {key_of(field->string, 0), field};
+    struct member *old = bsearch(&sought, members, count, sizeof *members, by_hash_and_name);
+    put(object, old ? old->item : NULL, cJSON_DetachItemViaPointer(fields, field));
+    if (old)
+      old->item = field;
   }
   free(members);
-  return laid;
+  return true;
+}
+
+void json_move(cJSON *object, cJSON *fields)
+{
+  for (cJSON *field = fields->child, *next; field; field = next) {
+    next = field->next;
+    cJSON *old = cJSON_GetObjectItemCaseSensitive(object, field->string);
+    put(object, old, cJSON_DetachItemViaPointer(fields, field));
+  }
 }
 
 void json_remove(cJSON *object, const char *name)

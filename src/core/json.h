@@ -42,9 +42,11 @@ bool json_set_string(cJSON *object, const char *name, const char *value);
 bool json_set_number(cJSON *object, const char *name, double value);
 /* Takes ownership of `value` in every case. */
 bool json_set(cJSON *object, const char *name, cJSON *value);
-/* Lay copies of the members of `fields` (names that differ) over `object`, but those whose name is `left_out`: of one
- * name the place is kept, new ones go to the end. Takes no longer for many. False: memory is out, and some are missing. */
-bool json_overlay(cJSON *object, const cJSON *fields, bool (*left_out)(const char *name));
+/* Move the members of `fields` over those of `object`, but the ones whose name is `left_out`: of one name the place is
+ * kept, new ones go to the end. False: memory is out, and nothing is changed. */
+bool json_overlay(cJSON *object, cJSON *fields, bool (*left_out)(const char *name));
+/* The same for a few, which takes no memory. */
+void json_move(cJSON *object, cJSON *fields);
 /* Wipe and remove a member, if it is there. */
 void json_remove(cJSON *object, const char *name);
 

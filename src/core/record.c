@@ -159,10 +159,8 @@ static bool set_expiration(cJSON *json, double expires_at, const struct world *w
 {
   struct civil local;
   char text[80];
-  if (!world->to_local(expires_at, &local)) {
-    json_remove(json, "expiration");
+  if (!world->to_local(expires_at, &local))
     return true;
-  }
   /* fromisoformat() before Python 3.11 wants six digits or none */
   snprintf(text, sizeof text, "%04d-%02d-%02dT%02d:%02d:%02d.%06d", local.year, local.month, local.day, local.hour,
            local.minute, local.second, local.microsecond);
@@ -193,29 +191,43 @@ static double to_milliseconds(double seconds)
   return floor(seconds * 1000) / 1000;
 }
 
-static bool lay_over(cJSON *json, const struct answer *answer, double since, const struct world *world)
+/* What we say ourselves of the answer's expiry. NULL: memory is out. */
+static cJSON *own_words(const struct answer *answer, double since, const struct world *world)
 {
+  cJSON *own = cJSON_CreateObject();
   double expires_at = to_milliseconds(since + span(answer));
-  json_remove(json, "access_token");
-  json_remove(json, "token_type");
+  if (own && json_set_number(own, "expires_at", expires_at) &&
+      json_set_number(own, "obtained_at", to_milliseconds(since)) && set_expiration(own, expires_at, world))
+    return own;
+  json_free(own);
+  return NULL;
+}
+
+static void remove_what_ends(cJSON *json, bool access_token, bool token_type)
+{
   json_remove(json, "pending");
   json_remove(json, "failure");
   json_remove(json, "origin_refused");
-  return json_overlay(json, answer->fields, is_ours) && json_set_number(json, "expires_at", expires_at) &&
-         json_set_number(json, "obtained_at", to_milliseconds(since)) && set_expiration(json, expires_at, world);
+  json_remove(json, "expiration");
+  if (!access_token)
+    json_remove(json, "access_token");
+  if (!token_type)
+    json_remove(json, "token_type");
 }
 
-bool record_rotate(struct record *record, const struct answer *answer, double since, const struct world *world)
+/* Nothing is changed before all the memory that it takes is there. */
+bool record_rotate(struct record *record, struct answer *answer, double since, const struct world *world)
 {
-  cJSON *json = cJSON_Duplicate(record->json, 1);
-  if (!json || !lay_over(json, answer, since, world)) {
-    json_free(json);
-    return false;
+  bool access_token = has(answer->fields, "access_token"), token_type = has(answer->fields, "token_type");
+  cJSON *own = own_words(answer, since, world);
+  bool laid = own && json_overlay(record->json, answer->fields, is_ours);
+  if (laid) {
+    remove_what_ends(record->json, access_token, token_type);
+    json_move(record->json, own);
+    point_into(record, world);
   }
-  json_free(record->json);
-  record->json = json;
-  point_into(record, world);
-  return true;
+  json_free(own);
+  return laid;
 }
 
 bool record_replace(struct record *record, struct answer *answer, const struct world *world)

@@ -33,8 +33,9 @@ bool record_start(struct record *record, const char *refresh_token, const struct
 
 /* Lay an answer's fields over the record: tokens, expiry, times. `since` is epoch seconds before the request
  * was sent: lifetimes count from there. A missing refresh token keeps the old one (RFC 6749 section 6); an
- * access token is never kept. Ends the pending mark. False: memory is out, the record is then unchanged. */
-bool record_rotate(struct record *record, const struct answer *answer, double since, const struct world *world);
+ * access token is never kept. Ends the pending mark, and takes the answer's fields. False: memory is out, record and
+ * answer are then unchanged. */
+bool record_rotate(struct record *record, struct answer *answer, double since, const struct world *world);
 
 /* The same where memory is out: the answer alone becomes the record, with what it says itself of its expiry. False: it
  * brings no refresh token, and the record is unchanged. */
