@@ -77,6 +77,12 @@ local function call(method, ...)
   return own[method](own, ...)
 end
 
+local function check_dot(first, name, level)
+  if first == lucid then
+    clients().check_dot(first, name, level + 1)
+  end
+end
+
 -- As LucidClient:slow_token; without options there is nobody to hear events.
 local function plain_token()
   local token, message, code
@@ -97,6 +103,7 @@ local function plain_token()
 end
 
 local function slow_token(account)
+  check_dot(account, "token", 3)
   if default or account ~= nil or in_nginx then
     return call("slow_token", account)
   end
@@ -107,6 +114,7 @@ end
 local fast_token = core.hot(slow_token)
 
 local function yielding_token(account)
+  check_dot(account, "token", 2)
   local own, message, code = default_client()
   if not own then
     return nil, message, code
@@ -134,6 +142,7 @@ lucid.token = first_token
 ---@return string? message
 ---@return LucidCode? code
 function lucid.authorization(account)
+  check_dot(account, "authorization", 2)
   return call("authorization", account)
 end
 
@@ -143,6 +152,7 @@ end
 ---@return string? message
 ---@return LucidCode? code
 function lucid.refresh(account)
+  check_dot(account, "refresh", 2)
   return call("refresh", account)
 end
 
@@ -155,6 +165,7 @@ end
 ---@return string? message
 ---@return LucidCode? code
 function lucid.reject(token, account)
+  check_dot(token, "reject", 2)
   return call("reject", token, account)
 end
 
@@ -164,6 +175,7 @@ end
 ---@return string? message
 ---@return LucidCode? code
 function lucid.status(account)
+  check_dot(account, "status", 2)
   return call("status", account)
 end
 
@@ -174,6 +186,7 @@ end
 ---@return string? message
 ---@return LucidCode? code
 function lucid.metrics(prefix)
+  check_dot(prefix, "metrics", 2)
   return call("metrics", prefix)
 end
 
@@ -204,7 +217,8 @@ end
 ---@return true? closed
 ---@return string? message
 ---@return LucidCode? code "storage": the newest tokens could not be saved, so it stays
-function lucid.close()
+function lucid.close(...)
+  check_dot((...), "close", 2)
   return succeed((default or handle) and default_client(), nil)
 end
 
@@ -215,6 +229,7 @@ end
 ---@return string? message
 ---@return LucidCode? code "storage": the former client cannot save its tokens, so it stays
 function lucid.configure(options)
+  check_dot(options, "configure", 2)
   local own = clients().configured(options, 2)
   local former = (default or handle) and default_client()
   local succeeded, message, code = succeed(former, own)
@@ -231,6 +246,7 @@ end
 ---@param options? LucidOptions
 ---@return LucidClient
 function lucid.new(options)
+  check_dot(options, "new", 2)
   -- not a tail call: an error is to name the line of our caller
   local own = clients().configured(options or {}, 2)
   return own

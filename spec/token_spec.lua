@@ -1010,6 +1010,79 @@ describe("a client that is closed", function()
   end
 end)
 
+-- One of Lua's slips: what is left out, or is there unasked, is not what is named
+-- by an error further down, and a token may be another account's.
+describe("a dot or a colon in the wrong place", function()
+  local functions = { load = function() end, save = function() end }
+
+  local with_a_colon = "write client:%s(...), with a colon: client.%s(...) leaves the client out"
+  local with_a_dot = "write lucid.%s(...), with a dot: "
+    .. "lucid:%s(...) passes the module as an argument"
+
+  local function assert_told(expected, call)
+    local ok, message = pcall(call)
+    assert.is_false(ok)
+    assert.are.equal(expected, message:match("token_spec%.lua:%d+: (.*)"), message)
+  end
+
+  for _, name in ipairs({
+    "token", "authorization", "refresh", "reject", "status", "metrics", "close",
+  }) do
+    local colon = with_a_colon:format(name, name)
+    local dot = with_a_dot:format(name, name)
+
+    it("is told at its line: client." .. name, function()
+      for _, storage in ipairs({ scene.path, functions, { type = "memory" } }) do
+        local client = scene:client({ storage = storage })
+        client:token()
+        for _, argument in ipairs({ "anna", 1, lucid, false }) do
+          assert_told(colon, function()
+            local result = client[name](argument or nil)
+            return result
+          end)
+        end
+        assert_told(colon, function()
+          local result = client[name]()
+          return result
+        end)
+      end
+    end)
+
+    it("is told at its line: lucid:" .. name, function()
+      for _, storage in ipairs({ false, scene.path, functions }) do
+        if storage then
+          lucid.configure(scene:options({ storage = storage }))
+          lucid.token()
+        end
+        for _, argument in ipairs({ "anna", false }) do
+          assert_told(dot, function()
+            local result = lucid[name](lucid, argument or nil)
+            return result
+          end)
+        end
+      end
+    end)
+  end
+
+  it("is told at its line: lucid:configure, lucid:new", function()
+    for _, name in ipairs({ "configure", "new" }) do
+      assert_told(with_a_dot:format(name, name), function()
+        local result = lucid[name](lucid, { storage = scene.path })
+        return result
+      end)
+    end
+  end)
+
+  it("hands out no other account's token", function()
+    local client = scene:client({ storage = { directory = scene.folder } })
+    local token = assert(client:token())
+    assert.has_error(function()
+      client.token("anna")
+    end)
+    assert.are.equal(token, client:token())
+  end)
+end)
+
 describe("metrics()", function()
   it("has only accounts that there are", function()
     local client = scene:client()

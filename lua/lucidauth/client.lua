@@ -113,7 +113,27 @@ local function obtain(self, account, refresh)
   return nil, explain(self, message, code), code
 end
 
-local function check_account(account, level)
+local with_a_colon = "write client:%s(...), with a colon: client.%s(...) leaves the client out"
+local with_a_dot = "write lucid.%s(...), with a dot: lucid:%s(...) passes the module as an argument"
+
+local function check_self(self, name, level)
+  if type(self) ~= "table" or not self.core then
+    error(with_a_colon:format(name, name), level + 1)
+  end
+end
+
+--- Misuse of a function of the module: a colon for the dot.
+---@param first any its first argument
+---@param name string
+---@param level integer as of error(), seen from the function
+function M.check_dot(first, name, level)
+  if first ~= nil and first == package.loaded.lucidauth then
+    error(with_a_dot:format(name, name), level + 1)
+  end
+end
+
+local function check_account(account, name, level)
+  M.check_dot(account, name, level + 1)
   if account ~= nil and (type(account) ~= "string" or account == "") then
     error("account must be a string that is not empty", level + 1)
   elseif account and account:find("\0", 1, true) then
@@ -121,7 +141,8 @@ local function check_account(account, level)
   end
 end
 
-local function check_open(self, level)
+local function check_open(self, name, level)
+  check_self(self, name, level + 1)
   if self.closed then
     error("this lucidauth client is closed", level + 1)
   end
@@ -131,8 +152,8 @@ end
 -- on; the accounts of a several-account storage take the slow way.
 function Client:slow_token(account)
   -- called by the hot path, or by token_only
-  check_open(self, 3)
-  check_account(account, 3)
+  check_open(self, "token", 3)
+  check_account(account, "token", 3)
   local token, message, code = obtain(self, account, false)
   if not token then
     return nil, message, code
@@ -145,6 +166,7 @@ end
 
 -- Without this, the hot path's second value would reach the caller.
 local function token_only(self, account)
+  check_self(self, "token", 2)
   local token, message, code = self:slow_token(account)
   if token then
     return token
@@ -173,8 +195,8 @@ local function yielding_token(self)
     return look(self, account)
   end)
   local function wait(account)
-    check_open(self, 3)
-    check_account(account, 3)
+    check_open(self, "token", 3)
+    check_account(account, "token", 3)
     local token, message, code = look(self, account)
     get_to_know(self, account, token, code)
     if token then
@@ -205,8 +227,8 @@ end
 ---@return string? message
 ---@return LucidCode? code
 function Client:authorization(account)
-  check_open(self, 2)
-  check_account(account, 2)
+  check_open(self, "authorization", 2)
+  check_account(account, "authorization", 2)
   local token, message, code = self:token(account)
   if not token then
     return nil, message, code
@@ -220,8 +242,8 @@ end
 ---@return string? message
 ---@return LucidCode? code
 function Client:refresh(account)
-  check_open(self, 2)
-  check_account(account, 2)
+  check_open(self, "refresh", 2)
+  check_account(account, "refresh", 2)
   return obtain(self, account, true)
 end
 
@@ -234,8 +256,8 @@ end
 ---@return string? message
 ---@return LucidCode? code
 function Client:reject(token, account)
-  check_open(self, 2)
-  check_account(account, 2)
+  check_open(self, "reject", 2)
+  check_account(account, "reject", 2)
   if type(token) ~= "string" then
     error("reject takes the token that the API did not accept", 2)
   end
@@ -253,8 +275,8 @@ end
 ---@return string? message
 ---@return LucidCode? code
 function Client:status(account)
-  check_open(self, 2)
-  check_account(account, 2)
+  check_open(self, "status", 2)
+  check_account(account, "status", 2)
   return self.core:status(account)
 end
 
@@ -288,6 +310,7 @@ end
 ---@return string? message
 ---@return LucidCode? code
 function Client:close()
+  check_self(self, "close", 2)
   if not self.host then
     return close_now(self)
   end
@@ -309,7 +332,7 @@ end
 ---@param prefix? string of the metrics' names, "lucidauth_"
 ---@return string
 function Client:metrics(prefix)
-  check_open(self, 2)
+  check_open(self, "metrics", 2)
   if prefix ~= nil and (type(prefix) ~= "string" or not prefix:find("^[%a_:][%w_:]*$")) then
     error("prefix must be a string that can begin a metric's name", 2)
   end
@@ -350,11 +373,12 @@ local function set_token(self, functions)
   elseif self.host then
     local ask = yielding_token(self)
     self.bare_token = ask
-    self.token = function(_, account)
+    self.token = function(given, account)
+      check_self(given, "token", 2)
       return ask(account)
     end
   else
-    self.token = core.hot(self.slow_token, true)
+    self.token = core.hot(self.slow_token, self)
   end
 end
 

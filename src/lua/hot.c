@@ -11,6 +11,7 @@ enum { HOT_STATE = 1, HOT_TOKEN, HOT_SLOW, HOT_CLIENT };
 struct hot {
   const struct client *client; /* kept alive by HOT_CLIENT; NULL: none yet */
   uint64_t serial;             /* of HOT_TOKEN */
+  const void *self;            /* what a method is called with, unless it was left out; never followed */
 };
 
 /* What the slow function returned lies on the stack: a token and its client, or nil, message, code. An event handler
@@ -44,7 +45,8 @@ __attribute__((noinline, cold)) static int call_slow(lua_State *L)
 __attribute__((always_inline)) static inline int hand_out(lua_State *L, const struct hot *hot, int arguments)
 {
   const lucidauth_account *account = hot->client ? hot->client->account : NULL;
-  if (account && lua_gettop(L) <= arguments && lucidauth_is_current(account, hot->serial)) {
+  bool plain = lua_gettop(L) <= arguments && (arguments == 0 || lua_topointer(L, 1) == hot->self);
+  if (account && plain && lucidauth_is_current(account, hot->serial)) {
     lua_pushvalue(L, lua_upvalueindex(HOT_TOKEN));
     return 1;
   }
@@ -92,14 +94,14 @@ static lua_CFunction function_for(const struct hot *hot, bool method)
   return atomic_load(&states) == 1 && atomic_compare_exchange_strong(&only, &none, hot) ? hot_only : hot_function;
 }
 
-/* core.hot(slow, is_method) -> a function that returns the default account's token as long as it is current,
- * and what slow(...) returns otherwise; slow returns token, client | nil, message, code */
+/* core.hot(slow [, self]) -> a function that returns the default account's token as long as it is current, and what
+ * slow(...) returns otherwise; slow returns token, client | nil, message, code. With `self` it is a method of that. */
 int core_hot(lua_State *L)
 {
   luaL_checktype(L, 1, LUA_TFUNCTION);
   bool method = lua_toboolean(L, 2);
   struct hot *hot = lua_newuserdata(L, sizeof *hot);
-  *hot = (struct hot){.client = NULL};
+  *hot = (struct hot){.self = method ? lua_topointer(L, 2) : NULL};
   lua_pushnil(L);
   lua_pushvalue(L, 1);
   lua_pushnil(L);
