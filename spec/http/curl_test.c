@@ -16,6 +16,7 @@
 #include <dlfcn.h>
 #include <errno.h>
 #include <fcntl.h>
+#include <limits.h>
 #include <netdb.h>
 #include <pthread.h>
 #include <semaphore.h>
@@ -25,12 +26,13 @@
 #include <string.h>
 #include <sys/resource.h>
 #include <sys/socket.h>
+#include <sys/wait.h>
 #include <time.h>
 #include <unistd.h>
 
 #define OK "HTTP/1.1 200 OK\r\nContent-Type: application/json\r\nContent-Length: 8\r\n\r\n{\"a\":1}\n"
 
-enum { WIDE = 65536 };
+enum { WIDE = 65536, PATIENCE = 20000 /* milliseconds */ };
 
 static struct {
   char folder[64];
@@ -39,6 +41,10 @@ static struct {
   sem_t resolver;     /* holds the resolution of "slow.test" */
   int broken;         /* a socket whose peer has gone; >= 0: everything is sent there */
   atomic_int sent_to; /* the last descriptor */
+  atomic_int sends;
+  bool sips; /* receives a few bytes at a time */
+  char answer[20000];
+  size_t size; /* of the answer */
 } world = {.broken = -1};
 
 /* The resolver and send() that libcurl sees: names that lead where a test wants them to, and a TLS library that writes
@@ -82,7 +88,72 @@ __attribute__((visibility("default"))) int getaddrinfo(const char *restrict name
 __attribute__((visibility("default"))) ssize_t send(int fd, const void *data, size_t size, int flags)
 {
   world.sent_to = fd;
+  atomic_fetch_add(&world.sends, 1);
   return world.broken >= 0 ? write(world.broken, data, size) : sendto(fd, data, size, flags, NULL, 0);
+}
+
+/* Allocations of ours, and of libcurl's, which come by ours. */
+static struct {
+  atomic_int asked, failed;
+  atomic_int first, last; /* those of these numbers fail, from 1 on */
+} allocations;
+
+static void fail_allocations(int first, int last)
+{
+  atomic_store(&allocations.asked, 0);
+  atomic_store(&allocations.failed, 0);
+  atomic_store(&allocations.first, first);
+  atomic_store(&allocations.last, last);
+}
+
+static bool may_allocate(void)
+{
+  int number = atomic_fetch_add(&allocations.asked, 1) + 1;
+  bool fails = number >= atomic_load(&allocations.first) && number <= atomic_load(&allocations.last);
+  atomic_fetch_add(&allocations.failed, fails);
+  return !fails;
+}
+
+void *__real_malloc(size_t size);
+void *__real_calloc(size_t count, size_t size);
+
+void *__wrap_malloc(size_t size)
+{
+  return may_allocate() ? __real_malloc(size) : NULL;
+}
+
+void *__wrap_calloc(size_t count, size_t size)
+{
+  return may_allocate() ? __real_calloc(count, size) : NULL;
+}
+
+/* The clocks: they go by themselves, jump at a look at them, as for a process that was stopped, or stand still. */
+static struct {
+  bool stand;
+  struct moment now;      /* where they stand */
+  int looks, jump_at;     /* 0: they do not jump */
+  int sends;              /* how often something had been sent when they did */
+  struct moment distance; /* of the jump */
+} clocks;
+
+struct moment __real_clock_now(void);
+
+struct moment __wrap_clock_now(void)
+{
+  struct moment now = __real_clock_now();
+  if (clocks.stand)
+    return clocks.now;
+  if (clocks.jump_at == 0 || ++clocks.looks < clocks.jump_at)
+    return now;
+  if (clocks.looks == clocks.jump_at)
+    clocks.sends = world.sends;
+  return (struct moment){.wall = now.wall + clocks.distance.wall, .steady = now.steady + clocks.distance.steady};
+}
+
+/* A libcurl that takes little at a time. */
+__attribute__((visibility("default"))) ssize_t recv(int fd, void *data, size_t size, int flags)
+{
+  return recvfrom(fd, data, world.sips && size > 16 ? 16 : size, flags, NULL, NULL);
 }
 
 static const char *url_of(const struct server *server, const char *base)
@@ -536,7 +607,8 @@ static void test_end_is_not_told(void **state)
                                        "HTTP/1.1 200 OK\r\nContent-Length: 31\r\n\r\n" FORM,
                                        "HTTP/1.1 200 OK\r\nContent-Length: 40\r\nContent-Length: 30\r\n\r\n" FORM,
                                        "HTTP/1.1 200 OK\r\nContent-Length: 99999999999999999999999999\r\n\r\n" FORM,
-                                       "HTTP/1.1 200 OK\r\nTransfer-Encoding: identity\r\n\r\n" FORM,
+                                       "HTTP/1.1 103 Early\r\nTransfer-Encoding: chunked\r\n\r\nHTTP/1.1 200 "
+                                       "OK\r\nTransfer-Encoding: identity\r\n\r\n" FORM,
                                        "HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n1e\r\n" FORM "\r\n",
                                        "HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n1e\r\n" FORM "\r\n0"};
   for (size_t i = 0; i < sizeof untold / sizeof *untold; i++) {
@@ -732,33 +804,6 @@ static void test_odd_but_whole(void **state)
     assert_true(run->response.reply.whole);
     assert_null(run->response.reply.retry_after);
     assert_null(run->response.reply.location);
-    run_free(run);
-  }
-}
-
-/* The length is told, but for an answer that is still to come; of this one it is the connection that ends it. */
-static void says_no_length(struct talk *talk)
-{
-  if (talk_read(talk))
-    talk_say(talk, "HTTP/1.1 103 Early Hints\r\nTransfer-Encoding: chunked\r\n\r\n"
-                   "HTTP/1.1 200 OK\r\nTransfer-Encoding: identity\r\n\r\na=b&c=d");
-}
-
-static void says_too_large_a_length(struct talk *talk)
-{
-  if (talk_read(talk))
-    talk_say(talk, "HTTP/1.1 200 OK\r\nContent-Length: 99999999999999999999999\r\n\r\na=b&c=d");
-}
-
-static void test_end_that_nobody_told(void **state)
-{
-  (void)state;
-  server_talk *talkers[] = {says_no_length, says_too_large_a_length};
-  for (size_t i = 0; i < 2; i++) {
-    struct run *run = run_plain(talkers[i]);
-    assert_string_equal(run->response.reply.error ? run->response.reply.error : "", "");
-    assert_int_equal(run->response.reply.length, 7);
-    assert_false(run->response.reply.whole);
     run_free(run);
   }
 }
@@ -1172,6 +1217,353 @@ static void test_standard_files_stay_closed(void **state)
   server_free(&server);
 }
 
+static bool comes_true(const atomic_bool *condition)
+{
+  for (int i = 0; i < PATIENCE && !atomic_load(condition); i++)
+    nanosleep(&(struct timespec){.tv_nsec = 1000000}, NULL);
+  return atomic_load(condition);
+}
+
+/* The connection ends the answer, so that libcurl has to look twice. */
+static void answers_when_told(struct talk *talk)
+{
+  static char body[WIDE];
+  if (talk_read(talk) && comes_true(&talk->seen->marked) && talk_say(talk, "HTTP/1.1 200 OK\r\n\r\n") &&
+      talk_send(talk, body, sizeof body) && shutdown(talk->connection, SHUT_WR) == 0)
+    atomic_store(&talk->seen->answered, true);
+}
+
+struct flight {
+  struct server server;
+  struct http_session *session;
+  struct http_response response;
+};
+
+/* A POST whose request was sent; nothing has come yet. The clocks stand still. */
+static struct flight *take_off(double timeout)
+{
+  struct flight *flight = calloc(1, sizeof *flight);
+  assert_non_null(flight);
+  clocks.stand = true;
+  clocks.now = (struct moment){1e9, 1e3};
+  server_start(&flight->server, answers_when_told, NULL);
+  struct http_request request = request_to(url_of(&flight->server, "http://127.0.0.1"));
+  request.timeout = timeout;
+  flight->session = world.http->open();
+  assert_true(world.http->begin(flight->session, &request, &flight->response, flight));
+  while (atomic_load(&flight->server.seen->requests) == 0)
+    assert_null(world.http->wait(flight->session, 0.001));
+  return flight;
+}
+
+static void pass(double seconds)
+{
+  clocks.now = moment_after(clocks.now, seconds);
+}
+
+static void land(struct flight *flight, enum reply_delivery delivery)
+{
+  while (!world.http->wait(flight->session, 1))
+    continue;
+  clocks.stand = false;
+  assert_int_equal(flight->response.reply.delivery, delivery);
+  assert_int_equal(flight->response.reply.length, delivery == REPLY_RECEIVED ? WIDE : 0);
+  assert_int_equal(flight->response.reply.timed_out, delivery != REPLY_RECEIVED);
+  world.http->release(&flight->response);
+  world.http->close(flight->session);
+  atomic_store(&flight->server.seen->marked, true);
+  server_stop(&flight->server);
+  server_free(&flight->server);
+  free(flight);
+}
+
+/* The time in which a process was stopped is nobody's silence: a second of it counts. */
+static void test_stopped_while_nothing_comes(void **state)
+{
+  (void)state;
+  struct flight *flight = take_off(20);
+  for (int i = 0; i < 19; i++) {
+    pass(i % 2 ? 3600 : 1);
+    assert_null(world.http->wait(flight->session, 0));
+  }
+  pass(0.99);
+  assert_null(world.http->wait(flight->session, 0));
+  pass(3600);
+  land(flight, REPLY_LOST);
+}
+
+/* What has come is read, even where the second that counts is the last one. */
+static void test_stopped_while_the_answer_comes(void **state)
+{
+  (void)state;
+  for (int used = 0; used <= 19; used += 19) {
+    struct flight *flight = take_off(20);
+    for (int i = 0; i < used; i++) {
+      pass(1);
+      assert_null(world.http->wait(flight->session, 0));
+    }
+    atomic_store(&flight->server.seen->marked, true);
+    assert_true(comes_true(&flight->server.seen->answered));
+    pass(3600);
+    world.sips = true;
+    land(flight, REPLY_RECEIVED);
+    world.sips = false;
+  }
+}
+
+/* Stopped at each look at the clocks, for longer than it has. The machine may have slept: then one clock stood still. */
+static void stop_before_sending(const char *base, const struct tls *tls, struct moment distance)
+{
+  struct server server;
+  int refused = 0, received = 0;
+  server_start(&server, says_ok, tls);
+  for (int look = 2; received == 0; look++) {
+    struct http_response response;
+    clocks.looks = 0;
+    clocks.jump_at = look;
+    clocks.distance = distance;
+    clocks.sends = 1;
+    world.sends = 0;
+    post_to(url_of(&server, base), &response);
+    clocks.jump_at = 0;
+    received += response.reply.delivery == REPLY_RECEIVED;
+    refused += response.reply.delivery == REPLY_NOT_SENT;
+    if (received == 0)
+      expect_not_sent(&response, true);
+    else
+      assert_in_range(clocks.sends, 1, 100);
+    world.http->release(&response);
+  }
+  server_stop(&server);
+  assert_in_range(refused, 2, 100);
+  assert_int_equal(received, 1);
+  assert_int_equal(server.seen->requests, 1);
+  server_free(&server);
+}
+
+static void test_stopped_before_sending(void **state)
+{
+  (void)state;
+  struct tls tls = {world.certificate, world.key};
+  stop_before_sending("http://127.0.0.1", NULL, (struct moment){3600, 3600});
+  stop_before_sending("http://127.0.0.1", NULL, (struct moment){3600, 0});
+  stop_before_sending("http://127.0.0.1", NULL, (struct moment){-3600, 3600});
+  stop_before_sending("https://localhost", &tls, (struct moment){3600, 3600});
+}
+
+/* A connection that is not there yet is not waited for. */
+static void test_stopped_while_connecting(void **state)
+{
+  (void)state;
+  struct server server;
+  struct http_response response;
+  server_start(&server, hangs, NULL);
+  struct http_request request = request_to(url_of(&server, "https://127.0.0.1"));
+  struct http_session *session = world.http->open();
+  clocks.stand = true;
+  clocks.now = (struct moment){1e9, 1e3};
+  assert_true(world.http->begin(session, &request, &response, &response));
+  assert_null(world.http->wait(session, 0));
+  pass(3600);
+  assert_non_null(world.http->wait(session, 0));
+  clocks.stand = false;
+  expect_not_sent(&response, true);
+  world.http->release(&response);
+  world.http->close(session);
+  server_stop(&server);
+  server_free(&server);
+}
+
+static void test_sent_by(void **state)
+{
+  (void)state;
+  struct server server;
+  server_start(&server, says_ok, NULL);
+  struct http_request request = request_to(url_of(&server, "http://127.0.0.1"));
+  for (int i = 0; i < 4; i++) {
+    struct http_response response;
+    request.send_by = moment_after(__real_clock_now(), 3600);
+    request.send_by.wall -= i % 2 ? 3601 : 0;
+    request.send_by.steady -= i / 2 ? 3601 : 0;
+    world.http->post(&request, &response);
+    if (i == 0)
+      expect_received(&response, 200, "{\"a\":1}\n");
+    else
+      expect_not_sent(&response, true);
+    world.http->release(&response);
+  }
+  server_stop(&server);
+  assert_int_equal(server.seen->requests, 1);
+  server_free(&server);
+}
+
+/* A process that is stopped in the middle of a POST, until twice its time has passed. False: it was not stopped in time. */
+static bool is_stopped_in_time(double timeout)
+{
+  struct server server;
+  int status = 0;
+  server_start(&server, answers_when_told, NULL);
+  struct http_request request = request_to(url_of(&server, "http://127.0.0.1"));
+  request.timeout = timeout;
+  pid_t child = fork();
+  if (child == 0) {
+    struct http_response response;
+    world.http->post(&request, &response);
+    _exit(response.reply.delivery == REPLY_RECEIVED && response.reply.length == WIDE ? 0 : 1);
+  }
+  siginfo_t ended = {0};
+  while (atomic_load(&server.seen->requests) == 0 && ended.si_pid == 0) {
+    nanosleep(&(struct timespec){.tv_nsec = 1000000}, NULL);
+    waitid(P_PID, (id_t)child, &ended, WEXITED | WNOHANG | WNOWAIT);
+  }
+  kill(child, SIGSTOP);
+  waitpid(child, &status, WUNTRACED);
+  struct moment twice = moment_after(__real_clock_now(), 2 * timeout);
+  bool stopped = WIFSTOPPED(status);
+  atomic_store(&server.seen->marked, true);
+  if (stopped) {
+    assert_true(comes_true(&server.seen->answered));
+    while (!moment_has_come(twice, __real_clock_now()))
+      nanosleep(&(struct timespec){.tv_nsec = 1000000}, NULL);
+    kill(child, SIGCONT);
+    waitpid(child, &status, 0);
+    assert_true(WIFEXITED(status));
+    assert_int_equal(WEXITSTATUS(status), 0);
+  }
+  server_stop(&server);
+  server_free(&server);
+  return stopped;
+}
+
+static void test_stopped_process(void **state)
+{
+  (void)state;
+  double timeout = 0.2;
+  while (!is_stopped_in_time(timeout))
+    timeout *= 2;
+}
+
+/* Packed, in chunks, with headers enough. */
+static void says_much(struct talk *talk)
+{
+  char text[64];
+  bool on = talk_read(talk) && talk_say(talk, "HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n");
+  for (int i = 0; on && i < 40; i++) {
+    snprintf(text, sizeof text, "X-Header-%d: %040d\r\n", i, i);
+    on = talk_say(talk, text);
+  }
+  on = on && talk_say(talk, "Content-Encoding: gzip\r\n\r\n");
+  for (size_t sent = 0, size = 0; on && sent < world.size; sent += size) {
+    size = world.size - sent < 1000 ? world.size - sent : 1000;
+    snprintf(text, sizeof text, "%zx\r\n", size);
+    on = talk_say(talk, text) && talk_send(talk, world.answer + sent, size) && talk_say(talk, "\r\n");
+  }
+  if (on)
+    talk_say(talk, "0\r\nX-Trailer: 1\r\n\r\n");
+}
+
+static void make_answer(const char *command)
+{
+  FILE *pipe = popen(command, "r");
+  assert_non_null(pipe);
+  world.size = fread(world.answer, 1, sizeof world.answer, pipe);
+  assert_int_equal(pclose(pipe), 0);
+}
+
+enum { MUCH = 20000 };
+
+/* One POST for every allocation of it, which fails, or with which memory runs out for good. Nothing is lost: either
+ * nothing was sent, or the whole answer is there. */
+static void sweep_allocations(server_talk *talker, size_t length, const struct tls *tls, bool for_good, int step)
+{
+  struct server server;
+  int received = 0, refused = 0;
+  server_start(&server, talker, tls);
+  for (int number = 1, failed = 1; failed > 0; number += step) {
+    struct http_response response;
+    struct http_request request = request_to(url_of(&server, tls ? "https://localhost" : "http://127.0.0.1"));
+    fail_allocations(number, for_good ? INT_MAX : number);
+    world.http->post(&request, &response);
+    failed = atomic_load(&allocations.failed);
+    fail_allocations(0, 0);
+    if (response.reply.delivery != REPLY_RECEIVED)
+      refused++;
+    else
+      received++;
+    if (response.reply.delivery == REPLY_LOST)
+      print_message("%d: %s\n", number, response.reply.error);
+    assert_int_not_equal(response.reply.delivery, REPLY_LOST);
+    assert_int_equal(response.reply.length, response.reply.delivery == REPLY_RECEIVED ? length : 0);
+    world.http->release(&response);
+  }
+  server_stop(&server);
+  assert_int_equal(server.seen->requests, received);
+  assert_in_range(received, 10 / step + 1, 1000);
+  assert_in_range(refused, 20 / step + 1, 1000);
+  server_free(&server);
+}
+
+static void test_memory_runs_out(void **state)
+{
+  (void)state;
+  struct tls tls = {world.certificate, world.key};
+  const char *preloaded = getenv("LD_PRELOAD");
+  int step = preloaded && strstr(preloaded, "vgpreload") ? 12 : 1; /* valgrind takes its time */
+  make_answer("head -c 20000 /dev/zero | gzip -c");
+  sweep_allocations(says_much, MUCH, NULL, false, step);
+  sweep_allocations(says_much, MUCH, NULL, true, step);
+  sweep_allocations(says_much, MUCH, &tls, true, step);
+  sweep_allocations(says_long_lines, 2, NULL, true, step);
+}
+
+static void says_much_when_told(struct talk *talk)
+{
+  if (comes_true(&talk->seen->marked))
+    says_much(talk);
+}
+
+/* Memory runs out for good when all of them are under way, and is short of nothing when it is back. */
+static void test_memory_runs_out_on_many(void **state)
+{
+  (void)state;
+  enum { MANY = 12 };
+  static struct http_response responses[MANY], refused;
+  struct server server;
+  make_answer("head -c 20000 /dev/zero | gzip -c");
+  server_start(&server, says_much_when_told, NULL);
+  struct http_request request = request_to(url_of(&server, "http://127.0.0.1"));
+  struct http_session *session = world.http->open();
+  world.sends = 0;
+  for (int i = 0; i < MANY; i++)
+    assert_true(world.http->begin(session, &request, &responses[i], &responses[i]));
+  while (atomic_load(&world.sends) < MANY)
+    assert_null(world.http->wait(session, 0.001));
+  fail_allocations(1, INT_MAX);
+  atomic_store(&server.seen->marked, true);
+  for (int i = 0; i < MANY; i++)
+    while (!world.http->wait(session, 1))
+      continue;
+  assert_false(world.http->begin(session, &request, &refused, NULL));
+  assert_in_range(allocations.failed, MANY, INT_MAX);
+  fail_allocations(0, 0);
+  assert_int_equal(refused.reply.delivery, REPLY_NOT_SENT);
+  world.http->release(&refused);
+  for (int i = 0; i < MANY; i++) {
+    assert_int_equal(responses[i].reply.delivery, REPLY_RECEIVED);
+    assert_int_equal(responses[i].reply.length, MUCH);
+    world.http->release(&responses[i]);
+  }
+  assert_true(world.http->begin(session, &request, &responses[0], &responses[0]));
+  while (!world.http->wait(session, 1))
+    continue;
+  assert_int_equal(responses[0].reply.delivery, REPLY_RECEIVED);
+  world.http->release(&responses[0]);
+  world.http->close(session);
+  server_stop(&server);
+  assert_int_equal(server.seen->requests, MANY + 1);
+  server_free(&server);
+}
+
 static void *post_in_thread(void *url)
 {
   struct http_response response;
@@ -1456,7 +1848,6 @@ int main(void)
       cmocka_unit_test_setup(test_one_request_only, setup),
       cmocka_unit_test_setup(test_flood, setup),
       cmocka_unit_test_setup(test_odd_but_whole, setup),
-      cmocka_unit_test_setup(test_end_that_nobody_told, setup),
       cmocka_unit_test_setup(test_packed, setup),
       cmocka_unit_test_setup(test_packed_and_cut, setup),
       cmocka_unit_test_setup(test_packed_wrongly, setup),
@@ -1473,6 +1864,14 @@ int main(void)
       cmocka_unit_test_setup(test_proxy_excepted, setup),
       cmocka_unit_test_setup(test_sigpipe, setup),
       cmocka_unit_test_setup(test_standard_files_stay_closed, setup),
+      cmocka_unit_test_setup(test_stopped_while_nothing_comes, setup),
+      cmocka_unit_test_setup(test_stopped_while_the_answer_comes, setup),
+      cmocka_unit_test_setup(test_stopped_before_sending, setup),
+      cmocka_unit_test_setup(test_stopped_while_connecting, setup),
+      cmocka_unit_test_setup(test_sent_by, setup),
+      cmocka_unit_test_setup(test_stopped_process, setup),
+      cmocka_unit_test_setup(test_memory_runs_out, setup),
+      cmocka_unit_test_setup(test_memory_runs_out_on_many, setup),
       cmocka_unit_test_setup(test_threads, setup),
       cmocka_unit_test_setup(test_nothing_left_plain, setup),
       cmocka_unit_test_setup(test_nothing_left_packed, setup),

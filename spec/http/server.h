@@ -13,9 +13,10 @@ enum { SEEN_MAX = 4096 };
 /* What the server saw, shared with the test; final after server_stop. */
 struct seen {
   atomic_int connections;
-  atomic_int requests;    /* read to their ends */
-  atomic_size_t bytes;    /* of all connections, after TLS */
-  atomic_bool marked;     /* for the talker's own use */
+  atomic_int requests; /* read to their ends */
+  atomic_size_t bytes; /* of all connections, after TLS */
+  atomic_bool marked;  /* for the talker's own use, as the next */
+  atomic_bool answered;
   char request[SEEN_MAX]; /* the last one's beginning, NUL-terminated */
   int stopper;            /* the port that server_stop connects from */
 };

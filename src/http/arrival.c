@@ -8,45 +8,36 @@
 #include <string.h>
 #include <strings.h>
 
-enum { BODY_START = 4096 };
-
 void arrival_drop(struct http_response *response)
 {
-  secret_wipe(response->body, response->body_size);
+  if (response->body)
+    secret_wipe(response->body, response->reply.length);
   free(response->body);
   response->body = NULL;
-  response->body_size = 0;
   response->reply.length = 0;
+}
+
+/* All of the room that an answer may take: while it arrives there may be none to be had. The system gives pages only
+ * when they are written to. */
+bool arrival_make_room(struct http_response *response)
+{
+  response->body = malloc(HTTP_BODY_MAX);
+  return response->body != NULL;
 }
 
 /* True when the answer was taken. */
 static bool append(struct transfer *transfer, const char *data, size_t size)
 {
   struct http_response *response = transfer->response;
-  size_t length = response->reply.length, room = response->body_size;
-  if (size == 0)
-    return true;
+  size_t length = response->reply.length;
   if (size > HTTP_BODY_MAX - length) {
     response->reply.cut = true;
     return false;
   }
-  if (size > room - length) {
-    room = room ? room : BODY_START;
-    while (room - length < size)
-      room *= 2;
-    char *grown = malloc(room);
-    transfer->no_memory = !grown;
-    if (!grown)
-      return false;
-    if (length > 0)
-      memcpy(grown, response->body, length);
-    secret_wipe(response->body, response->body_size);
-    free(response->body);
-    response->body = grown;
-    response->body_size = room;
-  }
-  memcpy(response->body + length, data, size);
+  if (size > 0)
+    memcpy(response->body + length, data, size);
   response->reply.length = length + size;
+  transfer->arrived += size;
   return true;
 }
 
@@ -151,6 +142,7 @@ static size_t take_header(char *line, size_t unit, size_t count, void *context)
   struct transfer *transfer = context;
   size_t size = unit * count;
   transfer->head += size;
+  transfer->arrived += size;
   if (transfer->head > TRANSFER_HEAD_MAX)
     return 0;
   if (begins(line, size, "HTTP/"))

@@ -15,10 +15,13 @@ struct http_request {
   const char *authorization; /* the header's value, no line breaks in it, or NULL */
   const char *body;          /* may be NULL when body_length is 0 */
   size_t body_length;
-  const char *ca_file;    /* PEM file of trusted authorities instead of the system's, or NULL */
-  double connect_timeout; /* seconds, name resolution and TLS included; at least a millisecond is given */
-  double timeout;         /* seconds, everything included; at least a millisecond is given */
-  struct moment send_by;  /* nothing is sent any more once it has come; {0, 0}: no such moment */
+  const char *ca_file; /* PEM file of trusted authorities instead of the system's, or NULL */
+  /* Seconds in which this process runs: while it is stopped, or its machine asleep, no server can be heard, and what
+   * arrived meanwhile is read before it is called late. At least a millisecond is given. */
+  double connect_timeout; /* name resolution and TLS included */
+  double timeout;         /* everything included */
+  /* Nothing is sent any more once it has come, running or not; {0, 0}: `timeout` from now on. */
+  struct moment send_by;
 };
 
 /* The answer and the memory behind it: `reply` points into the other fields, so the struct stays where it is until
@@ -28,8 +31,7 @@ struct http_response {
    * that never closes, may have sent a whole token pair. With REPLY_NOT_SENT, and when `cut`, there is no body.
    * `error` holds no secret, not even the password of a proxy. */
   struct reply reply;
-  char *body;
-  size_t body_size;     /* allocated bytes */
+  char *body;           /* HTTP_BODY_MAX bytes, there before the request is sent */
   char retry_after[64]; /* longer values are cut off here */
   char location[512];
   char error[256];
@@ -44,7 +46,7 @@ struct http_ops {
   /* Set libcurl and libsodium up, once a process; the others do it too if nobody has. http_load calls it. */
   void (*start)(void);
   /* One POST on a fresh connection, never repeated, no redirect followed. Always fills `response`, whatever
-   * was in it. Blocks for at most `timeout`, but with a libcurl before 7.87 until the system's resolver gives
+   * was in it. Runs for at most `timeout`, but with a libcurl before 7.87 until the system's resolver gives
    * a name up. https goes through the proxy that the environment names (https_proxy, all_proxy, no_proxy);
    * plain http goes to a loopback address, else nowhere. */
   void (*post)(const struct http_request *request, struct http_response *response);

@@ -14,13 +14,15 @@
  * that the server has closed: the process would die with the token spent. */
 static void post(const struct http_request *request, struct http_response *response)
 {
-  struct transfer transfer = {.response = response};
   struct held_signal sigpipe;
-  http_start();
+  struct http_session *session = session_open();
+  *response = (struct http_response){.reply.delivery = REPLY_NOT_SENT};
   held_signal_begin(&sigpipe, SIGPIPE);
-  if (transfer_prepare(&transfer, request))
-    verdict_give(&transfer, curl_easy_perform(transfer.handle));
-  transfer_finish(&transfer);
+  if (session && session_begin(session, request, response, response))
+    while (!session_wait(session, TRANSFER_LOOK))
+      continue;
+  if (session)
+    session_close(session);
   held_signal_end(&sigpipe);
 }
 

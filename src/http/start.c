@@ -2,6 +2,7 @@
 #include "start.h"
 
 #include "../core/secret.h"
+#include "reserve.h"
 
 #include <curl/curl.h>
 #include <pthread.h>
@@ -11,18 +12,25 @@
 #include <stdlib.h>
 #include <string.h>
 
-/* libcurl keeps request bodies and answers in its own buffers. Its allocator is replaced by one that wipes
- * every block before it is freed. */
+/* libcurl keeps request bodies and answers in its own buffers. Its allocator is replaced by one that wipes every block
+ * before it is freed, and that has something left for an answer when the system has not. */
 struct block {
   alignas(max_align_t) size_t size;
+  struct share *share; /* of the reserve; NULL: it is the system's */
 };
 
 static void *wiped_malloc(size_t size)
 {
-  struct block *block = size <= SIZE_MAX - sizeof *block ? malloc(sizeof *block + size) : NULL;
+  struct share *share = NULL;
+  if (size > SIZE_MAX - sizeof(struct block))
+    return NULL;
+  struct block *block = malloc(sizeof *block + size);
+  if (!block)
+    block = reserve_take(sizeof *block + size, &share);
   if (!block)
     return NULL;
   block->size = size;
+  block->share = share;
   return block + 1;
 }
 
@@ -31,8 +39,12 @@ static void wiped_free(void *data)
   if (!data)
     return;
   struct block *block = (struct block *)data - 1;
+  struct share *share = block->share;
   secret_wipe(block, sizeof *block + block->size);
-  free(block);
+  if (share)
+    reserve_give_back(share);
+  else
+    free(block);
 }
 
 /* Size 0 gives an empty block, never NULL: libcurl frees the old block itself when it sees NULL. */
@@ -72,6 +84,7 @@ static void set_up(void)
   /* Its manual wants this before any other call; what can fail here are random numbers, which hashes do not need. */
   int ready = sodium_init();
   (void)ready;
+  pthread_atfork(reserve_before_fork, reserve_after_fork, reserve_after_fork);
 }
 
 void http_start(void)

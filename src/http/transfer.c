@@ -2,9 +2,12 @@
 #include "transfer.h"
 
 #include "../core/secret.h"
+#include "../system/clock.h"
 #include "../system/descriptor.h"
+#include "reserve.h"
 #include "tls.h"
 
+#include <math.h>
 #include <netinet/in.h>
 #include <stdio.h>
 #include <stdlib.h>
@@ -70,6 +73,38 @@ static bool set_once(CURL *handle)
          curl_easy_setopt(handle, CURLOPT_NETRC, (long)CURL_NETRC_IGNORED) == CURLE_OK && set_protocols(handle);
 }
 
+/* libcurl divides it among the addresses of a host. For all that comes after the connection it gets no time limit: its
+ * own counts the time in which this process does not run, and counts before it reads. */
+static bool set_connect_time(const struct transfer *transfer)
+{
+  long milliseconds = transfer_milliseconds(transfer->connect_time);
+  return curl_easy_setopt(transfer->handle, CURLOPT_CONNECTTIMEOUT_MS, milliseconds) == CURLE_OK;
+}
+
+static void set_times(struct transfer *transfer, const struct http_request *request)
+{
+  struct moment now = clock_now();
+  bool limited = request->send_by.wall != 0 || request->send_by.steady != 0;
+  transfer->time = fmax(request->timeout, 0.001);
+  transfer->connect_time = fmin(request->connect_timeout, transfer->time);
+  transfer->send_by = limited ? request->send_by : moment_after(now, transfer->time);
+  transfer->seen = now.steady;
+}
+
+/* Whoever has not looked for longer than this was kept from it, and nobody else is to blame. */
+void transfer_note_time(struct transfer *transfer, struct moment now)
+{
+  const double most = TRANSFER_LOOK;
+  double passed = fmax(now.steady - transfer->seen, 0), absent = fmax(passed - most, 0);
+  transfer->ran += passed - absent;
+  transfer->seen = now.steady;
+  transfer->looked_at = transfer->arrived;
+  if (absent > 0) {
+    transfer->connect_time += absent;
+    set_connect_time(transfer);
+  }
+}
+
 static bool set_connection(CURL *handle, const struct http_request *request, struct transfer *transfer)
 {
 #if LIBCURL_VERSION_NUM >= 0x075700
@@ -80,10 +115,7 @@ static bool set_connection(CURL *handle, const struct http_request *request, str
   curl_easy_setopt(handle, CURLOPT_QUICK_EXIT, 1L);
 #endif
   tls_set_wiping(handle);
-  return curl_easy_setopt(handle, CURLOPT_NOSIGNAL, 1L) == CURLE_OK &&
-         curl_easy_setopt(handle, CURLOPT_CONNECTTIMEOUT_MS, transfer_milliseconds(request->connect_timeout)) ==
-             CURLE_OK &&
-         curl_easy_setopt(handle, CURLOPT_TIMEOUT_MS, transfer_milliseconds(request->timeout)) == CURLE_OK &&
+  return curl_easy_setopt(handle, CURLOPT_NOSIGNAL, 1L) == CURLE_OK && set_connect_time(transfer) &&
          curl_easy_setopt(handle, CURLOPT_SSL_VERIFYPEER, 1L) == CURLE_OK &&
          curl_easy_setopt(handle, CURLOPT_SSL_VERIFYHOST, 2L) == CURLE_OK &&
          curl_easy_setopt(handle, CURLOPT_SSLVERSION, (long)CURL_SSLVERSION_TLSv1_2) == CURLE_OK &&
@@ -144,6 +176,8 @@ static void free_headers(struct curl_slist *headers)
 static void publish(struct http_response *response)
 {
   struct reply *reply = &response->reply;
+  if (reply->length == 0)
+    arrival_drop(response);
   reply->body = response->body;
   reply->retry_after = response->retry_after[0] ? response->retry_after : NULL;
   reply->location = response->location[0] ? response->location : NULL;
@@ -155,7 +189,9 @@ bool transfer_prepare(struct transfer *transfer, const struct http_request *requ
   *transfer->response = (struct http_response){.reply.delivery = REPLY_NOT_SENT};
   transfer->ca_file = request->ca_file;
   transfer->plain = strncasecmp(request->url, "https:", 6) != 0;
-  transfer->handle = curl_easy_init();
+  set_times(transfer, request);
+  transfer->held = reserve_hold();
+  transfer->handle = transfer->held && arrival_make_room(transfer->response) ? curl_easy_init() : NULL;
   if (transfer->handle && add_headers(&transfer->headers, request) && set_once(transfer->handle) &&
       set_connection(transfer->handle, request, transfer) &&
       set_request(transfer->handle, request, transfer->headers) && arrival_listen(transfer)) {
@@ -171,5 +207,7 @@ void transfer_finish(struct transfer *transfer)
 {
   curl_easy_cleanup(transfer->handle);
   free_headers(transfer->headers);
+  if (transfer->held)
+    reserve_drop(transfer->opened);
   publish(transfer->response);
 }

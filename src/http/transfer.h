@@ -14,6 +14,9 @@
 /* A head longer than this comes from no token endpoint; without a limit libcurl would keep all of it. */
 enum { TRANSFER_HEAD_MAX = 256 * 1024 };
 
+/* Seconds: how often a transfer is looked after at least. */
+#define TRANSFER_LOOK 1.0
+
 /* What the answer's head says of where its body ends. */
 struct ending {
   bool old;        /* HTTP/1.0, which knows no chunks */
@@ -28,28 +31,49 @@ struct transfer {
   CURL *handle;
   struct curl_slist *headers;
   struct http_response *response;
-  void *tag; /* in a session */
   const char *ca_file;
+
+  /* in a session */
+  struct transfer *next;
+  void *tag;
+
+  struct moment send_by;
+  double seen;         /* steady seconds: when it was last looked after */
+  double ran, time;    /* seconds in which the process ran since it began, and those that it has */
+  double connect_time; /* seconds that libcurl gives the connection */
+  size_t looked_at;    /* `arrived`, when it was last looked after */
+
   bool plain;       /* not over TLS */
   bool watched;     /* libcurl tells the moment before it sends */
-  bool sending;     /* that moment has come */
+  bool held;        /* it has a share of the reserve */
+  bool opened;      /* which may be used */
+  bool sending;     /* the moment before it sends has come */
+  bool too_late;    /* it came too late: nothing was sent */
+  bool given_up;    /* time is over */
   bool off_machine; /* plain http was about to leave this machine */
   bool no_memory;
+  bool logs_keys;  /* TLS's secrets would be written to a file */
   bool head_ended; /* the empty line after the headers has come */
-  bool chunked;    /* the body comes in chunks */
   struct ending ending;
-  size_t head; /* bytes of status lines and headers so far */
+  size_t head;    /* bytes of status lines and headers so far */
+  size_t arrived; /* bytes of all that */
 };
 
 /* Empty the response and set the transfer up, whose `response` is set already. False: it cannot be done, and the
  * response says so. */
 bool transfer_prepare(struct transfer *transfer, const struct http_request *request);
 
+/* Count the time that has passed. */
+void transfer_note_time(struct transfer *transfer, struct moment now);
+
 /* Give libcurl's part back and show the caller the reply. Due after transfer_prepare, whatever came of it. */
 void transfer_finish(struct transfer *transfer);
 
 /* As libcurl takes it; at least one. */
 long transfer_milliseconds(double seconds);
+
+/* Have room for the answer's body. False: memory is out. */
+bool arrival_make_room(struct http_response *response);
 
 /* Have what arrives written into the response. */
 bool arrival_listen(struct transfer *transfer);
@@ -62,6 +86,9 @@ void arrival_drop(struct http_response *response);
 
 /* Have libcurl say when it starts to send, if it can. */
 void verdict_watch(struct transfer *transfer);
+
+/* Whether a byte of the request may have left. */
+bool verdict_may_be_sent(const struct transfer *transfer);
 
 /* Fill in the reply of a transfer that has ended with `code`. */
 void verdict_give(struct transfer *transfer, CURLcode code);

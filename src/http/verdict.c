@@ -1,6 +1,9 @@
 #define _GNU_SOURCE
 #include "transfer.h"
 
+#include "../system/clock.h"
+#include "reserve.h"
+
 #include <errno.h>
 #include <fcntl.h>
 #include <stdio.h>
@@ -12,8 +15,11 @@ static int before_request(void *context, char *peer, char *local, int peer_port,
 {
   struct transfer *transfer = context;
   (void)peer, (void)local, (void)peer_port, (void)local_port;
-  transfer->sending = true;
-  return CURL_PREREQFUNC_OK;
+  transfer->too_late = moment_has_come(transfer->send_by, clock_now());
+  transfer->opened = !transfer->too_late && reserve_open();
+  transfer->no_memory = !transfer->too_late && !transfer->opened;
+  transfer->sending = transfer->opened;
+  return transfer->sending ? CURL_PREREQFUNC_OK : CURL_PREREQFUNC_ABORT;
 }
 #endif
 
@@ -22,14 +28,13 @@ void verdict_watch(struct transfer *transfer)
 #if LIBCURL_VERSION_NUM >= 0x075000
   transfer->watched = curl_easy_setopt(transfer->handle, CURLOPT_PREREQFUNCTION, before_request) == CURLE_OK &&
                       curl_easy_setopt(transfer->handle, CURLOPT_PREREQDATA, transfer) == CURLE_OK;
-#else
-  (void)transfer;
 #endif
+  transfer->opened = !transfer->watched && reserve_open();
 }
 
-/* Whether a byte of the request may have left. Before 7.80 libcurl does not say so itself: take the moment when the
- * connection was ready (CURLINFO_PRETRANSFER_TIME_T comes too late, when all of the request has gone). */
-static bool sent(const struct transfer *transfer)
+/* Before 7.80 libcurl does not say so itself: take the moment when the connection was ready
+ * (CURLINFO_PRETRANSFER_TIME_T comes too late, when all of the request has gone). */
+bool verdict_may_be_sent(const struct transfer *transfer)
 {
   if (transfer->watched)
     return transfer->sending;
@@ -90,6 +95,9 @@ static void explain(const struct transfer *transfer, CURLcode code)
                 "the host's address is not of this machine, and plain http would show the secrets to the network");
   else if (transfer->head > TRANSFER_HEAD_MAX)
     verdict_say(response, "the answer's headers never end");
+  else if (transfer->given_up || transfer->too_late)
+    verdict_say(response, verdict_may_be_sent(transfer) ? "there was no whole answer in time"
+                                                        : "there was no connection in time");
   else if (transfer->no_memory)
     verdict_say(response, "memory is out");
   else if (code == CURLE_OUT_OF_MEMORY && transfer->sending && !transfer->head_ended)
@@ -98,14 +106,6 @@ static void explain(const struct transfer *transfer, CURLcode code)
     verdict_say(response, "the connection ended before the answer was whole");
   else if (!response->error[0] || may_tell_password(response->error, code))
     verdict_say(response, curl_easy_strerror(code));
-}
-
-/* Whether libcurl knew where the body was to end: then it is not content with less. */
-static bool told(const struct transfer *transfer)
-{
-  curl_off_t length = -1;
-  curl_easy_getinfo(transfer->handle, CURLINFO_CONTENT_LENGTH_DOWNLOAD_T, &length);
-  return length >= 0 || transfer->chunked;
 }
 
 void verdict_give(struct transfer *transfer, CURLcode code)
@@ -119,9 +119,8 @@ void verdict_give(struct transfer *transfer, CURLcode code)
   if ((code == CURLE_OK && reply->status && transfer->head_ended) || reply->cut)
     reply->delivery = REPLY_RECEIVED;
   else
-    reply->delivery = sent(transfer) ? REPLY_LOST : REPLY_NOT_SENT;
-  reply->whole = reply->delivery == REPLY_RECEIVED && !reply->cut && told(transfer);
-  reply->timed_out = code == CURLE_OPERATION_TIMEDOUT;
+    reply->delivery = verdict_may_be_sent(transfer) ? REPLY_LOST : REPLY_NOT_SENT;
+  reply->timed_out = code == CURLE_OPERATION_TIMEDOUT || transfer->too_late;
   reply->untrusted = reply->delivery == REPLY_NOT_SENT && is_untrusted(transfer, code);
   reply->whole = reply->delivery == REPLY_RECEIVED && !reply->cut && arrival_reached_its_end(transfer);
   if (reply->cut)
