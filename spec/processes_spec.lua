@@ -291,3 +291,65 @@ if pcall(require, "posix.unistd") and pcall(require, "posix.sys.wait") then
     end)
   end)
 end
+
+-- A storage in Lua, in the same file.
+local OWN_STORAGE = [[
+local codec = require("lucidauth.sandbox.codec")
+local path = os.getenv("LUCID_TOKEN_FILE")
+local function load()
+  local file = io.open(path)
+  return file and codec.decode_json(file:read("*a"))
+end
+local function save(_, record)
+  local file = assert(io.open(path, "w"))
+  file:write(codec.encode_json(record))
+  file:close()
+end
+require("lucidauth").new({ storage = { load = load, save = save } }):token()
+]]
+
+-- A script that gets this signal while the server is at work on its refresh.
+local function strike_in_the_middle(code, signal)
+  sandbox:faults({ kind = "held" })
+  local script = helper.start({ helper.interpreter, "-e", code }, scene:env())
+  helper.eventually(function()
+    return sandbox:counts().rotations == 1
+  end, "the refresh")
+  script:kill(signal)
+  return script
+end
+
+local function status_of(script)
+  return (select(3, script:wait()))
+end
+
+local function end_in_the_middle(code, signal)
+  local script = strike_in_the_middle(code, signal)
+  sandbox:clear_faults()
+  return status_of(script)
+end
+
+local function assert_stored()
+  local record = assert(tokens.read(scene.path))
+  assert.are.equal(sandbox:grant().refresh_token, record.refresh_token)
+  assert.is_nil(record.pending)
+end
+
+describe("a signal in the middle of a refresh", function()
+  it("ends a script when its tokens are stored", function()
+    assert.are.equal(128 + 15, end_in_the_middle('require("lucidauth").token()', "TERM"))
+    assert_stored()
+  end)
+
+  it("ends one with a storage of its own then, too", function()
+    assert.are.equal(128 + 14, end_in_the_middle(OWN_STORAGE, "ALRM"))
+    assert_stored()
+  end)
+
+  it("ends one at once that wants it so", function()
+    local code = 'require("lucidauth").new({ hold_signals = false }):token()'
+    assert.are.equal(128 + 15, status_of(strike_in_the_middle(code, "TERM")))
+    assert.is_not_nil(tokens.read(scene.path).pending)
+    sandbox:clear_faults()
+  end)
+end)
