@@ -1,6 +1,7 @@
 /* The thread of the background, and those who wait for it, at the moments that no sandbox can be made to meet. */
 #define _GNU_SOURCE
 #include "../../src/client/account.h"
+#include "../system/clock.h"
 #include "drive.h"
 #include "scene.h"
 
@@ -23,8 +24,25 @@ static struct {
   const char *slow_account;
   atomic_bool disk_goes_on;
   bool no_threads;
-  int tries; /* to start one meanwhile */
+  int tries;            /* to start one meanwhile */
+  _Atomic double ahead; /* seconds that the library's clock is ahead of the machine's */
 } world;
+
+struct moment __real_clock_now(void);
+struct moment __wrap_clock_now(void);
+
+struct moment __wrap_clock_now(void)
+{
+  return moment_after(__real_clock_now(), atomic_load(&world.ahead));
+}
+
+void __real_clock_wait(pthread_cond_t *condition, pthread_mutex_t *mutex, double until);
+void __wrap_clock_wait(pthread_cond_t *condition, pthread_mutex_t *mutex, double until);
+
+void __wrap_clock_wait(pthread_cond_t *condition, pthread_mutex_t *mutex, double until)
+{
+  __real_clock_wait(condition, mutex, until - atomic_load(&world.ahead));
+}
 
 static int set_up(void **state)
 {
@@ -201,6 +219,67 @@ static void nor_is_one_that_another_process_may_have_spent(void **state)
   assert_int_equal(endpoint->asked, 1);
   endpoint_go_on();
   scene_assert_token(poll_for(account, &ticket, &error), "A1");
+  lucidauth_close(client);
+}
+
+/* A client that has a token in use, which has fallen due; nobody has noticed yet, and the endpoint does not answer. */
+static lucidauth *client_with_a_due_token(lucidauth_storage storage, double refresh_wait, uint64_t *serial)
+{
+  lucidauth_options chosen = scene_options(true);
+  chosen.refresh_wait = refresh_wait;
+  chosen.storage = storage;
+  lucidauth *client = scene_open(&chosen);
+  scene_assert_token(lucidauth_token_of(lucidauth_get_account(client, NULL, NULL), serial, NULL), "A1");
+  endpoint_hold();
+  atomic_store(&world.ahead, 3500);
+  return client;
+}
+
+static void who_finds_the_token_due_waits_for_the_next(lucidauth_storage storage)
+{
+  lucidauth_error error;
+  uint64_t serial;
+  lucidauth_ticket ticket = {0}, another = {0}, hurried = {0};
+  lucidauth *client = client_with_a_due_token(storage, ENDPOINT_PATIENCE, &serial);
+  lucidauth_account *account = lucidauth_get_account(client, NULL, NULL);
+  assert_null(lucidauth_poll(account, &ticket, true, NULL, &error));
+  assert_int_equal(error.code, LUCIDAUTH_NOT_READY);
+  assert_true(endpoint_has_seen(2));
+  assert_null(lucidauth_poll(account, &ticket, true, NULL, &error));
+  assert_null(lucidauth_poll(account, &another, true, NULL, &error));
+  assert_false(lucidauth_is_current(account, serial));
+  scene_assert_token(lucidauth_poll(account, &hurried, false, NULL, &error), "A1");
+  endpoint_go_on();
+  scene_assert_token(poll_for(account, &ticket, &error), "A2");
+  scene_assert_token(poll_for(account, &another, &error), "A2");
+  lucidauth_close(client);
+}
+
+static void a_token_that_is_being_refreshed_is_not_handed_out(void **state)
+{
+  (void)state;
+  who_finds_the_token_due_waits_for_the_next(LUCIDAUTH_FILE);
+}
+
+static void nor_is_one_whose_refresh_is_not_announced(void **state)
+{
+  (void)state;
+  who_finds_the_token_due_waits_for_the_next(LUCIDAUTH_MEMORY);
+}
+
+static void but_for_a_flight_that_was_waited_for_long_enough(void **state)
+{
+  (void)state;
+  lucidauth_error error;
+  uint64_t serial;
+  lucidauth_ticket ticket = {0}, another = {0};
+  lucidauth *client = client_with_a_due_token(LUCIDAUTH_FILE, 0.05, &serial);
+  lucidauth_account *account = lucidauth_get_account(client, NULL, NULL);
+  assert_null(lucidauth_poll(account, &ticket, true, NULL, &error));
+  scene_assert_token(poll_for(account, &ticket, &error), "A1");
+  assert_true(endpoint_has_seen(2));
+  scene_assert_token(lucidauth_poll(account, &another, true, NULL, &error), "A1");
+  endpoint_go_on();
   lucidauth_close(client);
 }
 
@@ -416,6 +495,9 @@ int main(void)
       TEST(a_thread_that_waits_is_served_in_another_ones_first_flight),
       TEST(a_token_that_was_rejected_is_not_served_so),
       TEST(nor_is_one_that_another_process_may_have_spent),
+      TEST(a_token_that_is_being_refreshed_is_not_handed_out),
+      TEST(nor_is_one_whose_refresh_is_not_announced),
+      TEST(but_for_a_flight_that_was_waited_for_long_enough),
       TEST(nobody_waits_for_longer_than_the_timeout),
       TEST(but_for_an_answer_whose_refresh_was_sent),
       TEST(a_slow_disk_holds_up_its_own_account_alone),

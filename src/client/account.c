@@ -279,6 +279,8 @@ static void take_off(struct lucidauth_account *account, enum flow_goal goal, dou
   account->took_off = now.steady;
   account->sent = false;
   account->goal = goal;
+  if (account_may_spend(goal))
+    atomic_store_explicit(&account->good_in, NEVER, memory_order_relaxed);
   tell_rejections(account);
   flow_start(account->craft.flow, goal, now, deadline);
 }

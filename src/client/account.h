@@ -120,6 +120,12 @@ bool account_has_flight(struct lucidauth_account *account, const lucidauth_fligh
 /* In the middle of a flight, before it waits for a lock: a token that still lives may be handed out meanwhile. */
 void account_show(struct lucidauth_account *account);
 
+/* Whether a flight with this goal may refresh, and so end the token in use. */
+static inline bool account_may_spend(enum flow_goal goal)
+{
+  return goal == FLOW_TOKEN || goal == FLOW_REFRESH;
+}
+
 /* In the middle of a flight: its refresh is sent. */
 void account_note_sent(struct lucidauth_account *account);
 

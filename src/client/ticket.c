@@ -50,6 +50,21 @@ static const char *const no_thread =
     "The system has no thread for a refresh in the background: too many of them run, or memory is out. Nothing was "
     "changed; ask again in a moment.";
 
+/* The token in use may die at any moment, by this process's refresh or another one's; who can wait for that does, once a
+ * flight. */
+static bool is_changing(const struct lucidauth_account *account)
+{
+  bool refreshing = account->flying && account_may_spend(account->goal) && account->sat_out != account->landings + 1;
+  return refreshing || in_use_was_announced(account);
+}
+
+/* Until this flight, and this generation, ends the token is handed out without waiting. */
+static void sit_out(struct lucidauth_account *account)
+{
+  account->sat_out = account->landings + 1;
+  atomic_store_explicit(&account->seen, account_generation(account, memory_order_seq_cst), memory_order_relaxed);
+}
+
 /* With the mutex held: what there is to say at once. True: it is said. */
 static bool answer_ticket(struct lucidauth_account *account, const lucidauth_ticket *ticket, bool patient,
                           struct moment now, lucidauth_error *error)
@@ -58,11 +73,10 @@ static bool answer_ticket(struct lucidauth_account *account, const lucidauth_tic
   bool served = !ticket->refresh && in_use_lives(account, now);
   double waited = now.steady - ticket->begun;
   error_set(error, LUCIDAUTH_OK, "%s", "");
-  if (served && (!in_use_was_announced(account) || landed || !patient))
+  if (served && (!is_changing(account) || landed || !patient))
     return true;
   if (served && waited >= account->settings.refresh_wait) {
-    /* once a flight: until this generation ends, the token is handed out without waiting */
-    atomic_store_explicit(&account->seen, account_generation(account, memory_order_seq_cst), memory_order_relaxed);
+    sit_out(account);
     return true;
   }
   if (landed) {
