@@ -289,7 +289,8 @@ typedef struct lucidauth_ticket {
   double within; /* to be read: seconds after which there may be an answer, even if the refresh goes on */
   bool boarded;  /* the rest is the library's */
   uint64_t landing;
-  double begun;
+  double begun, waited, looked;
+  bool woke;
 } lucidauth_ticket;
 
 /* The token, at once. NULL: with LUCIDAUTH_NOT_READY a refresh is under way in the background, or waits for a thread

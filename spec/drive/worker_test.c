@@ -24,7 +24,8 @@ static struct {
   const char *slow_account;
   atomic_bool disk_goes_on;
   bool no_threads;
-  int tries;            /* to start one meanwhile */
+  int tries; /* to start one meanwhile */
+  int freeze;
   _Atomic double ahead; /* seconds that the library's clock is ahead of the machine's */
 } world;
 
@@ -36,11 +37,25 @@ struct moment __wrap_clock_now(void)
   return moment_after(__real_clock_now(), atomic_load(&world.ahead));
 }
 
+/* The caller is stopped while it waits, and so is everybody else; only when it waits again has the endpoint had time. */
+static void freeze(void)
+{
+  if (world.freeze == 1)
+    endpoint_go_on();
+  else
+    atomic_store(&world.ahead, atomic_load(&world.ahead) + 1000);
+  world.freeze--;
+}
+
 void __real_clock_wait(pthread_cond_t *condition, pthread_mutex_t *mutex, double until);
 void __wrap_clock_wait(pthread_cond_t *condition, pthread_mutex_t *mutex, double until);
 
 void __wrap_clock_wait(pthread_cond_t *condition, pthread_mutex_t *mutex, double until)
 {
+  if (world.freeze && pthread_equal(pthread_self(), world.caller)) {
+    freeze();
+    return;
+  }
   __real_clock_wait(condition, mutex, until - atomic_load(&world.ahead));
 }
 
@@ -318,6 +333,73 @@ static void but_for_an_answer_whose_refresh_was_sent(void **state)
   assert_true(scene_stored("\"R1\""));
 }
 
+/* ---- after a freeze ---- */
+
+static lucidauth *client_to_freeze(bool background)
+{
+  lucidauth_options chosen = scene_options(background);
+  chosen.timeout = ENDPOINT_PATIENCE;
+  endpoint_hold();
+  return scene_open(&chosen);
+}
+
+static void a_caller_that_was_frozen_looks_first(void **state)
+{
+  (void)state;
+  lucidauth *client = client_to_freeze(true);
+  world.freeze = 2;
+  scene_assert_token(lucidauth_token(client, NULL, NULL), "A1");
+  lucidauth_close(client);
+}
+
+static void so_does_one_that_waits_for_another_thread(void **state)
+{
+  (void)state;
+  pthread_t thread;
+  void *token;
+  lucidauth *client = client_to_freeze(false);
+  assert_int_equal(pthread_create(&thread, NULL, ask, client), 0);
+  assert_true(endpoint_has_seen(1));
+  world.freeze = 2;
+  scene_assert_token(lucidauth_token(client, NULL, NULL), "A1");
+  assert_int_equal(pthread_join(thread, &token), 0);
+  scene_assert_token(token, "A1");
+  lucidauth_close(client);
+}
+
+static void end_with_a_flight_in_the_air(bool background)
+{
+  pthread_t thread;
+  lucidauth_ticket ticket = {0};
+  alarm(ENDPOINT_PATIENCE);
+  lucidauth *client = client_to_freeze(background);
+  if (background)
+    lucidauth_poll(lucidauth_get_account(client, NULL, NULL), &ticket, true, NULL, NULL);
+  else
+    pthread_create(&thread, NULL, ask, client);
+  endpoint_has_seen(1);
+  world.freeze = 2;
+  exit(0);
+}
+
+/* With a client that works in the background, and without. */
+static void so_does_a_process_that_ends(void **state)
+{
+  (void)state;
+  for (int background = 0; background < 2; background++) {
+    fflush(stdout);
+    pid_t child = fork();
+    if (child == 0)
+      end_with_a_flight_in_the_air(background != 0);
+    assert_int_equal(scene_status(child), 0);
+    assert_true(scene_stored("\"R1\""));
+    assert_false(scene_stored("pending"));
+    scene_store(-1);
+    atomic_store(&endpoint->rotation, 0);
+    atomic_store(&endpoint->posts, 0);
+  }
+}
+
 /* ---- accounts side by side ---- */
 
 static void a_slow_disk_holds_up_its_own_account_alone(void **state)
@@ -500,6 +582,9 @@ int main(void)
       TEST(but_for_a_flight_that_was_waited_for_long_enough),
       TEST(nobody_waits_for_longer_than_the_timeout),
       TEST(but_for_an_answer_whose_refresh_was_sent),
+      TEST(a_caller_that_was_frozen_looks_first),
+      TEST(so_does_one_that_waits_for_another_thread),
+      TEST(so_does_a_process_that_ends),
       TEST(a_slow_disk_holds_up_its_own_account_alone),
       TEST(the_status_shows_what_is_stored_without_waiting_for_the_disk),
       TEST(the_status_shows_what_others_have_stored_since),

@@ -280,9 +280,61 @@ static void sleep_takes_anything(void **state)
   assert_true(clock_now().steady - before.steady >= 0.002);
 }
 
+/* ---- patience ---- */
+
+static void wait_in_steps(struct patience *patience, double *steady, double step, int steps)
+{
+  for (int i = 0; i < steps; i++)
+    patience_look(patience, *steady += step, 0);
+}
+
+static void time_that_was_waited_counts(void **state)
+{
+  (void)state;
+  double steady = 1000;
+  struct patience patience = {0};
+  patience_look(&patience, steady, 0);
+  assert_false(patience_ends(&patience, 2));
+  wait_in_steps(&patience, &steady, PATIENCE_PAUSE, 7);
+  assert_false(patience_ends(&patience, 2));
+  assert_true(patience_until(&patience, 2) <= steady + PATIENCE_PAUSE);
+  wait_in_steps(&patience, &steady, PATIENCE_PAUSE, 1);
+  assert_true(patience_ends(&patience, 2));
+}
+
+static void a_freeze_counts_little_and_is_followed_by_another_look(void **state)
+{
+  (void)state;
+  double steady = 1000;
+  struct patience patience = {0}, late = {.waited = 1.9, .looked = steady};
+  patience_look(&patience, steady, 0);
+  wait_in_steps(&patience, &steady, 1000, 1);
+  assert_true(patience.waited <= PATIENCE_GAP);
+  wait_in_steps(&late, &steady, 1000, 1);
+  assert_false(patience_ends(&late, 2));
+  assert_true(patience_until(&late, 2) > steady);
+  wait_in_steps(&late, &steady, PATIENCE_PAUSE, 1);
+  assert_true(patience_ends(&late, 2));
+}
+
+static void a_machine_that_is_always_slow_comes_to_an_end(void **state)
+{
+  (void)state;
+  double steady = 1000;
+  struct patience patience = {0};
+  patience_look(&patience, steady, 0);
+  int looks = 0;
+  for (; looks < 20 && !patience_ends(&patience, 5); looks++)
+    wait_in_steps(&patience, &steady, 3, 1);
+  assert_in_range(looks, 5, 6);
+}
+
 int main(void)
 {
   const struct CMUnitTest tests[] = {
+      cmocka_unit_test(time_that_was_waited_counts),
+      cmocka_unit_test(a_freeze_counts_little_and_is_followed_by_another_look),
+      cmocka_unit_test(a_machine_that_is_always_slow_comes_to_an_end),
       cmocka_unit_test_teardown(readings_that_come_once, back_to_utc),
       cmocka_unit_test_teardown(readings_that_come_twice_mean_the_first_time, back_to_utc),
       cmocka_unit_test_teardown(both_rounds_of_an_hour_read_alike, back_to_utc),

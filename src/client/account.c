@@ -159,22 +159,27 @@ void account_end(struct lucidauth_account *account)
 }
 
 /* Wait for a flight on another thread; true: there is none any more. With the mutex held. */
-static bool wait_for_last_landing(struct lucidauth_account *account, double until)
+static bool wait_for_last_landing(struct lucidauth_account *account, struct patience *patience, double seconds)
 {
   bool interrupted = account->flying && pthread_equal(account->pilot, pthread_self());
-  while ((account->flying || account->looked_after) && !interrupted && clock_now().steady < until)
-    clock_wait(&account->landed, &account->mutex, until);
+  for (; (account->flying || account->looked_after) && !interrupted;
+       clock_wait(&account->landed, &account->mutex, patience_until(patience, seconds))) {
+    patience_look(patience, clock_now().steady, 0);
+    if (patience_ends(patience, seconds))
+      break;
+  }
   return !account->flying && !account->looked_after;
 }
 
 void account_settle(struct lucidauth_account *account)
 {
-  double until = clock_now().steady + 2 * account->settings.timeout;
-  if (!account->craft.store || (account->job && !background_leave_by(account->job, until)))
+  struct patience patience = {0};
+  double seconds = 2 * account->settings.timeout;
+  if (!account->craft.store || (account->job && !background_leave_within(account->job, &patience, seconds)))
     return;
   if (!clock_lock(&account->mutex))
     return;
-  bool landed = !account->forked && wait_for_last_landing(account, until);
+  bool landed = !account->forked && wait_for_last_landing(account, &patience, seconds);
   pthread_mutex_unlock(&account->mutex);
   if (landed)
     save_what_is_unsaved(account);
@@ -226,28 +231,35 @@ bool account_settle_in_child(struct lucidauth_account *account, lucidauth_error 
 
 /* ---- flights ---- */
 
-static bool wait_for_others(struct lucidauth_account *account, bool refresh, bool wait, double deadline,
+static void say_it_takes_too_long(const struct lucidauth_account *account, bool wait, struct moment now,
+                                  lucidauth_error *error)
+{
+  error_set(error, wait ? LUCIDAUTH_TIMEOUT : LUCIDAUTH_NOT_READY,
+            "A refresh of this account is under way in another %s, and %s until it ends. Nothing is lost; try again "
+            "in a moment.",
+            wait ? "thread" : "coroutine", in_use_lives(account, now) ? "no other one begins" : "there is no token");
+}
+
+/* False: there is an `error`, or LUCIDAUTH_OK in it. */
+static bool wait_for_others(struct lucidauth_account *account, bool refresh, bool wait, struct patience *patience,
                             lucidauth_error *error)
 {
-  double patience = clock_now().steady + account->settings.refresh_wait;
+  double most = account->settings.timeout, enough = account->settings.refresh_wait;
   while ((account->flying || account->looked_after) && !account->forked) {
     struct moment now = clock_now();
     bool served = !refresh && in_use_lives(account, now);
-    if (now.steady >= patience)
+    patience_look(patience, now.steady, 0);
+    if (patience_ends(patience, enough))
       account->sat_out = account->landings + 1;
     if (served && (!wait || account->sat_out == account->landings + 1)) {
       error_set(error, LUCIDAUTH_OK, "%s", "");
       return false;
     }
-    if (!wait || now.steady >= deadline) {
-      error_set(
-          error, wait ? LUCIDAUTH_TIMEOUT : LUCIDAUTH_NOT_READY,
-          "A refresh of this account is under way in another %s, and %s until it ends. Nothing is lost; try again "
-          "in a moment.",
-          wait ? "thread" : "coroutine", in_use_lives(account, now) ? "no other one begins" : "there is no token");
+    if (!wait || patience_ends(patience, most)) {
+      say_it_takes_too_long(account, wait, now, error);
       return false;
     }
-    clock_wait(&account->landed, &account->mutex, served ? fmin(patience, deadline) : deadline);
+    clock_wait(&account->landed, &account->mutex, patience_until(patience, served ? fmin(enough, most) : most));
   }
   return true;
 }
@@ -270,8 +282,8 @@ static bool is_rejected(const struct lucidauth_account *account, const char *tok
   return false;
 }
 
-/* With the mutex held. */
-static void take_off(struct lucidauth_account *account, enum flow_goal goal, double deadline)
+/* With the mutex held; the flight has so many seconds. */
+static void take_off(struct lucidauth_account *account, enum flow_goal goal, double seconds)
 {
   struct moment now = clock_now();
   account->flying = true;
@@ -282,7 +294,7 @@ static void take_off(struct lucidauth_account *account, enum flow_goal goal, dou
   if (account_may_spend(goal))
     atomic_store_explicit(&account->good_in, NEVER, memory_order_relaxed);
   tell_rejections(account);
-  flow_start(account->craft.flow, goal, now, deadline);
+  flow_start(account->craft.flow, goal, now, now.steady + seconds);
 }
 
 const char *account_grounded(const struct lucidauth_account *account)
@@ -316,10 +328,10 @@ static bool has_been_refreshed(const struct lucidauth_account *account, double s
 bool account_take_off(struct lucidauth_account *account, enum flow_goal goal, bool wait, lucidauth_error *error)
 {
   struct moment now = clock_now();
-  double deadline = now.steady + account->settings.timeout;
+  struct patience patience = {.looked = now.steady};
   pthread_mutex_lock(&account->mutex);
   bool good = goal == FLOW_TOKEN && account->looked_after && in_use_seems_good(account);
-  bool mine = !good && wait_for_others(account, goal == FLOW_REFRESH, wait, deadline, error);
+  bool mine = !good && wait_for_others(account, goal == FLOW_REFRESH, wait, &patience, error);
   if (mine && account->forked)
     mine = account_settle_in_child(account, error);
   good = good || (mine && goal == FLOW_TOKEN && in_use_still_good(account)) ||
@@ -330,7 +342,7 @@ bool account_take_off(struct lucidauth_account *account, enum flow_goal goal, bo
   }
   mine = mine && may_take_off(account, goal, error);
   if (mine)
-    take_off(account, goal, deadline);
+    take_off(account, goal, fmax(0, account->settings.timeout - patience.waited));
   pthread_mutex_unlock(&account->mutex);
   return mine;
 }
@@ -356,7 +368,7 @@ bool account_take_off_to_keep(struct lucidauth_account *account)
   bool settled = !account->forked || account_settle_in_child(account, NULL);
   bool mine = settled && !account->flying && !account->looked_after && flow_unsaved(account->craft.flow);
   if (mine)
-    take_off(account, FLOW_KEEP, clock_now().steady + account->settings.timeout);
+    take_off(account, FLOW_KEEP, account->settings.timeout);
   pthread_mutex_unlock(&account->mutex);
   return mine;
 }
@@ -485,11 +497,11 @@ static void keep_rejection(struct lucidauth_account *account, const char *token,
   *place = secret_copy(token);
 }
 
-bool account_take_off_in_background(struct lucidauth_account *account, enum flow_goal goal, struct moment now)
+bool account_take_off_in_background(struct lucidauth_account *account, enum flow_goal goal)
 {
   if (account_grounded(account) || !background_watch(account->job))
     return false;
-  take_off(account, goal, now.steady + account->settings.timeout);
+  take_off(account, goal, account->settings.timeout);
   background_submit(account->job);
   return true;
 }
@@ -521,7 +533,7 @@ void account_reject(struct lucidauth_account *account, const char *token)
   }
   /* other processes use that token, too: the sooner there is another one, the better */
   if (in_use && account->job && !account->flying)
-    (void)account_take_off_in_background(account, FLOW_TOKEN, clock_now());
+    (void)account_take_off_in_background(account, FLOW_TOKEN);
   pthread_mutex_unlock(&account->mutex);
   if (in_use)
     report(account, LUCIDAUTH_EVENT_REJECTED, LUCIDAUTH_OK, "");
@@ -548,7 +560,7 @@ bool account_is_due(struct lucidauth_account *account)
   bool ask = idle && !due && !account_grounded(account);
   due = (due || (ask && in_use_rewritten(account))) && !account->flying;
   if (due)
-    take_off(account, FLOW_TOKEN, now.steady + account->settings.timeout);
+    take_off(account, FLOW_TOKEN, account->settings.timeout);
   pthread_mutex_unlock(&account->mutex);
   return due;
 }
@@ -561,7 +573,7 @@ void account_look(struct lucidauth_account *account)
   bool late = account->looked_at == 0 || now.steady - account->looked_at >= LOOK_PAUSE;
   if (settled && late && !account->flying && !account->token) {
     account->looked_at = now.steady;
-    (void)account_take_off_in_background(account, FLOW_LOOK, now);
+    (void)account_take_off_in_background(account, FLOW_LOOK);
   }
   pthread_mutex_unlock(&account->mutex);
 }

@@ -165,6 +165,6 @@ const char *account_grounded(const struct lucidauth_account *account);
 bool account_suits(const struct lucidauth_account *account, bool refresh, double since);
 
 /* With no flight in the air. False: there is no thread to be had, or no flight begins any more. */
-bool account_take_off_in_background(struct lucidauth_account *account, enum flow_goal goal, struct moment now);
+bool account_take_off_in_background(struct lucidauth_account *account, enum flow_goal goal);
 
 #endif

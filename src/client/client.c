@@ -170,7 +170,7 @@ static char *ride_along(struct lucidauth_account *account, bool refresh, uint64_
   char *token;
   enum poll polled;
   while ((polled = ticket_poll(account, &ticket, true, &token, serial, &said)) == POLL_WAIT)
-    account_wait(account, fmin(look_again, ticket.within));
+    account_wait(account, ticket.within = fmin(look_again, ticket.within));
   if (polled == POLL_NO_THREAD)
     token = fly_here(account, refresh ? FLOW_REFRESH : FLOW_TOKEN, serial, &said);
   if (error)

@@ -9,12 +9,12 @@
 #define LANDING_TIME 0.1
 
 /* With the mutex held: have a flight under way that this ticket can wait for. False: there is no thread to be had. */
-static bool board(struct lucidauth_account *account, lucidauth_ticket *ticket, struct moment now)
+static bool board(struct lucidauth_account *account, lucidauth_ticket *ticket)
 {
   enum flow_goal goal = ticket->refresh ? FLOW_REFRESH : FLOW_TOKEN;
   if (ticket->boarded || (account->flying && !account_suits(account, ticket->refresh, ticket->begun)))
     return true;
-  if (!account->flying && !account_take_off_in_background(account, goal, now))
+  if (!account->flying && !account_take_off_in_background(account, goal))
     return false;
   ticket->boarded = true;
   ticket->landing = account->landings + 1;
@@ -26,6 +26,23 @@ static bool board(struct lucidauth_account *account, lucidauth_ticket *ticket, s
 static double longest_wait(const struct lucidauth_account *account)
 {
   return account->settings.timeout * (account->flying && account->sent ? 2 : 1) + LANDING_TIME;
+}
+
+/* The caller was to come back after `within` seconds at the latest. */
+static void look_at_the_time(lucidauth_ticket *ticket, double steady)
+{
+  struct patience patience = {.waited = ticket->waited, .looked = ticket->looked, .woke = ticket->woke};
+  if (ticket->begun == 0)
+    ticket->begun = steady;
+  patience_look(&patience, steady, ticket->within);
+  ticket->waited = patience.waited;
+  ticket->looked = patience.looked;
+  ticket->woke = patience.woke;
+}
+
+static bool has_waited(const lucidauth_ticket *ticket, double seconds)
+{
+  return patience_ends(&(struct patience){.waited = ticket->waited, .woke = ticket->woke}, seconds);
 }
 
 static bool has_landed(const struct lucidauth_account *account, const lucidauth_ticket *ticket)
@@ -71,11 +88,10 @@ static bool answer_ticket(struct lucidauth_account *account, const lucidauth_tic
 {
   bool landed = has_landed(account, ticket);
   bool served = !ticket->refresh && in_use_lives(account, now);
-  double waited = now.steady - ticket->begun;
   error_set(error, LUCIDAUTH_OK, "%s", "");
   if (served && (!is_changing(account) || landed || !patient))
     return true;
-  if (served && waited >= account->settings.refresh_wait) {
+  if (served && has_waited(ticket, account->settings.refresh_wait)) {
     sit_out(account);
     return true;
   }
@@ -88,7 +104,7 @@ static bool answer_ticket(struct lucidauth_account *account, const lucidauth_tic
     error_set(error, LUCIDAUTH_NOT_READY, "%s", account_grounded(account));
     return true;
   }
-  if (waited < longest_wait(account))
+  if (!has_waited(ticket, longest_wait(account)))
     return false;
   error_set(error, LUCIDAUTH_TIMEOUT, "%s", account->flying ? takes_too_long : no_thread);
   return true;
@@ -96,10 +112,11 @@ static bool answer_ticket(struct lucidauth_account *account, const lucidauth_tic
 
 /* Seconds until the ticket has waited long enough for an answer. A token that lives may be in the storage alone: the
  * flight then lands with it after refresh_wait. */
-static double time_left(const struct lucidauth_account *account, const lucidauth_ticket *ticket, struct moment now)
+static double time_left(const struct lucidauth_account *account, const lucidauth_ticket *ticket)
 {
-  double waited = now.steady - ticket->begun, patience = account->settings.refresh_wait;
-  return (!ticket->refresh && waited < patience ? patience : longest_wait(account)) - waited;
+  double waited = ticket->waited, patience = account->settings.refresh_wait;
+  double left = (!ticket->refresh && waited < patience ? patience : longest_wait(account)) - waited;
+  return left > 0 ? left : PATIENCE_PAUSE;
 }
 
 enum poll ticket_poll(struct lucidauth_account *account, lucidauth_ticket *ticket, bool patient, char **token,
@@ -108,16 +125,15 @@ enum poll ticket_poll(struct lucidauth_account *account, lucidauth_ticket *ticke
   struct moment now = clock_now();
   lucidauth_error said = {.code = LUCIDAUTH_OK};
   pthread_mutex_lock(&account->mutex);
-  if (ticket->begun == 0)
-    ticket->begun = now.steady;
+  look_at_the_time(ticket, now.steady);
   bool settled = !account->forked || account_settle_in_child(account, &said);
   bool done = !settled || (!ticket->refresh && in_use_still_good(account));
   bool boarded = true;
   if (!done) {
     leave_if_in_vain(account, ticket);
-    boarded = board(account, ticket, now);
+    boarded = board(account, ticket);
     done = answer_ticket(account, ticket, patient, now, &said);
-    ticket->within = time_left(account, ticket, now);
+    ticket->within = time_left(account, ticket);
   }
   *token = done && said.code == LUCIDAUTH_OK ? secret_copy(account->token) : NULL;
   if (serial)

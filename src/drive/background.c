@@ -609,13 +609,17 @@ void background_leave(struct background_job *job)
   pthread_mutex_unlock(&worker.mutex);
 }
 
-bool background_leave_by(struct background_job *job, double until)
+bool background_leave_within(struct background_job *job, struct patience *patience, double seconds)
 {
   if (!clock_lock(&worker.mutex))
     return false;
   start_leaving(job);
-  while (is_with_thread(job) && clock_now().steady < until)
-    clock_wait(&worker.landed, &worker.mutex, until);
+  while (is_with_thread(job)) {
+    patience_look(patience, clock_now().steady, 0);
+    if (patience_ends(patience, seconds))
+      break;
+    clock_wait(&worker.landed, &worker.mutex, patience_until(patience, seconds));
+  }
   bool left = !is_with_thread(job);
   if (left)
     forget(job);

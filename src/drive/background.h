@@ -6,6 +6,7 @@
 #ifndef DRIVE_BACKGROUND_H
 #define DRIVE_BACKGROUND_H
 
+#include "../system/clock.h"
 #include "drive.h"
 
 #include <stdatomic.h>
@@ -24,9 +25,9 @@ void background_submit(struct background_job *job);
 /* Forget the account; waits until its flight has landed. A flight that is only waiting to try again is broken off. */
 void background_leave(struct background_job *job);
 
-/* The same for the end of the process, until the steady clock reads `until`. False: the flight is still in the air,
+/* The same for the end of the process, until so many seconds have been waited. False: the flight is still in the air,
  * or this very thread was interrupted in here. */
-bool background_leave_by(struct background_job *job, double until);
+bool background_leave_within(struct background_job *job, struct patience *patience, double seconds);
 
 /* For background_leave, where nobody is to wait: from now on the account is left alone. False, and nothing is changed:
  * the thread is with it. */

@@ -78,6 +78,26 @@ void clock_sleep(double seconds)
     continue;
 }
 
+void patience_look(struct patience *patience, double steady, double pause)
+{
+  double gap = patience->looked > 0 ? fmax(0, steady - patience->looked) : 0;
+  /* a machine that is always that slow comes to an end, too */
+  patience->woke = gap > PATIENCE_GAP && !patience->woke;
+  patience->waited += fmin(gap, PATIENCE_GAP + pause);
+  patience->looked = steady;
+}
+
+bool patience_ends(const struct patience *patience, double seconds)
+{
+  return patience->waited >= seconds && !patience->woke;
+}
+
+double patience_until(const struct patience *patience, double seconds)
+{
+  double left = seconds - patience->waited;
+  return patience->looked + (left > 0 ? fmin(left, PATIENCE_PAUSE) : PATIENCE_PAUSE);
+}
+
 bool clock_lock(pthread_mutex_t *mutex)
 {
   for (int i = 0; i < LOCK_TRIES; i++) {

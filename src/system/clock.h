@@ -32,6 +32,28 @@ void clock_init_condition(pthread_cond_t *condition);
 /* Wait for a condition until the steady clock reads `until`. */
 void clock_wait(pthread_cond_t *condition, pthread_mutex_t *mutex, double until);
 
+/* A wait of which only the time counts in which this process ran. One that was stopped (SIGSTOP, a debugger, a machine
+ * that slept) finds its time over when it goes on, though nobody else has had any: it then looks once more at what it
+ * waits for, and lets others run, before it believes that. Starts as {0}. */
+struct patience {
+  double waited; /* seconds */
+  double looked; /* steady seconds: last; 0: never */
+  bool woke;     /* between the last two looks the process did not run, it seems */
+};
+
+/* Who waits looks at least as often as this, in seconds; what is more between two looks does not count. */
+#define PATIENCE_PAUSE 0.25
+#define PATIENCE_GAP 1.0
+
+/* A look, now that the steady clock reads this. `pause`: one who sleeps for so long between two looks means it. */
+void patience_look(struct patience *patience, double steady, double pause);
+
+/* Whether so many seconds have been waited. */
+bool patience_ends(const struct patience *patience, double seconds);
+
+/* When to look again at the latest, for clock_wait. */
+double patience_until(const struct patience *patience, double seconds);
+
 /* Lock a mutex that nobody holds for long. False: it is not to be had, since its holder is this very thread,
  * interrupted by a signal. */
 bool clock_lock(pthread_mutex_t *mutex);
