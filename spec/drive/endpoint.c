@@ -133,8 +133,11 @@ static void start(void)
 static void post(const struct http_request *request, struct http_response *response)
 {
   arrive(request);
-  while (!may_answer(request))
+  while (!may_answer(request)) {
+    if (request->beat)
+      request->beat(request->beat_data);
     endpoint_pause();
+  }
   answer(request, response);
 }
 

@@ -7,9 +7,6 @@
 #include <stdio.h>
 #include <string.h>
 
-/* Seconds between two looks at signals that are held. */
-#define LOOK_PAUSE 0.1
-
 struct http_request drive_request(const struct endpoints *endpoints, const struct flow_action *action)
 {
   const struct request *asked = action->request;
@@ -25,21 +22,9 @@ struct http_request drive_request(const struct endpoints *endpoints, const struc
                                .send_by = action->send_by};
 }
 
-/* Nobody but a session gives this thread a chance to look at what it holds. SIGPIPE is what a TLS library may get for
- * writing to a connection that the server has closed. */
-static void post_and_look(const struct http_ops *http, const struct http_request *request, struct held_signal *held,
-                          struct http_response *response)
+static void look_at_signals(void *held)
 {
-  struct held_signal sigpipe;
-  *response = (struct http_response){.reply.delivery = REPLY_NOT_SENT};
-  held_signal_begin(&sigpipe, SIGPIPE);
-  struct http_session *session = http->open();
-  bool under_way = session && http->begin(session, request, response, held);
-  while (under_way && !http->wait(session, LOOK_PAUSE))
-    held_signals_look(held, clock_now().steady);
-  if (session)
-    http->close(session);
-  held_signal_end(&sigpipe);
+  held_signals_look(held, clock_now().steady);
 }
 
 bool drive_post(const struct endpoints *endpoints, const struct flow_action *action, struct held_signal *held,
@@ -47,9 +32,9 @@ bool drive_post(const struct endpoints *endpoints, const struct flow_action *act
 {
   struct http_request request = drive_request(endpoints, action);
   const struct http_ops *http = http_load(NULL, 0);
-  if (http && held)
-    post_and_look(http, &request, held, response);
-  else if (http)
+  request.beat = held ? look_at_signals : NULL;
+  request.beat_data = held;
+  if (http)
     http->post(&request, response);
   return http != NULL;
 }

@@ -22,6 +22,9 @@ struct http_request {
   double timeout;         /* everything included */
   /* Nothing is sent any more once it has come, running or not; {0, 0}: `timeout` from now on. */
   struct moment send_by;
+  /* For http_ops.post: called on its thread several times a second, as long as it waits; or NULL. */
+  void (*beat)(void *data);
+  void *beat_data;
 };
 
 /* The answer and the memory behind it: `reply` points into the other fields, so the struct stays where it is until

@@ -10,6 +10,9 @@
 
 #include <sodium.h>
 
+/* Seconds. */
+#define BEAT 0.2
+
 /* With CURLOPT_NOSIGNAL, which threads need, libcurl leaves SIGPIPE alone, and TLS libraries may write to a connection
  * that the server has closed: the process would die with the token spent. */
 static void post(const struct http_request *request, struct http_response *response)
@@ -19,8 +22,9 @@ static void post(const struct http_request *request, struct http_response *respo
   *response = (struct http_response){.reply.delivery = REPLY_NOT_SENT};
   held_signal_begin(&sigpipe, SIGPIPE);
   if (session && session_begin(session, request, response, response))
-    while (!session_wait(session, TRANSFER_LOOK))
-      continue;
+    while (!session_wait(session, request->beat ? BEAT : TRANSFER_LOOK))
+      if (request->beat)
+        request->beat(request->beat_data);
   if (session)
     session_close(session);
   held_signal_end(&sigpipe);
