@@ -1216,6 +1216,64 @@ describe("a coroutine that nobody resumes", function()
   end)
 end)
 
+-- lua-cjson keeps the decimal point that it has found when it was loaded.
+describe("a locale with a decimal comma", function()
+  local comma = os.setlocale("de_DE.UTF-8", "numeric") ~= nil
+  os.setlocale("C", "numeric")
+  local test = comma and it or pending -- it is where LOCPATH says, of build/<preset>/locales
+
+  after_each(function()
+    os.setlocale("C", "numeric")
+  end)
+
+  local function fail_unless_equal(expected, got)
+    if expected ~= got then
+      error(("%s is not %s"):format(tostring(got), tostring(expected)))
+    end
+  end
+
+  -- What these modules ask of the sandbox would be broken as well.
+  local function with_a_comma(call)
+    os.setlocale("de_DE.UTF-8", "numeric")
+    local ok, message = pcall(call)
+    os.setlocale("C", "numeric")
+    assert(ok, message)
+  end
+
+  local function assert_refreshes(client)
+    local before = records.default.expires_at
+    local token = assert(client:refresh())
+    assert(records.default.expires_at >= before)
+    assert(records.default.expires_at % 1 ~= 0, "it has lost its fraction")
+    fail_unless_equal(token, records.default.access_token)
+  end
+
+  test("that is set between two calls changes nothing", function()
+    local client = client_with(storage_with())
+    local first = assert(client:token())
+    with_a_comma(function()
+      fail_unless_equal(first, client_with(storage_with()):token())
+      assert_refreshes(client)
+      fail_unless_equal(nil, client:metrics():find(",%d"))
+    end)
+    assert.are.equal("[0.5]", cjson.encode({ 0.5 }))
+    assert.are.equal(0.5, cjson.decode("[0.5]")[1])
+    assert_refreshes(client)
+    assert.are.equal(records.default.access_token, client_with(storage_with()):token())
+  end)
+
+  test("that is set no longer changes nothing", function()
+    with_a_comma(cjson.new)
+    local client = client_with(storage_with())
+    assert(client:token())
+    assert_refreshes(client)
+    with_a_comma(function()
+      assert_refreshes(client)
+    end)
+    assert.are.equal(0, sandbox:counts().reuses)
+  end)
+end)
+
 -- A storage whose lock knows who has it, and where nothing waits. Whatever is cut
 -- off, the next call has to go on from there.
 describe("a call that is cut off", function()

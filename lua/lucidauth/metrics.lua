@@ -28,6 +28,11 @@ local function labels(account, name, value)
   return "{" .. text .. (name and (',%s="%s"'):format(name, value) or "") .. "}"
 end
 
+-- Whatever the locale's decimal point is.
+local function number(value)
+  return (("%.17g"):format(value):gsub("[^%w+-]+", "."))
+end
+
 local states = { "ready", "expired", "failing", "empty" }
 
 local function samples(status, account, waiters)
@@ -70,7 +75,7 @@ function M.render(prefix, accounts)
     lines[#lines + 1] = ("# TYPE %s %s"):format(name, family[2])
     for _, account in ipairs(found) do
       for _, sample in ipairs(account[family[1]]) do
-        lines[#lines + 1] = ("%s%s %.17g"):format(name, sample[1], sample[2])
+        lines[#lines + 1] = name .. sample[1] .. " " .. number(sample[2])
       end
     end
   end

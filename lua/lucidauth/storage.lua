@@ -3,19 +3,54 @@
 --- "none", "busy", or "failed" and a sentence without secrets.
 
 local cjson = require "cjson.safe"
+local core = require "lucidauth.core"
 
-local json = cjson.new()
--- Expiries fit into the default's fourteen digits, other numbers may not. The
--- original lua-cjson raises when it is asked for more, and knows no empty list.
-pcall(json.encode_number_precision, 16)
-if json.decode_array_with_array_mt then
-  json.decode_array_with_array_mt(true)
+local function new_json()
+  local json = cjson.new()
+  -- Expiries fit into the default's fourteen digits, other numbers may not. The
+  -- original lua-cjson raises when it is asked for more, and knows no empty list.
+  pcall(json.encode_number_precision, 16)
+  if json.decode_array_with_array_mt then
+    json.decode_array_with_array_mt(true)
+  end
+  -- A server may send a number that no double holds, and lists within lists; the
+  -- record stays readable.
+  json.encode_invalid_numbers("null")
+  json.encode_max_depth(4000)
+  json.decode_max_depth(4000)
+  return json
 end
--- A server may send a number that no double holds, and lists within lists; the
--- record stays readable.
-json.encode_invalid_numbers("null")
-json.encode_max_depth(4000)
-json.decode_max_depth(4000)
+
+local json = new_json()
+
+local function knows_the_point()
+  local sample = json.decode("[0.5]")
+  return sample ~= nil and sample[1] == 0.5
+end
+
+local function convert_with_a_point(way, value)
+  if not knows_the_point() then
+    json = new_json()
+  end
+  return json[way](value)
+end
+
+-- lua-cjson notes the decimal point of the locale for the whole process when an
+-- instance is made. The program may have set another one since, and may go back.
+local function convert(way, value)
+  if knows_the_point() then
+    return json[way](value)
+  end
+  return core.in_c_locale(convert_with_a_point, way, value)
+end
+
+local function encode(value)
+  return convert("encode", value)
+end
+
+local function decode(text)
+  return convert("decode", text)
+end
 
 local M = {}
 
@@ -65,7 +100,7 @@ function M.load(storage, account)
   elseif type(record) ~= "table" then
     return failed("load", "it must return a record (a table) or nil, not a " .. type(record))
   end
-  local text, message = json.encode(record)
+  local text, message = encode(record)
   if not text then
     return failed("load", "what it returned is no record: " .. message, record)
   end
@@ -78,17 +113,17 @@ end
 ---@return "did"|"failed" result
 ---@return string? message
 function M.save(storage, account, text)
-  local record, message = json.decode(text)
+  local record, message = decode(text)
   if not record then
     return failed("save", message)
   end
   local ok, saved, reason = pcall(storage.save, account, record)
   if not ok then
-    return failed("save", saved, json.decode(text))
+    return failed("save", saved, decode(text))
   elseif not saved and reason ~= nil then
-    return failed("save", reason, json.decode(text))
+    return failed("save", reason, decode(text))
   elseif saved == false or saved == cjson.null then
-    return failed("save", "it returned " .. tostring(saved), json.decode(text))
+    return failed("save", "it returned " .. tostring(saved), decode(text))
   end
   return "did"
 end
@@ -124,7 +159,7 @@ end
 ---@param text string
 ---@return string?
 function M.refresh_token_of(text)
-  local record = json.decode(text)
+  local record = decode(text)
   return record and record.refresh_token
 end
 
@@ -132,7 +167,7 @@ end
 ---@param text string
 ---@return boolean
 function M.is_marked(text)
-  local record = json.decode(text)
+  local record = decode(text)
   return record ~= nil and record.pending ~= nil
 end
 

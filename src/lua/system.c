@@ -2,8 +2,12 @@
 #include "../http/http.h"
 #include "binding.h"
 
+#include <locale.h>
 #include <time.h>
 #include <unistd.h>
+#ifdef __APPLE__
+#include <xlocale.h>
+#endif
 
 /* core.sleep(seconds): blocks the whole process */
 int core_sleep(lua_State *L)
@@ -71,6 +75,20 @@ int core_pack(lua_State *L)
   lua_pushinteger(L, count);
   lua_setfield(L, 1, "n");
   return 1;
+}
+
+/* core.in_c_locale(function, ...) -> what the function returns, called with a decimal point in numbers; other threads
+ * have their locale. It cannot yield. */
+int core_in_c_locale(lua_State *L)
+{
+  locale_t with_point = newlocale(LC_NUMERIC_MASK, "C", (locale_t)0);
+  locale_t before = with_point ? uselocale(with_point) : (locale_t)0;
+  int failed = lua_pcall(L, lua_gettop(L) - 1, LUA_MULTRET, 0);
+  if (with_point) {
+    uselocale(before);
+    freelocale(with_point);
+  }
+  return failed ? lua_error(L) : lua_gettop(L);
 }
 
 /* core.sha256(text) -> the digest's 32 bytes | nil, message; loads what a refresh needs */
