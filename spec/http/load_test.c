@@ -15,6 +15,8 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/mman.h>
+#include <sys/resource.h>
 #include <unistd.h>
 
 static struct {
@@ -88,14 +90,95 @@ static void test_tried_again(void **state)
   assert_non_null(strstr(said, "missing"));
 }
 
+static void expect_words(const char *text, const char *word, const char *other)
+{
+  if (!strstr(text, word) || !strstr(text, other))
+    print_message("%s", text);
+  assert_non_null(strstr(text, word));
+  assert_non_null(strstr(text, other));
+}
+
+/* The module, changed. */
+static void install(const char *script)
+{
+  assert_int_equal(shell("LC_ALL=C sed '%s' '%s' >'%s/curl.so'", script, world.module, world.folder), 0);
+}
+
 static void test_broken(void **state)
 {
   (void)state;
   assert_int_equal(shell("cd '%s' && echo >curl.so", world.folder), 0);
-  const char *said = say("load");
-  assert_non_null(strstr(said, world.folder));
-  assert_non_null(strstr(said, "/curl.so: "));
-  assert_non_null(strstr(said, "libcurl4 and libsodium23"));
+  const char *text = say("load");
+  expect_words(text, world.folder, "/curl.so: ");
+  expect_words(text, "damaged", "install lucidauth again");
+}
+
+static void test_without_library(void **state)
+{
+  (void)state;
+  install("s/libsodium\\.so/libsodiun.so/g");
+  expect_words(say("load"), "libcurl4 and libsodium23", "libsodiun.so");
+}
+
+static void test_another_library(void **state)
+{
+  (void)state;
+  install("s/crypto_hash_sha256/crypto_hash_sha257/g");
+  expect_words(say("load"), "not the one that lucidauth was built with", "crypto_hash_sha257");
+}
+
+/* A library that is there is not called missing. */
+static void test_unreadable_library(void **state)
+{
+  (void)state;
+  install("s/libsodium\\.so/libsodiun.so/g");
+  assert_int_equal(shell("cd '%s' && chmod 755 . && for n in 18 23 26; do echo >libsodiun.so.$n; done && "
+                         "chmod 0 libsodiun.so.*",
+                         world.folder),
+                   0);
+  setenv("LD_LIBRARY_PATH", world.folder, 1);
+  const char *text = say("nobody load");
+  unsetenv("LD_LIBRARY_PATH");
+  expect_words(text, world.folder, "/libsodiun.so");
+  expect_words(text, "cannot be read", "is there");
+}
+
+static void test_unreadable(void **state)
+{
+  (void)state;
+  install("");
+  assert_int_equal(shell("cd '%s' && chmod 755 . && chmod 0 curl.so", world.folder), 0);
+  const char *text = say("nobody load");
+  expect_words(text, world.folder, "/curl.so is there");
+  assert_null(strstr(text, "install"));
+  install("");
+  assert_int_equal(shell("cd '%s' && chmod 644 curl.so && chmod 0 .", world.folder), 0);
+  text = say("nobody load");
+  assert_int_equal(shell("chmod 700 '%s'", world.folder), 0);
+  expect_words(text, world.folder, " is there");
+  assert_null(strstr(text, "curl.so"));
+  assert_null(strstr(text, "install"));
+}
+
+static void test_no_descriptors(void **state)
+{
+  (void)state;
+  install("");
+  const char *text = say("full load");
+  expect_words(text, "ulimit -n", "files open");
+  assert_null(strstr(text, "install"));
+}
+
+static void test_no_memory(void **state)
+{
+  (void)state;
+#if defined(__SANITIZE_ADDRESS__) || defined(__SANITIZE_THREAD__)
+  skip(); /* they end then */
+#endif
+  install("");
+  const char *text = say("crowded load");
+  expect_words(text, "vm.max_map_count", "memory");
+  assert_null(strstr(text, "install"));
 }
 
 static void test_another_file(void **state)
@@ -194,8 +277,49 @@ static int group_teardown(void **state)
   return rmdir(world.folder);
 }
 
+/* As many mappings as there may be, but for the few that loading begins with. */
+static bool crowd(void)
+{
+  enum { LEFT = 40 };
+  static void *places[LEFT];
+  int count = 0;
+  for (void *place = NULL; place != MAP_FAILED; count++) {
+    place = mmap(NULL, 4096, count % 2 ? PROT_READ : PROT_NONE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
+    places[count % LEFT] = place;
+  }
+  for (int i = 0; i < LEFT; i++)
+    if (places[i] != MAP_FAILED)
+      munmap(places[i], 4096);
+  return count > LEFT;
+}
+
+static bool become_nobody(void)
+{
+  return geteuid() != 0 || setuid(65534) == 0;
+}
+
+static bool fill(void)
+{
+  struct rlimit none = {3, 3};
+  return setrlimit(RLIMIT_NOFILE, &none) == 0;
+}
+
+static bool prepare(const char *step)
+{
+  if (strcmp(step, "crowded") == 0)
+    return crowd();
+  if (strcmp(step, "nobody") == 0)
+    return become_nobody();
+  if (strcmp(step, "full") == 0)
+    return fill();
+  if (strcmp(step, "leave") == 0)
+    return chdir("/") == 0;
+  return shell("cp '%s' .", step) == 0;
+}
+
 /* In a copy: "load" loads and tells, "leave" changes the working directory, "short" gives little room for the message,
- * anything else is a module to copy beside the program. */
+ * "nobody" gives up root's rights, "full" and "crowded" leave no descriptors and no memory, anything else is a module to
+ * copy beside the program. */
 static int run_steps(char **steps)
 {
   char message[1024];
@@ -204,7 +328,7 @@ static int run_steps(char **steps)
       puts(http_load(message, sizeof message) ? "loaded" : message);
     else if (strcmp(*steps, "short") == 0)
       puts(http_load(message, 16) ? "loaded" : message);
-    else if (strcmp(*steps, "leave") == 0 ? chdir("/") != 0 : shell("cp '%s' .", *steps) != 0)
+    else if (!prepare(*steps))
       return 1;
   }
   return 0;
@@ -219,6 +343,12 @@ int main(int count, char **arguments)
       cmocka_unit_test_setup_teardown(test_missing, setup, teardown),
       cmocka_unit_test_setup_teardown(test_tried_again, setup, teardown),
       cmocka_unit_test_setup_teardown(test_broken, setup, teardown),
+      cmocka_unit_test_setup_teardown(test_without_library, setup, teardown),
+      cmocka_unit_test_setup_teardown(test_another_library, setup, teardown),
+      cmocka_unit_test_setup_teardown(test_unreadable_library, setup, teardown),
+      cmocka_unit_test_setup_teardown(test_unreadable, setup, teardown),
+      cmocka_unit_test_setup_teardown(test_no_descriptors, setup, teardown),
+      cmocka_unit_test_setup_teardown(test_no_memory, setup, teardown),
       cmocka_unit_test_setup_teardown(test_another_file, setup, teardown),
       cmocka_unit_test_setup_teardown(test_another_release, setup, teardown),
       cmocka_unit_test_setup_teardown(test_short_message, setup, teardown),

@@ -14,13 +14,21 @@ static const struct http_ops *find(char *message, size_t size)
 
 #else
 
+#include "unloaded.h"
+
 #include <dlfcn.h>
+#include <errno.h>
+#include <fcntl.h>
 #include <inttypes.h>
 #include <limits.h>
+#include <locale.h>
 #include <stdbool.h>
 #include <stdio.h>
 #include <string.h>
 #include <unistd.h>
+#ifdef __APPLE__
+#include <xlocale.h>
+#endif
 
 #define MODULE "curl.so"
 
@@ -31,7 +39,7 @@ static const struct http_ops *find(char *message, size_t size)
 #define MODULE_FLAGS (RTLD_NOW | RTLD_LOCAL)
 #endif
 
-enum { PATH_SIZE = PATH_MAX + 64 };
+enum { PATH_SIZE = PATH_MAX + 64, REASON_SIZE = 600 };
 
 /* An address in the object that this code is in. */
 static const char here;
@@ -82,18 +90,30 @@ static bool module_path(int number, char path[PATH_SIZE + 64])
   return true;
 }
 
-static const struct http_ops *load(const char *path, char *message, size_t size)
+/* In English, whatever the program speaks. */
+static void *link_module(const char *path, char *message, size_t size)
 {
+  locale_t english = newlocale(LC_ALL_MASK, "C", (locale_t)0);
+  locale_t before = english ? uselocale(english) : (locale_t)0;
   void *module = dlopen(path, MODULE_FLAGS);
   if (!module) {
     const char *reason = dlerror();
-    snprintf(message, size,
-             "tokens cannot be refreshed without libcurl and libsodium: install them "
-             "(Debian, Ubuntu: libcurl4 and libsodium23; Fedora, Alpine: libcurl and libsodium). "
-             "The system says: %s",
-             reason ? reason : path);
-    return NULL;
+    char kept[REASON_SIZE]; /* the next look at a library takes it away */
+    snprintf(kept, sizeof kept, "%s", reason ? reason : "nothing");
+    unloaded_unlinked(path, kept, message, size);
   }
+  if (english) {
+    uselocale(before);
+    freelocale(english);
+  }
+  return module;
+}
+
+static const struct http_ops *load(const char *path, char *message, size_t size)
+{
+  void *module = link_module(path, message, size);
+  if (!module)
+    return NULL;
   const struct http_ops *ops = dlsym(module, "lucidauth_http");
   if (!ops || ops->version != HTTP_OPS_VERSION || strcmp(ops->product, LUCIDAUTH_VERSION) != 0) {
     snprintf(message, size, "the file %s is of another version of lucidauth: install lucidauth again", path);
@@ -102,16 +122,51 @@ static const struct http_ops *load(const char *path, char *message, size_t size)
   return ops;
 }
 
-static const struct http_ops *find(char *message, size_t size)
+/* 0: it can be read. Else an errno. */
+static int trouble_with(const char *path)
 {
-  char path[PATH_SIZE + 64];
-  for (int number = 0; module_path(number, path); number++)
-    if (access(path, F_OK) == 0)
-      return load(path, message, size);
+  int file = open(path, O_RDONLY | O_CLOEXEC), cause = errno;
+  if (file < 0)
+    return cause;
+  close(file);
+  return 0;
+}
+
+static void explain_absence(char *message, size_t size)
+{
+  char folder[PATH_SIZE] = ".";
+  own_folder(folder);
   snprintf(message, size,
            "a part of lucidauth is missing, the file %s, which stands beside the library or in its folder lucidauth: "
-           "install lucidauth again",
-           MODULE);
+           "install lucidauth again, or, in a chroot, what is in %s",
+           MODULE, folder);
+}
+
+/* Where the whole folder is closed to this user it cannot be told which of the places is the right one. */
+static void explain_trouble(const char *path, int cause, char *message, size_t size)
+{
+  char folder[PATH_SIZE];
+  bool closed = own_folder(folder) && faccessat(AT_FDCWD, folder, X_OK, AT_EACCESS) != 0 && errno == EACCES;
+  unloaded_unopened(closed ? folder : path, cause, message, size);
+}
+
+static const struct http_ops *find(char *message, size_t size)
+{
+  char path[PATH_SIZE + 64], troubled[PATH_SIZE + 64];
+  int trouble = 0;
+  for (int number = 0; module_path(number, path); number++) {
+    int cause = trouble_with(path);
+    if (cause == 0)
+      return load(path, message, size);
+    if (cause != ENOENT && cause != ENOTDIR && trouble == 0) {
+      trouble = cause;
+      memcpy(troubled, path, sizeof troubled);
+    }
+  }
+  if (trouble != 0)
+    explain_trouble(troubled, trouble, message, size);
+  else
+    explain_absence(message, size);
   return NULL;
 }
 
