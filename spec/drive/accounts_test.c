@@ -489,6 +489,37 @@ static void accounts_come_and_go_in_a_forked_child_too(void **state)
   }
 }
 
+/* ---- how often the disk is asked ---- */
+
+static struct store_ops counting;
+static bool (*really_changed)(struct store *store);
+static int asked;
+
+static bool count_and_ask(struct store *store)
+{
+  asked++;
+  return really_changed(store);
+}
+
+/* Whatever way the token is asked for, as long as nothing happens. */
+static void the_disk_is_asked_once_a_second(void **state)
+{
+  (void)state;
+  enum { MANY = 20000 };
+  lucidauth *client = client_of_the_folder();
+  lucidauth_account *account = lucidauth_get_account(client, NULL, NULL);
+  scene_assert_token(lucidauth_token(client, NULL, NULL), "A1");
+  counting = *account->craft.store->ops;
+  really_changed = counting.changed;
+  counting.changed = count_and_ask;
+  account->craft.store->ops = &counting;
+  double began = endpoint_now();
+  for (int i = 0; i < MANY; i++)
+    scene_assert_token(i % 2 ? lucidauth_token(client, NULL, NULL) : lucidauth_token_of(account, NULL, NULL), "A1");
+  assert_true(asked <= endpoint_now() - began + 2);
+  lucidauth_close(client);
+}
+
 /* ---- lucidauth_get_status ---- */
 
 static void a_status_is_filled_as_far_as_the_program_knows_it(void **state)
@@ -582,6 +613,7 @@ int main(void)
       TEST(a_flight_stays),
       TEST(threads_may_use_more_accounts_than_are_kept),
       TEST(accounts_come_and_go_in_a_forked_child_too),
+      TEST(the_disk_is_asked_once_a_second),
       TEST(a_status_is_filled_as_far_as_the_program_knows_it),
       TEST(an_account_that_there_is_no_room_for_has_no_status),
       TEST(a_rejection_says_whether_it_was_heard),

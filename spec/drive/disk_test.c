@@ -10,6 +10,7 @@
 #include <stdlib.h>
 #include <string.h>
 #include <sys/stat.h>
+#include <time.h>
 #include <unistd.h>
 
 #include <cmocka.h>
@@ -31,6 +32,22 @@ int __wrap_lstat(const char *path, struct stat *found)
   return __real_lstat(path, found);
 }
 
+/* Seconds that the clock of the library is ahead. */
+static atomic_int ahead;
+
+time_t __real_time(time_t *second);
+
+/* Libraries call it too. */
+__attribute__((visibility("default"))) time_t __wrap_time(time_t *second);
+
+time_t __wrap_time(time_t *second)
+{
+  time_t now = __real_time(NULL) + atomic_load(&ahead);
+  if (second)
+    *second = now;
+  return now;
+}
+
 static int set_up(void **state)
 {
   memset(&disk, 0, sizeof disk);
@@ -48,10 +65,11 @@ static void *refresh(void *client)
   return lucidauth_refresh(client, NULL, NULL);
 }
 
-/* It is in the middle of asking whether another program has rewritten the file. */
+/* A second has passed, and it is in the middle of asking whether another program has rewritten the file. */
 static pthread_t start_hanging(lucidauth *client)
 {
   pthread_t thread;
+  atomic_fetch_add(&ahead, 1);
   atomic_store(&disk.hangs, true);
   assert_int_equal(pthread_create(&thread, NULL, ask, client), 0);
   assert_true(scene_wait_for(&disk.hanging));

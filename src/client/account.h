@@ -42,6 +42,7 @@ struct lucidauth_account {
   double took_off;                    /* when, in steady seconds */
   bool sent;                          /* its refresh is with the server, or was */
   bool looked_after;                  /* somebody asks the storage whether it was changed */
+  int64_t asked_in;                   /* clock_second of the last answer to that */
   enum flow_goal goal;                /* of that flight */
   lucidauth_flight *flight;           /* of a program that carries it out itself, else NULL */
   bool forked;                        /* this process is a child of the one that used flow and store */

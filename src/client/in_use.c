@@ -53,9 +53,12 @@ bool in_use_still_good(struct lucidauth_account *account)
 {
   if (!in_use_seems_good(account))
     return false;
-  bool asks = account->craft.store && !account->job && !account->looked_after;
+  int64_t second = clock_second();
+  bool asks = account->craft.store && !account->job && !account->looked_after && account->asked_in != second;
   if (asks && (in_use_rewritten(account) || !in_use_seems_good(account)))
     return false;
+  if (asks)
+    account->asked_in = second;
   if (asks || !account->looked_after)
     look_again_later(account);
   return true;
@@ -121,5 +124,6 @@ void in_use_put(struct lucidauth_account *account, const struct flow_outcome *ou
   account->dead_at = outcome->dead_at;
   if (account->job)
     account->refresh_at = moment_after(account->refresh_at, spread(account));
+  account->asked_in = clock_second();
   look_again_later(account);
 }

@@ -19,7 +19,7 @@ bool in_use_seems_good(const struct lucidauth_account *account);
  * this thread's as long as that takes. */
 bool in_use_rewritten(struct lucidauth_account *account);
 
-/* The second look, once a second: it seems good, and was not rewritten. The background's thread asks the disk by
+/* The second look: it seems good, and was not rewritten; the disk is asked once a second. The background's thread asks the disk by
  * itself, and what another thread is asking is not waited for: a slow disk is not to hold up anybody else. The mutex
  * may be given back for a while. */
 bool in_use_still_good(struct lucidauth_account *account);
