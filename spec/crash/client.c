@@ -95,7 +95,7 @@ int main(int count, char **steps)
   lucidauth_error error;
   lucidauth_options options = LUCIDAUTH_OPTIONS_INIT;
   options.on_event = tell;
-  options.timeout = 5;
+  options.timeout = 60;
   options.lock_timeout = 1;
   options.background = getenv("BACKGROUND") != NULL;
   lucidauth *client = lucidauth_new(&options, &error);

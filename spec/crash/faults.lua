@@ -6,8 +6,8 @@
 local USAGE = [[
 usage: spec/crash/faults [--full] [--call CALL] [--client lua|c]
 
-Without --full: what lasts for more than one call is EIO, and so is whatever
-happens to the rarer calls.
+Without --full: what the errors have in common is tried with EIO, what the
+clients have in common with the C client; of the Lua client, how it ends.
 ]]
 
 local socket = require("socket")
@@ -206,8 +206,8 @@ local function fail_each(self, call, error_name, kind_name)
   return row
 end
 
-local function each_row(full, call)
-  local rows = {}
+local function each_row(options, client)
+  local rows, call = {}, options.only
   local function add_rows(calls, errors, kinds)
     for _, name in ipairs(calls) do
       for _, error_name in ipairs(errors) do
@@ -220,10 +220,21 @@ local function each_row(full, call)
       end
     end
   end
-  local some = full and ERRORS or { "EIO" }
-  add_rows(CALLS, ERRORS, { "once" })
-  add_rows(CALLS, some, { "lasting", "closed", "returned", "exited", "killed", "endless" })
-  add_rows(RARE_CALLS, some, { "once", "lasting", "killed", full and "exited" or nil })
+  if options.full then
+    add_rows(CALLS, ERRORS,
+      { "once", "lasting", "closed", "returned", "exited", "killed", "endless" })
+    add_rows(RARE_CALLS, ERRORS, { "once", "lasting", "killed", "exited" })
+  elseif client == "c" then
+    add_rows(CALLS, { "EIO", "EINTR" }, { "once" })
+    add_rows({ "write", "fallocate" }, { "ENOSPC", "EDQUOT" }, { "once" })
+    add_rows({ "lock" }, { "EACCES" }, { "once" })
+    add_rows(CALLS, { "EIO" }, { "lasting" })
+    add_rows({ "write", "fsync", "rename" }, { "EIO" }, { "killed", "endless" })
+    add_rows(RARE_CALLS, { "EIO" }, { "once" })
+    add_rows({ "unlink" }, { "EIO" }, { "lasting", "killed" })
+  else
+    add_rows({ "write", "fsync", "rename" }, { "EIO" }, { "once", "closed", "returned", "exited" })
+  end
   return ipairs(rows)
 end
 
@@ -233,7 +244,7 @@ local function run_client(client, options)
   print("\n" .. stage.names[client] .. "\n")
   print(LINE:format("call", "error", "lasts", "calls", "harmless", "refused", "kept", "lost",
     "wrong"))
-  for _, row in each_row(options.full, options.only) do
+  for _, row in each_row(options, client) do
     add(sum, fail_each(self, row[1], row[2], row[3]))
   end
   self.sandbox:stop()

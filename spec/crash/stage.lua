@@ -25,7 +25,7 @@ stage.clients = {
 stage.names = { lua = rawget(_G, "jit") and "LuaJIT" or _VERSION, c = "C" }
 
 -- A follower that hangs is ended after so many seconds.
-local PATIENCE = 20
+local PATIENCE = 200
 
 local Stage = {}
 Stage.__index = Stage
