@@ -660,11 +660,11 @@ describe("close()", function()
   it("saves what could not be saved before", function()
     local client = scene:client()
     assert(client:token())
-    -- A directory in the temporary file's place stops even root. It comes
+    -- A directory in the token file's place stops even root. It comes
     -- with the POST, when the mark has been saved already.
     local gate = front.start("TCP-LISTEN:0,bind=127.0.0.1",
-      ("SYSTEM:mkdir %s.tmp && exec socat - TCP\\:%s"):format(scene.path,
-        (sandbox.url:gsub("^http://", ""):gsub(":", "\\:"))))
+      ("SYSTEM:mv %s %s.aside && mkdir %s && exec socat - TCP\\:%s"):format(scene.path, scene.path,
+        scene.path, (sandbox.url:gsub("^http://", ""):gsub(":", "\\:"))))
     local gated = scene:client({ api_url = "http://127.0.0.1:" .. gate.port })
     local token = assert(gated:refresh())
     gate:wait()
@@ -672,7 +672,8 @@ describe("close()", function()
     assert.is_true(contains(scene:names_of_events(), "refreshed save_failed"))
     scene:assert_no_secret(scene.events[#scene.events].message)
     assert.are.equal(token, gated:token())
-    assert(os.execute("rmdir " .. helper.quote(scene.path .. ".tmp")))
+    local path = helper.quote(scene.path)
+    assert(os.execute(("rmdir %s && mv %s.aside %s"):format(path, path, path)))
     gated:close()
     assert.are.equal("saved", scene.events[#scene.events].name)
     assert.are.equal(token, tokens.read(scene.path).access_token)

@@ -145,7 +145,11 @@ end
 function Stage:let_time_pass()
   local reference = self.folder .. ".reference"
   make_older(self.path, reference)
-  make_older(self.path .. ".tmp", reference)
+  for name in pairs(self:files()) do
+    if name:find("^token%.json%.tmp") then
+      make_older(self.folder .. "/" .. name, reference)
+    end
+  end
 end
 
 ---@class crash.Report

@@ -36,6 +36,7 @@
 #include <stdlib.h>
 #include <string.h>
 #include <sys/ptrace.h>
+#include <sys/select.h>
 #include <sys/uio.h>
 #include <sys/user.h>
 #include <sys/wait.h>
@@ -215,16 +216,42 @@ static const char *name_of(uint64_t number)
   return "?";
 }
 
+/* One that is relative starts from the folder whose descriptor stands in front of it. A name that is made up anew in
+ * each run is the same in all reports. */
+static void peek_path(pid_t thread, const uint64_t *arguments, int path, struct call *call)
+{
+  size_t length = 0;
+  char name[PATH] = "";
+  peek_string(thread, arguments[path], name);
+  if (name[0] && name[0] != '/' && path > 0 && arguments[path - 1] < FD_SETSIZE) {
+    name_descriptor(thread, arguments[path - 1], call->object);
+    length = strlen(call->object);
+    length += length < PATH - 1;
+    call->object[length - 1] = '/';
+  }
+  for (const char *next = name; *next && length < PATH - 1; next++)
+    call->object[length++] = *next;
+  call->object[length] = '\0';
+}
+
+static void hide_made_up_name(char *object)
+{
+  char *made_up = strstr(object, ".tmp-");
+  if (made_up)
+    made_up[strlen(".tmp")] = '\0';
+}
+
 static void find_object(pid_t thread, const uint64_t *arguments, struct call *call)
 {
   for (size_t i = 0; i < sizeof shapes / sizeof *shapes; i++) {
     if (strcmp(shapes[i].name, call->name) != 0)
       continue;
     if (shapes[i].path != NOTHING)
-      peek_string(thread, arguments[shapes[i].path], call->object);
+      peek_path(thread, arguments, shapes[i].path, call);
     if (shapes[i].descriptor != NOTHING && !call->object[0])
       name_descriptor(thread, arguments[shapes[i].descriptor], call->object);
   }
+  hide_made_up_name(call->object);
   size_t length = strlen(run.folder);
   const char *end = call->object + length;
   call->inside = strncmp(call->object, run.folder, length) == 0 && (*end == '\0' || *end == '/');

@@ -12,6 +12,7 @@
 #include "../drive/sandbox.h"
 
 #include <cjson/cJSON.h>
+#include <dirent.h>
 #include <errno.h>
 #include <fcntl.h>
 #include <poll.h>
@@ -581,12 +582,11 @@ static void set_up(void)
 
 static void clean_up(void)
 {
-  static const char *const names[] = {"LOGIN", "STOP", ".aside", "token.json", "token.json.tmp", "token.json.lock"};
-  char path[PATH_ROOM];
-  for (size_t i = 0; i < sizeof names / sizeof *names; i++) {
-    path_of(path, names[i]);
-    unlink(path);
-  }
+  DIR *listing = opendir(crowd.folder);
+  for (const struct dirent *entry = listing ? readdir(listing) : NULL; entry; entry = readdir(listing))
+    unlinkat(dirfd(listing), entry->d_name, 0);
+  if (listing)
+    closedir(listing);
   rmdir(crowd.folder);
 }
 

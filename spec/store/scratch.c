@@ -4,6 +4,7 @@
 #include "../../src/core/secret.h"
 #include "../../src/store/file.h"
 
+#include <dirent.h>
 #include <errno.h>
 #include <fcntl.h>
 #include <ftw.h>
@@ -146,6 +147,26 @@ int mode_of(const char *path)
 bool is_there(const char *path)
 {
   return mode_of(path) != -1;
+}
+
+char *find_leftover(const struct scratch *scratch)
+{
+  static const char start[] = "token.json.tmp";
+  char *path = NULL;
+  DIR *listing = opendir(scratch->folder);
+  need(listing != NULL, scratch->folder);
+  for (const struct dirent *entry = readdir(listing); entry && !path; entry = readdir(listing))
+    if (strncmp(entry->d_name, start, sizeof start - 1) == 0)
+      path = scratch_path(scratch, entry->d_name);
+  closedir(listing);
+  return path;
+}
+
+bool has_leftover(const struct scratch *scratch)
+{
+  char *path = find_leftover(scratch);
+  free(path);
+  return path != NULL;
 }
 
 void date(const char *path, long seconds)

@@ -246,6 +246,36 @@ char *record_write(const struct record *record)
   return json_write(record->json);
 }
 
+static bool is_needed(const char *name)
+{
+  static const char *const needed[] = {"access_token", "refresh_token", "token_type", "expires_in", "expires"};
+  for (size_t i = 0; i < sizeof needed / sizeof *needed; i++)
+    if (strcmp(name, needed[i]) == 0)
+      return true;
+  return is_ours(name);
+}
+
+static bool drop_side_fields(cJSON *json)
+{
+  bool dropped = false;
+  for (cJSON *field = json ? json->child : NULL, *next; field; field = next) {
+    next = field->next;
+    if (field->string && !is_needed(field->string)) {
+      json_free(cJSON_DetachItemViaPointer(json, field));
+      dropped = true;
+    }
+  }
+  return dropped;
+}
+
+char *record_essentials(const char *text)
+{
+  cJSON *json = json_read_whole(text, strlen(text));
+  char *written = cJSON_IsObject(json) && drop_side_fields(json) ? json_write(json) : NULL;
+  json_free(json);
+  return written;
+}
+
 void record_free(struct record *record)
 {
   json_free(record->json);

@@ -44,6 +44,10 @@ bool record_replace(struct record *record, struct answer *answer, const struct w
 /* The text to store; to be given to secret_free. NULL: memory is out. */
 char *record_write(const struct record *record);
 
+/* The text of a record without what nobody needs to go on with the grant, for a disk that has no room for all of it; to
+ * be given to secret_free. NULL: it has nothing else in it, it is no record, or memory is out. */
+char *record_essentials(const char *text);
+
 /* Wipe and free; an empty record is allowed. */
 void record_free(struct record *record);
 

@@ -7,17 +7,23 @@
 #include <errno.h>
 #include <fcntl.h>
 #include <stdio.h>
+#include <stdlib.h>
 #include <string.h>
 #include <unistd.h>
 
 /* A longer path would push the advice out of the message: only its end is shown. */
-enum { SHOWN_PATH = 160 };
+enum { SHOWN_PATH = 160, SHOWN_FOLDER = 90 };
+
+static const char *shown_end(const char *path, size_t most, const char **dots)
+{
+  size_t length = strlen(path);
+  *dots = length > most ? "..." : "";
+  return length > most ? path + length - most : path;
+}
 
 static const char *shown(const char *path, const char **dots)
 {
-  size_t length = strlen(path);
-  *dots = length > SHOWN_PATH ? "..." : "";
-  return length > SHOWN_PATH ? path + length - SHOWN_PATH : path;
+  return shown_end(path, SHOWN_PATH, dots);
 }
 
 static const char *advice(int cause)
@@ -31,7 +37,7 @@ static const char *advice(int cause)
   if (cause == EACCES || cause == EPERM)
     return "Let this program's user read and write the file and its folder.";
   if (cause == ENOENT)
-    return "The folder does not exist: create it, or correct the path.";
+    return "It was there a moment ago: see who removes it.";
   if (cause == ENOTDIR)
     return "A part of the path is not a folder: correct the path.";
   if (cause == ENAMETOOLONG)
@@ -47,8 +53,39 @@ static const char *advice(int cause)
   return "Mend that and try again.";
 }
 
+/* The first folder on the way to an absolute path that does not exist; NULL: all do, or memory is out. */
+static char *missing_folder(const char *path)
+{
+  struct stat found;
+  char *folder = strdup(path);
+  for (char *slash = folder && *folder ? strchr(folder + 1, '/') : NULL; slash; slash = strchr(slash + 1, '/')) {
+    *slash = '\0';
+    if (stat(folder, &found) != 0 && errno == ENOENT)
+      return folder;
+    *slash = '/';
+  }
+  free(folder);
+  return NULL;
+}
+
+static bool explain_missing(struct store_error *error, const char *doing, const char *path)
+{
+  char *folder = missing_folder(path);
+  if (!folder)
+    return false;
+  const char *dots, *name = shown(path, &dots), *more_dots, *missing = shown_end(folder, SHOWN_FOLDER, &more_dots);
+  error->code = CODE_STORAGE;
+  snprintf(error->message, sizeof error->message,
+           "cannot %s %s%s: %s. Nothing was changed. The folder does not exist: create %s%s, or correct the path.",
+           doing, dots, name, strerror(ENOENT), more_dots, missing);
+  free(folder);
+  return true;
+}
+
 void disk_fail(struct store_error *error, const char *doing, const char *path, int cause)
 {
+  if (cause == ENOENT && explain_missing(error, doing, path))
+    return;
   const char *dots, *name = shown(path, &dots);
   error->code = CODE_STORAGE;
   snprintf(error->message, sizeof error->message, "cannot %s %s%s: %s. Nothing was changed. %s", doing, dots, name,
@@ -64,7 +101,7 @@ static void explain(struct store_error *error, const char *path, const char *why
 
 void disk_refuse(struct store_error *error, const char *path, const char *why, const char *remedy)
 {
-  char advised[160];
+  char advised[240];
   snprintf(advised, sizeof advised, "Nothing was changed. %s", remedy);
   explain(error, path, why, advised);
 }
@@ -104,7 +141,8 @@ static bool is_ours(const char *path, const struct stat *found, struct store_err
 static void explain_open(const char *path, int cause, struct store_error *error)
 {
   struct stat found;
-  if (lstat(path, &found) != 0 || is_regular(path, &found, error))
+  if (lstat(path, &found) != 0 ||
+      (is_regular(path, &found, error) && (cause != EACCES || is_ours(path, &found, error))))
     disk_fail(error, "open", path, cause);
 }
 
@@ -194,13 +232,35 @@ bool disk_write(int fd, const char *bytes, size_t length)
   return good;
 }
 
+bool disk_write_at(int fd, const void *bytes, size_t length, off_t offset)
+{
+  const char *next = bytes;
+  while (length > 0) {
+    ssize_t count = pwrite(fd, next, length, offset);
+    if (count < 0 && errno != EINTR)
+      return false;
+    if (count == 0) {
+      errno = EIO;
+      return false;
+    }
+    if (count > 0) {
+      next += count;
+      offset += count;
+      length -= (size_t)count;
+    }
+  }
+  return true;
+}
+
 bool disk_allocate(int fd, off_t size)
 {
   struct held_signal held;
   int result;
   held_signal_begin(&held, SIGXFSZ);
 #if defined(__APPLE__)
-  result = ftruncate(fd, size) == 0 ? 0 : errno;
+  struct stat found;
+  bool grows = fstat(fd, &found) == 0 && found.st_size < size;
+  result = !grows || ftruncate(fd, size) == 0 ? 0 : errno;
 #else
   do
     result = posix_fallocate(fd, 0, size);

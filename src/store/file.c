@@ -2,15 +2,18 @@
 #include "file.h"
 
 #include "../core/json.h"
+#include "../core/record.h"
 #include "../core/secret.h"
 #include "disk.h"
 #include "lockfile.h"
+#include "spare.h"
 
 #include <errno.h>
 #include <fcntl.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/file.h>
 #include <unistd.h>
 
 /* What tells one version of the record from the next without reading it. */
@@ -25,14 +28,37 @@ struct version {
 
 struct file_store {
   struct store store;
-  char *name; /* as the user wrote it */
-  char *path; /* absolute, like the two below */
-  char *temporary;
+  char *name;   /* as the user wrote it */
+  char *path;   /* absolute, like the two below */
+  char *former; /* a temporary file's name in earlier versions */
   char *folder;
   struct lockfile lock;
   struct version seen; /* what the last load or save met */
-  char *written;       /* the record that a failed save has left in the temporary file, whole; else NULL */
+  struct spare held;   /* what the next save uses up: held for it, or left by one that failed */
+  int place;           /* of the last spare's name in the lock file */
+  char *spent;         /* LEDGER_TEXT bytes, while it is locked; else NULL, or what the last call of spent() gave */
+  bool in_doubt;       /* the record is in place, but its folder could not be synced */
+  bool unsettled;      /* a temporary file's maker lives, although the lock is ours */
+  bool told;           /* that a group may write in the folder */
 };
+
+static void out_of_memory(struct store_error *error)
+{
+  error->code = CODE_STORAGE;
+  snprintf(error->message, sizeof error->message, "the token storage cannot be set up: memory is out.");
+}
+
+/* Three strings in one; NULL when one of them is, or memory is out. */
+static char *join(const char *first, const char *second, const char *third)
+{
+  if (!first || !second || !third)
+    return NULL;
+  size_t size = strlen(first) + strlen(second) + strlen(third) + 1;
+  char *joined = malloc(size);
+  if (joined)
+    snprintf(joined, size, "%s%s%s", first, second, third);
+  return joined;
+}
 
 static struct timespec modified(const struct stat *found)
 {
@@ -59,17 +85,31 @@ static struct version version_of(const struct stat *found)
                           .modified = modified(found)};
 }
 
+static bool is_version(const struct version *seen, const struct stat *found)
+{
+  struct version now = version_of(found);
+  return seen->exists && seen->device == now.device && seen->inode == now.inode && seen->size == now.size &&
+         seen->modified.tv_sec == now.modified.tv_sec && seen->modified.tv_nsec == now.modified.tv_nsec;
+}
+
 static bool is_seen(const struct file_store *file)
 {
   struct stat found;
-  const struct version *seen = &file->seen;
-  if (!seen->known)
+  if (!file->seen.known)
     return false;
   if (lstat(file->path, &found) != 0)
-    return errno == ENOENT && !seen->exists;
-  struct version now = version_of(&found);
-  return seen->exists && seen->device == now.device && seen->inode == now.inode && seen->size == now.size &&
-         seen->modified.tv_sec == now.modified.tv_sec && seen->modified.tv_nsec == now.modified.tv_nsec;
+    return errno == ENOENT && !file->seen.exists;
+  return is_version(&file->seen, &found);
+}
+
+/* Space that was set apart for a file shows as NULs at its end, when its writer died before it cut them off. A file of
+ * nothing else is no empty record, but one that is lost. */
+static size_t without_nuls_behind(const char *bytes, size_t length)
+{
+  size_t end = length;
+  while (end > 0 && bytes[end - 1] == '\0')
+    end--;
+  return end > 0 ? end : length;
 }
 
 enum content { CONTENT_TEXT, CONTENT_FOREIGN, CONTENT_FAILED };
@@ -80,7 +120,7 @@ static enum content read_text(int fd, const char *path, const struct stat *found
 {
   *text = NULL;
   if (found->st_size > STORE_FILE_LIMIT) {
-    disk_refuse(error, path, "is not a token record: it is larger than 8 MiB", "Move that file away.");
+    disk_refuse(error, path, "is not a token record: it is larger than 2 MiB", "Move that file away.");
     return CONTENT_FOREIGN;
   }
   size_t size = (size_t)found->st_size, length = size;
@@ -91,6 +131,7 @@ static enum content read_text(int fd, const char *path, const struct stat *found
     free(bytes);
     return CONTENT_FAILED;
   }
+  length = without_nuls_behind(bytes, length);
   if (memchr(bytes, '\0', length)) {
     disk_refuse(error, path, "is not a token record: it holds NUL bytes", "Move that file away, or restore it.");
     secret_wipe(bytes, size);
@@ -150,9 +191,13 @@ static enum store_result read_record(struct file_store *file, char **record, str
   return good ? STORE_OK : STORE_FAILED;
 }
 
+static bool recover(struct file_store *file, struct store_error *error);
+
 static enum store_result load(struct store *store, char **record, struct store_error *error)
 {
   struct file_store *file = (struct file_store *)store;
+  if (file->unsettled && lockfile_is_held(&file->lock) && !file->held.name[0])
+    (void)recover(file, error); /* its maker may have ended meanwhile */
   enum store_result result = read_record(file, record, &file->seen, error);
   if (result == STORE_OK) {
     lockfile_share(&file->lock);
@@ -173,175 +218,298 @@ static bool may_replace(struct file_store *file, struct store_error *error)
   return result != STORE_FAILED;
 }
 
-/* Recovery takes the younger one of the record and a temporary file for the newer one. A clock that was set back
- * between two saves must not mislead it. Best effort: it matters only if we also die right behind it. */
-static void date_after_record(int fd, const char *path)
+/* ---- saving ---- */
+
+/* What is held for the save of an answer takes this much space, or where the disk has not got it so much as the tokens
+ * need; then, and where an answer is larger, its side fields may have to go. */
+enum { SPACE = 64 * 1024, LEAST_SPACE = 8 * 1024 };
+
+/* The first place for a name in the lock file is that of what is held; the others take turns. */
+enum { HELD_PLACE, FIRST_PLACE };
+
+static void note_name(struct file_store *file, const struct spare *spare, int place)
 {
-  struct stat written, present;
-  if (fstat(fd, &written) != 0 || lstat(path, &present) != 0 || !is_older(&written, &present))
-    return;
-  struct timespec times[2] = {{.tv_nsec = UTIME_OMIT}, modified(&present)};
-  (void)futimens(fd, times);
+  int ledger = lockfile_ledger(&file->lock);
+  if (ledger >= 0)
+    (void)ledger_put_name(ledger, place, spare->name);
 }
 
-static void forget_written(struct file_store *file)
+static int next_place(struct file_store *file)
 {
-  secret_free(file->written);
-  file->written = NULL;
+  file->place = file->place + 1 < LEDGER_NAMES ? file->place + 1 : FIRST_PLACE;
+  return file->place;
 }
 
-static bool write_whole(struct file_store *file, int fd, const char *record)
+/* Whoever takes the lock next knows the name before there is such a file. */
+static bool make_spare(struct file_store *file, struct spare *spare, int place, off_t space, struct store_error *error)
 {
-  if (!disk_make_private(fd) || !disk_write(fd, record, strlen(record)))
+  if (!spare_begin(spare, file->path, file->folder, error))
     return false;
-  if (!file->written)
-    file->written = secret_copy(record);
-  errno = ENOMEM;
-  return file->written != NULL;
+  note_name(file, spare, place);
+  return spare_make(spare, file->path, space, space ? LEAST_SPACE : 0, error);
 }
 
-static bool fill_temporary(struct file_store *file, int fd, const char *record, struct version *version)
+/* Somebody has taken it away, or closed it, or it holds another record than this one: then another one has to do. What
+ * takes its place stays until this record is written. */
+static bool renew_spare(struct file_store *file, struct spare *spare, struct spare *former, const char *record,
+                        struct store_error *error)
 {
-  struct stat written;
-  if (!write_whole(file, fd, record))
-    return false;
-  date_after_record(fd, file->path);
-  if (!disk_sync(fd) || fstat(fd, &written) != 0)
-    return false;
-  *version = version_of(&written);
+  struct spare fresh;
+  *former = SPARE_NONE;
+  bool ready = spare_is_ready(spare, file->path);
+  if (ready && (spare->whole == 0 || spare_holds(spare, record)))
+    return true;
+  if (!make_spare(file, &fresh, next_place(file), 0, error))
+    return ready;
+  *former = *spare;
+  *spare = fresh;
   return true;
 }
 
-static int create_temporary(const struct file_store *file, struct store_error *error)
-{
-  if (unlink(file->temporary) != 0 && errno != ENOENT) {
-    disk_fail(error, "remove", file->temporary, errno);
-    return -1;
-  }
-  int fd = disk_try_open(file->temporary, O_WRONLY | O_CREAT | O_EXCL | O_NOFOLLOW);
-  if (fd < 0)
-    disk_fail(error, "create", file->temporary, errno);
-  return fd;
-}
-
-/* -1 with ENOENT or EINVAL: it is not what it was left as. */
-static int reopen_temporary(const struct file_store *file, struct store_error *error)
-{
-  struct stat found;
-  int fd = disk_open(file->temporary, O_WRONLY, &found, error);
-  if (fd < 0 || found.st_size == (off_t)strlen(file->written))
-    return fd;
-  close(fd);
-  errno = EINVAL;
-  return -1;
-}
-
-/* A record that an earlier save has left is written once more over itself, since a sync that failed may have dropped it
- * from the disk's queue: so it is whole at every moment, and whoever comes next finds it if we die. */
-static int open_temporary(struct file_store *file, const char *record, struct store_error *error)
-{
-  if (file->written && strcmp(file->written, record) == 0) {
-    int fd = reopen_temporary(file, error);
-    if (fd >= 0 || (errno != ENOENT && errno != EINVAL))
-      return fd;
-  }
-  forget_written(file);
-  return create_temporary(file, error);
-}
-
-/* As when only the sync of the folder had failed. */
-static bool is_in_place(struct file_store *file, const char *record)
+/* A record that was written whole stays where it is, unless it is but a copy of what is in place. */
+static void drop_useless(struct file_store *file, struct spare *spare, const char *record)
 {
   struct store_error unheeded;
   struct version version;
-  char *present;
-  bool same = read_record(file, &present, &version, &unheeded) == STORE_OK && strcmp(present, record) == 0;
+  char *present = NULL;
+  bool copy = spare->whole > 0 && file->in_doubt && read_record(file, &present, &version, &unheeded) == STORE_OK &&
+              strcmp(present, record) == 0;
   secret_free(present);
-  return same;
+  if (copy || (spare->whole == 0 && !spare->reserved))
+    spare_remove(spare, file->path);
 }
 
-/* What was written whole stays where it is, unless it is the record already. */
-static void drop_useless_temporary(struct file_store *file, const char *record)
+static bool is_of_space(int cause)
 {
-  if (file->written && !is_in_place(file, record))
-    return;
-  forget_written(file);
-  unlink(file->temporary);
+  return cause == ENOSPC || cause == EDQUOT || cause == EFBIG;
 }
 
-static bool write_temporary(struct file_store *file, const char *record, struct version *version,
-                            struct store_error *error)
+static bool write_spare(struct spare *spare, const char *record, const struct stat *present, struct stat *written)
 {
-  int fd = open_temporary(file, record, error);
-  if (fd < 0)
+  if (strlen(record) > STORE_FILE_LIMIT) {
+    errno = EFBIG;
     return false;
-  bool good = fill_temporary(file, fd, record, version);
-  int cause = errno;
-  /* Network file systems report a full disk only now. An interrupted close has closed, and the data is synced. */
-  if (close(fd) != 0 && good && errno != EINTR) {
-    good = false;
-    cause = errno;
   }
-  if (!good) {
-    drop_useless_temporary(file, record);
-    disk_fail(error, "write", file->temporary, cause);
+  return spare_write(spare, record, present, written);
+}
+
+/* Before tokens are lost their side fields are. */
+static bool write_all_or_essentials(struct spare *spare, const char *record, const struct stat *present,
+                                    struct stat *written)
+{
+  if (write_spare(spare, record, present, written))
+    return true;
+  int cause = errno;
+  char *less = is_of_space(cause) ? record_essentials(record) : NULL;
+  bool good = less && write_spare(spare, less, present, written);
+  if (!good)
+    errno = cause;
+  int kept = errno;
+  secret_free(less);
+  errno = kept;
+  return good;
+}
+
+static bool fill_spare(struct file_store *file, struct spare *spare, const char *record, struct version *version,
+                       struct store_error *error)
+{
+  struct stat present, written;
+  bool there = spare_stat_record(spare, file->path, &present);
+  if (write_all_or_essentials(spare, record, there ? &present : NULL, &written)) {
+    *version = version_of(&written);
+    return true;
+  }
+  if (strlen(record) > STORE_FILE_LIMIT)
+    disk_refuse(error, file->path, "takes no record larger than 2 MiB", "The server's answer is too large to keep.");
+  else
+    disk_fail(error, "write a file beside", file->path, errno);
+  drop_useless(file, spare, record);
+  return false;
+}
+
+/* False with `taken`: somebody has removed the file, and another one may do. */
+static bool place_spare(struct file_store *file, struct spare *spare, const struct version *version, bool *taken,
+                        struct store_error *error)
+{
+  *taken = false;
+  if (!spare_place(spare, file->path)) {
+    *taken = errno == ENOENT;
+    disk_fail(error, "replace", file->path, errno);
+    return false;
+  }
+  file->seen = *version;
+  file->in_doubt = !spare_sync_folder(spare);
+  if (file->in_doubt)
+    disk_doubt(error, file->path, errno);
+  spare_leave(spare);
+  return !file->in_doubt;
+}
+
+static bool fill_anew(struct file_store *file, struct spare *spare, const char *record, struct version *version,
+                      struct store_error *error)
+{
+  struct spare former;
+  if (!renew_spare(file, spare, &former, record, error))
+    return false;
+  bool good = fill_spare(file, spare, record, version, error);
+  if (!former.name[0])
+    return good;
+  if (!good && former.whole > 0) {
+    spare_remove(spare, file->path);
+    *spare = former;
+    return false;
+  }
+  spare_remove(&former, file->path);
+  return good;
+}
+
+static bool replace_record(struct file_store *file, struct spare *spare, const char *record, struct store_error *error)
+{
+  struct version version;
+  bool good = false, taken = true;
+  for (int i = 0; i < 2 && taken; i++) {
+    if (!fill_anew(file, spare, record, &version, error))
+      return false;
+    good = place_spare(file, spare, &version, &taken, error);
+    if (taken)
+      spare_leave(spare);
   }
   return good;
 }
 
-static int open_folder(const struct file_store *file, struct store_error *error)
+/* ---- a folder that was moved meanwhile ---- */
+
+static bool is_at_path(const struct file_store *file, const struct descriptor *folder)
 {
-  int fd = disk_try_open(file->folder, O_RDONLY | O_DIRECTORY);
-  if (fd < 0)
-    disk_fail(error, "open the folder", file->folder, errno);
-  return fd;
+  struct stat named;
+  return stat(file->folder, &named) == 0 && named.st_dev == folder->device && named.st_ino == folder->inode;
 }
 
-static bool put_in_place(const struct file_store *file, struct store_error *error)
+/* There is no record, or a copy of our mark's: no other login's. */
+static bool is_ours_to_replace(struct file_store *file, const char *name)
 {
-  int result;
-  do
-    result = rename(file->temporary, file->path);
-  while (result != 0 && errno == EINTR); /* network file systems */
-  if (result == 0)
+  struct store_error unheeded;
+  struct version version;
+  char *present;
+  enum store_result result = read_record(file, &present, &version, &unheeded);
+  bool ours = result == STORE_NONE || (result == STORE_OK && strstr(present, name));
+  secret_free(present);
+  return ours;
+}
+
+/* What was saved is in the folder that was held. Whoever looks next looks along the path. */
+static void save_along_path(struct file_store *file, const char *name, const char *record)
+{
+  struct store_error unheeded;
+  struct spare other;
+  struct version version;
+  bool taken;
+  if (!is_ours_to_replace(file, name) || !spare_begin(&other, file->path, file->folder, &unheeded) ||
+      !spare_make(&other, file->path, 0, 0, &unheeded))
+    return;
+  if (!fill_spare(file, &other, record, &version, &unheeded) || !place_spare(file, &other, &version, &taken, &unheeded))
+    spare_remove(&other, file->path);
+}
+
+/* ---- save, hold ---- */
+
+/* What was held was there when the record was last looked at: it is looked at in the same folder. */
+static bool is_unchanged(const struct file_store *file, const struct spare *spare)
+{
+  struct stat found;
+  if (!descriptor_is_ours(&spare->folder))
+    return is_seen(file);
+  if (!spare_stat_record(spare, file->path, &found))
+    return errno == ENOENT && !file->seen.exists;
+  return is_version(&file->seen, &found);
+}
+
+static bool may_write(struct file_store *file, const struct spare *spare, struct store_error *error)
+{
+  /* The tokens that an answer brought have to be kept, whoever has the lock by now: nobody else has written since. */
+  if (!lockfile_is_lost(&file->lock) || (spare == &file->held && file->held.name[0]))
     return true;
-  disk_fail(error, "replace", file->path, errno);
+  disk_refuse(error, file->path, "is not locked any more: this program has closed its lock file",
+              "A program that closes all files, to become a daemon, has to do so before it uses tokens.");
   return false;
 }
 
-/* Some file systems cannot sync a folder, say so with EINVAL, and do not need it. */
-static bool sync_folder(const struct file_store *file, int folder, struct store_error *error)
+static enum store_result save_by(struct file_store *file, struct spare *spare, const char *record,
+                                 struct store_error *error)
 {
-  if (disk_sync(folder) || errno == EINVAL)
-    return true;
-  disk_doubt(error, file->path, errno);
-  return false;
+  if (file->seen.known && !is_unchanged(file, spare))
+    return STORE_CHANGED;
+  if (!may_write(file, spare, error) || (!file->seen.known && !may_replace(file, error)) ||
+      !replace_record(file, spare, record, error))
+    return STORE_FAILED;
+  return STORE_OK;
 }
 
 static enum store_result save(struct store *store, const char *record, struct store_error *error)
 {
   struct file_store *file = (struct file_store *)store;
-  struct version version;
-  if (strlen(record) > STORE_FILE_LIMIT) {
-    disk_refuse(error, file->path, "takes no record larger than 8 MiB", "The server's answer is too large to keep.");
-    return STORE_FAILED;
-  }
-  if (file->seen.known && !is_seen(file))
-    return STORE_CHANGED;
-  if (!may_replace(file, error))
-    return STORE_FAILED;
-  int folder = open_folder(file, error);
-  if (folder < 0)
-    return STORE_FAILED;
-  bool good = write_temporary(file, record, &version, error) && put_in_place(file, error);
-  if (good) {
-    forget_written(file);
-    file->seen = version;
-    good = sync_folder(file, folder, error);
-  }
-  close(folder);
-  return good ? STORE_OK : STORE_FAILED;
+  struct descriptor folder = file->held.folder;
+  char name[LEDGER_NAME];
+  memcpy(name, file->held.name, sizeof name);
+  bool was_held = name[0] && descriptor_is_ours(&folder);
+  enum store_result result = save_by(file, &file->held, record, error);
+  if (result == STORE_OK && was_held && !is_at_path(file, &folder))
+    save_along_path(file, name, record);
+  return result;
 }
+
+static enum store_result save_mark(struct store *store, const char *record, struct store_error *error)
+{
+  struct file_store *file = (struct file_store *)store;
+  struct spare mark = SPARE_NONE;
+  enum store_result result = save_by(file, &mark, record, error);
+  if (mark.name[0])
+    spare_remove(&mark, file->path);
+  return result;
+}
+
+/* Whoever may write in a folder without the sticky bit can take our files away. */
+static bool is_safe_folder(struct file_store *file, const struct descriptor *folder, struct store_error *error)
+{
+  struct stat found;
+  char remedy[160];
+  if (fstat(folder->fd, &found) != 0 || (found.st_mode & S_ISVTX))
+    return true;
+  if (found.st_mode & S_IWOTH) {
+    if (found.st_uid == geteuid())
+      snprintf(remedy, sizeof remedy, "Run chmod o-w on it.");
+    else
+      snprintf(remedy, sizeof remedy, "Keep the tokens in a folder of this program's own (install -d -m 700 %s/lucid).",
+               strlen(file->folder) < 80 ? file->folder : "FOLDER");
+    disk_refuse(error, file->folder, "is a folder in which every user may replace the token file", remedy);
+    return false;
+  }
+  file->store.exposed = file->store.exposed || ((found.st_mode & S_IWGRP) && !file->told);
+  file->told = file->told || file->store.exposed;
+  return true;
+}
+
+static enum store_result hold(struct store *store, const char **note, struct store_error *error)
+{
+  struct file_store *file = (struct file_store *)store;
+  *note = NULL;
+  if (!spare_is_ready(&file->held, file->path)) {
+    spare_leave(&file->held);
+    if (!spare_begin(&file->held, file->path, file->folder, error))
+      return STORE_FAILED;
+    if (!is_safe_folder(file, &file->held.folder, error)) {
+      spare_leave(&file->held);
+      return STORE_FAILED;
+    }
+    note_name(file, &file->held, HELD_PLACE);
+    if (!spare_make(&file->held, file->path, SPACE, LEAST_SPACE, error))
+      return STORE_FAILED;
+  }
+  *note = file->held.name;
+  return STORE_OK;
+}
+
+/* ---- what a writer that died has left ---- */
 
 static bool is_object(const char *text)
 {
@@ -351,59 +519,150 @@ static bool is_object(const char *text)
   return object;
 }
 
-static bool finish_rename(const struct file_store *file, int fd, struct store_error *error)
+/* NULs that stay are read past. */
+static void cut_off(int fd, off_t length)
+{
+  struct stat found;
+  if (fstat(fd, &found) == 0 && found.st_size > length)
+    (void)!ftruncate(fd, length);
+}
+
+static bool finish_rename(struct file_store *file, const char *left, int fd, size_t length, struct store_error *error)
 {
   /* Its writer may have died before it did. */
+  cut_off(fd, (off_t)length);
   if (!disk_sync(fd)) {
-    disk_fail(error, "recover", file->temporary, errno);
+    disk_fail(error, "recover", left, errno);
     return false;
   }
-  int folder = open_folder(file, error);
-  if (folder < 0)
+  int folder = disk_try_open(file->folder, O_RDONLY | O_DIRECTORY);
+  if (folder < 0) {
+    disk_fail(error, "open the folder of", file->path, errno);
     return false;
-  bool good = put_in_place(file, error) && sync_folder(file, folder, error);
+  }
+  bool good = rename(left, file->path) == 0;
+  if (!good)
+    disk_fail(error, "replace", file->path, errno);
+  else if (!disk_sync(folder) && errno != EINVAL) {
+    disk_doubt(error, file->path, errno);
+    good = false;
+  }
   close(folder);
   return good;
 }
 
-static bool adopt_or_remove(const struct file_store *file, struct store_error *error)
+static bool adopt_or_remove(struct file_store *file, const char *left, int fd, const struct stat *found,
+                            struct store_error *error)
 {
-  struct stat found;
   char *text;
-  int fd = disk_open(file->temporary, O_RDONLY, &found, error);
-  if (fd < 0)
-    return false;
-  enum content content = read_text(fd, file->temporary, &found, &text, error);
+  enum content content = read_text(fd, left, found, &text, error);
   bool good = content != CONTENT_FAILED;
   if (content == CONTENT_TEXT && is_object(text))
-    good = finish_rename(file, fd, error);
+    good = finish_rename(file, left, fd, strlen(text), error);
   else if (good)
-    unlink(file->temporary);
+    unlink(left);
   secret_free(text);
+  return good;
+}
+
+/* A younger record comes from a writer that knows no lock, such as a new login. */
+static bool is_outdated(const struct file_store *file, const struct stat *left)
+{
+  struct stat present;
+  return lstat(file->path, &present) == 0 && is_older(left, &present);
+}
+
+static bool settle_left(struct file_store *file, const char *left, struct store_error *error)
+{
+  struct stat found;
+  bool good = true;
+  int fd = disk_open(left, O_RDWR, &found, error);
+  if (fd < 0)
+    return false;
+  if (flock(fd, LOCK_EX | LOCK_NB) != 0 && errno == EWOULDBLOCK)
+    file->unsettled = true; /* its maker lives, under a lock file that is gone */
+  else if (is_outdated(file, &found))
+    unlink(left);
+  else
+    good = adopt_or_remove(file, left, fd, &found, error);
   close(fd);
   return good;
 }
 
+/* Under a name that can be guessed another user may have put a link to a file of ours. */
+static bool is_ours(const struct stat *left, bool guessable)
+{
+  return S_ISREG(left->st_mode) && left->st_uid == geteuid() && (left->st_mode & 07777) == 0600 &&
+         (!guessable || left->st_nlink == 1);
+}
+
 /* A writer that died between the last byte of its temporary file and the rename has left the newest tokens in there,
  * maybe the only good ones. Where it cannot be told or done, the lock is not given: the next save would lose them. */
-static bool recover(struct file_store *file, struct store_error *error)
+static bool recover_file(struct file_store *file, const char *left, bool guessable, struct store_error *error)
 {
-  struct stat left, present;
-  if (lstat(file->temporary, &left) != 0) {
+  struct stat found;
+  if (lstat(left, &found) != 0) {
     if (errno == ENOENT)
       return true;
-    disk_fail(error, "examine", file->temporary, errno);
+    disk_fail(error, "examine", left, errno);
     return false;
   }
   if (!may_replace(file, error))
     return false;
-  bool ours = S_ISREG(left.st_mode) && left.st_uid == geteuid() && (left.st_mode & 07777) == 0600;
-  /* A younger record comes from a writer that knows no lock, such as a new login. */
-  if (ours && (lstat(file->path, &present) != 0 || !is_older(&left, &present)))
-    return adopt_or_remove(file, error);
-  unlink(file->temporary); /* if it stays, save says why */
+  if (is_ours(&found, guessable))
+    return settle_left(file, left, error);
+  unlink(left); /* if it stays, it is in nobody's way */
   return true;
 }
+
+static bool recover_name(struct file_store *file, const char *name, struct store_error *error)
+{
+  char base[SPARE_PATH];
+  spare_path(file->path, name, base);
+  char *left = join(file->folder, "/", base);
+  if (!left) {
+    out_of_memory(error);
+    return false;
+  }
+  bool good = recover_file(file, left, false, error);
+  free(left);
+  return good;
+}
+
+/* The name that a mark tells; "": there is no mark, or it tells none. */
+static void name_in_mark(struct file_store *file, char name[LEDGER_NAME])
+{
+  struct store_error unheeded;
+  struct version version;
+  char *text;
+  name[0] = '\0';
+  if (read_record(file, &text, &version, &unheeded) != STORE_OK || !strstr(text, "\"held\"")) {
+    secret_free(text);
+    return;
+  }
+  cJSON *json = json_read(text, strlen(text));
+  const char *held = json_string(cJSON_GetObjectItemCaseSensitive(json, "pending"), "held");
+  if (held && ledger_is_name(held))
+    memcpy(name, held, LEDGER_NAME);
+  json_free(json);
+  secret_free(text);
+}
+
+static bool recover(struct file_store *file, struct store_error *error)
+{
+  char names[LEDGER_NAMES + 1][LEDGER_NAME] = {{0}};
+  int ledger = lockfile_ledger(&file->lock);
+  if (ledger >= 0)
+    ledger_names(ledger, names);
+  name_in_mark(file, names[LEDGER_NAMES]);
+  file->unsettled = false;
+  for (int i = 0; i < LEDGER_NAMES + 1; i++)
+    if (names[i][0] && !recover_name(file, names[i], error))
+      return false;
+  return recover_file(file, file->former, true, error);
+}
+
+/* ---- the lock ---- */
 
 static enum store_result lock(struct store *store, struct store_error *error)
 {
@@ -411,8 +670,13 @@ static enum store_result lock(struct store *store, struct store_error *error)
   enum store_result result = lockfile_try(&file->lock, error);
   if (result != STORE_OK)
     return result;
-  forget_written(file); /* a parent's */
-  if (recover(file, error))
+  spare_leave(&file->held); /* a parent's */
+  file->in_doubt = false;
+  if (!file->spent)
+    file->spent = malloc(LEDGER_TEXT);
+  if (!file->spent)
+    out_of_memory(error);
+  else if (recover(file, error))
     return STORE_OK;
   lockfile_release(&file->lock);
   return STORE_FAILED;
@@ -422,18 +686,51 @@ static enum store_result lock(struct store *store, struct store_error *error)
 static void unlock(struct store *store)
 {
   struct file_store *file = (struct file_store *)store;
-  if (lockfile_is_held(&file->lock)) { /* else what was written is a parent's */
-    if (file->written)
-      unlink(file->temporary);
-    forget_written(file);
-  }
+  if (lockfile_is_held(&file->lock) && file->held.name[0]) /* else it is a parent's */
+    spare_remove(&file->held, file->path);
   lockfile_release(&file->lock);
+  free(file->spent);
+  file->spent = NULL;
+}
+
+static const char *lock_identity(struct store *store)
+{
+  return ((struct file_store *)store)->lock.identity;
+}
+
+static bool excludes_others(struct store *store)
+{
+  return lockfile_excludes_others(&((struct file_store *)store)->lock);
 }
 
 static void begin(struct store *store, const char *hash)
 {
-  (void)hash;
-  page_begin(&((struct file_store *)store)->lock.page);
+  struct file_store *file = (struct file_store *)store;
+  int ledger = lockfile_ledger(&file->lock);
+  if (ledger >= 0)
+    ledger_spend(ledger, hash);
+  page_begin(&file->lock.page);
+}
+
+/* Without the lock the file is opened for it. */
+static const char *spent(struct store *store)
+{
+  struct file_store *file = (struct file_store *)store;
+  if (!file->spent)
+    file->spent = malloc(LEDGER_TEXT);
+  if (!file->spent || !lockfile_read_spent(&file->lock, file->spent))
+    return NULL;
+  return *file->spent ? file->spent : NULL;
+}
+
+static void reject(struct store *store, uint64_t fingerprint)
+{
+  page_reject(&((struct file_store *)store)->lock.page, fingerprint);
+}
+
+static void rejected(struct store *store, uint64_t fingerprints[STORE_REJECTED])
+{
+  page_rejected(&((struct file_store *)store)->lock.page, fingerprints);
 }
 
 static void wait(struct store *store, uint64_t seen, double seconds)
@@ -443,22 +740,29 @@ static void wait(struct store *store, uint64_t seen, double seconds)
 
 static bool changed(struct store *store)
 {
+  page_guard();
   return !is_seen((struct file_store *)store);
 }
 
 static void forked(struct store *store)
 {
-  lockfile_forked(&((struct file_store *)store)->lock);
+  struct file_store *file = (struct file_store *)store;
+  spare_leave(&file->held);
+  lockfile_forked(&file->lock);
 }
 
+/* What lies whole in a spare is left to whoever locks next. */
 static void close_store(struct store *store)
 {
   struct file_store *file = (struct file_store *)store;
+  if (lockfile_is_held(&file->lock) && file->held.name[0] && file->held.whole == 0)
+    spare_remove(&file->held, file->path);
+  spare_leave(&file->held);
   lockfile_free(&file->lock);
-  secret_free(file->written);
+  free(file->spent);
   free(file->name);
   free(file->path);
-  free(file->temporary);
+  free(file->former);
   free(file->folder);
   free(file);
 }
@@ -471,30 +775,21 @@ static const struct store_ops ops = {.load = load,
                                      .wait = wait,
                                      .changed = changed,
                                      .forked = forked,
-                                     .close = close_store};
+                                     .close = close_store,
+                                     .hold = hold,
+                                     .save_mark = save_mark,
+                                     .lock_identity = lock_identity,
+                                     .excludes_others = excludes_others,
+                                     .spent = spent,
+                                     .reject = reject,
+                                     .rejected = rejected};
+
+/* ---- opening ---- */
 
 static void refuse_setting(struct store_error *error, const char *what, const char *value, const char *why)
 {
   error->code = CODE_CONFIG;
   snprintf(error->message, sizeof error->message, "%s \"%.200s\" %s", what, value, why);
-}
-
-static void out_of_memory(struct store_error *error)
-{
-  error->code = CODE_STORAGE;
-  snprintf(error->message, sizeof error->message, "the token storage cannot be set up: memory is out.");
-}
-
-/* Three strings in one; NULL when one of them is, or memory is out. */
-static char *join(const char *first, const char *second, const char *third)
-{
-  if (!first || !second || !third)
-    return NULL;
-  size_t size = strlen(first) + strlen(second) + strlen(third) + 1;
-  char *joined = malloc(size);
-  if (joined)
-    snprintf(joined, size, "%s%s%s", first, second, third);
-  return joined;
 }
 
 /* NULL: error says why. */
@@ -533,12 +828,13 @@ static struct store *new_store(const char *name, const char *path, struct store_
     out_of_memory(error);
     return NULL;
   }
+  file->held = SPARE_NONE;
   bool paged = lockfile_init(&file->lock, join(path, ".lock", ""));
   file->name = strdup(name);
   file->path = strdup(path);
-  file->temporary = join(path, ".tmp", "");
+  file->former = join(path, ".tmp", "");
   file->folder = folder_of(path);
-  if (!paged || !file->lock.path || !file->name || !file->path || !file->temporary || !file->folder) {
+  if (!paged || !file->lock.path || !file->name || !file->path || !file->former || !file->folder) {
     close_store(&file->store);
     out_of_memory(error);
     return NULL;

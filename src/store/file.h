@@ -1,21 +1,26 @@
 /* A record in a file: one file for one account, or a folder with a file for each. A record has one lock, `<file>.lock`,
  * by whichever of the two its file is named.
  *
- * A record is replaced, never rewritten: the new one is written to `<file>.tmp`, made durable and renamed. Whoever
- * takes the lock finishes the rename of a writer that died just before it. A save that fails when all has been written
- * leaves the temporary file to the next try, or to that next owner of the lock; unlocking removes it.
+ * A record is replaced, never rewritten: the new one is written to a spare file (spare.h), `<file>.tmp-<random>`, made
+ * durable and renamed. What the save of an answer will take is held before its refresh token is spent: from then on it
+ * opens nothing and asks for no memory, unless what is held was taken away.
+ *
+ * Whoever takes the lock finishes the rename of a writer that died just before it: the lock file and the mark of a refresh
+ * tell the spare's name. A save that fails when all has been written leaves the spare to the next try, or to that next
+ * owner of the lock; unlocking removes it.
  *
  * A file is used only if it is a regular file (no link, no pipe), belongs to the effective user, is not larger than
- * STORE_FILE_LIMIT and holds no NUL; group's and others' permissions are taken away from it. Anything else is refused
- * and left as it is. The folder has to exist. Others' write permission on it is not looked at: whoever may write there
- * can take the file away (though not read it), so keep it in a folder of the user's own. */
+ * STORE_FILE_LIMIT and holds no NUL but at its end; group's and others' permissions are taken away from it. Anything else
+ * is refused and left as it is. The folder has to exist. One in which everybody may write, and so take files away, is
+ * refused before anything is spent, unless it has the sticky bit; one in which a group may is reported. */
 #ifndef STORE_FILE_H
 #define STORE_FILE_H
 
 #include "store.h"
 
-/* Bytes in a record: an answer of the largest size, with every byte escaped, and more. */
-enum { STORE_FILE_LIMIT = 8 << 20 };
+/* Bytes in a record: an answer of the largest size (1 MiB), and as much again. Of a record that is larger all the same the
+ * side fields are dropped. */
+enum { STORE_FILE_LIMIT = 2 << 20 };
 
 /* The account in the file `path`. A relative path starts from the folder `base` (absolute), or from the present one
  * if that is NULL: a later chdir() does not move it. Touches nothing on disk yet. The strings are copied. The caller

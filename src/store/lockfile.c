@@ -5,7 +5,9 @@
 
 #include <errno.h>
 #include <fcntl.h>
+#include <stdio.h>
 #include <stdlib.h>
+#include <string.h>
 #include <sys/file.h>
 #include <unistd.h>
 
@@ -14,7 +16,7 @@ enum { REOPENINGS = 8 };
 
 bool lockfile_init(struct lockfile *lock, char *path)
 {
-  *lock = (struct lockfile){.path = path, .fd = -1};
+  *lock = (struct lockfile){.path = path, .file = DESCRIPTOR_NONE};
   return page_init(&lock->page);
 }
 
@@ -24,7 +26,7 @@ static int apply_to_byte(const struct lockfile *lock, short kind)
   struct flock range = {.l_type = kind, .l_whence = SEEK_SET, .l_start = LOCKFILE_BYTE, .l_len = 1};
   int result;
   do
-    result = fcntl(lock->fd, F_OFD_SETLK, &range);
+    result = fcntl(lock->file.fd, F_OFD_SETLK, &range);
   while (result != 0 && errno == EINTR);
   return result;
 #else
@@ -39,7 +41,7 @@ static int apply_to_whole(const struct lockfile *lock, int operation)
 {
   int result;
   do
-    result = flock(lock->fd, operation);
+    result = flock(lock->file.fd, operation);
   while (result != 0 && errno == EINTR);
   return result;
 }
@@ -49,23 +51,16 @@ static int take(struct lockfile *lock)
   int result = -1;
   if (!lock->whole) {
     result = apply_to_byte(lock, F_WRLCK);
-    lock->whole = result != 0 && errno == EINVAL;
+    lock->whole = result != 0 && (errno == EINVAL || errno == ENOSYS || errno == EPERM || errno == EOPNOTSUPP);
   }
   return lock->whole ? apply_to_whole(lock, LOCK_EX | LOCK_NB) : result;
 }
 
+/* Whether the path still leads there. */
 static bool is_current(const struct lockfile *lock)
 {
-  struct stat opened, named;
-  return fstat(lock->fd, &opened) == 0 && lstat(lock->path, &named) == 0 && opened.st_dev == named.st_dev &&
-         opened.st_ino == named.st_ino;
-}
-
-static void close_file(struct lockfile *lock)
-{
-  if (lock->fd >= 0)
-    close(lock->fd);
-  lock->fd = -1;
+  struct stat named;
+  return lstat(lock->path, &named) == 0 && lock->file.device == named.st_dev && lock->file.inode == named.st_ino;
 }
 
 static int open_file(const struct lockfile *lock, struct store_error *error)
@@ -90,7 +85,33 @@ static void share(struct lockfile *lock)
 
 bool lockfile_is_held(const struct lockfile *lock)
 {
-  return lock->fd >= 0;
+  return lock->file.fd >= 0;
+}
+
+bool lockfile_is_lost(const struct lockfile *lock)
+{
+  return lockfile_is_held(lock) && !descriptor_is_ours(&lock->file);
+}
+
+bool lockfile_excludes_others(const struct lockfile *lock)
+{
+  return descriptor_is_ours(&lock->file) && is_current(lock);
+}
+
+int lockfile_ledger(const struct lockfile *lock)
+{
+  return lock->page.laid_out && descriptor_is_ours(&lock->file) ? lock->file.fd : -1;
+}
+
+/* What fcntl and flock say of a lock that another has. Linux says EACCES only where locks are denied, by a security
+ * module as a rule; POSIX allows it for both. */
+static bool means_taken(int cause)
+{
+#if !defined(__linux__)
+  if (cause == EACCES)
+    return true;
+#endif
+  return cause == EAGAIN || cause == EWOULDBLOCK;
 }
 
 enum attempt { TAKEN, TAKEN_BY_ANOTHER, REMOVED, IMPOSSIBLE };
@@ -99,31 +120,64 @@ static enum attempt attempt(struct lockfile *lock)
 {
   if (take(lock) == 0)
     return is_current(lock) ? TAKEN : REMOVED;
-  return errno == EAGAIN || errno == EACCES || errno == EWOULDBLOCK ? TAKEN_BY_ANOTHER : IMPOSSIBLE;
+  return means_taken(errno) ? TAKEN_BY_ANOTHER : IMPOSSIBLE;
+}
+
+static void explain(const struct lockfile *lock, int cause, struct store_error *error)
+{
+  char why[120];
+  if (cause != EACCES && cause != EPERM) {
+    disk_fail(error, "lock", lock->path, cause);
+    return;
+  }
+  snprintf(why, sizeof why, "may not be locked by this program: %s", strerror(cause));
+  disk_refuse(
+      error, lock->path, why,
+      "A security module (SELinux, AppArmor) or a sandbox forbids it: give it the permission to lock files there.");
+}
+
+static void settle_in(struct lockfile *lock)
+{
+  snprintf(lock->identity, sizeof lock->identity, "%llx:%llx", (unsigned long long)lock->file.device,
+           (unsigned long long)lock->file.inode);
+  share(lock);
+  page_settle(&lock->page); /* what an owner that died in a refresh has left */
 }
 
 enum store_result lockfile_try(struct lockfile *lock, struct store_error *error)
 {
-  if (lockfile_is_held(lock))
+  if (lockfile_is_held(lock) && !lockfile_is_lost(lock))
     return STORE_BUSY;
   for (int i = 0; i < REOPENINGS; i++) {
-    lock->fd = open_file(lock, error);
-    if (lock->fd < 0)
+    if (!descriptor_hold(&lock->file, open_file(lock, error)))
       return STORE_FAILED;
     enum attempt outcome = attempt(lock);
     int cause = errno;
     if (outcome == TAKEN) {
-      share(lock);
-      page_settle(&lock->page); /* what an owner that died in a refresh has left */
+      settle_in(lock);
       return STORE_OK;
     }
-    close_file(lock);
+    descriptor_close(&lock->file);
     if (outcome == IMPOSSIBLE)
-      disk_fail(error, "lock", lock->path, cause);
+      explain(lock, cause, error);
     if (outcome != REMOVED)
       return outcome == IMPOSSIBLE ? STORE_FAILED : STORE_BUSY;
   }
   return STORE_BUSY;
+}
+
+bool lockfile_read_spent(const struct lockfile *lock, char text[LEDGER_TEXT])
+{
+  struct store_error unheeded;
+  struct stat found;
+  bool held = descriptor_is_ours(&lock->file);
+  int fd = held ? lock->file.fd : disk_open(lock->path, O_RDONLY, &found, &unheeded);
+  if (fd < 0)
+    return false;
+  ledger_spent(fd, text);
+  if (!held)
+    close(fd);
+  return true;
 }
 
 void lockfile_share(struct lockfile *lock)
@@ -139,15 +193,17 @@ void lockfile_release(struct lockfile *lock)
 {
   if (!lockfile_is_held(lock))
     return;
-  page_settle(&lock->page);
-  /* not by closing it alone: a child may have it, too */
-  (void)(lock->whole ? apply_to_whole(lock, LOCK_UN) : apply_to_byte(lock, F_UNLCK));
-  close_file(lock);
+  if (!lockfile_is_lost(lock)) { /* else it may be another's by now, and so what is under way */
+    page_settle(&lock->page);
+    /* not by closing it alone: a child may have it, too */
+    (void)(lock->whole ? apply_to_whole(lock, LOCK_UN) : apply_to_byte(lock, F_UNLCK));
+  }
+  descriptor_close(&lock->file);
 }
 
 void lockfile_forked(struct lockfile *lock)
 {
-  close_file(lock);
+  descriptor_close(&lock->file);
 }
 
 void lockfile_free(struct lockfile *lock)

@@ -7,19 +7,24 @@
  *
  * The lock is an open-file-description lock: it belongs to the lockfile object, not to the process, so two objects in
  * one process exclude each other and closing some other descriptor of the file releases nothing. Where the system has
- * none, flock() takes its place. A holder that dies releases its lock. */
+ * none, flock() takes its place. A holder that dies releases its lock.
+ *
+ * Beside the page the file holds a ledger (ledger.h). */
 #ifndef STORE_LOCKFILE_H
 #define STORE_LOCKFILE_H
 
+#include "../system/descriptor.h"
+#include "ledger.h"
 #include "page.h"
 #include "store.h"
 
 enum { LOCKFILE_BYTE = 1 << 20 };
 
 struct lockfile {
-  char *path; /* absolute */
-  int fd;     /* open only while it is locked, else -1 */
-  bool whole; /* the system has no open-file-description locks: flock */
+  char *path;             /* absolute */
+  struct descriptor file; /* open only while it is locked */
+  bool whole;             /* the system has no open-file-description locks: flock */
+  char identity[48];      /* of the file that is or was locked last; see store_ops.lock_identity */
   struct page page;
 };
 
@@ -32,6 +37,18 @@ bool lockfile_init(struct lockfile *lock, char *path);
 enum store_result lockfile_try(struct lockfile *lock, struct store_error *error);
 
 bool lockfile_is_held(const struct lockfile *lock);
+
+/* It was taken, but the program has closed our descriptor since, and the lock went with it. */
+bool lockfile_is_lost(const struct lockfile *lock);
+
+/* It is held, and the path still leads to it. */
+bool lockfile_excludes_others(const struct lockfile *lock);
+
+/* The descriptor for the ledger; -1: the lock is not held, or the file is somebody else's. */
+int lockfile_ledger(const struct lockfile *lock);
+
+/* ledger_spent, with the lock and without it. False: there is no lock file. */
+bool lockfile_read_spent(const struct lockfile *lock, char text[LEDGER_TEXT]);
 
 /* Unlock, if it is held, even if a child of this process still has the descriptor. */
 void lockfile_release(struct lockfile *lock);

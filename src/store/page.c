@@ -29,8 +29,9 @@ _Static_assert(ATOMIC_LLONG_LOCK_FREE == 2, "64-bit atomics have to be free of l
 
 /* The file: one line that says what it is, the generation, and that line again, so that it is still known when
  * somebody has written over its beginning. The generation stands far from it: of a file that was cut short it is
- * then missing, and cannot pass for one that starts again. */
-enum { SIZE = 8192, GENERATION_AT = 4096, SIGNED_AGAIN_AT = 4096 + 64 };
+ * then missing, and cannot pass for one that starts again. Behind it are the fingerprints of rejected tokens; between the
+ * two lines is the ledger (ledger.h). */
+enum { SIZE = 8192, GENERATION_AT = 4096, SIGNED_AGAIN_AT = 4096 + 64, REJECTED_AT = 4096 + 256 };
 
 static const char line[] = "lucidauth page 1: shared by all who use this token file. Do not remove it.\n";
 #define SIGNATURE_SIZE (sizeof "lucidauth page 1" - 1)
@@ -51,7 +52,6 @@ struct frame {
 static struct frame *_Atomic frames;
 static struct frame *vacant;
 static pthread_mutex_t frames_mutex = PTHREAD_MUTEX_INITIALIZER;
-static struct sigaction previous;
 
 static void *map_private(void *where)
 {
@@ -80,11 +80,29 @@ static bool is_fault(const siginfo_t *info)
   return info->si_code == BUS_ADRALN || info->si_code == BUS_ADRERR || info->si_code == BUS_OBJERR;
 }
 
+/* The handlers that were there before ours was put in front of them, the first and the latest. A host may install its
+ * own at any time; most pass on what is not theirs to the one that they found, which is ours. */
+enum { HANDLERS = 8 };
+
+static struct sigaction handlers[HANDLERS];
+static int handler_count;
+static atomic_int latest;
+static atomic_bool guarding;
+static pthread_mutex_t handlers_mutex = PTHREAD_MUTEX_INITIALIZER;
+
+/* The signals that were passed on, by where the system put what it tells of them: so one that comes back is known. */
+enum { PASSED = 16 };
+
+static struct {
+  const void *_Atomic context;
+  const void *_Atomic frame;
+} passed[PASSED];
+
 /* As without a handler. What faulted is tried again when the handler is left, and what was sent is sent again here. */
-static void end_process(int number, bool fault)
+static void end_process(int number, const struct sigaction *handler, bool fault)
 {
   sigset_t only;
-  sigaction(number, &previous, NULL);
+  sigaction(number, handler, NULL);
   if (fault)
     return;
   raise(number);
@@ -93,15 +111,46 @@ static void end_process(int number, bool fault)
   pthread_sigmask(SIG_UNBLOCK, &only, NULL);
 }
 
-static void pass_on(int number, siginfo_t *info, void *context)
+/* A handler that has been left by a jump may leave the same context to another signal, but not deeper in the stack. */
+static bool has_come_back(const void *context)
+{
+  const void *frame = __builtin_frame_address(0);
+  size_t place = (uintptr_t)context / 64 % PASSED;
+  if (atomic_load(&passed[place].context) == context && atomic_load(&passed[place].frame) != frame)
+    return true;
+  atomic_store(&passed[place].context, context);
+  atomic_store(&passed[place].frame, frame);
+  return false;
+}
+
+static void call(const struct sigaction *handler, int number, siginfo_t *info, void *context)
 {
   bool fault = is_fault(info);
-  if (previous.sa_flags & SA_SIGINFO)
-    previous.sa_sigaction(number, info, context);
-  else if (previous.sa_handler != SIG_DFL && previous.sa_handler != SIG_IGN)
-    previous.sa_handler(number);
-  else if (previous.sa_handler == SIG_DFL || fault)
-    end_process(number, fault);
+  if (handler->sa_flags & SA_SIGINFO)
+    handler->sa_sigaction(number, info, context);
+  else if (handler->sa_handler != SIG_DFL && handler->sa_handler != SIG_IGN)
+    handler->sa_handler(number);
+  else if (handler->sa_handler == SIG_DFL || fault)
+    end_process(number, handler, fault);
+}
+
+static bool is_same(const struct sigaction *one, const struct sigaction *other)
+{
+  if ((one->sa_flags & SA_SIGINFO) != (other->sa_flags & SA_SIGINFO))
+    return false;
+  return one->sa_flags & SA_SIGINFO ? one->sa_sigaction == other->sa_sigaction : one->sa_handler == other->sa_handler;
+}
+
+static __attribute__((noinline)) void pass_on(int number, siginfo_t *info, void *context)
+{
+  static const struct sigaction none = {.sa_handler = SIG_DFL};
+  int last = atomic_load(&latest);
+  if (!has_come_back(context))
+    call(&handlers[last], number, info, context);
+  else if (last > 0 && !is_same(&handlers[0], &handlers[last]))
+    call(&handlers[0], number, info, context);
+  else
+    end_process(number, &none, is_fault(info));
 }
 
 static void on_sigbus(int number, siginfo_t *info, void *context)
@@ -116,11 +165,42 @@ static void on_sigbus(int number, siginfo_t *info, void *context)
   errno = saved;
 }
 
-static void watch_sigbus(void)
+static int place_of(const struct sigaction *handler)
+{
+  for (int i = 0; i < handler_count; i++)
+    if (is_same(&handlers[i], handler))
+      return i;
+  return handler_count;
+}
+
+/* A host that always installs another one wins in the end. With the mutex held. */
+static void put_in_front(const struct sigaction *found)
 {
   struct sigaction action = {.sa_sigaction = on_sigbus, .sa_flags = SA_SIGINFO | SA_ONSTACK | SA_RESTART};
+  int place = place_of(found);
+  if (place == HANDLERS)
+    return;
+  if (place == handler_count)
+    handlers[handler_count++] = *found;
+  atomic_store(&latest, place);
   sigemptyset(&action.sa_mask);
-  sigaction(SIGBUS, &action, &previous);
+  sigaction(SIGBUS, &action, NULL);
+}
+
+static void watch_sigbus(void)
+{
+  struct sigaction found, ours = {.sa_sigaction = on_sigbus, .sa_flags = SA_SIGINFO};
+  pthread_mutex_lock(&handlers_mutex);
+  if (sigaction(SIGBUS, NULL, &found) == 0 && !is_same(&found, &ours))
+    put_in_front(&found);
+  atomic_store(&guarding, true);
+  pthread_mutex_unlock(&handlers_mutex);
+}
+
+void page_guard(void)
+{
+  if (atomic_load_explicit(&guarding, memory_order_relaxed))
+    watch_sigbus();
 }
 
 /* With the mutex held. */
@@ -157,10 +237,12 @@ static void give_back_frame(struct frame *frame)
 void page_before_fork(void)
 {
   pthread_mutex_lock(&frames_mutex);
+  pthread_mutex_lock(&handlers_mutex);
 }
 
 void page_after_fork(void)
 {
+  pthread_mutex_unlock(&handlers_mutex);
   pthread_mutex_unlock(&frames_mutex);
 }
 
@@ -168,7 +250,10 @@ void page_after_fork(void)
 
 bool page_init(struct page *page)
 {
-  page->shared = false;
+  page->laid_out = false;
+  atomic_init(&page->shared, false);
+  for (int i = 0; i < STORE_REJECTED; i++)
+    atomic_init(&page->rejected[i], 0);
   page->frame = take_frame();
   if (!page->frame)
     return false;
@@ -246,20 +331,35 @@ static bool map_file(const struct page *page, int fd)
   return mapped;
 }
 
+static bool map_anew(struct page *page, int fd, const struct stat *file)
+{
+  make_private(page);
+  page->laid_out = lay_out(fd);
+  if (!page->laid_out)
+    return false;
+  watch_sigbus();
+  bool shared = map_file(page, fd);
+  page->device = file->st_dev;
+  page->inode = file->st_ino;
+  atomic_store(&page->shared, shared);
+  return shared;
+}
+
+static void tell_rejected(struct page *page, uint64_t fingerprint);
+
 bool page_share(struct page *page, int fd)
 {
-  static pthread_once_t once = PTHREAD_ONCE_INIT;
   struct stat file;
-  if (fstat(fd, &file) == 0 && is_mapped(page, &file))
-    return true;
-  make_private(page);
-  if (!lay_out(fd))
+  page->laid_out = false;
+  if (fstat(fd, &file) != 0)
     return false;
-  pthread_once(&once, watch_sigbus);
-  page->shared = map_file(page, fd);
-  page->device = file.st_dev;
-  page->inode = file.st_ino;
-  return page->shared;
+  page_guard();
+  if (is_mapped(page, &file))
+    return page->laid_out = true;
+  bool shared = map_anew(page, fd, &file);
+  for (int i = 0; i < STORE_REJECTED; i++)
+    tell_rejected(page, atomic_load_explicit(&page->rejected[i], memory_order_relaxed));
+  return shared;
 }
 
 void page_free(struct page *page)
@@ -289,12 +389,14 @@ bool page_is_under_way(const struct page *page)
 
 void page_begin(struct page *page)
 {
-  uint64_t value = atomic_load_explicit(page->generation, memory_order_relaxed);
-  if (value == 0 && page->shared)
-    value = fresh_start();
-  /* odd already: its owner died, and others may go by that very value */
-  if (page->shared)
-    atomic_store_explicit(page->generation, value + (value & 1 ? 2 : 1), memory_order_release);
+  uint64_t value = atomic_load_explicit(page->generation, memory_order_relaxed), next;
+  if (!page->shared)
+    return;
+  do
+    /* odd already: its owner died, and others may go by that very value */
+    next = value == 0 ? fresh_start() + 1 : value + (value & 1 ? 2 : 1);
+  while (!atomic_compare_exchange_weak_explicit(page->generation, &value, next, memory_order_release,
+                                                memory_order_relaxed));
 }
 
 #if defined(__linux__)
@@ -341,10 +443,73 @@ static void wake(const struct page *page)
 void page_settle(struct page *page)
 {
   uint64_t value = atomic_load_explicit(page->generation, memory_order_relaxed);
-  if ((value & 1) == 0)
-    return;
-  atomic_store_explicit(page->generation, value + 1, memory_order_release);
+  do
+    if ((value & 1) == 0)
+      return;
+  while (!atomic_compare_exchange_weak_explicit(page->generation, &value, value + 1, memory_order_release,
+                                                memory_order_relaxed));
   wake(page);
+}
+
+/* ---- rejected tokens ---- */
+
+/* Their number so far, and the last ones. */
+static atomic_uint_least64_t *rejections(const struct page *page)
+{
+  return page->generation + (REJECTED_AT - GENERATION_AT) / (int)sizeof *page->generation;
+}
+
+void page_rejected(const struct page *page, uint64_t fingerprints[STORE_REJECTED])
+{
+  const atomic_uint_least64_t *places = rejections(page) + 1;
+  for (int i = 0; i < STORE_REJECTED; i++)
+    fingerprints[i] = atomic_load_explicit(&places[i], memory_order_acquire);
+}
+
+static bool is_rejected(const struct page *page, uint64_t fingerprint)
+{
+  uint64_t known[STORE_REJECTED];
+  page_rejected(page, known);
+  for (int i = 0; i < STORE_REJECTED; i++)
+    if (known[i] == fingerprint)
+      return true;
+  return false;
+}
+
+/* While a refresh is under way all look again when it is settled. */
+static void announce(struct page *page)
+{
+  uint64_t value = atomic_load_explicit(page->generation, memory_order_relaxed);
+  if (!page->shared)
+    return;
+  do
+    if (value & 1)
+      return;
+  while (!atomic_compare_exchange_weak_explicit(page->generation, &value, value == 0 ? fresh_start() : value + 2,
+                                                memory_order_release, memory_order_relaxed));
+  wake(page);
+}
+
+static void tell_rejected(struct page *page, uint64_t fingerprint)
+{
+  if (fingerprint == 0 || is_rejected(page, fingerprint))
+    return;
+  uint64_t number = atomic_fetch_add_explicit(rejections(page), 1, memory_order_relaxed);
+  atomic_store_explicit(rejections(page) + 1 + number % STORE_REJECTED, fingerprint, memory_order_release);
+  announce(page);
+}
+
+void page_reject(struct page *page, uint64_t fingerprint)
+{
+  bool known = fingerprint == 0;
+  for (int i = 0; i < STORE_REJECTED; i++)
+    known = known || atomic_load_explicit(&page->rejected[i], memory_order_relaxed) == fingerprint;
+  for (int i = STORE_REJECTED - 1; i > 0 && !known; i--)
+    atomic_store_explicit(&page->rejected[i], atomic_load_explicit(&page->rejected[i - 1], memory_order_relaxed),
+                          memory_order_relaxed);
+  if (!known)
+    atomic_store_explicit(&page->rejected[0], fingerprint, memory_order_release);
+  tell_rejected(page, fingerprint);
 }
 
 void page_wait(const struct page *page, uint64_t seen, double seconds)

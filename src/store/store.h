@@ -87,6 +87,7 @@ struct store {
   const char *name;   /* for messages: the path as the user wrote it, "memory"; owned by the store */
   atomic_bool shared; /* changes by other processes are seen through the generation */
   bool repaired; /* load or save found a mode that let others read, and mended it; whoever reports it sets it back */
+  bool exposed;  /* hold found that a group may write in the folder; told once, and set back as well */
 };
 
 #endif

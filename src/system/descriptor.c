@@ -3,6 +3,7 @@
 
 #include <errno.h>
 #include <fcntl.h>
+#include <sys/stat.h>
 #include <unistd.h>
 
 int descriptor_keep(int fd)
@@ -13,4 +14,34 @@ int descriptor_keep(int fd)
   close(fd);
   errno = cause;
   return kept;
+}
+
+bool descriptor_hold(struct descriptor *descriptor, int fd)
+{
+  struct stat found;
+  *descriptor = DESCRIPTOR_NONE;
+  if (fd < 0)
+    return false;
+  if (fstat(fd, &found) != 0) {
+    int cause = errno;
+    close(fd);
+    errno = cause;
+    return false;
+  }
+  *descriptor = (struct descriptor){.fd = fd, .device = found.st_dev, .inode = found.st_ino};
+  return true;
+}
+
+bool descriptor_is_ours(const struct descriptor *descriptor)
+{
+  struct stat found;
+  return descriptor->fd >= 0 && fstat(descriptor->fd, &found) == 0 && found.st_dev == descriptor->device &&
+         found.st_ino == descriptor->inode;
+}
+
+void descriptor_close(struct descriptor *descriptor)
+{
+  if (descriptor_is_ours(descriptor))
+    close(descriptor->fd);
+  *descriptor = DESCRIPTOR_NONE;
 }

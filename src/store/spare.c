@@ -1,0 +1,221 @@
+#define _GNU_SOURCE
+#include "spare.h"
+
+#include "../core/secret.h"
+#include "../system/random.h"
+#include "disk.h"
+
+#include <errno.h>
+#include <fcntl.h>
+#include <stdio.h>
+#include <string.h>
+#include <sys/file.h>
+#include <unistd.h>
+
+/* A longer name of a record would not leave room for ours behind it. */
+enum { LONGEST_BASE = 200 };
+
+static const char *base_of(const char *path)
+{
+  return strrchr(path, '/') + 1;
+}
+
+void spare_path(const char *path, const char *name, char file[SPARE_PATH])
+{
+  const char *base = base_of(path);
+  snprintf(file, SPARE_PATH, "%s.tmp-%s", strlen(base) > LONGEST_BASE ? "" : base, name);
+}
+
+static void choose_name(struct spare *spare)
+{
+  unsigned char bytes[(LEDGER_NAME - 1) / 2];
+  random_fill(bytes, sizeof bytes);
+  for (size_t i = 0; i < sizeof bytes; i++)
+    snprintf(spare->name + 2 * i, 3, "%02x", bytes[i]);
+}
+
+bool spare_begin(struct spare *spare, const char *path, const char *folder, struct store_error *error)
+{
+
+  *spare = SPARE_NONE;
+  if (!descriptor_hold(&spare->folder, disk_try_open(folder, O_RDONLY | O_DIRECTORY))) {
+    disk_fail(error, "open the folder of", path, errno);
+    return false;
+  }
+  choose_name(spare);
+  return true;
+}
+
+/* ---- space ---- */
+
+static bool fill_with_nuls(int fd, off_t size)
+{
+  static const char nuls[4096];
+  for (off_t at = 0; at < size; at += (off_t)sizeof nuls)
+    if (!disk_write(fd, nuls, sizeof nuls))
+      return false;
+  return true;
+}
+
+static bool has_no_room(int cause)
+{
+  return cause == ENOSPC || cause == EDQUOT || cause == EFBIG;
+}
+
+/* Where the system cannot set space apart it is written to, which is the best that can be done. */
+static bool take_space(int fd, off_t size)
+{
+  if (disk_allocate(fd, size))
+    return true;
+  return (errno == EOPNOTSUPP || errno == ENOTSUP || errno == EINVAL || errno == ENOSYS) && fill_with_nuls(fd, size);
+}
+
+static bool take_some_space(int fd, off_t space, off_t least)
+{
+  if (space == 0 || take_space(fd, space))
+    return true;
+  return has_no_room(errno) && least < space && ftruncate(fd, 0) == 0 && take_space(fd, least);
+}
+
+static int create(const struct spare *spare, const char *path)
+{
+  char file[SPARE_PATH];
+  int fd;
+  spare_path(path, spare->name, file);
+  do
+    fd = openat(spare->folder.fd, file, O_RDWR | O_CREAT | O_EXCL | O_NOFOLLOW | O_CLOEXEC, 0600);
+  while (fd < 0 && errno == EINTR);
+  return descriptor_keep(fd);
+}
+
+bool spare_make(struct spare *spare, const char *path, off_t space, off_t least, struct store_error *error)
+{
+  const char *doing = "create a file beside";
+  bool good = descriptor_hold(&spare->file, create(spare, path));
+  if (good) {
+    doing = "write a file beside";
+    (void)flock(spare->file.fd, LOCK_EX | LOCK_NB); /* where there are no such locks, nobody looks for them either */
+    good = disk_make_private(spare->file.fd) && take_some_space(spare->file.fd, space, least);
+  }
+  spare->reserved = space > 0;
+  if (good)
+    return true;
+  disk_fail(error, doing, path, errno);
+  if (spare->file.fd >= 0)
+    spare_remove(spare, path);
+  else
+    spare_leave(spare);
+  return false;
+}
+
+/* ---- what is held ---- */
+
+bool spare_is_ready(const struct spare *spare, const char *path)
+{
+  char file[SPARE_PATH];
+  struct stat named;
+  if (!spare->name[0] || !descriptor_is_ours(&spare->folder) || !descriptor_is_ours(&spare->file))
+    return false;
+  spare_path(path, spare->name, file);
+  return fstatat(spare->folder.fd, file, &named, AT_SYMLINK_NOFOLLOW) == 0 && named.st_dev == spare->file.device &&
+         named.st_ino == spare->file.inode;
+}
+
+bool spare_holds(const struct spare *spare, const char *record)
+{
+  char part[1024];
+  bool same = spare->whole > 0 && spare->whole == strlen(record);
+  for (size_t at = 0; same && at < spare->whole; at += sizeof part) {
+    size_t left = spare->whole - at, length = left < sizeof part ? left : sizeof part;
+    same = pread(spare->file.fd, part, length, (off_t)at) == (ssize_t)length && memcmp(part, record + at, length) == 0;
+  }
+  secret_wipe(part, sizeof part);
+  return same;
+}
+
+static struct timespec modified(const struct stat *found)
+{
+#if defined(__APPLE__)
+  return found->st_mtimespec;
+#else
+  return found->st_mtim;
+#endif
+}
+
+/* Recovery takes the younger one of the record and a spare for the newer one. A clock that was set back between two
+ * saves must not mislead it. Best effort: it matters only if we also die right behind it. */
+static void date_after(int fd, const struct stat *present)
+{
+  struct stat found;
+  if (!present || fstat(fd, &found) != 0)
+    return;
+  struct timespec ours = modified(&found), theirs = modified(present);
+  if (ours.tv_sec > theirs.tv_sec || (ours.tv_sec == theirs.tv_sec && ours.tv_nsec >= theirs.tv_nsec))
+    return;
+  struct timespec times[2] = {{.tv_nsec = UTIME_OMIT}, theirs};
+  (void)futimens(fd, times);
+}
+
+/* NULs behind the record are read past: what else was there has to go. */
+static bool cut_behind(const struct spare *spare, off_t length)
+{
+  struct stat found;
+  if (fstat(spare->file.fd, &found) != 0 || found.st_size == length)
+    return true;
+  return ftruncate(spare->file.fd, length) == 0 || spare->written <= length;
+}
+
+bool spare_write(struct spare *spare, const char *record, const struct stat *present, struct stat *written)
+{
+  int fd = spare->file.fd;
+  size_t length = strlen(record);
+  if (!spare_holds(spare, record))
+    spare->whole = 0;
+  if (!disk_make_private(fd) || lseek(fd, 0, SEEK_SET) != 0)
+    return false;
+  if ((off_t)length > spare->written)
+    spare->written = (off_t)length;
+  if (!disk_write(fd, record, length) || !cut_behind(spare, (off_t)length))
+    return false;
+  spare->written = (off_t)length;
+  spare->whole = length;
+  date_after(fd, present);
+  return disk_sync(fd) && fstat(fd, written) == 0;
+}
+
+bool spare_place(const struct spare *spare, const char *path)
+{
+  char file[SPARE_PATH];
+  int result;
+  spare_path(path, spare->name, file);
+  do
+    result = renameat(spare->folder.fd, file, spare->folder.fd, base_of(path));
+  while (result != 0 && errno == EINTR); /* network file systems */
+  return result == 0;
+}
+
+bool spare_sync_folder(const struct spare *spare)
+{
+  return disk_sync(spare->folder.fd) || errno == EINVAL;
+}
+
+bool spare_stat_record(const struct spare *spare, const char *path, struct stat *found)
+{
+  return fstatat(spare->folder.fd, base_of(path), found, AT_SYMLINK_NOFOLLOW) == 0;
+}
+
+void spare_leave(struct spare *spare)
+{
+  descriptor_close(&spare->file);
+  descriptor_close(&spare->folder);
+  *spare = SPARE_NONE;
+}
+
+void spare_remove(struct spare *spare, const char *path)
+{
+  char file[SPARE_PATH];
+  spare_path(path, spare->name, file);
+  if (descriptor_is_ours(&spare->folder))
+    (void)unlinkat(spare->folder.fd, file, 0);
+  spare_leave(spare);
+}
