@@ -25,6 +25,16 @@
  *   fork()    Parent and child may both go on with the client. Flights, locks and tokens that could not be saved stay
  *             the parent's, and a flight of its own hands (lucidauth_flight) ends in the child at its next call. With
  *             LUCIDAUTH_MEMORY each has its own copy of one refresh token: the first to refresh kills the other's.
+ *             A program that becomes a daemon closes the descriptors that it did not open (close_range, closefrom) and
+ *             forks before it makes a client, or at least while no refresh is under way. One of ours that is closed
+ *             all the same is neither used nor closed again, whoever has its number by then: a refresh under way still
+ *             saves its tokens, but its lock is gone, so that another process may take it for dead; the next refresh
+ *             takes a new lock.
+ *   SIGBUS    Processes share a page of the lock file, and reading it after somebody has cut that file short raises this
+ *             signal. A handler catches it and goes on without the page; whatever else raises SIGBUS goes to the handler
+ *             that was there before. One that is installed later gets ours until the storage is next looked at, within a
+ *             second of use, when ours is put in front of it again: it does well to pass on what is not its own. A thread
+ *             that blocks SIGBUS is beyond help, as the system ends the process: let none that asks for tokens block it.
  *   the end   A process that ends by exit(), or by returning from main, waits for refreshes under way, for twice the
  *             timeout at most, and saves what could not be saved; flights of the program's own are its own business.
  *             What comes later still gets a token that lives, but no refresh begins (LUCIDAUTH_NOT_READY). A process
@@ -101,7 +111,8 @@ typedef enum lucidauth_event_kind {
   LUCIDAUTH_EVENT_RECOVERED,      /* a refresh that another process left unfinished was settled */
   LUCIDAUTH_EVENT_REJECTED,       /* the API did not accept the token in use (lucidauth_reject) */
   LUCIDAUTH_EVENT_LOST,           /* a rotation is lost: a new login is needed */
-  LUCIDAUTH_EVENT_REPAIRED        /* the token file could be read by others; its mode was mended */
+  LUCIDAUTH_EVENT_REPAIRED,       /* the token file could be read by others; its mode was mended */
+  LUCIDAUTH_EVENT_EXPOSED         /* a group may write in the token file's folder, and so replace the file; told once */
 } lucidauth_event_kind;
 
 /* "refreshed", "save_failed", ...; never NULL; static text. */
@@ -111,7 +122,7 @@ typedef struct lucidauth_event {
   lucidauth_event_kind kind;
   const char *account; /* these strings live as long as the call */
   lucidauth_code code; /* of a failure, else LUCIDAUTH_OK */
-  const char *message; /* of a failure, else "" */
+  const char *message; /* of a failure or a warning, else "" */
 } lucidauth_event;
 
 /* Start from LUCIDAUTH_OPTIONS_INIT and set what differs. Strings are copied by lucidauth_new. NULL means:

@@ -32,12 +32,13 @@ local in_nginx = package.loaded.ngx ~= nil
 ---| "rejected" the API did not accept the token in use
 ---| "lost" a rotation is lost: a new login is needed
 ---| "repaired" the token file could be read by others; its mode is mended
+---| "exposed" a group may write in the token file's folder
 
 ---@class LucidEvent
 ---@field name LucidEventName
 ---@field account string
 ---@field code? LucidCode of a failure
----@field message? string of a failure
+---@field message? string of a failure or a warning
 
 ---@class LucidClient
 ---@field token fun(self: LucidClient, account?: string): string?, string?, LucidCode? that works
@@ -69,7 +70,7 @@ local function deliver(self)
         name = name,
         account = account,
         code = code,
-        message = code and message or nil,
+        message = message ~= "" and message or nil,
       })
     end
     name, account, code, message = handle:event()

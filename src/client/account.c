@@ -383,10 +383,22 @@ static void report(const struct lucidauth_account *account, lucidauth_event_kind
     events_give(account->client, &event);
 }
 
-static void report_all(const struct lucidauth_account *account, const struct flow_outcome *outcome, bool repaired)
+/* What the storage found out on the way. */
+struct findings {
+  bool repaired, exposed;
+};
+
+static const char exposed[] =
+    "Members of a group may write in the token file's folder, and so replace the file. Nothing "
+    "was changed. Run chmod g-w on the folder, unless they are meant to.";
+
+static void report_all(const struct lucidauth_account *account, const struct flow_outcome *outcome,
+                       const struct findings *findings)
 {
-  if (repaired)
+  if (findings->repaired)
     report(account, LUCIDAUTH_EVENT_REPAIRED, LUCIDAUTH_OK, "");
+  if (findings->exposed)
+    report(account, LUCIDAUTH_EVENT_EXPOSED, LUCIDAUTH_OK, exposed);
   for (int i = 0; i < outcome->note_count; i++) {
     const struct flow_note *note = &outcome->notes[i];
     report(account, (lucidauth_event_kind)note->kind, (lucidauth_code)note->code, note->message);
@@ -441,39 +453,42 @@ void account_note_sent(struct lucidauth_account *account)
   pthread_mutex_unlock(&account->mutex);
 }
 
-static bool take_repaired(struct lucidauth_account *account)
+static struct findings take_findings(struct lucidauth_account *account)
 {
-  bool repaired = account->craft.store && account->craft.store->repaired;
-  if (repaired)
-    account->craft.store->repaired = false;
-  return repaired;
+  struct store *store = account->craft.store;
+  struct findings findings = {store && store->repaired, store && store->exposed};
+  if (store)
+    store->repaired = store->exposed = false;
+  if (findings.repaired)
+    history_add(&account->history, LUCIDAUTH_EVENT_REPAIRED, LUCIDAUTH_OK);
+  if (findings.exposed)
+    history_add(&account->history, LUCIDAUTH_EVENT_EXPOSED, LUCIDAUTH_OK);
+  return findings;
 }
 
 char *account_land(struct lucidauth_account *account, uint64_t *serial, lucidauth_error *error)
 {
   pthread_mutex_lock(&account->mutex);
   struct flow_outcome outcome = *flow_outcome(account->craft.flow);
-  bool repaired = take_repaired(account);
+  struct findings findings = take_findings(account);
   bool good = outcome.token && !is_rejected(account, outcome.token);
   char *token = good ? secret_copy(outcome.token) : NULL;
   publish(account, &outcome);
   if (serial)
     *serial = atomic_load_explicit(&account->serial, memory_order_relaxed);
   keep_status(account);
-  if (repaired)
-    history_add(&account->history, LUCIDAUTH_EVENT_REPAIRED, LUCIDAUTH_OK);
   history_add_flight(&account->history, &outcome);
   error_set(&account->landed_with, (lucidauth_code)outcome.code, "%s", outcome.message);
   account->landings++;
   account->landed_elsewhere = false;
   if (account->job)
-    report_all(account, &outcome, repaired); /* queued, before anybody learns that the flight has landed */
+    report_all(account, &outcome, &findings); /* queued, before anybody learns that the flight has landed */
   account->flying = false;
   pthread_cond_broadcast(&account->landed);
   pthread_mutex_unlock(&account->mutex);
   error_set(error, (lucidauth_code)outcome.code, "%s", outcome.message);
   if (!account->job)
-    report_all(account, &outcome, repaired);
+    report_all(account, &outcome, &findings);
   secret_forget();
   return token;
 }

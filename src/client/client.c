@@ -35,6 +35,8 @@ const char *lucidauth_code_name(lucidauth_code code)
 
 const char *lucidauth_event_name(lucidauth_event_kind kind)
 {
+  if (kind == LUCIDAUTH_EVENT_EXPOSED)
+    return "exposed";
   return kind == LUCIDAUTH_EVENT_REPAIRED ? "repaired" : flow_note_name((enum flow_note_kind)kind);
 }
 
