@@ -114,8 +114,8 @@ static bool set_connection(CURL *handle, const struct http_request *request, str
    * itself. An older library at run time does not know the option: it waits. */
   curl_easy_setopt(handle, CURLOPT_QUICK_EXIT, 1L);
 #endif
-  tls_set_wiping(handle);
-  return curl_easy_setopt(handle, CURLOPT_NOSIGNAL, 1L) == CURLE_OK && set_connect_time(transfer) &&
+  return (transfer->plain || tls_guard(handle, &transfer->logs_keys)) &&
+         curl_easy_setopt(handle, CURLOPT_NOSIGNAL, 1L) == CURLE_OK && set_connect_time(transfer) &&
          curl_easy_setopt(handle, CURLOPT_SSL_VERIFYPEER, 1L) == CURLE_OK &&
          curl_easy_setopt(handle, CURLOPT_SSL_VERIFYHOST, 2L) == CURLE_OK &&
          curl_easy_setopt(handle, CURLOPT_SSLVERSION, (long)CURL_SSLVERSION_TLSv1_2) == CURLE_OK &&
@@ -198,8 +198,10 @@ bool transfer_prepare(struct transfer *transfer, const struct http_request *requ
     verdict_watch(transfer);
     return true;
   }
-  verdict_say(transfer->response,
-              "libcurl could not be set up: memory is out, or this libcurl is too old or has no TLS");
+  verdict_say(transfer->response, transfer->logs_keys
+                                      ? verdict_keys_logged
+                                      : "libcurl could not be set up: memory is out, or this libcurl is too old or "
+                                        "has no TLS");
   return false;
 }
 

@@ -93,6 +93,8 @@ bool verdict_may_be_sent(const struct transfer *transfer);
 /* Fill in the reply of a transfer that has ended with `code`. */
 void verdict_give(struct transfer *transfer, CURLcode code);
 
+extern const char verdict_keys_logged[];
+
 /* Say what went wrong. */
 void verdict_say(struct http_response *response, const char *error);
 

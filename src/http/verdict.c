@@ -86,6 +86,9 @@ static bool may_tell_password(const char *error, CURLcode code)
          strchr(error, '@') || strstr(error, "://") || strstr(error, "proxy syntax");
 }
 
+const char verdict_keys_logged[] = "SSLKEYLOGFILE is set, and with it the keys of the connection would be written to a "
+                                   "file: run the program without that variable";
+
 /* What went wrong, in libcurl's words unless we know better, or they say too much. */
 static void explain(const struct transfer *transfer, CURLcode code)
 {
@@ -93,6 +96,8 @@ static void explain(const struct transfer *transfer, CURLcode code)
   if (transfer->off_machine && !transfer->sending)
     verdict_say(response,
                 "the host's address is not of this machine, and plain http would show the secrets to the network");
+  else if (transfer->logs_keys)
+    verdict_say(response, verdict_keys_logged);
   else if (transfer->head > TRANSFER_HEAD_MAX)
     verdict_say(response, "the answer's headers never end");
   else if (transfer->given_up || transfer->too_late)
