@@ -21,7 +21,7 @@
 /* Where it takes longer than this, under valgrind for one, a fifth of the size will do; seconds for the smaller one. */
 #define SLOW 0.05
 
-enum { TIMES = 10, SMALL = 100 * 1024, SMALLEST = SMALL / 5, TRIES = 8 };
+enum { TIMES = 10, PART = 3, SMALL = 100 * 1024, SMALLEST = SMALL / 5, TRIES = 8 };
 
 #define OLD_REFRESH "oauth2-refresh/old+1"
 #define PAIR "\"access_token\":\"at\",\"refresh_token\":\"rt\""
@@ -205,14 +205,14 @@ static double seconds(const struct reply *reply)
   return (double)(clock() - start) / CLOCKS_PER_SEC;
 }
 
-/* How many times as long the large one takes, beside small ones that together are as long. */
+/* How many times as long the large one takes as the small one does just before. */
 static double compare(struct reply *reply, const struct sized *small, const struct sized *large)
 {
   double of_small = 0;
   reply->body = small->text;
   reply->length = small->length;
-  for (int i = 0; i < TIMES; i++)
-    of_small += seconds(reply) / TIMES;
+  for (int i = 0; i < PART; i++)
+    of_small += seconds(reply) / PART;
   reply->body = large->text;
   reply->length = large->length;
   return seconds(reply) / fmax(of_small, 1.0 / CLOCKS_PER_SEC);

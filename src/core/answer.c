@@ -55,17 +55,35 @@ static void conclude_refusal(struct answer *answer, enum code code, const struct
              code == CODE_INVALID_GRANT ? grant : "request", reading->detail);
 }
 
+/* Whether the answer's error may be the refresh token's, whatever it is called: then a newer one is worth a try. Not
+ * when it is the client's credentials that are refused, when something else than the server has answered, or when there
+ * is no such endpoint. */
+static bool may_be_of_grant(const struct reading *reading, const struct reply_error *error)
+{
+  int status = reading->reply->status;
+  if (error->meaning)
+    return error->meaning->code == CODE_INVALID_GRANT || strcmp(error->meaning->error, "unauthorized_client") == 0;
+  if (reply_is_page(reading->reply, reading->body))
+    return false;
+  return error->said || status == 400 || status == 401 || status == 403 || (status < 500 && error->name);
+}
+
 static void read_refusal(struct answer *answer, const struct reading *reading)
 {
-  const cJSON *error = reply_error(reading->body);
-  const struct reply_meaning *meaning = reply_meaning(error);
+  struct reply_error error = reply_error(reading->body);
   bool forbidden = reading->reply->status == 401 || reading->reply->status == 403;
-  if (meaning && meaning->kind == ANSWER_NOT_SPENT)
-    conclude_not_spent(answer, meaning->code, reading);
-  else if (meaning)
-    conclude_refusal(answer, meaning->code, reading);
+  bool page = reply_is_page(reading->reply, reading->body);
+  if (error.meaning && error.meaning->kind == ANSWER_NOT_SPENT)
+    conclude_not_spent(answer, error.meaning->code, reading);
+  else if (error.meaning)
+    conclude_refusal(answer, error.meaning->code, reading);
+  else if (forbidden && page)
+    conclude(answer, ANSWER_REFUSAL, CODE_BAD_RESPONSE,
+             "something stands in between: instead of the %s's answer came a page of another kind (%s)", endpoint,
+             reading->detail);
   else
-    conclude_refusal(answer, forbidden && !error ? CODE_INVALID_CLIENT : CODE_BAD_RESPONSE, reading);
+    conclude_refusal(answer, forbidden && !error.said ? CODE_INVALID_CLIENT : CODE_BAD_RESPONSE, reading);
+  answer->refused_grant = answer->kind == ANSWER_REFUSAL && may_be_of_grant(reading, &error);
 }
 
 static bool is_usable(const cJSON *body, const char *name)
@@ -89,16 +107,15 @@ static void read_tokens(struct answer *answer, const struct reading *reading, bo
 {
   cJSON *body = reading->body;
   const char *type = json_string(body, "token_type");
-  char quoted[QUOTE_SIZE];
   answer->kind = ANSWER_TOKENS;
   answer->code = CODE_OK;
   if (!access) {
     conclude(answer, ANSWER_TOKENS, CODE_BAD_RESPONSE, "the %s answered without a usable access token (HTTP %d)",
              endpoint, reading->reply->status);
   } else if (!token_type_is_bearer(type)) {
-    reply_quote(quoted, type, QUOTE_LIMIT, body, reading->context);
-    conclude(answer, ANSWER_TOKENS, CODE_BAD_RESPONSE, "the %s issued a token of the type \"%s\", not a Bearer token",
-             endpoint, quoted);
+    bool shown = reply_may_show(type, body, reading->context);
+    conclude(answer, ANSWER_TOKENS, CODE_BAD_RESPONSE, "the %s issued a token of %s%s%s, not a Bearer token", endpoint,
+             shown ? "the type \"" : "another type ", shown ? type : QUOTE_LEFT_OUT, shown ? "\"" : "");
   }
   if (!access)
     json_remove(body, "access_token");
@@ -112,7 +129,7 @@ static void read_tokens(struct answer *answer, const struct reading *reading, bo
 static bool is_echo(const struct reading *reading)
 {
   const char *sent = reading->context->sent, *found = json_string(reading->body, "refresh_token");
-  return reply_error(reading->body) && sent && found && strcmp(found, sent) == 0;
+  return reply_error(reading->body).said && sent && found && strcmp(found, sent) == 0;
 }
 
 static void read_success(struct answer *answer, const struct reading *reading)
@@ -120,7 +137,7 @@ static void read_success(struct answer *answer, const struct reading *reading)
   bool access = is_usable(reading->body, "access_token"), refresh = is_usable(reading->body, "refresh_token");
   if (access || (refresh && !is_echo(reading)))
     read_tokens(answer, reading, access, refresh);
-  else if (reply_error(reading->body))
+  else if (reply_error(reading->body).said)
     read_refusal(answer, reading);
   else
     conclude(answer, ANSWER_DOUBT, CODE_BAD_RESPONSE, "the %s's answer holds no token (%s)", endpoint, reading->detail);
@@ -146,16 +163,17 @@ static const char *find_host(const char *url, size_t *length)
 
 static void read_redirect(struct answer *answer, const struct reading *reading)
 {
-  char host[256], quoted[QUOTE_SIZE] = "another page";
+  char host[256];
+  const char *to = "another page";
   size_t length = 0;
   const char *start = reading->reply->location ? find_host(reading->reply->location, &length) : NULL;
   if (length > 0) {
     snprintf(host, sizeof host, "%.*s", length < sizeof host ? (int)length : (int)sizeof host, start);
-    reply_quote(quoted, host, QUOTE_LIMIT, NULL, reading->context);
+    to = reply_may_show(host, reading->body, reading->context) ? host : "another server " QUOTE_LEFT_OUT;
   }
   conclude(answer, ANSWER_REFUSAL, CODE_BAD_RESPONSE,
-           "the %s redirects to %s (HTTP %d); that is not followed, since the secrets would travel along", endpoint,
-           quoted, reading->reply->status);
+           "the %s redirects to %s (HTTP %d); that is not followed, since the secrets would travel along", endpoint, to,
+           reading->reply->status);
 }
 
 static void read_server_error(struct answer *answer, const struct reading *reading)

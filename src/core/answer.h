@@ -47,6 +47,8 @@ struct answer {
   double lifetime;       /* ANSWER_TOKENS: seconds the access token lives, > 0, at most ten years */
   bool expired_at_birth; /* ANSWER_TOKENS: expires_in was below one second; lifetime is ANSWER_LIFETIME_FLOOR */
   double retry_after;    /* ANSWER_NOT_SPENT: seconds the server asked to wait, >= 0; negative: it did not say */
+  bool refused_grant;    /* ANSWER_REFUSAL: it may be the refresh token that is refused, by whatever word: no outage, no
+                          * "later", not the client's credentials, and nothing that stands between */
   char message[ANSWER_MESSAGE]; /* one sentence without full stop, no secret, empty when code is CODE_OK */
 };
 

@@ -21,10 +21,12 @@ static enum introspection_kind read_active(const cJSON *body)
   return number == 1 ? INTROSPECTION_ACTIVE : INTROSPECTION_INACTIVE;
 }
 
-static enum code failure_code(int status, const cJSON *body)
+static enum code failure_code(const struct reply *reply, const cJSON *body)
 {
-  const struct reply_meaning *meaning = reply_meaning(reply_error(body));
-  if (status == 401 || status == 403 || (meaning && meaning->code == CODE_INVALID_CLIENT))
+  int status = reply->status;
+  const struct reply_meaning *meaning = reply_error(body).meaning;
+  bool forbidden = (status == 401 || status == 403) && !reply_is_page(reply, body);
+  if (forbidden || (meaning && meaning->code == CODE_INVALID_CLIENT))
     return CODE_INVALID_CLIENT;
   if (status == 408)
     return CODE_TIMEOUT;
@@ -69,7 +71,7 @@ static struct introspection read_answer(const struct reply *reply, const struct 
   bool success = reply->status >= 200 && reply->status < 300;
   struct introspection found = {.said = success ? read_active(body) : INTROSPECTION_NONE};
   if (found.said == INTROSPECTION_NONE) {
-    found.code = failure_code(reply->status, body);
+    found.code = failure_code(reply, body);
     found.transient = is_transient(reply->status);
     found.refused = is_refusal(reply->status);
     found.retry_after = retry_after_read(reply->retry_after, context->now);

@@ -7,9 +7,6 @@
 #include <stdio.h>
 #include <string.h>
 
-/* Fewer bytes of a description than this say nothing. */
-enum { DESCRIPTION_MIN = 20 };
-
 static bool has(const cJSON *body, const char *name)
 {
   return cJSON_GetObjectItemCaseSensitive(body, name) != NULL;
@@ -30,14 +27,39 @@ cJSON *reply_read_body(const struct reply *reply)
   return NULL;
 }
 
-const cJSON *reply_error(const cJSON *body)
+bool reply_is_page(const struct reply *reply, const cJSON *body)
 {
-  const cJSON *error = cJSON_GetObjectItemCaseSensitive(body, "error");
-  bool says_nothing = cJSON_IsNull(error) || cJSON_IsFalse(error) || (cJSON_IsString(error) && !*error->valuestring);
-  return says_nothing ? NULL : error;
+  size_t at = 0;
+  while (at < reply->length && reply->body && strchr(" \t\r\n", reply->body[at]))
+    at++;
+  return !body && reply->body && at < reply->length;
 }
 
-const struct reply_meaning *reply_meaning(const cJSON *error)
+/* ---- what a server calls an error ---- */
+
+static bool says_something(const cJSON *item)
+{
+  bool empty =
+      (cJSON_IsString(item) && !*item->valuestring) || ((cJSON_IsArray(item) || cJSON_IsObject(item)) && !item->child);
+  return item && !cJSON_IsNull(item) && !cJSON_IsFalse(item) && !empty;
+}
+
+/* The same word, whatever its case and whatever stands between its parts. */
+static bool is_word(const char *text, const char *word)
+{
+  for (; *word; word++) {
+    if (*word == '_')
+      continue;
+    while (*text && strchr("_- .", *text))
+      text++;
+    if ((*text | 0x20) != *word)
+      return false;
+    text++;
+  }
+  return *text == '\0';
+}
+
+static const struct reply_meaning *meaning_of(const cJSON *name)
 {
   static const struct reply_meaning meanings[] = {
       {"invalid_grant", ANSWER_REFUSAL, CODE_INVALID_GRANT},
@@ -51,56 +73,139 @@ const struct reply_meaning *reply_meaning(const cJSON *error)
       {"temporarily_unavailable", ANSWER_NOT_SPENT, CODE_SERVER_ERROR},
       {"slow_down", ANSWER_NOT_SPENT, CODE_RATE_LIMITED},
   };
-  const char *name = cJSON_GetStringValue(error);
-  for (size_t i = 0; name && i < sizeof meanings / sizeof meanings[0]; i++)
-    if (strcmp(name, meanings[i].error) == 0)
+  const char *word = cJSON_GetStringValue(name);
+  for (size_t i = 0; word && i < sizeof meanings / sizeof *meanings; i++)
+    if (is_word(word, meanings[i].error))
       return &meanings[i];
   return NULL;
 }
 
-size_t reply_quote(char *out, const char *text, size_t limit, const cJSON *body, const struct answer_context *context)
+/* Of several names the one that is known, else the first string, else whatever there is. */
+static void take_name(struct reply_error *found, const cJSON *name)
 {
-  const struct quote_secrets secrets = {context->secrets, sizeof context->secrets / sizeof context->secrets[0], body};
-  return quote(out, text, limit, &secrets);
+  if (!says_something(name) || cJSON_IsArray(name) || cJSON_IsObject(name))
+    return;
+  const struct reply_meaning *meaning = meaning_of(name);
+  bool better = !found->name || (!found->meaning && meaning) || (!cJSON_IsString(found->name) && cJSON_IsString(name));
+  if (found->meaning || !better)
+    return;
+  found->name = name;
+  found->meaning = meaning;
 }
 
-/* A string as it is, anything else as JSON; to be given to secret_free. */
-static char *as_text(const cJSON *item)
+static void take_text(struct reply_error *found, const cJSON *object)
 {
-  return cJSON_IsString(item) ? secret_copy(item->valuestring) : json_write(item);
+  static const char *const names[] = {"error_description", "errorDescription", "message", "description", "detail"};
+  for (size_t i = 0; !found->text && i < sizeof names / sizeof *names; i++)
+    found->text = json_string(object, names[i]);
 }
 
-/* OAuth names an error `error` and describes it in `error_description`; Lucid's API says `code` and `message`. */
-static const cJSON *error_or_code(const cJSON *body)
+static void take_names(struct reply_error *found, const cJSON *object)
 {
-  const cJSON *error = reply_error(body);
-  return error ? error : cJSON_GetObjectItemCaseSensitive(body, "code");
+  static const char *const names[] = {"error",      "code", "errorType", "errorCode",
+                                      "error_code", "type", "status",    "reason"};
+  for (size_t i = 0; i < sizeof names / sizeof *names; i++)
+    take_name(found, cJSON_GetObjectItemCaseSensitive(object, names[i]));
 }
 
-static const char *description(const cJSON *body)
+/* An error by itself: a name, an object with one, or a list of either. */
+static void take(struct reply_error *found, const cJSON *error)
 {
-  const char *text = json_string(body, "error_description");
-  return text ? text : json_string(body, "message");
+  if (cJSON_IsArray(error))
+    error = error->child;
+  if (!cJSON_IsObject(error)) {
+    take_name(found, error);
+    return;
+  }
+  take_names(found, error);
+  take_text(found, error);
 }
 
+struct reply_error reply_error(const cJSON *body)
+{
+  struct reply_error found = {0};
+  const cJSON *error = cJSON_GetObjectItemCaseSensitive(body, "error");
+  const cJSON *errors = cJSON_GetObjectItemCaseSensitive(body, "errors");
+  found.said = says_something(error) || says_something(errors);
+  if (says_something(error))
+    take(&found, error);
+  if (says_something(errors))
+    take(&found, errors);
+  if (!found.said)
+    take_names(&found, body);
+  if (!found.text)
+    take_text(&found, body);
+  return found;
+}
+
+/* ---- what may be shown of it ---- */
+
+static bool is_safe(const char *text, const cJSON *body, const struct answer_context *context)
+{
+  const struct quote_secrets secrets = {context->secrets, sizeof context->secrets / sizeof *context->secrets, body};
+  return quote_is_safe(text, &secrets);
+}
+
+bool reply_may_show(const char *name, const cJSON *body, const struct answer_context *context)
+{
+  return quote_is_name(name) && is_safe(name, body, context);
+}
+
+/* The first bytes of a text. */
+static void cut(char out[QUOTE_LIMIT + 1], const char *text, size_t limit)
+{
+  snprintf(out, limit < QUOTE_LIMIT ? limit + 1 : QUOTE_LIMIT + 1, "%s", text);
+}
+
+/* False: there is a name that may not be shown. */
+static bool add_name(char detail[REPLY_DETAIL], size_t *used, const struct reply_error *error)
+{
+  size_t end = strlen(detail);
+  char *name = !error->name                  ? NULL
+               : cJSON_IsString(error->name) ? secret_copy(error->name->valuestring)
+                                             : json_write(error->name);
+  bool shown = name && (error->meaning || quote_is_name(name));
+  if (shown) {
+    const char *word = error->meaning ? error->meaning->error : name;
+    const char *mark = error->meaning || !cJSON_IsString(error->name) ? "" : "\"";
+    *used = strlen(word);
+    snprintf(detail + end, REPLY_DETAIL - end, ", %s%s%s", mark, word, mark);
+  }
+  secret_free(name);
+  return shown || !error->name;
+}
+
+/* False: there is a description that may not be shown. */
+static bool add_text(char detail[REPLY_DETAIL], size_t used, const struct reply_error *error)
+{
+  size_t end = strlen(detail);
+  char text[QUOTE_LIMIT + 1];
+  if (!error->text || !*error->text)
+    return true;
+  cut(text, error->text, QUOTE_LIMIT - used);
+  bool shown = quote_is_prose(text);
+  if (shown)
+    snprintf(detail + end, REPLY_DETAIL - end, ": \"%s%s\"", text, strlen(error->text) > strlen(text) ? "..." : "");
+  secret_wipe(text, sizeof text);
+  return shown;
+}
+
+/* Each part is looked at with what stands before it: what is torn apart is not to be put together by us. */
 void reply_describe(char detail[REPLY_DETAIL], const struct reply *reply, const cJSON *body,
                     const struct answer_context *context)
 {
-  char quoted[QUOTE_SIZE];
+  struct reply_error error = reply_error(body);
   size_t used = 0, end = (size_t)snprintf(detail, REPLY_DETAIL, "HTTP %d", reply->status);
-  const cJSON *error = error_or_code(body);
-  char *name = error ? as_text(error) : NULL;
-  if (name && *name) {
-    const char *mark = reply_meaning(error) || !cJSON_IsString(error) ? "" : "\"";
-    used = reply_quote(quoted, name, QUOTE_LIMIT, body, context);
-    end += (size_t)snprintf(detail + end, REPLY_DETAIL - end, ", %s%s%s", mark, quoted, mark);
-  }
-  secret_free(name);
-  const char *text = description(body);
-  if (text && *text && used + DESCRIPTION_MIN <= QUOTE_LIMIT) {
-    reply_quote(quoted, text, QUOTE_LIMIT - used, body, context);
-    snprintf(detail + end, REPLY_DETAIL - end, ": \"%s\"", quoted);
-  }
+  bool named = add_name(detail, &used, &error) && (!detail[end] || is_safe(detail, body, context));
+  if (!named)
+    detail[end] = '\0';
+  end = strlen(detail);
+  bool told = add_text(detail, named ? used : 0, &error) && (!detail[end] || is_safe(detail, body, context));
+  if (!told)
+    detail[end] = '\0';
+  end = strlen(detail);
+  if (!named || !told)
+    snprintf(detail + end, REPLY_DETAIL - end, " " QUOTE_LEFT_OUT);
 }
 
 enum code reply_failure(char message[ANSWER_MESSAGE], const char *endpoint, const struct reply *reply,
@@ -110,10 +215,16 @@ enum code reply_failure(char message[ANSWER_MESSAGE], const char *endpoint, cons
       {"the connection to the %s was lost before its answer was complete%s%s", "the %s did not answer in time%s%s"},
       {"the %s could not be reached%s%s", "the %s could not be reached in time%s%s"},
   };
-  char words[QUOTE_SIZE] = "";
-  if (reply->error)
-    reply_quote(words, reply->error, QUOTE_LIMIT, NULL, context);
+  char words[QUOTE_LIMIT + 1] = "";
+  const char *before = "";
+  if (reply->error && *reply->error) {
+    cut(words, reply->error, QUOTE_LIMIT);
+    bool shown = quote_is_report(words) && is_safe(words, NULL, context);
+    before = shown ? ": " : " ";
+    if (!shown)
+      snprintf(words, sizeof words, "%s", QUOTE_LEFT_OUT);
+  }
   const char *sentence = sentences[reply->delivery == REPLY_NOT_SENT][reply->timed_out];
-  snprintf(message, ANSWER_MESSAGE, sentence, endpoint, *words ? ": " : "", words);
+  snprintf(message, ANSWER_MESSAGE, sentence, endpoint, before, words);
   return reply->timed_out ? CODE_TIMEOUT : CODE_NETWORK;
 }

@@ -12,10 +12,6 @@ enum { REPLY_DETAIL = 200 };
  * only when it is whole, since half of one can be read as well. NULL: it is neither. The caller owns the tree. */
 cJSON *reply_read_body(const struct reply *reply);
 
-/* The `error` of a body, of any type; NULL when there is none, or it says nothing (null, false, ""). Owned by the
- * body. */
-const cJSON *reply_error(const cJSON *body);
-
 /* What an error code of a server's means. */
 struct reply_meaning {
   const char *error;
@@ -23,10 +19,23 @@ struct reply_meaning {
   enum code code;
 };
 
-/* NULL: `error` is not a string (NULL is allowed), or an unknown one. */
-const struct reply_meaning *reply_meaning(const cJSON *error);
+/* What a body says of an error, in whatever shape: OAuth's `error` and `error_description`, the same as an object or a
+ * list, `errors`, or `code` and `message` as Lucid's API has them. All of it is owned by the body. */
+struct reply_error {
+  bool said;                           /* there is an `error` or `errors` that says something (not null, false, "") */
+  const cJSON *name;                   /* a string, a number or a boolean; NULL: none */
+  const char *text;                    /* NULL: none */
+  const struct reply_meaning *meaning; /* of the name, however it is written (INVALID_GRANT, InvalidGrant); NULL: it is
+                                        * not known */
+};
 
-/* Write `HTTP 400, invalid_grant: "..."`: the status, and the error of the body in its own words. `body` may be
+/* `body` may be NULL. */
+struct reply_error reply_error(const cJSON *body);
+
+/* Whether there is a body that is neither JSON nor a form: a page of a firewall or a proxy. */
+bool reply_is_page(const struct reply *reply, const cJSON *body);
+
+/* Write `HTTP 400, invalid_grant: "..."`: the status, and of the error's own words what may be shown. `body` may be
  * NULL. */
 void reply_describe(char detail[REPLY_DETAIL], const struct reply *reply, const cJSON *body,
                     const struct answer_context *context);
@@ -36,7 +45,7 @@ void reply_describe(char detail[REPLY_DETAIL], const struct reply *reply, const 
 enum code reply_failure(char message[ANSWER_MESSAGE], const char *endpoint, const struct reply *reply,
                         const struct answer_context *context);
 
-/* Quote one text of a reply with the context's secrets hidden, and those of `body` (may be NULL), too. */
-size_t reply_quote(char *out, const char *text, size_t limit, const cJSON *body, const struct answer_context *context);
+/* Whether a name that a reply brings (a type, a host) may be shown. `body` may be NULL. */
+bool reply_may_show(const char *name, const cJSON *body, const struct answer_context *context);
 
 #endif
