@@ -12,7 +12,15 @@ local helper = {}
 
 -- Long enough for a machine that has better things to do; what is waited for
 -- comes within milliseconds, or the spec has found a fault.
-local PATIENCE = 20
+local PATIENCE = 120
+
+--- Seconds: for options that say how long something is waited for that must
+--- not be waited for at all. A call that comes back sooner has not waited.
+helper.LONG = 240
+
+--- Seconds: for a timeout that a spec waits out. Within it a machine that has
+--- better things to do still sends what is to be sent.
+helper.SHORT = 2
 
 --- Polls until a condition holds, and returns what it returned.
 ---@param condition fun(): any

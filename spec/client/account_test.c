@@ -9,7 +9,9 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/stat.h>
 #include <time.h>
+#include <unistd.h>
 
 #include <cmocka.h>
 
@@ -96,11 +98,12 @@ static const char *call(struct caller *caller)
   return caller->token;
 }
 
-static int set_up(void **state)
+static struct caller *start_with(lucidauth_storage storage, const char *path)
 {
   struct caller *caller = calloc(1, sizeof *caller);
   lucidauth_options options = LUCIDAUTH_OPTIONS_INIT;
-  options.storage = LUCIDAUTH_MEMORY;
+  options.storage = storage;
+  options.path = path;
   options.client_id = options.client_secret = options.refresh_token = "x";
   options.api_url = "http://127.0.0.1:1";
   now = (struct moment){.wall = 1000000.5, .steady = 50};
@@ -108,15 +111,24 @@ static int set_up(void **state)
   posts = 0;
   caller->client = lucidauth_new(&options, NULL);
   caller->account = lucidauth_get_account(caller->client, NULL, NULL);
-  *state = caller;
+  return caller;
+}
+
+static void stop(struct caller *caller)
+{
+  lucidauth_close(caller->client);
+  free(caller);
+}
+
+static int set_up(void **state)
+{
+  *state = start_with(LUCIDAUTH_MEMORY, NULL);
   return 0;
 }
 
 static int tear_down(void **state)
 {
-  struct caller *caller = *state;
-  lucidauth_close(caller->client);
-  free(caller);
+  stop(*state);
   return 0;
 }
 
@@ -220,6 +232,72 @@ static void a_clock_that_is_set_back_again_and_again_deceives_nobody(void **stat
   assert_int_equal(posts, 3);
 }
 
+/* ---- what others write: a lock file that somebody has harmed tells nothing any more ---- */
+
+enum harm { UNHARMED, CUT_SHORT, REMOVED, OVERWRITTEN };
+
+static void write_file(const char *path, const char *text)
+{
+  FILE *file = fopen(path, "w");
+  assert_non_null(file);
+  assert_int_equal(fchmod(fileno(file), 0600), 0);
+  fputs(text, file);
+  assert_int_equal(fclose(file), 0);
+}
+
+static void harm(const char *lock, enum harm kind)
+{
+  if (kind == CUT_SHORT)
+    assert_int_equal(truncate(lock, 0), 0);
+  if (kind == REMOVED)
+    assert_int_equal(unlink(lock), 0);
+  if (kind == OVERWRITTEN)
+    write_file(lock, "4711\n");
+}
+
+/* As a program does that knows no lock. */
+static void store(const char *path, const char *token)
+{
+  char record[200];
+  snprintf(record, sizeof record,
+           "{\"access_token\":\"%s\",\"refresh_token\":\"of %s\",\"expires_in\":3600,\"expires_at\":%.1f,"
+           "\"obtained_at\":%.1f}",
+           token, token, now.wall + HOUR, now.wall);
+  write_file(path, record);
+}
+
+static void check_noticed(const char *folder, enum harm kind)
+{
+  char path[64], lock[72];
+  snprintf(path, sizeof path, "%s/%d", folder, kind);
+  snprintf(lock, sizeof lock, "%s.lock", path);
+  struct caller *caller = start_with(LUCIDAUTH_FILE, path);
+  assert_string_equal(call(caller), "A1");
+  harm(lock, kind);
+  for (int i = 0; i < 3; i++) {
+    char token[8];
+    snprintf(token, sizeof token, "B%d", i);
+    (void)call(caller);
+    store(path, token);
+    pass(1.01);
+    assert_string_equal(call(caller), token);
+  }
+  assert_int_equal(posts, 1);
+  stop(caller);
+  (void)unlink(path);
+  (void)unlink(lock);
+}
+
+static void what_others_write_is_noticed_within_the_second(void **state)
+{
+  (void)state;
+  char folder[] = "/tmp/lucidauth-account-XXXXXX";
+  assert_non_null(mkdtemp(folder));
+  for (enum harm kind = UNHARMED; kind <= OVERWRITTEN; kind++)
+    check_noticed(folder, kind);
+  assert_int_equal(rmdir(folder), 0);
+}
+
 #define TEST(name) cmocka_unit_test_setup_teardown(name, set_up, tear_down)
 
 int main(void)
@@ -233,6 +311,7 @@ int main(void)
       TEST(a_clock_set_back_during_the_flight_does_not_lengthen_the_life),
       TEST(a_clock_set_forward_during_the_flight_makes_no_storm),
       TEST(a_clock_that_is_set_back_again_and_again_deceives_nobody),
+      cmocka_unit_test(what_others_write_is_noticed_within_the_second),
   };
   return cmocka_run_group_tests(tests, NULL, NULL);
 }

@@ -11,7 +11,7 @@ local nginx = {}
 local quote = helper.quote
 
 -- Long enough for a machine that has better things to do.
-local PATIENCE = 20
+local PATIENCE = 120
 
 local function shell(command)
   local pipe = assert(io.popen(command .. " 2>&1", "r"))
