@@ -393,9 +393,11 @@ static void a_removed_lock_file_is_made_anew(void **state)
 }
 
 #if defined(__linux__)
+static int missing_with; /* what fcntl says of locks that it does not know */
+
 static void lock_without_descriptor_locks(const struct scratch *scratch)
 {
-  inject(SYS_fcntl, 1, F_OFD_SETLK, EINVAL);
+  inject(SYS_fcntl, 1, F_OFD_SETLK, missing_with);
   struct store *one = open_account(scratch, "account-0"), *same = open_account(scratch, "account-0");
   struct store *other = open_account(scratch, "account-1");
   EXPECT(try_lock(one) == STORE_OK && try_lock(same) == STORE_BUSY && try_lock(other) == STORE_OK);
@@ -423,7 +425,35 @@ static void lock_where_locks_are_unknown(const struct scratch *scratch)
 
 static void flock_takes_the_place_of_missing_locks(void **state)
 {
-  assert_int_equal(run_child(lock_without_descriptor_locks, *state), 0);
+  const int causes[] = {EINVAL, ENOSYS, EPERM, EOPNOTSUPP};
+  for (size_t i = 0; i < sizeof causes / sizeof *causes; i++) {
+    missing_with = causes[i];
+    assert_int_equal(run_child(lock_without_descriptor_locks, *state), 0);
+  }
+}
+
+/* By a security module, as a rule: it is no other process's lock. */
+static void lock_where_locks_are_denied(const struct scratch *scratch)
+{
+  inject(SYS_fcntl, 1, F_OFD_SETLK, EACCES);
+  struct store *store = open_in(scratch);
+  EXPECT(fails_to_lock(store, strerror(EACCES)) && fails_to_lock(store, "permission"));
+  store->ops->close(store);
+}
+
+static void lock_where_no_kind_of_lock_is_allowed(const struct scratch *scratch)
+{
+  inject(SYS_fcntl, 1, F_OFD_SETLK, EPERM);
+  inject(SYS_flock, -1, 0, EPERM);
+  struct store *store = open_in(scratch);
+  EXPECT(fails_to_lock(store, strerror(EPERM)) && fails_to_lock(store, "permission"));
+  store->ops->close(store);
+}
+
+static void a_lock_that_is_denied_is_not_another_s(void **state)
+{
+  assert_int_equal(run_child(lock_where_locks_are_denied, *state), 0);
+  assert_int_equal(run_child(lock_where_no_kind_of_lock_is_allowed, *state), 0);
 }
 
 static void a_file_system_without_locks_is_reported(void **state)
@@ -809,9 +839,8 @@ int main(void)
   int failed = cmocka_run_group_tests_name("file lock", tests, NULL, NULL);
 #if defined(__linux__)
   const struct CMUnitTest on_linux[] = {
-      SPEC(flock_takes_the_place_of_missing_locks),
-      SPEC(a_file_system_without_locks_is_reported),
-      SPEC(a_killed_save_leaves_one_record_or_the_other),
+      SPEC(flock_takes_the_place_of_missing_locks),          SPEC(a_lock_that_is_denied_is_not_another_s),
+      SPEC(a_file_system_without_locks_is_reported),         SPEC(a_killed_save_leaves_one_record_or_the_other),
       SPEC(a_clock_set_back_does_not_hide_the_newer_record),
   };
   failed += cmocka_run_group_tests_name("file lock on Linux", on_linux, NULL, NULL);

@@ -498,6 +498,89 @@ static void fault_elsewhere(const struct scratch *scratch)
   store->ops->close(store);
 }
 
+/* One that passes on what is not its own, one that does not, and one that wants its own fault. */
+static struct sigaction found_before;
+static sig_atomic_t heard;
+
+static void hear(int number, siginfo_t *info, void *context)
+{
+  heard++;
+  if (found_before.sa_flags & SA_SIGINFO)
+    found_before.sa_sigaction(number, info, context);
+}
+
+static void give_up(int number)
+{
+  (void)number;
+  _exit(3);
+}
+
+static void install(void (*handler)(int), void (*action)(int, siginfo_t *, void *))
+{
+  struct sigaction own = {.sa_flags = action ? SA_SIGINFO : 0};
+  if (action)
+    own.sa_sigaction = action;
+  else
+    own.sa_handler = handler;
+  EXPECT(sigaction(SIGBUS, &own, &found_before) == 0);
+}
+
+static void cut(const struct scratch *scratch)
+{
+  char *path = scratch_path(scratch, "token.json.lock");
+  EXPECT(truncate(path, 0) == 0);
+  free(path);
+}
+
+static void cut_at_once_under_a_handler_that_passes_on(const struct scratch *scratch)
+{
+  struct store *store = sharing(scratch);
+  install(NULL, hear);
+  cut(scratch);
+  EXPECT(generation(store) == 0 && heard == 1);
+}
+
+static void cut_later_under_a_handler_that_does_not(const struct scratch *scratch)
+{
+  struct store *store = sharing(scratch);
+  install(give_up, NULL);
+  (void)store->ops->changed(store);
+  cut(scratch);
+  EXPECT(generation(store) == 0);
+}
+
+/* It finds ours, which finds it. */
+static void fault_under_handlers_that_pass_on_to_each_other(const struct scratch *scratch)
+{
+  install(SIG_DFL, NULL);
+  struct store *store = sharing(scratch);
+  install(NULL, hear);
+  (void)store->ops->changed(store);
+  kill(getpid(), SIGBUS);
+}
+
+static void jump_out_twice(const struct scratch *scratch)
+{
+  struct store *store = sharing(scratch);
+  install(leave_sigbus, NULL);
+  (void)store->ops->changed(store);
+  for (volatile int i = 0; i < 3; i++)
+    if (sigsetjmp(elsewhere, 1) == 0) {
+      raise(SIGBUS);
+      _exit(4);
+    }
+}
+
+static void a_handler_that_the_host_installs_later_does_not_end_the_process(void **state)
+{
+  assert_int_equal(run_child(cut_at_once_under_a_handler_that_passes_on, *state), 0);
+  assert_int_equal(run_child(cut_later_under_a_handler_that_does_not, *state), 0);
+  assert_int_equal(run_child(jump_out_twice, *state), 0);
+  int status = run_child(fault_under_handlers_that_pass_on_to_each_other, *state);
+  assert_true(WIFSIGNALED(status));
+  assert_int_equal(WTERMSIG(status), SIGBUS);
+}
+
 /* valgrind loses what sigqueue() sends, and does not try just that again which faulted. */
 static bool is_under_valgrind(void)
 {
@@ -523,6 +606,7 @@ int main(void)
       /* First, in this order: the first page installs the handler, and cmocka puts its own in front for each test. */
       SPEC(bus_errors_that_are_not_the_page_s_go_where_they_went_before),
       SPEC(bus_errors_that_are_not_the_page_s_end_the_process),
+      SPEC(a_handler_that_the_host_installs_later_does_not_end_the_process),
       SPEC(a_file_that_is_cut_short_under_the_mapping_is_survived),
       SPEC(a_refresh_is_announced_to_every_store),
       SPEC(a_lock_without_a_refresh_announces_nothing),
