@@ -537,7 +537,9 @@ static void cut_at_once_under_a_handler_that_passes_on(const struct scratch *scr
   struct store *store = sharing(scratch);
   install(NULL, hear);
   cut(scratch);
-  EXPECT(generation(store) == 0 && heard == 1);
+  (void)generation(store);
+  EXPECT(generation(store) == 0 && heard >= 1);
+  store->ops->close(store);
 }
 
 static void cut_later_under_a_handler_that_does_not(const struct scratch *scratch)
@@ -546,7 +548,9 @@ static void cut_later_under_a_handler_that_does_not(const struct scratch *scratc
   install(give_up, NULL);
   (void)store->ops->changed(store);
   cut(scratch);
+  (void)generation(store);
   EXPECT(generation(store) == 0);
+  store->ops->close(store);
 }
 
 /* It finds ours, which finds it. */
@@ -557,6 +561,7 @@ static void fault_under_handlers_that_pass_on_to_each_other(const struct scratch
   install(NULL, hear);
   (void)store->ops->changed(store);
   kill(getpid(), SIGBUS);
+  store->ops->close(store);
 }
 
 static void jump_out_twice(const struct scratch *scratch)
@@ -569,6 +574,7 @@ static void jump_out_twice(const struct scratch *scratch)
       raise(SIGBUS);
       _exit(4);
     }
+  store->ops->close(store);
 }
 
 static void a_handler_that_the_host_installs_later_does_not_end_the_process(void **state)
