@@ -256,11 +256,14 @@ local function has_proxy()
   end
 end
 
--- A server on this machine is reached without one.
+-- What a program without its proxy meets, and nothing else: time also runs out
+-- over a lock, or over a server that is slow. A server on this machine is
+-- reached without one.
 local function may_lack_proxy(message, code)
+  local unreached = message:find("could not be reached", 1, true)
   local here = message:find("127.0.0.1", 1, true) or message:find("localhost", 1, true)
     or message:find("::1", 1, true)
-  return (code == "network" or code == "timeout") and not here and not has_proxy()
+  return (code == "network" or code == "timeout") and unreached and not here and not has_proxy()
 end
 
 --- A failure's message, with a hint when the environment may be the cause.

@@ -228,24 +228,48 @@ describe("an event handler", function()
 end)
 
 describe("a proxy that nginx hides", function()
-  local function explanation(env, message)
+  local function explanations(env, ...)
+    local says = {}
+    for i, message in ipairs { ... } do
+      says[i] = ("ngx.say(explain(%q, %q))"):format(message, i % 2 == 1 and "network" or "timeout")
+    end
     stage:start({ workers = 1, env = env, server = ([[
       location /explain { content_by_lua_block {
-        ngx.say(require("lucidauth.nginx").explain(%q, "network")) } }
-    ]]):format(message) })
+        local explain = require("lucidauth.nginx").explain
+        %s
+      } }
+    ]]):format(table.concat(says, "\n")) })
     local _, body = stage.server:get("/explain")
     return body
   end
-  local FAILURE = "Could not connect to api.lucid.co port 443."
+  local UNREACHED = "The token endpoint could not be reached: Could not connect to "
+  local FAILURE = UNREACHED .. "api.lucid.co port 443."
 
+  -- No packet leaves for the address of all machines.
   it("is thought of when the server cannot be reached", function()
-    contains(explanation({}, FAILURE), FAILURE, "env https_proxy;", "nginx.conf")
+    stage:start({ workers = 1, server = [[
+      location /token { content_by_lua_block {
+        local client = require("lucidauth").new {
+          api_url = "https://255.255.255.255", client_id = "c", client_secret = "s",
+          refresh_token = "r", storage = { type = "memory" }, timeout = 0.1 }
+        ngx.say(select(2, client:token()))
+      } }
+    ]] })
+    local _, body = stage.server:get("/token")
+    contains(body, "255.255.255.255", "env https_proxy;", "nginx.conf")
   end)
 
   it("is no matter once it is named, nor on the way to this machine", function()
-    assert.are.equal(FAILURE .. "\n", explanation({ https_proxy = "http://127.0.0.1:9" }, FAILURE))
+    local env = { https_proxy = "http://127.0.0.1:9" }
+    assert.are.equal(FAILURE .. "\n", explanations(env, FAILURE))
     stage.server:stop()
-    local here = "Could not connect to 127.0.0.1 port 8080."
-    assert.are.equal(here .. "\n", explanation({}, here))
+    local here = UNREACHED .. "127.0.0.1 port 8080."
+    assert.are.equal(here .. "\n", explanations({}, here))
+  end)
+
+  it("is no matter where time ran out over a lock, or over an answer", function()
+    local slow = "The token endpoint did not answer in time."
+    local locked = "The time of this call was over while process 7 was refreshing the tokens in a.json."
+    assert.are.equal(slow .. "\n" .. locked .. "\n", explanations({}, slow, locked))
   end)
 end)
