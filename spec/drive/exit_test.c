@@ -13,6 +13,7 @@
 #include <stdlib.h>
 #include <string.h>
 #include <sys/types.h>
+#include <time.h>
 #include <unistd.h>
 
 #include <cmocka.h>
@@ -123,7 +124,22 @@ static void what_lives_is_still_handed_out(void **state)
   assert_int_equal(scene_status(start_child(ask_late_for_what_lives)), TOKEN_A1);
 }
 
-/* By another program: the token in use is due, but lives. */
+static int seconds_ahead;
+
+time_t __real_time(time_t *second);
+
+/* Libraries call it too. */
+__attribute__((visibility("default"))) time_t __wrap_time(time_t *second);
+
+time_t __wrap_time(time_t *second)
+{
+  time_t now = __real_time(NULL) + seconds_ahead;
+  if (second)
+    *second = now;
+  return now;
+}
+
+/* By another program, a second ago: the token in use is due, but lives. */
 static void ask_late_for_what_is_due(void)
 {
   (void)atexit(ask_late);
@@ -131,6 +147,7 @@ static void ask_late_for_what_is_due(void)
   if (!is_token(lucidauth_refresh(client, NULL, NULL)))
     _exit(1);
   scene_store(100);
+  seconds_ahead = 1;
 }
 
 static void what_is_due_is_not_refreshed_any_more(void **state)

@@ -23,7 +23,7 @@
 /* What parent and child see of each other. */
 static struct {
   _Atomic double ahead; /* seconds that the child's clock is ahead of the machine's */
-  atomic_bool handled, ready;
+  atomic_bool handled;
 } * shared;
 
 struct moment __real_clock_now(void);
@@ -161,6 +161,65 @@ static void close_with_unsaved_tokens(void)
   broken_disk = false;
   strike = true;
   lucidauth_close(client);
+}
+
+/* ---- in the background ---- */
+
+static void refresh_in_the_background(void)
+{
+  lucidauth *client = scene_client(true);
+  char *token = lucidauth_token(client, NULL, NULL);
+  _exit(token ? 0 : 1);
+}
+
+static void close_in_the_air(void)
+{
+  lucidauth_ticket ticket = {0};
+  lucidauth *client = scene_client(true);
+  (void)lucidauth_poll(lucidauth_get_account(client, NULL, NULL), &ticket, true, NULL, NULL);
+  endpoint_has_seen(1);
+  lucidauth_close(client);
+}
+
+static void end_in_the_air(void)
+{
+  lucidauth_ticket ticket = {0};
+  lucidauth *client = scene_client(true);
+  (void)lucidauth_poll(lucidauth_get_account(client, NULL, NULL), &ticket, true, NULL, NULL);
+  endpoint_has_seen(1);
+  exit(0);
+}
+
+static bool is_blocked_in(pid_t child, int number)
+{
+  char path[40], line[100];
+  bool blocked = false;
+  snprintf(path, sizeof path, "/proc/%ld/status", (long)child);
+  FILE *status = fopen(path, "r");
+  while (status && fgets(line, sizeof line, status))
+    if (strncmp(line, "SigBlk:", 7) == 0 && strtoull(line + 7, NULL, 16) >> (number - 1) & 1)
+      blocked = true;
+  if (status)
+    fclose(status);
+  return blocked;
+}
+
+/* Who waits for the background's thread waits for all that is at stake. */
+static void whoever_waits_for_the_background_holds_them_too(void **state)
+{
+  void (*const bodies[])(void) = {refresh_in_the_background, close_in_the_air, end_in_the_air};
+  for (size_t i = 0; i < sizeof bodies / sizeof *bodies; i++) {
+    pid_t child = start_refresh(bodies[i]);
+    double deadline = endpoint_now() + ENDPOINT_PATIENCE;
+    while (!is_blocked_in(child, SIGTERM) && endpoint_now() < deadline)
+      endpoint_pause();
+    assert_int_equal(kill(child, SIGTERM), 0);
+    endpoint_go_on();
+    assert_int_equal(scene_status(child), 128 + SIGTERM);
+    assert_saved();
+    tear_down(state);
+    set_up(state);
+  }
 }
 
 static void tokens_that_could_not_be_saved_before_are_saved_first(void **state)
@@ -318,6 +377,7 @@ int main(void)
   alarm(4 * ENDPOINT_PATIENCE);
   const struct CMUnitTest tests[] = {
       TEST(the_tokens_are_saved_before_a_signal_ends_the_process),
+      TEST(whoever_waits_for_the_background_holds_them_too),
       TEST(tokens_that_could_not_be_saved_before_are_saved_first),
       TEST(a_second_signal_a_second_later_is_obeyed_at_once),
       TEST(one_that_comes_sooner_changes_nothing),

@@ -136,7 +136,7 @@ bool account_may_leave(struct lucidauth_account *account)
 void account_dismiss(struct lucidauth_account *account)
 {
   if (account->job)
-    background_leave(account->job);
+    background_leave(account->job, &(struct held_signal){.holding = false});
   account_free(account);
 }
 
@@ -148,10 +148,28 @@ static void save_what_is_unsaved(struct lucidauth_account *account)
   account_land(account, NULL, NULL);
 }
 
+void account_hold_signals(struct lucidauth_account *account, struct held_signal *held)
+{
+  if (!account->craft.holds_signals || !clock_lock(&account->mutex))
+    return;
+  bool flying = account->flying;
+  pthread_mutex_unlock(&account->mutex);
+  if (flying)
+    held_signals_begin(held);
+}
+
+static void leave_background(struct lucidauth_account *account)
+{
+  struct held_signal held = {.holding = false};
+  account_hold_signals(account, &held);
+  background_leave(account->job, &held);
+  held_signals_pass_on(&held);
+}
+
 void account_end(struct lucidauth_account *account)
 {
   if (account->job)
-    background_leave(account->job);
+    leave_background(account);
   if (account->flight) /* of a coroutine that was thrown away, perhaps */
     lucidauth_free_token(lucidauth_flight_end(account->flight, NULL, NULL));
   if (!account->forked)
@@ -159,28 +177,42 @@ void account_end(struct lucidauth_account *account)
 }
 
 /* Wait for a flight on another thread; true: there is none any more. With the mutex held. */
-static bool wait_for_last_landing(struct lucidauth_account *account, struct patience *patience, double seconds)
+static bool wait_for_last_landing(struct lucidauth_account *account, struct held_signal *held,
+                                  struct patience *patience, double seconds)
 {
   bool interrupted = account->flying && pthread_equal(account->pilot, pthread_self());
-  for (; (account->flying || account->looked_after) && !interrupted;
-       clock_wait(&account->landed, &account->mutex, patience_until(patience, seconds))) {
-    patience_look(patience, clock_now().steady, 0);
+  while ((account->flying || account->looked_after) && !interrupted) {
+    double now = clock_now().steady;
+    held_signals_look(held, now);
+    patience_look(patience, now, 0);
     if (patience_ends(patience, seconds))
       break;
+    clock_wait(&account->landed, &account->mutex, patience_until(patience, seconds));
   }
   return !account->flying && !account->looked_after;
 }
 
-void account_settle(struct lucidauth_account *account)
+static bool settle_flight(struct lucidauth_account *account, struct held_signal *held)
 {
   struct patience patience = {0};
   double seconds = 2 * account->settings.timeout;
-  if (!account->craft.store || (account->job && !background_leave_within(account->job, &patience, seconds)))
-    return;
+  if (account->job && !background_leave_within(account->job, held, &patience, seconds))
+    return false;
   if (!clock_lock(&account->mutex))
-    return;
-  bool landed = !account->forked && wait_for_last_landing(account, &patience, seconds);
+    return false;
+  bool landed = !account->forked && wait_for_last_landing(account, held, &patience, seconds);
   pthread_mutex_unlock(&account->mutex);
+  return landed;
+}
+
+void account_settle(struct lucidauth_account *account)
+{
+  struct held_signal held = {.holding = false};
+  if (!account->craft.store)
+    return;
+  account_hold_signals(account, &held);
+  bool landed = settle_flight(account, &held);
+  held_signals_pass_on(&held);
   if (landed)
     save_what_is_unsaved(account);
 }
@@ -451,6 +483,14 @@ void account_note_sent(struct lucidauth_account *account)
   pthread_mutex_lock(&account->mutex);
   account->sent = true;
   pthread_mutex_unlock(&account->mutex);
+}
+
+bool account_has_sent(struct lucidauth_account *account)
+{
+  pthread_mutex_lock(&account->mutex);
+  bool sent = account->flying && account->sent;
+  pthread_mutex_unlock(&account->mutex);
+  return sent;
 }
 
 static struct findings take_findings(struct lucidauth_account *account)

@@ -130,6 +130,9 @@ static inline bool account_may_spend(enum flow_goal goal)
 /* In the middle of a flight: its refresh is sent. */
 void account_note_sent(struct lucidauth_account *account);
 
+/* Whether a flight is in the air that has come so far. In the background alone. */
+bool account_has_sent(struct lucidauth_account *account);
+
 /* A copy of the token in use, and its serial (may be NULL). */
 char *account_token(struct lucidauth_account *account, uint64_t *serial);
 
@@ -145,6 +148,9 @@ void account_wait(struct lucidauth_account *account, double seconds);
 
 /* Whether it has had a flight. */
 bool account_has_landed(struct lucidauth_account *account);
+
+/* If a flight is in the air: hold signals that would end the process, for the caller waits for it. */
+void account_hold_signals(struct lucidauth_account *account, struct held_signal *held);
 
 /* Never hand this token out again. */
 void account_reject(struct lucidauth_account *account, const char *token);

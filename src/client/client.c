@@ -169,10 +169,17 @@ static char *ride_along(struct lucidauth_account *account, bool refresh, uint64_
   const double look_again = 0.05;
   lucidauth_error said = {.code = LUCIDAUTH_OK};
   lucidauth_ticket ticket = {.refresh = refresh};
+  struct held_signal held = {.holding = false};
   char *token;
   enum poll polled;
-  while ((polled = ticket_poll(account, &ticket, true, &token, serial, &said)) == POLL_WAIT)
+  while ((polled = ticket_poll(account, &ticket, true, &token, serial, &said)) == POLL_WAIT) {
+    account_hold_signals(account, &held);
     account_wait(account, ticket.within = fmin(look_again, ticket.within));
+    held_signals_look(&held, clock_now().steady);
+    if (!account_has_sent(account))
+      held_signals_pass_on(&held);
+  }
+  held_signals_pass_on(&held);
   if (polled == POLL_NO_THREAD)
     token = fly_here(account, refresh ? FLOW_REFRESH : FLOW_TOKEN, serial, &said);
   if (error)

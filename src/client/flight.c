@@ -20,8 +20,7 @@ struct lucidauth_flight {
   bool begun;
   bool started; /* the POST is the background's until it is done */
   bool posted;
-  bool holds; /* signals that came during its POST */
-  struct held_signal held;
+  struct held_signal held; /* signals that came during its POST */
 };
 
 static const char *const rejected = "The token was rejected this very moment. Nothing is lost; ask again.";
@@ -141,13 +140,6 @@ static struct flow_action advance(lucidauth_flight *flight, struct flow_event *e
 
 /* What the program's own functions start is to inherit no mask, so nothing is held while they save; what came before
  * arrives when they have. */
-static void pass_signals_on(lucidauth_flight *flight)
-{
-  if (flight->holds)
-    held_signals_pass_on(&flight->held);
-  flight->holds = false;
-}
-
 static bool has_nothing_in_hand(const lucidauth_flight *flight)
 {
   enum flow_step step = flight->action.step;
@@ -176,7 +168,7 @@ lucidauth_action lucidauth_flight_next(lucidauth_flight *flight, lucidauth_resul
   flight->action = advance(flight, &event);
   let_go_of_response(flight);
   if (has_nothing_in_hand(flight))
-    pass_signals_on(flight);
+    held_signals_pass_on(&flight->held);
   cancel_allow(cancel);
   return (lucidauth_action){
       .step = step_of(flight->action.step), .record = flight->action.record, .seconds = flight->action.seconds};
@@ -184,11 +176,10 @@ lucidauth_action lucidauth_flight_next(lucidauth_flight *flight, lucidauth_resul
 
 static bool post_and_hold(lucidauth_flight *flight)
 {
-  pass_signals_on(flight);
+  held_signals_pass_on(&flight->held);
   held_signals_begin(&flight->held);
   bool posted = drive_post(flight->account->craft.endpoints, &flight->action, &flight->held, &flight->post.response);
   held_signals_let_go(&flight->held);
-  flight->holds = true;
   return posted;
 }
 
@@ -252,7 +243,7 @@ static char *end(lucidauth_flight *flight, uint64_t *serial, lucidauth_error *er
   bool keeps = account->goal == FLOW_KEEP;
   lucidauth_error said;
   char *token = account_land(account, serial, &said);
-  pass_signals_on(flight);
+  held_signals_pass_on(&flight->held);
   free(flight);
   if (!token && said.code == LUCIDAUTH_OK && !keeps)
     error_set(&said, LUCIDAUTH_NOT_READY, "%s", rejected);

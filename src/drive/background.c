@@ -599,23 +599,29 @@ static void forget(struct background_job *job)
   leave_thread();
 }
 
-void background_leave(struct background_job *job)
+void background_leave(struct background_job *job, struct held_signal *held)
 {
   pthread_mutex_lock(&worker.mutex);
   start_leaving(job);
-  while (is_with_thread(job))
-    pthread_cond_wait(&worker.landed, &worker.mutex);
+  while (is_with_thread(job)) {
+    double now = clock_now().steady;
+    held_signals_look(held, now);
+    clock_wait(&worker.landed, &worker.mutex, now + PATIENCE_PAUSE);
+  }
   forget(job);
   pthread_mutex_unlock(&worker.mutex);
 }
 
-bool background_leave_within(struct background_job *job, struct patience *patience, double seconds)
+bool background_leave_within(struct background_job *job, struct held_signal *held, struct patience *patience,
+                             double seconds)
 {
   if (!clock_lock(&worker.mutex))
     return false;
   start_leaving(job);
   while (is_with_thread(job)) {
-    patience_look(patience, clock_now().steady, 0);
+    double now = clock_now().steady;
+    held_signals_look(held, now);
+    patience_look(patience, now, 0);
     if (patience_ends(patience, seconds))
       break;
     clock_wait(&worker.landed, &worker.mutex, patience_until(patience, seconds));

@@ -22,12 +22,14 @@ bool background_watch(struct background_job *job);
 /* After that: carry out the account's flight, which has begun; the thread lands it. */
 void background_submit(struct background_job *job);
 
-/* Forget the account; waits until its flight has landed. A flight that is only waiting to try again is broken off. */
-void background_leave(struct background_job *job);
+/* Forget the account; waits until its flight has landed. A flight that is only waiting to try again is broken off.
+ * Signals that are held meanwhile are looked at. */
+void background_leave(struct background_job *job, struct held_signal *held);
 
 /* The same for the end of the process, until so many seconds have been waited. False: the flight is still in the air,
  * or this very thread was interrupted in here. */
-bool background_leave_within(struct background_job *job, struct patience *patience, double seconds);
+bool background_leave_within(struct background_job *job, struct held_signal *held, struct patience *patience,
+                             double seconds);
 
 /* For background_leave, where nobody is to wait: from now on the account is left alone. False, and nothing is changed:
  * the thread is with it. */

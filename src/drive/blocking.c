@@ -5,25 +5,13 @@
 /* A flight on this thread. */
 struct journey {
   struct craft *craft;
-  bool holds;
   struct held_signal held;
 };
 
 static void hold_signals(struct journey *journey)
 {
-  if (journey->craft->holds_signals && !journey->holds) {
+  if (journey->craft->holds_signals)
     held_signals_begin(&journey->held);
-    journey->holds = true;
-  }
-}
-
-static void pass_signals_on(struct journey *journey)
-{
-  if (!journey->holds)
-    return;
-  journey->holds = false;
-  held_signals_let_go(&journey->held);
-  held_signals_pass_on(&journey->held);
 }
 
 /* From the refresh until its tokens are saved they are in this process alone. Where the flow pauses, or waits for
@@ -33,7 +21,7 @@ static void mind_signals(struct journey *journey, const struct flow_action *acti
   if (action->step == FLOW_POST && action->request->endpoint == REQUEST_TOKEN)
     hold_signals(journey);
   else if (action->step == FLOW_WAIT || action->step == FLOW_LOCK)
-    pass_signals_on(journey);
+    held_signals_pass_on(&journey->held);
 }
 
 static void pause_for(struct craft *craft, const struct flow_action *action)
@@ -49,7 +37,7 @@ static void carry_out(struct journey *journey, const struct flow_action *action,
 {
   struct craft *craft = journey->craft;
   if (action->step == FLOW_POST) {
-    came->posted = drive_post(craft->endpoints, action, journey->holds ? &journey->held : NULL, &came->response);
+    came->posted = drive_post(craft->endpoints, action, journey->held.holding ? &journey->held : NULL, &came->response);
     came->event.reply = &came->response.reply;
   } else if (action->step == FLOW_WAIT) {
     pause_for(craft, action);
@@ -73,5 +61,5 @@ void drive_blocking(struct craft *craft)
     action = flow_next(craft->flow, &came.event);
     drive_clean_up(&came);
   }
-  pass_signals_on(&journey);
+  held_signals_pass_on(&journey.held);
 }

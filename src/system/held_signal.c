@@ -51,6 +51,7 @@ static void begin(struct held_signal *held)
 {
   sigemptyset(&held->came);
   held->first = 0;
+  held->holding = true;
   pthread_sigmask(SIG_BLOCK, &held->held, &held->mask);
 }
 
@@ -109,6 +110,8 @@ static bool is_left_to_the_system(int number)
 void held_signals_begin(struct held_signal *held)
 {
   sigset_t blocked;
+  if (held->holding)
+    return;
   pthread_sigmask(SIG_BLOCK, NULL, &blocked);
   sigemptyset(&held->held);
   for (int number = 1; number <= last_signal(); number++)
@@ -130,7 +133,7 @@ static void obey(int number)
 void held_signals_look(struct held_signal *held, double steady)
 {
   int number;
-  while ((number = take(&held->held)) != 0) {
+  while (held->holding && (number = take(&held->held)) != 0) {
     if (held->first > 0 && steady - held->first >= INSISTS_AFTER) {
       obey(number);
       continue;
@@ -144,13 +147,17 @@ void held_signals_look(struct held_signal *held, double steady)
 void held_signals_let_go(struct held_signal *held)
 {
   int number;
+  if (!held->holding)
+    return;
   while ((number = take(&held->held)) != 0)
     sigaddset(&held->came, number);
+  held->holding = false;
   pthread_sigmask(SIG_SETMASK, &held->mask, NULL);
 }
 
 void held_signals_pass_on(struct held_signal *held)
 {
+  held_signals_let_go(held);
   for (int number = 1; number <= last_signal(); number++)
     if (sigismember(&held->came, number) == 1)
       raise(number);

@@ -10,6 +10,7 @@ struct held_signal {
   sigset_t mask; /* the thread's, as it was */
   sigset_t came; /* of those to be passed on: they have come, and nobody has seen them yet */
   double first;  /* steady seconds: when the first of them was seen; 0: none was */
+  bool holding;
 };
 
 /* ---- one that a system call or a library sends this thread although its failure is told anyway ---- */
@@ -22,18 +23,18 @@ void held_signal_end(const struct held_signal *held);
 
 /* ---- those that would end the process, as others send them: the program has said nothing of them ---- */
 
-/* From here on the thread gets none of them. Those that the program handles, ignores or blocks are left alone, and so
- * are those that tell of a fault of this thread. */
+/* From here on the thread gets none of them; nothing happens if it holds them already. `held` starts as {0}. Those that
+ * the program handles, ignores or blocks are left alone, and so are those that tell of a fault of this thread. */
 void held_signals_begin(struct held_signal *held);
 
-/* To be called every now and then, since signals of one kind are not counted: one that comes a second or more after
+/* To be called every now and then as long as they are held, since signals of one kind are not counted: one that comes a second or more after
  * the first is obeyed at once. */
 void held_signals_look(struct held_signal *held, double steady);
 
 /* The mask is as it was, but what came is kept for held_signals_pass_on. */
 void held_signals_let_go(struct held_signal *held);
 
-/* What came meanwhile arrives now. */
+/* Let go, if they are held; what came meanwhile arrives now. */
 void held_signals_pass_on(struct held_signal *held);
 
 #endif
