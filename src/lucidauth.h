@@ -308,7 +308,8 @@ typedef struct lucidauth_ticket {
  * that the system has none of at the moment: ask again with the same ticket after a pause, of `within` seconds at
  * the longest. With any other code the refresh has failed, LUCIDAUTH_TIMEOUT after as long as lucidauth_token would
  * have waited. A token that still lives is handed out while it is being refreshed, but for `refresh_wait` seconds in
- * which it might die. `patient`: the caller can come back; else any token that lives is handed out. `serial` as in
+ * which it might die. `patient`: the caller can come back; else any token that lives is handed out, and while there
+ * is none in memory the file is read, on this thread, once a second at most. `serial` as in
  * lucidauth_token_of. The ticket is used up when something else than LUCIDAUTH_NOT_READY comes back. */
 LUCIDAUTH_API char *lucidauth_poll(lucidauth_account *account, lucidauth_ticket *ticket, bool patient, uint64_t *serial,
                                    lucidauth_error *error);

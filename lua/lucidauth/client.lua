@@ -175,40 +175,35 @@ local function token_only(self, account)
   return nil, message, code
 end
 
--- One look, which C may call: it never yields. The second value as above.
--- Whether a closed client has an heir is for the caller to see.
 local function look(self, account)
-  if self.closed then
-    return nil
-  end
   local token, message, code = self.host.look(self.core, core.ticket(false), account)
   deliver(self)
-  if token and account == nil then
-    return token, self.core
-  end
+  get_to_know(self, account, token, code)
   return token, message, code
 end
 
--- LuaJIT cannot yield below a C function: the hot path and the wait for a
--- token lie side by side in a Lua function.
+-- LuaJIT cannot yield below a C function: the hot path, which is told of every
+-- token, and the wait for one lie side by side in a Lua function.
 local function yielding_token(self)
-  local glance = core.hot(function(account)
-    return look(self, account)
+  local hot = core.hot(function(token, handle)
+    return token, handle
   end)
   local function wait(account)
     check_open(self, "token", 3)
     check_account(account, "token", 3)
     local token, message, code = look(self, account)
-    get_to_know(self, account, token, code)
-    if token then
-      return token
-    elseif code == "not_ready" then
-      return token_only(self, account)
+    if not token and code == "not_ready" then
+      token, message, code = obtain(self, account, false)
+    elseif not token then
+      message = explain(self, message, code)
     end
-    return nil, explain(self, message, code), code
+    if token and account == nil then
+      hot(token, self.core)
+    end
+    return token, message, code
   end
   return function(account)
-    local token = account == nil and glance()
+    local token = account == nil and hot()
     if token then
       return token
     end

@@ -24,10 +24,11 @@ local may_yield = {
   ssl_session_fetch = true,
 }
 
---- Whether the code that runs now may wait.
+--- Whether the code that runs now may wait. Below `require`, or a function that
+--- C calls, it may not, whatever the phase.
 ---@return boolean
 function M.can_yield()
-  return may_yield[ngx.get_phase()] == true
+  return may_yield[ngx.get_phase()] == true and core.can_yield()
 end
 
 -- nginx counts in milliseconds, and with none of them it would not look at its
@@ -131,7 +132,8 @@ function M.outside_requests(run, ...)
   end
 end
 
---- One look for a token; never waits.
+--- One look for a token; never waits. For a caller that may not, the storage is
+--- read if there is none in memory.
 function M.look(handle, ticket, account)
   local _, message, code = M.refusal()
   if message then

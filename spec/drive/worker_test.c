@@ -217,6 +217,27 @@ static void a_token_that_was_rejected_is_not_served_so(void **state)
   lucidauth_close(client);
 }
 
+/* Who cannot come back has it from the file, at once; what is no record is not waited for, nor read again and again. */
+static void who_has_no_patience_is_served_from_the_file(void **state)
+{
+  (void)state;
+  lucidauth_error error;
+  lucidauth_ticket damaged = {0}, first = {0}, later = {0};
+  lucidauth_account *account;
+  scene_store_account("token", "{\"access_tok");
+  world.no_threads = true;
+  lucidauth *client = scene_client(true);
+  account = lucidauth_get_account(client, NULL, NULL);
+  assert_null(lucidauth_poll(account, &damaged, false, NULL, &error));
+  assert_int_equal(error.code, LUCIDAUTH_NOT_READY);
+  scene_store(3000);
+  assert_null(lucidauth_poll(account, &first, false, NULL, &error));
+  atomic_store(&world.ahead, 1);
+  scene_assert_token(lucidauth_poll(account, &later, false, NULL, &error), "A0");
+  world.no_threads = false;
+  lucidauth_close(client);
+}
+
 static void nor_is_one_that_another_process_may_have_spent(void **state)
 {
   (void)state;
@@ -576,6 +597,7 @@ int main(void)
       TEST(a_token_that_lives_is_served_in_the_first_flight),
       TEST(a_thread_that_waits_is_served_in_another_ones_first_flight),
       TEST(a_token_that_was_rejected_is_not_served_so),
+      TEST(who_has_no_patience_is_served_from_the_file),
       TEST(nor_is_one_that_another_process_may_have_spent),
       TEST(a_token_that_is_being_refreshed_is_not_handed_out),
       TEST(nor_is_one_whose_refresh_is_not_announced),

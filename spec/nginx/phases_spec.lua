@@ -2,6 +2,7 @@
 
 local helper = require("spec.helper")
 local nginx = require("spec.nginx.nginx")
+local tokens = require("spec.tokens")
 
 local stage = nginx.stage()
 
@@ -186,6 +187,93 @@ describe("phases that may not yield", function()
     end
     local _, body = stage.server:get("/")
     assert.is_true(stage:is_token(body))
+    stage:assert_no_problems()
+  end)
+end)
+
+-- A function in C stands between the request and the caller: nobody may yield.
+describe("a call below C", function()
+  local HANDLERS = [[
+    location /required { content_by_lua_block { ngx.say(require("app")) } }
+    location /replaced { content_by_lua_block {
+      ngx.say((("x"):gsub("x", function() return said(new():token()) end))) } }
+    location /sorted { content_by_lua_block {
+      local authorization
+      table.sort({ 1, 2 }, function(a, b)
+        authorization = said(new():authorization())
+        return a < b
+      end)
+      ngx.say((authorization:gsub("^Bearer ", ""))) } }
+    location /written { content_by_lua_block {
+      ngx.say(tostring(setmetatable({}, { __tostring = function()
+        return said(new():token())
+      end }))) } }
+    location /refreshed { content_by_lua_block {
+      ngx.say((("x"):gsub("x", function() return said(require("lucidauth").refresh()) end))) } }
+    location /closed { content_by_lua_block {
+      ngx.say((("x"):gsub("x", function() return tostring(require("lucidauth").close()) end))) } }
+  ]]
+  local INIT = [[
+    new = require("lucidauth").new
+    package.preload.app = function()
+      return said(require("lucidauth").token())
+    end
+  ]]
+
+  it("has the good token that is stored, at once", function()
+    local record = tokens.record(tokens.pair(stage.sandbox), 3000)
+    local path = nginx.folder() .. "/token.json"
+    tokens.write(path, record)
+    nginx.give(path)
+    stage:start({
+      workers = 1, init = INIT, server = HANDLERS, env = { LUCID_TOKEN_FILE = path },
+    })
+    for _, way in ipairs({ "required", "replaced", "sorted", "written" }) do
+      local status, body = stage.server:get("/" .. way)
+      assert.are.equal(200, status, way)
+      assert.are.equal(record.access_token .. "\n", body, way)
+    end
+    assert.are.equal(1, stage:posts())
+    stage:assert_no_problems()
+  end)
+
+  it("is told so while there is none, and the next one works", function()
+    stage:start({ workers = 1, init = INIT, server = HANDLERS })
+    local _, first = stage.server:get("/required")
+    nginx.assert_contains(first, "not_ready: There is no token yet")
+    local _, token = stage.server:get("/token")
+    assert.is_true(stage:is_token(token), token)
+    for _, way in ipairs({ "replaced", "sorted", "written" }) do
+      assert.are.equal(token, select(2, stage.server:get("/" .. way)), way)
+    end
+    assert.are.equal(1, stage:posts())
+    local _, body = stage.server:get("/refreshed")
+    assert.is_truthy(body:find("^not_ready: "), body)
+    stage:await_posts(2)
+    _, body = stage.server:get("/closed")
+    assert.are.equal("true\n", body)
+    stage:assert_no_problems()
+  end)
+
+  it("has a good token of a storage in Lua as soon as that has been asked", function()
+    stage:start({
+      workers = 1,
+      init = [[
+        local record
+        local client = require("lucidauth").new({ storage = {
+          load = function() ngx.sleep(0.001) return record end,
+          save = function(_, given) ngx.sleep(0.001) record = given end,
+        } })
+        function new() return client end
+      ]],
+      server = HANDLERS,
+    })
+    local _, body = stage.server:get("/replaced")
+    assert.is_truthy(body:find("^not_ready: "), body)
+    nginx.eventually(function()
+      return stage:is_token(select(2, stage.server:get("/replaced")))
+    end)
+    assert.are.equal(1, stage:posts())
     stage:assert_no_problems()
   end)
 end)

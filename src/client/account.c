@@ -1,5 +1,6 @@
 #include "account.h"
 
+#include "../core/record.h"
 #include "../core/secret.h"
 #include "../drive/background.h"
 #include "../drive/drive.h"
@@ -620,15 +621,67 @@ bool account_is_due(struct lucidauth_account *account)
   return due;
 }
 
+/* With the mutex held: nobody looks after the storage, there is no token in use, and the last look was a while ago. */
+static bool is_worth_a_look(struct lucidauth_account *account)
+{
+  double now = clock_now().steady;
+  bool settled = !account->forked || account_settle_in_child(account, NULL);
+  bool late = account->looked_at == 0 || now - account->looked_at >= LOOK_PAUSE;
+  if (!settled || !late || account->flying || account->token)
+    return false;
+  account->looked_at = now;
+  return true;
+}
+
 void account_look(struct lucidauth_account *account)
 {
-  struct moment now = clock_now();
   pthread_mutex_lock(&account->mutex);
-  bool settled = !account->forked || account_settle_in_child(account, NULL);
-  bool late = account->looked_at == 0 || now.steady - account->looked_at >= LOOK_PAUSE;
-  if (settled && late && !account->flying && !account->token) {
-    account->looked_at = now.steady;
+  if (is_worth_a_look(account))
     (void)account_take_off_in_background(account, FLOW_LOOK);
-  }
   pthread_mutex_unlock(&account->mutex);
+}
+
+/* Whether somebody may be about to spend the record's refresh token, or has. */
+static bool is_marked(const struct lucidauth_account *account, const char *text)
+{
+  struct pending mark;
+  struct record record = {0};
+  bool marked = text && record_read(&record, text, &account->settings.world) &&
+                record_pending(&record, &account->settings.world, &mark);
+  record_free(&record);
+  return marked;
+}
+
+/* A record that is being written is not waited for. True: what was found may be used. */
+static bool look_without_a_pause(struct lucidauth_account *account)
+{
+  bool marked = false;
+  struct craft *craft = &account->craft;
+  struct flow_event start = {.now = clock_now()};
+  struct flow_action action = flow_next(craft->flow, &start);
+  while (action.step != FLOW_DONE && action.step != FLOW_WAIT) {
+    struct came_of came = {.event = {.result = FLOW_OK}};
+    drive_step(craft, &action, &came);
+    marked = is_marked(account, came.record);
+    came.event.now = clock_now();
+    action = flow_next(craft->flow, &came.event);
+    drive_clean_up(&came);
+  }
+  if (action.step == FLOW_WAIT)
+    flow_abandon(craft->flow, false);
+  return action.step == FLOW_DONE && !marked;
+}
+
+void account_glance(struct lucidauth_account *account)
+{
+  pthread_mutex_lock(&account->mutex);
+  bool mine = !account_grounded(account) && is_worth_a_look(account);
+  if (mine)
+    take_off(account, FLOW_LOOK, account->settings.timeout);
+  pthread_mutex_unlock(&account->mutex);
+  if (!mine)
+    return;
+  if (look_without_a_pause(account))
+    account_show(account);
+  account_land(account, NULL, NULL);
 }

@@ -143,6 +143,9 @@ bool account_is_due(struct lucidauth_account *account);
 /* Have the background's thread look at the storage, unless a token is in use, which it looks after anyway. */
 void account_look(struct lucidauth_account *account);
 
+/* Read the storage here and now for a token that lives, unless one is in use, once a second at most. */
+void account_glance(struct lucidauth_account *account);
+
 /* Wait until a flight lands, for at most `seconds`. */
 void account_wait(struct lucidauth_account *account, double seconds);
 

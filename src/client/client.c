@@ -210,6 +210,8 @@ char *lucidauth_poll(lucidauth_account *account, lucidauth_ticket *ticket, bool 
   }
   char *token;
   int cancel = cancel_put_off();
+  if (!patient && !ticket->refresh)
+    account_glance(account);
   (void)ticket_poll(account, ticket, patient, &token, serial, error);
   events_deliver(account->client);
   cancel_allow(cancel);

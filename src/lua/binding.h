@@ -93,6 +93,7 @@ int core_clock(lua_State *L);
 int core_process(lua_State *L);
 int core_thread(lua_State *L);
 int core_is_running(lua_State *L);
+int core_can_yield(lua_State *L);
 int core_pack(lua_State *L);
 int core_in_c_locale(lua_State *L);
 int core_sha256(lua_State *L);

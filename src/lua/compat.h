@@ -5,6 +5,9 @@
 #include <lauxlib.h>
 #include <lua.h>
 
+/* Lua 5.1 and 5.2 have none, and LuaJIT runs what was built for the former. */
+extern __attribute__((weak)) int(lua_isyieldable)(lua_State *L);
+
 #if LUA_VERSION_NUM < 502
 
 #define compat_setfuncs(L, functions) luaL_register(L, NULL, functions)

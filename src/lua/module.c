@@ -36,12 +36,19 @@ int luaopen_lucidauth_core(lua_State *L)
                                             {"finish", flight_finish},
                                             {"__gc", flight_gc},
                                             {NULL, NULL}};
-  static const luaL_Reg functions[] = {{"new", core_new},       {"hot", core_hot},
-                                       {"ticket", core_ticket}, {"sleep", core_sleep},
-                                       {"clock", core_clock},   {"process", core_process},
-                                       {"thread", core_thread}, {"is_running", core_is_running},
-                                       {"pack", core_pack},     {"in_c_locale", core_in_c_locale},
-                                       {"sha256", core_sha256}, {NULL, NULL}};
+  static const luaL_Reg functions[] = {{"new", core_new},
+                                       {"hot", core_hot},
+                                       {"ticket", core_ticket},
+                                       {"sleep", core_sleep},
+                                       {"clock", core_clock},
+                                       {"process", core_process},
+                                       {"thread", core_thread},
+                                       {"is_running", core_is_running},
+                                       {"can_yield", core_can_yield},
+                                       {"pack", core_pack},
+                                       {"in_c_locale", core_in_c_locale},
+                                       {"sha256", core_sha256},
+                                       {NULL, NULL}};
   hot_open();
   new_class(L, CLIENT, client_methods);
   new_class(L, FLIGHT, flight_methods);

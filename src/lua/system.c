@@ -1,6 +1,7 @@
 /* What Lua itself lacks: to sleep, a clock that nobody sets, the process, what runs on a coroutine, SHA-256. */
 #include "../http/http.h"
 #include "binding.h"
+#include "compat.h"
 
 #include <locale.h>
 #include <time.h>
@@ -61,6 +62,14 @@ int core_is_running(lua_State *L)
     lua_pop(thread, 1);
   }
   lua_pushboolean(L, found);
+  return 1;
+}
+
+/* core.can_yield() -> whether this coroutine may yield: not in the main program, nor below a function in C that cannot
+ * be left, such as require or string.gsub. True where Lua does not say (5.1, 5.2). */
+int core_can_yield(lua_State *L)
+{
+  lua_pushboolean(L, !lua_isyieldable || lua_isyieldable(L));
   return 1;
 }
 
