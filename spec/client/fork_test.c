@@ -33,7 +33,7 @@ const char *__tsan_default_options(void)
 #endif
 
 /* Seconds: what hangs is ended by then. */
-enum { PATIENCE = 20 };
+enum { PATIENCE = 120 };
 
 /* ---- a token endpoint in a process of its own; every answer waits for a byte of `gate` ---- */
 

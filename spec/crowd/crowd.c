@@ -29,7 +29,7 @@
 enum { MEMBERS = 1024, KILLS = 4096, ROTATIONS = 4096, COMPLAINTS = 16384, PATH_ROOM = 4200, WRONGS_SHOWN = 20 };
 
 #define LATENCY 0.03
-#define PATIENCE 40.0 /* seconds for an expiry to be answered, and for the end */
+#define PATIENCE 120.0 /* seconds for an expiry to be answered, and for the end */
 #define SLACK 0.02    /* two readings of one clock in two processes */
 
 enum kind { IN_C, IN_LUA54, IN_LUAJIT, KINDS };

@@ -33,7 +33,7 @@ const char *__tsan_default_suppressions(void)
 enum { FORKED_CHILD_HAS_THREADS = true };
 #endif
 
-enum { ACCOUNTS = 24, PATIENCE = 30 };
+enum { ACCOUNTS = 24, PATIENCE = 120 };
 
 static struct {
   struct sandbox sandbox;
@@ -136,6 +136,12 @@ static void start_account(const char *account)
 static void control(const char *name, const char *body)
 {
   cJSON_Delete(sandbox_control(&world.sandbox, "POST", name, body));
+}
+
+/* What a fault has held. */
+static void release_answers(void)
+{
+  cJSON_Delete(sandbox_control(&world.sandbox, "DELETE", "faults", NULL));
 }
 
 static long posts(void)
@@ -255,25 +261,24 @@ static void test_many_side_by_side(void **state)
   lucidauth_ticket tickets[ACCOUNTS] = {0};
   char *tokens[ACCOUNTS] = {0}, name[16];
   lucidauth_error error;
-  control("settings", "{\"latency\": 0.5}");
+  control("faults", "{\"kind\": \"held\", \"times\": \"always\"}");
   for (int i = 0; i < ACCOUNTS; i++) {
     name_account(name, i + 1);
     start_account(name);
     accounts[i] = account_of(client, name);
   }
-  double began = now();
   for (int i = 0; i < ACCOUNTS; i++) {
     assert_null(lucidauth_poll(accounts[i], &tickets[i], true, NULL, &error));
     assert_int_equal(error.code, LUCIDAUTH_NOT_READY);
   }
+  wait_for_posts(ACCOUNTS); /* none has been answered */
+  release_answers();
   for (int i = 0; i < ACCOUNTS; i++) {
     tokens[i] = poll_for(accounts[i], &tickets[i], NULL, &error);
     name_account(name, i + 1);
     assert_token(tokens[i], name);
     lucidauth_free_token(tokens[i]);
   }
-  /* one after another they would take ACCOUNTS / 2 seconds */
-  assert_true(now() - began < ACCOUNTS / 4.0);
   assert_int_equal(posts(), ACCOUNTS);
   assert_nothing_spent_twice();
   lucidauth_close(client);
@@ -332,7 +337,7 @@ static void test_served_while_it_hangs(void **state)
   assert_null(lucidauth_poll(account, &ticket, true, NULL, &error));
   assert_true(ticket.within > 0 && ticket.within <= chosen.refresh_wait);
   char *token = poll_for(account, &ticket, NULL, &error);
-  control("faults", "{\"kind\": \"slow\", \"when\": \"before\", \"seconds\": 1}");
+  control("faults", "{\"kind\": \"held\", \"when\": \"before\"}");
   assert_null(lucidauth_poll(account, &anew, true, NULL, &error));
   wait_for_posts(2);
   char *served = lucidauth_poll(account, &hurried, false, NULL, &error);
@@ -345,7 +350,8 @@ static void test_served_while_it_hangs(void **state)
   assert_null(lucidauth_poll(account, &patient, true, NULL, &error));
   assert_true(patient.within > 0 && patient.within <= chosen.refresh_wait);
   served = poll_for(account, &patient, NULL, &error);
-  assert_true(now() - began >= 0.15 && now() - began < 0.9);
+  assert_true(now() - began >= 0.15);
+  release_answers();
   assert_string_equal(served, token);
   lucidauth_free_token(served);
   char *other = poll_for(account, &anew, NULL, &error);
@@ -471,9 +477,8 @@ static void test_close_breaks_off_a_pause(void **state)
   lucidauth *client = new_client();
   control("faults", "{\"kind\": \"answer\", \"status\": 429, \"headers\": {\"Retry-After\": \"20\"}}");
   leave_in_flight(client);
-  double began = now();
   lucidauth_close(client);
-  assert_true(now() - began < 5);
+  assert_int_equal(posts(), 1); /* it has not been waited for */
   client = new_client();
   get_token(client, "account-1");
   assert_nothing_spent_twice();

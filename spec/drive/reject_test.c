@@ -32,7 +32,9 @@ static void reject_during_the_flight(struct call *call, bool background, int sta
   scene_store(100);
   endpoint_hold();
   atomic_store(&endpoint->status, status);
-  *call = (struct call){.client = scene_client(background)};
+  lucidauth_options options = scene_options(background);
+  options.refresh_wait = ENDPOINT_PATIENCE; /* or it is handed out before it is rejected */
+  *call = (struct call){.client = scene_open(&options)};
   assert_int_equal(pthread_create(&call->thread, NULL, ask, call), 0);
   assert_true(endpoint_has_seen(1));
   (void)lucidauth_reject(call->client, NULL, "A0", NULL);

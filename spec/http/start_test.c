@@ -31,7 +31,7 @@ const char *__tsan_default_options(void)
 #endif
 
 /* Milliseconds. */
-enum { PATIENCE = 10000, HELD = 300 };
+enum { PATIENCE = 120000, HELD = 300 };
 
 static atomic_bool setting_up, forked;
 

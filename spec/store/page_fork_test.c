@@ -20,7 +20,7 @@
 #include <sys/syscall.h>
 
 /* Seconds: a child that waits for a lock which no thread of its own will ever give back is ended by then. */
-enum { PATIENCE = 20 };
+enum { PATIENCE = 120 };
 
 #if defined(__SANITIZE_THREAD__)
 /* Else it ends a child of a process with threads. */
