@@ -269,7 +269,7 @@ describe("a proxy that nginx hides", function()
 
   it("is no matter where time ran out over a lock, or over an answer", function()
     local slow = "The token endpoint did not answer in time."
-    local locked = "The time of this call was over while process 7 was refreshing the tokens in a.json."
+    local locked = "The time of this call was over while process 7 was refreshing the tokens."
     assert.are.equal(slow .. "\n" .. locked .. "\n", explanations({}, slow, locked))
   end)
 end)
