@@ -1026,25 +1026,36 @@ static void test_tls_refused(void **state)
   run_free(run);
 }
 
+static rlim_t set_descriptors(rlim_t most)
+{
+  struct rlimit limit;
+  assert_int_equal(getrlimit(RLIMIT_NOFILE, &limit), 0);
+  rlim_t before = limit.rlim_cur;
+  limit.rlim_cur = most;
+  assert_int_equal(setrlimit(RLIMIT_NOFILE, &limit), 0);
+  return before;
+}
+
+static rlim_t lowest_descriptor(void)
+{
+  int lowest = dup(0);
+  close(lowest);
+  return (rlim_t)lowest;
+}
+
 /* That no authority can be read at this moment says nothing about the server. */
 static void test_trust_without_descriptors(void **state)
 {
   (void)state;
   struct tls tls = {world.certificate, world.key};
-  struct rlimit before, fewer;
   int refused = 0, received = 0;
-  assert_int_equal(getrlimit(RLIMIT_NOFILE, &before), 0);
   for (rlim_t left = 0; received == 0; left++) {
     struct server server;
     struct http_response response;
     server_start(&server, says_ok, &tls);
-    fewer = before;
-    int lowest = dup(0);
-    close(lowest);
-    fewer.rlim_cur = (rlim_t)lowest + left;
-    setrlimit(RLIMIT_NOFILE, &fewer);
+    rlim_t before = set_descriptors(lowest_descriptor() + left);
     post_to(url_of(&server, "https://localhost"), &response);
-    setrlimit(RLIMIT_NOFILE, &before);
+    set_descriptors(before);
     assert_int_not_equal(response.reply.delivery, REPLY_LOST);
     assert_false(response.reply.untrusted);
     refused += response.reply.delivery == REPLY_NOT_SENT;
@@ -1540,7 +1551,7 @@ static void says_much_when_told(struct talk *talk)
     says_much(talk);
 }
 
-/* Memory runs out for good when all of them are under way, and is short of nothing when it is back. */
+/* Memory and descriptors run out for good when all of them are under way, and all is well when they are back. */
 static void test_memory_runs_out_on_many(void **state)
 {
   (void)state;
@@ -1556,6 +1567,7 @@ static void test_memory_runs_out_on_many(void **state)
     assert_true(world.http->begin(session, &request, &responses[i], &responses[i]));
   while (atomic_load(&world.sends) < MANY)
     assert_null(world.http->wait(session, 0.001));
+  rlim_t descriptors = set_descriptors(lowest_descriptor());
   fail_allocations(1, INT_MAX);
   atomic_store(&server.seen->marked, true);
   for (int i = 0; i < MANY; i++)
@@ -1564,6 +1576,7 @@ static void test_memory_runs_out_on_many(void **state)
   assert_false(world.http->begin(session, &request, &refused, NULL));
   assert_in_range(allocations.failed, MANY, INT_MAX);
   fail_allocations(0, 0);
+  set_descriptors(descriptors);
   assert_int_equal(refused.reply.delivery, REPLY_NOT_SENT);
   world.http->release(&refused);
   for (int i = 0; i < MANY; i++) {
