@@ -164,7 +164,7 @@ static void test_no_descriptors(void **state)
 {
   (void)state;
   install("");
-  const char *text = say("full load");
+  const char *text = say("full load free");
   expect_words(text, "ulimit -n", "files open");
   assert_null(strstr(text, "install"));
 }
@@ -298,10 +298,13 @@ static bool become_nobody(void)
   return geteuid() != 0 || setuid(65534) == 0;
 }
 
-static bool fill(void)
+static bool limit_descriptors(bool limited)
 {
-  struct rlimit none = {3, 3};
-  return setrlimit(RLIMIT_NOFILE, &none) == 0;
+  struct rlimit limit;
+  if (getrlimit(RLIMIT_NOFILE, &limit) != 0)
+    return false;
+  limit.rlim_cur = limited ? 3 : limit.rlim_max;
+  return setrlimit(RLIMIT_NOFILE, &limit) == 0;
 }
 
 static bool prepare(const char *step)
@@ -310,15 +313,15 @@ static bool prepare(const char *step)
     return crowd();
   if (strcmp(step, "nobody") == 0)
     return become_nobody();
-  if (strcmp(step, "full") == 0)
-    return fill();
+  if (strcmp(step, "full") == 0 || strcmp(step, "free") == 0)
+    return limit_descriptors(step[1] == 'u');
   if (strcmp(step, "leave") == 0)
     return chdir("/") == 0;
   return shell("cp '%s' .", step) == 0;
 }
 
 /* In a copy: "load" loads and tells, "leave" changes the working directory, "short" gives little room for the message,
- * "nobody" gives up root's rights, "full" and "crowded" leave no descriptors and no memory, anything else is a module to
+ * "nobody" gives up root's rights, "full" and "crowded" leave no descriptors and no memory, "free" gives descriptors back, anything else is a module to
  * copy beside the program. */
 static int run_steps(char **steps)
 {
