@@ -833,6 +833,22 @@ static void a_refused_origin_is_remembered_by_the_grants_that_follow(void **stat
   record_free(&third);
 }
 
+static void the_essentials_are_what_a_grant_goes_on_with(void **state)
+{
+  (void)state;
+  static const char whole[] = "{\"access_token\":\"a\",\"blob\":{\"refresh_token\":\"x\"},\"refresh_token\":\"r\","
+                              "\"token_type\":\"bearer\",\"scope\":\"s\",\"expires_in\":3600,\"expires_at\":1.5,"
+                              "\"obtained_at\":1,\"pending\":{\"held\":\"h\"},\"server\":\"https://s\",\"n\":null}";
+  char *less = record_essentials(whole);
+  assert_string_equal(less, "{\"access_token\":\"a\",\"refresh_token\":\"r\",\"token_type\":\"bearer\","
+                            "\"expires_in\":3600,\"expires_at\":1.5,\"obtained_at\":1,"
+                            "\"pending\":{\"held\":\"h\"},\"server\":\"https://s\"}");
+  assert_null(record_essentials(less));
+  assert_null(record_essentials("[1]"));
+  assert_null(record_essentials("{\"access_token\":\"a\",\"blob\":1"));
+  secret_free(less);
+}
+
 int main(void)
 {
   const struct CMUnitTest tests[] = {
@@ -871,6 +887,7 @@ int main(void)
       cmocka_unit_test(a_token_that_was_salvaged_takes_the_place_of_the_spent_one),
       cmocka_unit_test(a_hash_is_lower_case_hexadecimal),
       cmocka_unit_test(a_grant_comes_from_its_origin_or_its_present_token),
+      cmocka_unit_test(the_essentials_are_what_a_grant_goes_on_with),
       cmocka_unit_test(a_refused_origin_is_remembered_by_the_grants_that_follow),
   };
   return cmocka_run_group_tests(tests, NULL, NULL);

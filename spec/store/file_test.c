@@ -495,6 +495,7 @@ static void a_missing_folder_is_named_when_saving_or_locking(void **state)
   char *path = scratch_path(*state, "nowhere/token.json"), *folder = scratch_path(*state, "nowhere");
   struct store *store = open_at(path);
   assert_true(refuses_save(store, "folder does not exist"));
+  assert_true(refuses_save(store, folder));
   assert_int_equal(store->ops->lock(store, &error), STORE_FAILED);
   assert_true(is_helpful(&error, "folder does not exist"));
   assert_int_equal(mkdir(folder, 0700), 0);
@@ -537,6 +538,20 @@ static void a_long_path_leaves_room_for_the_advice(void **state)
   assert_true(refuses_save(store, "Choose a shorter name"));
   assert_true(refuses_save(store, " ...n"));
   store->ops->close(store);
+  free(path);
+}
+
+static void a_path_cannot_forge_lines(void **state)
+{
+  char *path = scratch_path(*state, "no\n\x1b[31mwhere/token.json");
+  struct store *store = open_at(path);
+  struct store_error error;
+  assert_true(refuses_save(store, "/no\\n\\x1b[31mwhere"));
+  assert_int_equal(store->ops->lock(store, &error), STORE_FAILED);
+  assert_null(strpbrk(error.message, "\n\x1b"));
+  store->ops->close(store);
+  assert_null(store_file("a\nb/", NULL, &error));
+  assert_null(strchr(error.message, '\n'));
   free(path);
 }
 
@@ -1206,6 +1221,7 @@ int main(void)
       SPEC(a_missing_folder_is_named_when_saving_or_locking),
       SPEC(a_path_through_a_file_is_reported),
       SPEC(a_long_path_leaves_room_for_the_advice),
+      SPEC(a_path_cannot_forge_lines),
       SPEC(a_read_only_folder_is_reported),
       SPEC(the_root_is_a_folder_too),
       SPEC(a_write_that_stops_half_way_leaves_the_old_record),

@@ -1,6 +1,7 @@
 #define _DEFAULT_SOURCE
 #include "disk.h"
 
+#include "../core/quote.h"
 #include "../system/descriptor.h"
 #include "../system/held_signal.h"
 
@@ -12,18 +13,15 @@
 #include <unistd.h>
 
 /* A longer path would push the advice out of the message: only its end is shown. */
-enum { SHOWN_PATH = 160, SHOWN_FOLDER = 90 };
+enum { SHOWN_PATH = 160, SHOWN_FOLDER = 90, SHOWN = SHOWN_PATH + 40 };
 
-static const char *shown_end(const char *path, size_t most, const char **dots)
+static const char *show(char text[SHOWN], const char *path, size_t most)
 {
   size_t length = strlen(path);
-  *dots = length > most ? "..." : "";
-  return length > most ? path + length - most : path;
-}
-
-static const char *shown(const char *path, const char **dots)
-{
-  return shown_end(path, SHOWN_PATH, dots);
+  const char *dots = length > most ? "..." : "";
+  strcpy(text, dots);
+  quote_escape(text + strlen(dots), SHOWN - strlen(dots), length > most ? path + length - most : path);
+  return text;
 }
 
 static const char *advice(int cause)
@@ -73,11 +71,11 @@ static bool explain_missing(struct store_error *error, const char *doing, const 
   char *folder = missing_folder(path);
   if (!folder)
     return false;
-  const char *dots, *name = shown(path, &dots), *more_dots, *missing = shown_end(folder, SHOWN_FOLDER, &more_dots);
+  char name[SHOWN], missing[SHOWN];
   error->code = CODE_STORAGE;
   snprintf(error->message, sizeof error->message,
-           "cannot %s %s%s: %s. Nothing was changed. The folder does not exist: create %s%s, or correct the path.",
-           doing, dots, name, strerror(ENOENT), more_dots, missing);
+           "cannot %s %s: %s. Nothing was changed. The folder does not exist: create %s, or correct the path.", doing,
+           show(name, path, SHOWN_PATH), strerror(ENOENT), show(missing, folder, SHOWN_FOLDER));
   free(folder);
   return true;
 }
@@ -86,17 +84,17 @@ void disk_fail(struct store_error *error, const char *doing, const char *path, i
 {
   if (cause == ENOENT && explain_missing(error, doing, path))
     return;
-  const char *dots, *name = shown(path, &dots);
+  char name[SHOWN];
   error->code = CODE_STORAGE;
-  snprintf(error->message, sizeof error->message, "cannot %s %s%s: %s. Nothing was changed. %s", doing, dots, name,
-           strerror(cause), advice(cause));
+  snprintf(error->message, sizeof error->message, "cannot %s %s: %s. Nothing was changed. %s", doing,
+           show(name, path, SHOWN_PATH), strerror(cause), advice(cause));
 }
 
 static void explain(struct store_error *error, const char *path, const char *why, const char *remedy)
 {
-  const char *dots, *name = shown(path, &dots);
+  char name[SHOWN];
   error->code = CODE_STORAGE;
-  snprintf(error->message, sizeof error->message, "%s%s %s. %s", dots, name, why, remedy);
+  snprintf(error->message, sizeof error->message, "%s %s. %s", show(name, path, SHOWN_PATH), why, remedy);
 }
 
 void disk_refuse(struct store_error *error, const char *path, const char *why, const char *remedy)

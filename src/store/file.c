@@ -2,6 +2,7 @@
 #include "file.h"
 
 #include "../core/json.h"
+#include "../core/quote.h"
 #include "../core/record.h"
 #include "../core/secret.h"
 #include "disk.h"
@@ -468,24 +469,31 @@ static enum store_result save_mark(struct store *store, const char *record, stru
   return result;
 }
 
+static void refuse_folder(const struct file_store *file, bool ours, struct store_error *error)
+{
+  char remedy[200], plain[90];
+  quote_escape(plain, sizeof plain, file->folder);
+  bool usable = strcmp(plain, file->folder) == 0; /* on a command line, too */
+  if (ours)
+    snprintf(remedy, sizeof remedy, "Run chmod o-w on it.");
+  else
+    snprintf(remedy, sizeof remedy, "Keep the tokens in a folder of this program's own (install -d -m 700 %s/lucid).",
+             usable ? plain : "FOLDER");
+  disk_refuse(error, file->folder, "is a folder in which every user may replace the token file", remedy);
+}
+
 /* Whoever may write in a folder without the sticky bit can take our files away. */
 static bool is_safe_folder(struct file_store *file, const struct descriptor *folder, struct store_error *error)
 {
   struct stat found;
-  char remedy[160];
   if (fstat(folder->fd, &found) != 0 || (found.st_mode & S_ISVTX))
     return true;
   if (found.st_mode & S_IWOTH) {
-    if (found.st_uid == geteuid())
-      snprintf(remedy, sizeof remedy, "Run chmod o-w on it.");
-    else
-      snprintf(remedy, sizeof remedy, "Keep the tokens in a folder of this program's own (install -d -m 700 %s/lucid).",
-               strlen(file->folder) < 80 ? file->folder : "FOLDER");
-    disk_refuse(error, file->folder, "is a folder in which every user may replace the token file", remedy);
+    refuse_folder(file, found.st_uid == geteuid(), error);
     return false;
   }
-  file->store.exposed = file->store.exposed || ((found.st_mode & S_IWGRP) && !file->told);
-  file->told = file->told || file->store.exposed;
+  if ((found.st_mode & S_IWGRP) && !file->told)
+    file->store.exposed = file->told = true;
   return true;
 }
 
@@ -788,8 +796,9 @@ static const struct store_ops ops = {.load = load,
 
 static void refuse_setting(struct store_error *error, const char *what, const char *value, const char *why)
 {
+  char shown[200];
   error->code = CODE_CONFIG;
-  snprintf(error->message, sizeof error->message, "%s \"%.200s\" %s", what, value, why);
+  snprintf(error->message, sizeof error->message, "%s \"%s\" %s", what, quote_escape(shown, sizeof shown, value), why);
 }
 
 /* NULL: error says why. */

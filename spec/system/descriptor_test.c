@@ -1,0 +1,64 @@
+/* Descriptors that the program takes from us. */
+#include "../../src/system/descriptor.h"
+
+#include <errno.h>
+#include <fcntl.h>
+#include <setjmp.h>
+#include <stdarg.h>
+#include <stddef.h>
+#include <stdint.h>
+#include <unistd.h>
+
+#include <cmocka.h>
+
+static void what_is_held_is_known_and_closed(void **state)
+{
+  (void)state;
+  struct descriptor held;
+  assert_true(descriptor_hold(&held, open("/dev/null", O_RDONLY | O_CLOEXEC)));
+  int fd = held.fd;
+  assert_true(descriptor_is_ours(&held));
+  descriptor_close(&held);
+  assert_int_equal(held.fd, -1);
+  assert_int_equal(fcntl(fd, F_GETFD), -1);
+  assert_false(descriptor_is_ours(&held));
+  descriptor_close(&held);
+}
+
+static void a_number_that_is_another_file_s_is_left_alone(void **state)
+{
+  (void)state;
+  struct descriptor held;
+  assert_true(descriptor_hold(&held, open("/dev/null", O_RDONLY | O_CLOEXEC)));
+  int other = open("/dev/zero", O_RDONLY | O_CLOEXEC), fd = held.fd;
+  assert_int_equal(dup2(other, fd), fd);
+  assert_false(descriptor_is_ours(&held));
+  descriptor_close(&held);
+  assert_int_not_equal(fcntl(fd, F_GETFD), -1);
+  close(fd);
+  close(other);
+}
+
+static void one_that_was_closed_is_not_ours(void **state)
+{
+  (void)state;
+  struct descriptor held;
+  assert_true(descriptor_hold(&held, open("/dev/null", O_RDONLY | O_CLOEXEC)));
+  close(held.fd);
+  assert_false(descriptor_is_ours(&held));
+  descriptor_close(&held);
+  errno = EMFILE;
+  assert_false(descriptor_hold(&held, -1));
+  assert_int_equal(errno, EMFILE);
+  assert_int_equal(held.fd, -1);
+}
+
+int main(void)
+{
+  const struct CMUnitTest tests[] = {
+      cmocka_unit_test(what_is_held_is_known_and_closed),
+      cmocka_unit_test(a_number_that_is_another_file_s_is_left_alone),
+      cmocka_unit_test(one_that_was_closed_is_not_ours),
+  };
+  return cmocka_run_group_tests(tests, NULL, NULL);
+}
