@@ -7,6 +7,7 @@
 #include "../core/secret.h"
 #include "disk.h"
 #include "lockfile.h"
+#include "place.h"
 #include "spare.h"
 
 #include <errno.h>
@@ -42,24 +43,6 @@ struct file_store {
   bool unsettled;      /* a temporary file's maker lives, although the lock is ours */
   bool told;           /* that a group may write in the folder */
 };
-
-static void out_of_memory(struct store_error *error)
-{
-  error->code = CODE_STORAGE;
-  snprintf(error->message, sizeof error->message, "the token storage cannot be set up: memory is out.");
-}
-
-/* Three strings in one; NULL when one of them is, or memory is out. */
-static char *join(const char *first, const char *second, const char *third)
-{
-  if (!first || !second || !third)
-    return NULL;
-  size_t size = strlen(first) + strlen(second) + strlen(third) + 1;
-  char *joined = malloc(size);
-  if (joined)
-    snprintf(joined, size, "%s%s%s", first, second, third);
-  return joined;
-}
 
 static struct timespec modified(const struct stat *found)
 {
@@ -329,8 +312,8 @@ static bool fill_spare(struct file_store *file, struct spare *spare, const char 
 }
 
 /* False with `taken`: somebody has removed the file, and another one may do. */
-static bool place_spare(struct file_store *file, struct spare *spare, const struct version *version, bool *taken,
-                        struct store_error *error)
+static bool put_spare_in_place(struct file_store *file, struct spare *spare, const struct version *version, bool *taken,
+                               struct store_error *error)
 {
   *taken = false;
   if (!spare_place(spare, file->path)) {
@@ -371,7 +354,7 @@ static bool replace_record(struct file_store *file, struct spare *spare, const c
   for (int i = 0; i < 2 && taken; i++) {
     if (!fill_anew(file, spare, record, &version, error))
       return false;
-    good = place_spare(file, spare, &version, &taken, error);
+    good = put_spare_in_place(file, spare, &version, &taken, error);
     if (taken)
       spare_leave(spare);
   }
@@ -408,7 +391,8 @@ static void save_along_path(struct file_store *file, const char *name, const cha
   if (!is_ours_to_replace(file, name) || !spare_begin(&other, file->path, file->folder, &unheeded) ||
       !spare_make(&other, file->path, 0, 0, &unheeded))
     return;
-  if (!fill_spare(file, &other, record, &version, &unheeded) || !place_spare(file, &other, &version, &taken, &unheeded))
+  if (!fill_spare(file, &other, record, &version, &unheeded) ||
+      !put_spare_in_place(file, &other, &version, &taken, &unheeded))
     spare_remove(&other, file->path);
 }
 
@@ -627,9 +611,9 @@ static bool recover_name(struct file_store *file, const char *name, struct store
 {
   char base[SPARE_PATH];
   spare_path(file->path, name, base);
-  char *left = join(file->folder, "/", base);
+  char *left = place_join(file->folder, "/", base);
   if (!left) {
-    out_of_memory(error);
+    place_out_of_memory(error);
     return false;
   }
   bool good = recover_file(file, left, false, error);
@@ -683,7 +667,7 @@ static enum store_result lock(struct store *store, struct store_error *error)
   if (!file->spent)
     file->spent = malloc(LEDGER_TEXT);
   if (!file->spent)
-    out_of_memory(error);
+    place_out_of_memory(error);
   else if (recover(file, error))
     return STORE_OK;
   lockfile_release(&file->lock);
@@ -794,85 +778,34 @@ static const struct store_ops ops = {.load = load,
 
 /* ---- opening ---- */
 
-static void refuse_setting(struct store_error *error, const char *what, const char *value, const char *why)
-{
-  char shown[200];
-  error->code = CODE_CONFIG;
-  snprintf(error->message, sizeof error->message, "%s \"%s\" %s", what, quote_escape(shown, sizeof shown, value), why);
-}
-
-/* NULL: error says why. */
-static char *absolute(const char *path, const char *base, struct store_error *error)
-{
-  if (*path == '/')
-    base = "";
-  char *here = base ? strdup(base) : getcwd(NULL, 0);
-  if (!here && errno != ENOMEM) {
-    disk_fail(error, "find the present folder for", path, errno);
-    return NULL;
-  }
-  char *joined = join(here, *path == '/' ? "" : "/", path);
-  free(here);
-  if (!joined)
-    out_of_memory(error);
-  return joined;
-}
-
-/* The folder of an absolute path. */
-static char *folder_of(const char *path)
-{
-  char *folder = strdup(path);
-  if (!folder)
-    return NULL;
-  char *slash = strrchr(folder, '/');
-  slash[slash == folder] = '\0';
-  return folder;
-}
-
 /* The file at `path`, which is absolute, called `name`. */
 static struct store *new_store(const char *name, const char *path, struct store_error *error)
 {
   struct file_store *file = calloc(1, sizeof *file);
   if (!file) {
-    out_of_memory(error);
+    place_out_of_memory(error);
     return NULL;
   }
   file->held = SPARE_NONE;
-  bool paged = lockfile_init(&file->lock, join(path, ".lock", ""));
+  bool paged = lockfile_init(&file->lock, place_join(path, ".lock", ""));
   file->name = strdup(name);
   file->path = strdup(path);
-  file->former = join(path, ".tmp", "");
-  file->folder = folder_of(path);
+  file->former = place_join(path, ".tmp", "");
+  file->folder = place_folder(path);
   if (!paged || !file->lock.path || !file->name || !file->path || !file->former || !file->folder) {
     close_store(&file->store);
-    out_of_memory(error);
+    place_out_of_memory(error);
     return NULL;
   }
   file->store = (struct store){.ops = &ops, .generation = file->lock.page.generation, .name = file->name};
   return &file->store;
 }
 
-static bool names_a_file(const char *path, struct store_error *error)
-{
-  if (!path || !*path) {
-    refuse_setting(error, "The path of the token file", "",
-                   "is empty: give the path of a file (LUCID_TOKEN_FILE, or the option storage).");
-    return false;
-  }
-  const char *slash = strrchr(path, '/');
-  const char *last = slash ? slash + 1 : path;
-  if (*last && strcmp(last, ".") != 0 && strcmp(last, "..") != 0)
-    return true;
-  refuse_setting(error, "The path of the token file", path,
-                 "is that of a folder: give the path of a file (LUCID_TOKEN_FILE, or the option storage).");
-  return false;
-}
-
 struct store *store_file(const char *path, const char *base, struct store_error *error)
 {
-  if (!names_a_file(path, error))
+  if (!place_is_file(path, error))
     return NULL;
-  char *whole = absolute(path, base, error);
+  char *whole = place_absolute(path, base, error);
   if (!whole)
     return NULL;
   struct store *store = new_store(path, whole, error);
@@ -880,55 +813,16 @@ struct store *store_file(const char *path, const char *base, struct store_error 
   return store;
 }
 
-static bool stands_for_itself(const char *account, size_t position)
-{
-  char byte = account[position];
-  bool inner = position > 0 && account[position + 1] != '\0';
-  return strchr("abcdefghijklmnopqrstuvwxyz0123456789-_@", byte) || (byte == '.' && inner);
-}
-
-/* "<account>.json" with every byte percent-encoded that could mean something else to some file system. NULL:
- * memory is out. */
-static char *file_name(const char *account)
-{
-  const char *ending = ".json";
-  char *name = malloc(3 * strlen(account) + strlen(ending) + 1);
-  if (!name)
-    return NULL;
-  char *end = name;
-  for (size_t i = 0; account[i]; i++) {
-    if (stands_for_itself(account, i)) {
-      *end++ = account[i];
-    } else {
-      unsigned byte = (unsigned char)account[i];
-      *end++ = '%';
-      *end++ = "0123456789ABCDEF"[byte / 16];
-      *end++ = "0123456789ABCDEF"[byte % 16];
-    }
-  }
-  memcpy(end, ending, strlen(ending) + 1);
-  return name;
-}
-
-/* File systems take names of at most 255 bytes, and ".lock" is put behind this one. */
-static bool fits_folder(const char *name, struct store_error *error)
-{
-  if (strlen(name) + strlen(".lock") <= 255)
-    return true;
-  refuse_setting(error, "The account's file", name, "has too long a name: choose a shorter one.");
-  return false;
-}
-
 static struct store *store_in(const char *directory, const char *folder, const char *name, struct store_error *error)
 {
   const char *slash = directory[strlen(directory) - 1] == '/' ? "" : "/";
-  char *shown = join(directory, slash, name);
-  char *path = join(folder, slash, name);
+  char *shown = place_join(directory, slash, name);
+  char *path = place_join(folder, slash, name);
   struct store *store = NULL;
   if (shown && path)
     store = new_store(shown, path, error);
   else
-    out_of_memory(error);
+    place_out_of_memory(error);
   free(shown);
   free(path);
   return store;
@@ -937,17 +831,17 @@ static struct store *store_in(const char *directory, const char *folder, const c
 struct store *store_directory(const char *directory, const char *base, const char *account, struct store_error *error)
 {
   if (!directory || !*directory) {
-    refuse_setting(error, "The path of the token folder", "", "is empty: give the path of a folder.");
+    place_refuse(error, "The path of the token folder", "", "is empty: give the path of a folder.");
     return NULL;
   }
   if (!account || !*account)
     account = "default";
-  char *name = file_name(account);
-  char *folder = absolute(directory, base, error);
+  char *name = place_file_name(account);
+  char *folder = place_absolute(directory, base, error);
   struct store *store = NULL;
   if (!name)
-    out_of_memory(error);
-  else if (folder && fits_folder(name, error))
+    place_out_of_memory(error);
+  else if (folder && place_fits_folder(name, error))
     store = store_in(directory, folder, name, error);
   free(name);
   free(folder);

@@ -1,0 +1,33 @@
+/* Where the files of a storage lie, and what they are called. */
+#ifndef STORE_PLACE_H
+#define STORE_PLACE_H
+
+#include "store.h"
+
+/* Say in `error` that memory is out, or that the setting `what` cannot be used: `why` follows its value and makes a
+ * sentence of it. */
+void place_out_of_memory(struct store_error *error);
+void place_refuse(struct store_error *error, const char *what, const char *value, const char *why);
+
+/* What the functions below return is the caller's to free. */
+
+/* Three strings in one; NULL when one of them is, or memory is out. */
+char *place_join(const char *first, const char *second, const char *third);
+
+/* The path as seen from the folder `base`, or from the present one if that is NULL. NULL: error says why. */
+char *place_absolute(const char *path, const char *base, struct store_error *error);
+
+/* The folder of an absolute path. NULL: memory is out. */
+char *place_folder(const char *path);
+
+/* Whether the path may be that of a file. False: error says why. */
+bool place_is_file(const char *path, struct store_error *error);
+
+/* "<account>.json" with every byte percent-encoded that could mean something else to some file system. NULL: memory is
+ * out. */
+char *place_file_name(const char *account);
+
+/* File systems take names of at most 255 bytes, and ".lock" is put behind this one. False: error says why. */
+bool place_fits_folder(const char *name, struct store_error *error);
+
+#endif
