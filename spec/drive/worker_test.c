@@ -25,7 +25,7 @@ static struct {
   atomic_bool disk_goes_on;
   bool no_threads;
   int tries; /* to start one meanwhile */
-  int freeze;
+  atomic_int freeze;
   _Atomic double ahead; /* seconds that the library's clock is ahead of the machine's */
 } world;
 
@@ -393,7 +393,7 @@ static void end_with_a_flight_in_the_air(bool background)
   if (background)
     lucidauth_poll(lucidauth_get_account(client, NULL, NULL), &ticket, true, NULL, NULL);
   else
-    pthread_create(&thread, NULL, ask, client);
+    (void)(pthread_create(&thread, NULL, ask, client) == 0 && pthread_detach(thread) == 0);
   endpoint_has_seen(1);
   world.freeze = 2;
   exit(0);
