@@ -9,8 +9,10 @@ local CALLS, ROUNDS = 50000, 300
 local MANY = 1000000
 
 local app = lucid.new({})
+local many = lucid.new({ storage = { type = "file", directory = assert(arg[1]) } })
 assert(lucid.token())
 assert(app:token())
+assert(many:token("anna"))
 
 -- The same source for each kind and its reference, compiled anew for each: so
 -- all have the same loop, and a compiler cannot mix them up.
@@ -22,14 +24,24 @@ local function loop_of(call, object)
   end
 end
 
-local nothing = { token = probe.empty }
+local nothing = { token = probe.empty, authorization = probe.empty }
 
-local kinds = {
-  { "function", loop_of("object.token()", lucid) },
-  { "empty function", loop_of("object.token()", nothing) },
-  { "method", loop_of("object:token()", app) },
-  { "empty method", loop_of("object:token()", nothing) },
+-- Each way of asking, and the same call of a function that does nothing.
+local ways = {
+  { "lucid.token()", "object.token()", lucid },
+  { "lucid.authorization()", "object.authorization()", lucid },
+  { "lucid.token(nil)", "object.token(nil)", lucid },
+  { "client:token()", "object:token()", app },
+  { "client:authorization()", "object:authorization()", app },
+  { "client:token(name)", "object:token('anna')", many },
+  { "client:authorization(name)", "object:authorization('anna')", many },
 }
+
+local kinds = {}
+for _, way in ipairs(ways) do
+  kinds[#kinds + 1] = { way[1], loop_of(way[2], way[3]) }
+  kinds[#kinds + 1] = { way[1] .. " empty", loop_of(way[2], nothing) }
+end
 
 -- Noise only ever adds, so the least of many rounds is the cost; all kinds
 -- take turns.
@@ -50,6 +62,7 @@ end
 collectgarbage()
 collectgarbage("stop")
 local before = collectgarbage("count")
-kinds[1][2](MANY)
-kinds[3][2](MANY)
+for i = 1, #kinds, 2 do
+  kinds[i][2](MANY)
+end
 print(("allocated: %.0f"):format((collectgarbage("count") - before) * 1024))

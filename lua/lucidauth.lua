@@ -39,8 +39,9 @@ local lucid = { _VERSION = core.version }
 local default
 -- the core of the client to come, while nothing but token() was called
 local handle
--- what `lucid.token` is as long as no client has a better one
-local first_token
+-- what `lucid.token` and `lucid.authorization` are as long as no client has a
+-- better one
+local first_token, first_authorization
 
 -- Loaded when it is used: to compile it takes longer than to bring a token
 -- from the file, and many a process wants no more.
@@ -54,7 +55,7 @@ end
 local function adopt(own)
   if own and own.bare_token then
     own.heir = first_token
-    lucid.token = own.bare_token
+    lucid.token, lucid.authorization = own.bare_token, own.bare_authorization
   end
 end
 
@@ -110,8 +111,17 @@ local function slow_token(account)
   return plain_token()
 end
 
+local function slow_authorization(account)
+  check_dot(account, "authorization", 3)
+  if default or account ~= nil or in_nginx then
+    return call("slow_authorization", account)
+  end
+  return plain_token()
+end
+
 -- One C function, as long as nothing below it has to yield on LuaJIT.
-local fast_token = core.hot(slow_token)
+local fast_token = core.hot(slow_token, false)
+local fast_authorization = core.hot(slow_authorization, true)
 
 local function yielding_token(account)
   check_dot(account, "token", 2)
@@ -122,7 +132,17 @@ local function yielding_token(account)
   return (own.bare_token or fast_token)(account)
 end
 
+local function yielding_authorization(account)
+  check_dot(account, "authorization", 2)
+  local own, message, code = default_client()
+  if not own then
+    return nil, message, code
+  end
+  return (own.bare_authorization or fast_authorization)(account)
+end
+
 first_token = in_nginx and yielding_token or fast_token
+first_authorization = in_nginx and yielding_authorization or fast_authorization
 
 --- An access token that works, refreshed first if it must be. A token that
 --- still lives is served while a refresh fails.
@@ -142,9 +162,10 @@ lucid.token = first_token
 ---@return string? message
 ---@return LucidCode? code
 function lucid.authorization(account)
-  check_dot(account, "authorization", 2)
-  return call("authorization", account)
+  return fast_authorization(account)
 end
+
+lucid.authorization = first_authorization
 
 --- A new access token now, whatever the expiry of the present one.
 ---@param account? string
@@ -193,6 +214,7 @@ end
 local function install(client)
   default = client
   lucid.token = client and fast_token or first_token
+  lucid.authorization = client and fast_authorization or first_authorization
   adopt(client)
 end
 

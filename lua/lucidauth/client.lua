@@ -149,8 +149,8 @@ local function check_open(self, name, level)
   end
 end
 
--- The second value tells the hot path whose token it may hand out from now
--- on; the accounts of a several-account storage take the slow way.
+-- The values behind the token tell the hot path whose it may hand out from now
+-- on.
 function Client:slow_token(account)
   -- called by the hot path, or by token_only
   check_open(self, "token", 3)
@@ -158,14 +158,20 @@ function Client:slow_token(account)
   local token, message, code = obtain(self, account, false)
   if not token then
     return nil, message, code
+  elseif self.drive then
+    return token
   end
-  if account == nil and not self.drive then
-    return token, self.core
-  end
-  return token
+  return token, self.core, account
 end
 
--- Without this, the hot path's second value would reach the caller.
+-- The same, and so are its errors.
+function Client:slow_authorization(account)
+  check_open(self, "authorization", 3)
+  check_account(account, "authorization", 3)
+  return self:slow_token(account)
+end
+
+-- Without this, what is meant for the hot path would reach the caller.
 local function token_only(self, account)
   check_self(self, "token", 2)
   local token, message, code = self:slow_token(account)
@@ -184,37 +190,57 @@ end
 
 -- LuaJIT cannot yield below a C function: the hot path, which is told of every
 -- token, and the wait for one lie side by side in a Lua function.
-local function yielding_token(self)
-  local hot = core.hot(function(token, handle)
-    return token, handle
-  end)
+local function yielding(self, name)
+  local is_header = name == "authorization"
+  local hot = core.hot(function(token, handle, account)
+    if handle then
+      return token, handle, account
+    end
+  end, is_header)
   local function wait(account)
-    check_open(self, "token", 3)
-    check_account(account, "token", 3)
+    check_open(self, name, 3)
+    check_account(account, name, 3)
     local token, message, code = look(self, account)
     if not token and code == "not_ready" then
       token, message, code = obtain(self, account, false)
     elseif not token then
       message = explain(self, message, code)
     end
-    if token and account == nil then
-      hot(token, self.core)
+    if token then
+      return (hot(token, self.core, account))
     end
-    return token, message, code
+    return nil, message, code
+  end
+  local function inherited(account)
+    local token, message, code = self.heir(account)
+    if token then
+      return is_header and "Bearer " .. token or token
+    end
+    return nil, message, code
   end
   return function(account)
-    local token = account == nil and hot()
+    local token = hot(account)
     if token then
       return token
     end
     -- not a tail call: an error is to name the line of our caller
     local message, code
-    token, message, code = (self.closed and self.heir or wait)(account)
+    token, message, code = (self.closed and self.heir and inherited or wait)(account)
     if token then
       return token
     end
     return nil, message, code
   end
+end
+
+local function authorization(self, account, level)
+  check_open(self, "authorization", level + 1)
+  check_account(account, "authorization", level + 1)
+  local token, message, code = token_only(self, account)
+  if not token then
+    return nil, message, code
+  end
+  return "Bearer " .. token
 end
 
 --- The value of the `Authorization` header: "Bearer " and the token.
@@ -223,13 +249,12 @@ end
 ---@return string? message
 ---@return LucidCode? code
 function Client:authorization(account)
-  check_open(self, "authorization", 2)
-  check_account(account, "authorization", 2)
-  local token, message, code = self:token(account)
-  if not token then
-    return nil, message, code
+  -- not a tail call: an error is to name the line of our caller
+  local header, message, code = authorization(self, account, 2)
+  if header then
+    return header
   end
-  return "Bearer " .. token
+  return nil, message, code
 end
 
 --- A new access token now, whatever the expiry of the present one.
@@ -367,14 +392,17 @@ local function set_token(self, functions)
   if functions then
     self.token = token_only
   elseif self.host then
-    local ask = yielding_token(self)
-    self.bare_token = ask
-    self.token = function(given, account)
-      check_self(given, "token", 2)
-      return ask(account)
+    for _, name in ipairs { "token", "authorization" } do
+      local ask = yielding(self, name)
+      self["bare_" .. name] = ask
+      self[name] = function(client, account)
+        check_self(client, name, 2)
+        return ask(account)
+      end
     end
   else
-    self.token = core.hot(self.slow_token, self)
+    self.token = core.hot(self.slow_token, false, self, self.core)
+    self.authorization = core.hot(self.slow_authorization, true, self, self.core)
   end
 end
 
@@ -387,10 +415,13 @@ local function adorn(handle, options, settings)
   self.on_event = settings and settings.on_event or self.host and self.host.report
   set_driver(self, functions, options)
   set_token(self, functions)
-  -- what the module hands out as its own `token`, where C must not call it
+  -- what the module hands out as its own functions, where C must not call them
   if functions and is_luajit then
     self.bare_token = function(account)
       return token_only(self, account)
+    end
+    self.bare_authorization = function(account)
+      return authorization(self, account, 1)
     end
   end
   return self

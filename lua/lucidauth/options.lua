@@ -25,6 +25,7 @@
 ---@field timeout? number seconds a call may take, retries included: 30
 ---@field lock_timeout? number seconds after which a lock counts as stuck: 60
 ---@field default_lifetime? number seconds a token lives when the server does not say: 3600
+---@field max_accounts? integer accounts kept in memory, the last ones used: 10000
 ---@field ca_file? string PEM file of trusted authorities instead of the system's
 ---@field background? boolean a thread refreshes, also ahead of need: true inside nginx, else false
 ---@field hold_signals? boolean a signal that would end the script waits for the tokens: true
@@ -109,6 +110,14 @@ local function seconds(name, value, level)
   return value
 end
 
+local function a_count(name, value, level)
+  check_type(value, "number", "option " .. name, level + 1)
+  if not (value >= 1 and value < 2 ^ 31 and value % 1 == 0) then
+    wrong(level + 1, "option %s must be a whole number, 1 or more", name)
+  end
+  return value
+end
+
 local function a_boolean(name, value, level)
   check_type(value, "boolean", "option " .. name, level + 1)
   return value
@@ -151,6 +160,7 @@ local checks = {
   timeout = seconds,
   lock_timeout = seconds,
   default_lifetime = seconds,
+  max_accounts = a_count,
   ca_file = text,
   background = a_boolean,
   hold_signals = a_boolean,

@@ -11,14 +11,25 @@
 #define CLIENT "lucidauth.core.client"
 #define FLIGHT "lucidauth.core.flight"
 #define TICKET "lucidauth.core.ticket"
+#define HOT "lucidauth.core.hot"
 
 struct event;
+struct names;
+
+/* An account that something holds on to, until its client is closed at the latest. Starts as {0}. */
+struct held {
+  lucidauth_account *account; /* NULL: none */
+  struct held *next, **place; /* among those of the client */
+};
 
 struct client {
-  lucidauth_account *account; /* the default account; NULL: not used yet, or closed */
-  uint64_t serial;            /* of its token that was returned last; 0: none */
-  const char *token;          /* where Lua keeps that one; to be compared, not to be read */
   lucidauth *client;          /* NULL: closed */
+  lucidauth_account *account; /* that was asked for last; NULL: there was none, or something else holds it */
+  uint64_t serial;            /* of its token that was returned */
+  const char *token;          /* where Lua keeps that one; to be compared, not to be read; NULL: there is none */
+  struct held *held;
+  struct names *names; /* of the hot path */
+  size_t names_most;
   struct event *events, **last_event;
 };
 
@@ -33,8 +44,18 @@ int push_token(lua_State *L, char *token, const lucidauth_error *error);
 /* The first argument; raises when it is closed. */
 struct client *check_client(lua_State *L);
 
-/* The account that is named there, or the default one. NULL: `error` says why. */
+/* held.c */
+
+/* The account that is named there, or the default one, as the client's: until another is asked for. NULL: `error` says
+ * why. */
 lucidauth_account *account_at(lua_State *L, struct client *client, int index, lucidauth_error *error);
+
+/* Hold on to the client's account, instead of the client. */
+void hold(struct held *held, struct client *client);
+void let_go(struct held *held);
+
+/* The client is closed, and its accounts are gone. */
+void forget_accounts(struct client *client);
 
 /* events.c */
 
@@ -54,6 +75,7 @@ lucidauth_options read_options(lua_State *L);
 
 int core_new(lua_State *L);
 int core_ticket(lua_State *L);
+int ticket_gc(lua_State *L);
 int client_token(lua_State *L);
 int client_poll(lua_State *L);
 int client_refresh(lua_State *L);
@@ -82,6 +104,7 @@ int flight_gc(lua_State *L);
 /* hot.c */
 
 int core_hot(lua_State *L);
+int hot_gc(lua_State *L);
 
 /* The module is loaded into a Lua state. */
 void hot_open(void);

@@ -1,7 +1,14 @@
 /* Clients, and the tokens that they bring. */
 #include "binding.h"
+#include "compat.h"
 
+#include <stdlib.h>
 #include <string.h>
+
+struct ticket {
+  lucidauth_ticket ticket;
+  struct held held; /* while its caller waits */
+};
 
 /* core.new(options) -> client | nil, message, code */
 int core_new(lua_State *L)
@@ -13,7 +20,10 @@ int core_new(lua_State *L)
   luaL_getmetatable(L, CLIENT);
   lua_setmetatable(L, -2);
   int place = lua_gettop(L);
+  lua_newtable(L);
+  compat_setuservalue(L, place);
   lucidauth_options options = read_options(L);
+  client->names_most = options.max_accounts / 2;
   options.on_event = queue_event;
   options.on_event_data = client;
   client->client = lucidauth_new(&options, &error);
@@ -27,8 +37,7 @@ int core_new(lua_State *L)
 int client_close(lua_State *L)
 {
   struct client *client = luaL_checkudata(L, 1, CLIENT);
-  client->token = NULL;
-  client->account = NULL;
+  forget_accounts(client);
   lucidauth_close(client->client);
   client->client = NULL;
   return 0;
@@ -48,10 +57,12 @@ int client_gc(lua_State *L)
   client_close(L);
   while (client->events)
     drop_event(client);
+  free(client->names);
+  client->names = NULL;
   return 0;
 }
 
-/* As push_token; it also remembers that this is the default account's token, with this serial. */
+/* As push_token; it also remembers that this is the account's token, with this serial. */
 static int push_serial_token(lua_State *L, struct client *client, const lucidauth_account *account, char *token,
                              uint64_t serial, const lucidauth_error *error)
 {
@@ -85,11 +96,18 @@ int client_refresh(lua_State *L)
 /* core.ticket(refresh) -> a caller's wish for a token, for poll */
 int core_ticket(lua_State *L)
 {
-  lucidauth_ticket *ticket = lua_newuserdata(L, sizeof *ticket);
-  *ticket = (lucidauth_ticket){.refresh = lua_toboolean(L, 1)};
+  struct ticket *ticket = lua_newuserdata(L, sizeof *ticket);
+  *ticket = (struct ticket){.ticket.refresh = lua_toboolean(L, 1)};
   luaL_getmetatable(L, TICKET);
   lua_setmetatable(L, -2);
   return 1;
+}
+
+int ticket_gc(lua_State *L)
+{
+  struct ticket *ticket = luaL_checkudata(L, 1, TICKET);
+  let_go(&ticket->held);
+  return 0;
 }
 
 /* client:poll(ticket, account, patient) -> token | nil, message, code, seconds; never waits. Behind "not_ready": in
@@ -99,13 +117,18 @@ int client_poll(lua_State *L)
   lucidauth_error error;
   uint64_t serial = 0;
   struct client *client = check_client(L);
-  lucidauth_ticket *ticket = luaL_checkudata(L, 2, TICKET);
+  struct ticket *ticket = luaL_checkudata(L, 2, TICKET);
   lucidauth_account *account = account_at(L, client, 3, &error);
-  char *token = account ? lucidauth_poll(account, ticket, lua_toboolean(L, 4), &serial, &error) : NULL;
+  char *token = account ? lucidauth_poll(account, &ticket->ticket, lua_toboolean(L, 4), &serial, &error) : NULL;
+  bool waits = !token && error.code == LUCIDAUTH_NOT_READY;
   int results = push_serial_token(L, client, account, token, serial, &error);
-  if (results == 1 || error.code != LUCIDAUTH_NOT_READY)
+  if (waits)
+    hold(&ticket->held, client);
+  else
+    let_go(&ticket->held);
+  if (!waits)
     return results;
-  lua_pushnumber(L, ticket->within);
+  lua_pushnumber(L, ticket->ticket.within);
   return results + 1;
 }
 
@@ -118,7 +141,7 @@ int client_reject(lua_State *L)
   const char *account = luaL_optstring(L, 2, NULL), *token = luaL_checklstring(L, 3, &length);
   /* no token holds a NUL byte: what stands before it is not what was rejected */
   bool heard = strlen(token) == length ? lucidauth_reject(client->client, account, token, &error)
-                                       : lucidauth_get_account(client->client, account, &error) != NULL;
+                                       : account_at(L, client, 2, &error) != NULL;
   if (!heard)
     return push_error(L, &error);
   lua_pushboolean(L, true);

@@ -12,6 +12,10 @@ extern __attribute__((weak)) int(lua_isyieldable)(lua_State *L);
 
 #define compat_setfuncs(L, functions) luaL_register(L, NULL, functions)
 
+/* A userdata's table. */
+#define compat_setuservalue(L, index) lua_setfenv(L, index)
+#define compat_getuservalue(L, index) lua_getfenv(L, index)
+
 /* Lua 5.1 cannot call a function that yields from C; the Lua layer puts a Lua function in this one's place
  * where that matters. */
 #define compat_call(L, arguments, continuation) (lua_call(L, arguments, LUA_MULTRET), continuation(L))
@@ -30,6 +34,11 @@ extern __attribute__((weak)) int(lua_isyieldable)(lua_State *L);
   (lua_callk(L, arguments, LUA_MULTRET, 0, continuation), continuation(L, LUA_OK, 0))
 #define COMPAT_CONTINUATION(name) static int name(lua_State *L, int status, lua_KContext context)
 
+#endif
+
+#if LUA_VERSION_NUM >= 502
+#define compat_setuservalue(L, index) lua_setuservalue(L, index)
+#define compat_getuservalue(L, index) ((void)lua_getuservalue(L, index))
 #endif
 
 #endif

@@ -36,6 +36,8 @@ int luaopen_lucidauth_core(lua_State *L)
                                             {"finish", flight_finish},
                                             {"__gc", flight_gc},
                                             {NULL, NULL}};
+  static const luaL_Reg ticket_methods[] = {{"__gc", ticket_gc}, {NULL, NULL}};
+  static const luaL_Reg hot_methods[] = {{"__gc", hot_gc}, {NULL, NULL}};
   static const luaL_Reg functions[] = {{"new", core_new},
                                        {"hot", core_hot},
                                        {"ticket", core_ticket},
@@ -52,8 +54,8 @@ int luaopen_lucidauth_core(lua_State *L)
   hot_open();
   new_class(L, CLIENT, client_methods);
   new_class(L, FLIGHT, flight_methods);
-  luaL_newmetatable(L, TICKET);
-  lua_pop(L, 1);
+  new_class(L, TICKET, ticket_methods);
+  new_class(L, HOT, hot_methods);
   lua_newtable(L);
   compat_setfuncs(L, functions);
   lua_pushstring(L, lucidauth_version());

@@ -57,6 +57,7 @@ lucidauth_options read_options(lua_State *L)
   options.timeout = number_field(L, "timeout", options.timeout);
   options.lock_timeout = number_field(L, "lock_timeout", options.lock_timeout);
   options.default_lifetime = number_field(L, "default_lifetime", options.default_lifetime);
+  options.max_accounts = (size_t)number_field(L, "max_accounts", (double)options.max_accounts);
   options.ca_file = string_field(L, "ca_file");
   options.background = flag_field(L, "background", false);
   options.hold_signals = flag_field(L, "hold_signals", options.hold_signals);

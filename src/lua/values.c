@@ -1,4 +1,4 @@
-/* What the other files push and take: failures, tokens, clients, accounts. */
+/* What the other files push and take: failures, tokens, clients. */
 #include "binding.h"
 
 int push_error(lua_State *L, const lucidauth_error *error)
@@ -25,13 +25,4 @@ struct client *check_client(lua_State *L)
   if (!client->client)
     luaL_error(L, "this lucidauth client is closed");
   return client;
-}
-
-lucidauth_account *account_at(lua_State *L, struct client *client, int index, lucidauth_error *error)
-{
-  if (!lua_isnoneornil(L, index))
-    return lucidauth_get_account(client->client, luaL_checkstring(L, index), error);
-  if (!client->account)
-    client->account = lucidauth_get_account(client->client, NULL, error);
-  return client->account;
 }
