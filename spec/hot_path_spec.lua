@@ -1,6 +1,7 @@
 -- The short way to a token, which asks nobody: it ends with the token, whoever
 -- noticed that first.
 
+local helper = require("spec.helper")
 local lucid = require("lucidauth")
 local tokens = require("spec.tokens")
 
@@ -50,4 +51,123 @@ it("has the new token when an event handler has asked for it before", function()
       assert.are.equal(new, way())
     end
   end
+end)
+
+describe("accounts by name", function()
+  local function directory()
+    return { type = "file", directory = scene.folder }
+  end
+
+  local function log_in(name)
+    tokens.write(scene.folder .. "/" .. name .. ".json", tokens.record(tokens.pair(sandbox), 3600))
+  end
+
+  local function store(name, token)
+    tokens.write(scene.folder .. "/" .. name .. ".json",
+      { access_token = token, refresh_token = "R", expires_at = os.time() + 3600 })
+  end
+
+  it("have their own tokens, however they are asked for", function()
+    local own = { default = "A", anna = "B" }
+    store("default", own.default)
+    store("anna", own.anna)
+    lucid.configure(scene:options({ storage = directory() }))
+    local client = scene:client({ storage = directory() })
+    for _ = 1, 3 do
+      for _, ways in ipairs({ lucid, client }) do
+        local this = ways == client
+        local function ask(way, ...)
+          if this then
+            return client[way](client, ...)
+          end
+          return lucid[way](...)
+        end
+        assert.are.equal(own.default, ask("token"))
+        assert.are.equal(own.default, ask("token", nil))
+        assert.are.equal(own.anna, ask("token", "anna"))
+        assert.are.equal("Bearer " .. own.anna, ask("authorization", "anna"))
+        assert.are.equal("Bearer " .. own.default, ask("authorization"))
+        assert.is_nil((ask("token", "bert")))
+      end
+    end
+  end)
+
+  it("have the new token when another call has noticed it before", function()
+    log_in("anna")
+    local client = scene:client({ storage = directory() })
+    local other = scene:client({ storage = directory() })
+    for _ = 1, 3 do
+      client:token("anna")
+      client:authorization("anna")
+      local new = assert(other:refresh("anna"))
+      assert.are.equal("Bearer " .. new, client:authorization("anna"))
+      assert.are.equal(new, client:token("anna"))
+    end
+  end)
+
+  it("that are made up leave nothing in memory and no file", function()
+    local client = scene:client({ storage = directory(), max_accounts = 50 })
+    local core = {}
+    local function make_up(first, last)
+      for i = first, last do
+        assert.is_nil((client:token("user-" .. i)))
+        assert.is_nil((client:authorization("user-" .. i)))
+        client:status("user-" .. i)
+        client:reject("token", "user-" .. i)
+      end
+      collectgarbage()
+      collectgarbage()
+      return collectgarbage("count")
+    end
+    core[1] = make_up(1, 200)
+    core[2] = make_up(201, 1000)
+    assert.is_true(core[2] < core[1] * 1.1)
+    local files = io.popen("ls -A " .. scene.folder):read("*a")
+    assert.are.equal("", files)
+  end)
+
+  it("come and go, and each has its own token", function()
+    for i = 1, 12 do
+      store("user-" .. i, "token-" .. i)
+    end
+    for _, most in ipairs({ 1, 2, 3, 5, 100 }) do
+      local client = scene:client({ storage = directory(), max_accounts = most })
+      for _ = 1, 3 do
+        for i = 1, 12 do
+          for _ = 1, 2 do
+            assert.are.equal("token-" .. i, client:token("user-" .. i))
+            assert.are.equal("Bearer token-" .. i, client:authorization("user-" .. i))
+          end
+        end
+      end
+    end
+  end)
+
+  it("are not handed out any more once their client is closed", function()
+    store("anna", "A")
+    local client = scene:client({ storage = directory() })
+    local token, authorization = client.token, client.authorization
+    assert.are.equal("A", token(client, "anna"))
+    assert.are.equal("Bearer A", authorization(client, "anna"))
+    client:close()
+    assert.has_error(function()
+      token(client, "anna")
+    end, "this lucidauth client is closed")
+    assert.has_error(function()
+      authorization(client, "anna")
+    end, "this lucidauth client is closed")
+  end)
+
+  it("are the asked client's, also with another one's method", function()
+    store("anna", "A")
+    local one = scene:client({ storage = directory() })
+    local other = scene:client({ storage = { type = "file", directory = helper.tmpdir() } })
+    assert.are.equal("A", one:token("anna"))
+    for _ = 1, 2 do
+      assert.is_nil((one.token(other, "anna")))
+      assert.are.equal("A", other.token(one, "anna"))
+      assert.are.equal("A", one:token("anna"))
+      assert.is_nil((other:token("anna")))
+    end
+  end)
 end)

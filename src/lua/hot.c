@@ -39,11 +39,12 @@ struct names {
 /* NULL: memory is out, or the client keeps too few accounts. */
 static struct names *names_of(struct client *client)
 {
-  size_t count = client->names_most > 0;
-  while (2 * count <= client->names_most && 2 * count <= NAMES_MOST)
+  size_t most = client->names_most < NAMES_MOST ? client->names_most : NAMES_MOST, count = 1;
+  if (client->names || most == 0)
+    return client->names;
+  while (2 * count <= most)
     count *= 2;
-  if (!client->names && count > 0)
-    client->names = calloc(1, sizeof *client->names + count * sizeof client->names->at[0]);
+  client->names = calloc(1, sizeof *client->names + count * sizeof client->names->at[0]);
   if (client->names)
     client->names->last = count - 1;
   return client->names;
