@@ -551,7 +551,7 @@ describe("a full disk", function()
     end
     io.stdout:setvbuf("no")
     local events = {}
-    lucid.configure({ timeout = 1, lock_timeout = 0.1, on_event = function(event)
+    lucid.configure({ timeout = 20, lock_timeout = 0.1, on_event = function(event)
       events[#events + 1] = event.name .. (event.code and " " .. event.code or "")
     end })
     local function say(...)
@@ -636,7 +636,7 @@ describe("a full disk", function()
     local record, lines = run_on_small_disk(MUCH .. [[
       say(lucid.token())
       say(tostring(lucid.status().unsaved), tokens.read(path).refresh_token)
-      local other = lucid.new({ timeout = 0.2, lock_timeout = 0.1 })
+      local other = lucid.new({ timeout = 20, lock_timeout = 0.1 })
       say(other:token())
       other:close()
       os.remove(ballast)

@@ -131,7 +131,7 @@ end
 -- What each does to a refresh that the server has not carried out.
 local failures = {
   ["hangs"] = {
-    { kind = "hang" }, "timeout", { "did not answer in time" }, posts = 1, timeout = 0.3,
+    { kind = "hang" }, "timeout", { "did not answer in time" }, posts = 1, timeout = helper.SHORT,
   },
   ["closes the connection"] = {
     { kind = "close" }, "network", { "lost before its answer was complete" }, posts = RESENT,
@@ -294,7 +294,7 @@ end)
 -- The server has carried the refresh out, and the client will never know what
 -- came of it: the old pair is dead, the new one unknown.
 local losses = {
-  ["hangs"] = { { kind = "hang", when = "after" }, timeout = 0.3 },
+  ["hangs"] = { { kind = "hang", when = "after" }, timeout = helper.SHORT },
   ["closes the connection"] = { { kind = "close", when = "after" } },
   ["resets the connection"] = { { kind = "close", when = "after", reset = true } },
   ["ends without a byte"] = { { kind = "half", bytes = 0 } },
@@ -392,7 +392,7 @@ describe("an introspection endpoint that", function()
     ["is not there"] = { text(404, ""), "bad_response" },
     ["redirects"] = { text(302, "", { Location = "https://other.example/" }), "bad_response" },
     ["closes the connection"] = { { kind = "close" }, "network" },
-    ["hangs"] = { { kind = "hang" }, "timeout", timeout = 0.3 },
+    ["hangs"] = { { kind = "hang" }, "timeout", timeout = helper.SHORT },
   }
 
   for name, case in helper.sorted(odd) do
@@ -401,7 +401,7 @@ describe("an introspection endpoint that", function()
       local fault = always(case[1])
       fault.endpoint = "introspect"
       sandbox:faults({ text(500, ""), fault })
-      local result = call({ timeout = case.timeout or 0.5 })
+      local result = call({ timeout = case.timeout or helper.SHORT })
       assert_failed(result, case[2], { "introspection endpoint" })
       assert.are.equal(1, requests())
       assert_still_stored(true)
@@ -413,7 +413,7 @@ describe("an introspection endpoint that", function()
   it("the provider does not have leaves one more request, later", function()
     store(-10)
     sandbox:faults(text(500, ""))
-    local result = call({ introspection_url = false, timeout = 0.3 })
+    local result = call({ introspection_url = false, timeout = helper.SHORT })
     assert.are.equal("server_error", result.code)
     assert.is_true(holds(result.message, { "may have been spent", "HTTP 500" }), result.message)
     assert.are.equal(1, requests())
@@ -429,7 +429,7 @@ describe("nobody", function()
   it("at the other end is no loss", function()
     store(-10)
     local url, taken = helper.dead_url()
-    local result = call({ api_url = url, timeout = 0.3 })
+    local result = call({ api_url = url, timeout = helper.SHORT })
     assert_failed(result, "network", { "could not be reached" })
     assert_still_stored()
     taken:close()
@@ -454,7 +454,7 @@ describe("nobody", function()
       env[name], env[name:upper()] = false, false
     end
     return attempt.run(env, nil, [[
-      local token, message, code = require("lucidauth").new({ timeout = 0.3 }):token()
+      local token, message, code = require("lucidauth").new({ timeout = 2 }):token()
       print(token or code)
       print(message)
     ]])
@@ -513,14 +513,13 @@ describe("a server that asks to wait", function()
 
   it("longer than the caller can is not waited for", function()
     store(-10)
-    sandbox:faults(always(text(429, "", { ["Retry-After"] = "60" })))
-    local started = socket.gettime()
+    sandbox:faults(always(text(429, "", { ["Retry-After"] = "600" })))
     local client = scene:client()
     local _, message, code = client:token()
-    assert.is_true(socket.gettime() - started < 15)
     assert.are.equal("rate_limited", code, message)
+    assert.are.equal(1, requests())
     local status = client:status()
-    assert.is_true(status.retry_in > 30 and status.retry_in <= 60)
+    assert.is_true(status.retry_in > 300 and status.retry_in <= 600)
   end)
 end)
 

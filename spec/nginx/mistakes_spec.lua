@@ -136,7 +136,7 @@ describe("a server that is down at the start", function()
     local port = nginx.free_port()
     stage:start({
       workers = 1,
-      init = [[ require("lucidauth").configure({ timeout = 0.3 }) ]],
+      init = [[ require("lucidauth").configure({ timeout = 2 }) ]],
       env = { LUCID_API_URL = "http://127.0.0.1:" .. port },
       server = ASSERT,
     })
