@@ -43,8 +43,15 @@ local handle
 -- better one
 local first_token, first_authorization
 
--- Loaded when it is used: to compile it takes longer than to bring a token
--- from the file, and many a process wants no more.
+-- The workers' user may not be able to read what the master's can.
+if in_nginx then
+  for _, part in ipairs { "client", "drive", "metrics", "nginx", "options" } do
+    require("lucidauth." .. part)
+  end
+end
+
+-- Elsewhere it is loaded when it is used: to compile it takes longer than to
+-- bring a token from the file, and many a process wants no more.
 local function clients()
   return require("lucidauth.client")
 end

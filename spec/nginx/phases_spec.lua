@@ -317,6 +317,43 @@ describe("the module", function()
     stage:assert_no_problems()
   end)
 
+  if nginx.user then
+    it("needs no Lua file any more that root alone can read", function()
+      local folder, path = helper.tmpdir(), nginx.folder() .. "/token.json"
+      local record = tokens.record(tokens.pair(stage.sandbox), 3000)
+      tokens.write(path, record)
+      nginx.give(path)
+      helper.shell(("cp -r %s/* %s && chmod -R go= %s"):format(nginx.modules(), folder, folder))
+      stage:start({
+        env = { LUCID_TOKEN_FILE = path },
+        init = ([[
+          local folder = %q
+          local function without(path, name)
+            return (path:gsub("[^;]+", function(place)
+              return io.open((place:gsub("%%?", name))) and "" or nil
+            end))
+          end
+          package.path = folder .. "/lua/?.lua;" .. without(package.path, "lucidauth")
+          package.cpath = folder .. "/lib/?.so;" .. without(package.cpath, "lucidauth/core")
+          require("lucidauth")
+        ]]):format(folder),
+        server = [[
+          location /own { content_by_lua_block {
+            local client = require("lucidauth").new({ storage = {
+              load = function() return nil, "no storage" end,
+              save = function() end,
+            } })
+            ngx.say(said(client:token()), client:metrics()) } }
+        ]],
+      })
+      local _, body = stage.server:get("/token")
+      assert.are.equal(record.access_token .. "\n", body)
+      _, body = stage.server:get("/own")
+      nginx.assert_contains(body, "storage: ", "no storage", "lucidauth_unsaved")
+      stage:assert_no_problems()
+    end)
+  end
+
   it("works with lua_code_cache off", function()
     stage:start({
       http = "lua_code_cache off;",
