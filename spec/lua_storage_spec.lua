@@ -1220,6 +1220,163 @@ describe("a coroutine that nobody resumes", function()
   end)
 end)
 
+-- What was saved has to be there when it is asked for, or the next refresh token
+-- is lost, or the last one is sent twice.
+describe("a storage that does not store", function()
+  local test = pending -- until the flow reads its mark back
+
+  local function saving(change)
+    return {
+      save = function(account, record)
+        local kept = copy(record)
+        records[account] = change(kept) or kept
+      end,
+    }
+  end
+
+  local function without(name)
+    return saving(function(record)
+      record[name] = nil
+    end)
+  end
+
+  -- Nothing is sent, however often it is tried, and the message names the culprit.
+  local function assert_found_out(changes, ...)
+    local client = client_with(storage_with(changes), { timeout = 0.15 })
+    for _ = 1, 2 do
+      local token, message, code = client:refresh()
+      scene:assert_failure("storage", token, message, code)
+      for _, part in ipairs({ ... }) do
+        assert.is_true(contains(message, part), message)
+      end
+    end
+    assert.are.equal(0, scene:posts())
+  end
+
+  local function nothing()
+  end
+
+  local function other_account()
+    return tokens.record({ access_token = "a", refresh_token = "r" }, -1)
+  end
+
+  for what, case in helper.sorted({
+    ["load forgets to return"] = { { load = nothing }, "load returned no record" },
+    ["save does nothing"] = { { save = nothing }, "load returned no record after save" },
+    ["save keeps three fields"] = { saving(function(record)
+      return {
+        access_token = record.access_token,
+        refresh_token = record.refresh_token,
+        expires_in = record.expires_in,
+      }
+    end), 'save or load dropped the field "' },
+    ["save drops tables"] = { without("pending"), 'save or load dropped the field "pending"' },
+    ["save makes texts of numbers"] = { saving(function(record)
+      for name, value in pairs(record.pending or {}) do
+        record.pending[name] = tostring(value)
+      end
+    end), "pending" },
+    ["save fills texts up with space"] = { saving(function(record)
+      record.origin = record.origin .. " "
+    end), 'another value in the field "origin"' },
+    ["load brings another account's record"] = { { load = other_account }, "load" },
+  }) do
+    test("is found out before anything is sent: " .. what, function()
+      assert_found_out(case[1], case[2])
+    end)
+  end
+
+  test("is found out: save keeps the table that its caller goes on to change", function()
+    local last
+    assert_found_out({
+      load = function(account)
+        if last then
+          last.pending = nil
+        end
+        return records[account] and copy(records[account])
+      end,
+      save = function(account, record)
+        records[account], last = record, record
+      end,
+    }, "pending")
+  end)
+
+  test("is found out: load brings the former record for ever", function()
+    local former
+    records.default = tokens.record({ access_token = "a", refresh_token = "r" }, -1)
+    assert_found_out({
+      load = function(account)
+        return copy(former or records[account])
+      end,
+      save = function(account, record)
+        former = former or records[account]
+        records[account] = copy(record)
+      end,
+    }, "pending")
+  end)
+
+  test("is named when load fails the second time", function()
+    local loads = 0
+    assert_found_out({
+      load = function(account)
+        loads = loads + 1
+        if loads % 3 == 0 then
+          error("the connection is gone")
+        end
+        return copy(records[account])
+      end,
+    }, "load", "the connection is gone")
+  end)
+
+  test("is waited for when it is a replica that lags", function()
+    local behind, versions = 0, {}
+    local client = client_with(storage_with({
+      load = function(account)
+        behind = math.max(0, behind - 1)
+        return copy(versions[#versions - behind] or records[account])
+      end,
+      save = function(account, record)
+        records[account] = copy(record)
+        versions[#versions + 1] = records[account]
+        behind = 3
+      end,
+    }))
+    local token = assert(client:refresh())
+    assert.is_true(tokens.works(sandbox, token))
+    assert.are.equal(1, scene:posts())
+    assert(client:refresh())
+    assert.are.equal(0, sandbox:counts().reuses)
+  end)
+
+  test("is asked again in the middle of a flight, by yielding", function()
+    local client = client_with(yielding_storage())
+    local ok, token = finish(coroutine.create(function()
+      return client:token()
+    end))
+    assert.is_true(ok, token)
+    assert.are.equal("load lock load save load save unlock", names_of_calls())
+  end)
+
+  -- What Debian's lua-cjson, and many a database, make of it is the same to us.
+  test("is not what rounds to fourteen digits, or makes an object of an empty list", function()
+    sandbox:faults({ kind = "transform", raw = { number = "0.1234567890123456789",
+      list = "[]", deep = '{"list":[],"none":null}' } })
+    local texts = {}
+    local client = client_with(storage_with({
+      load = function(account)
+        return texts[account] and codec.decode_json(texts[account])
+      end,
+      save = function(account, record)
+        record.none = nil
+        texts[account] = codec.encode_json(record)
+      end,
+    }))
+    assert(client:refresh())
+    assert(client:refresh())
+    assert.are.equal(2, scene:posts())
+  end)
+end)
+
 -- lua-cjson keeps the decimal point that it has found when it was loaded.
 describe("a locale with a decimal comma", function()
   local comma = os.setlocale("de_DE.UTF-8", "numeric") ~= nil
