@@ -3,7 +3,8 @@
 
 local core = require "lucidauth.core"
 local lock = require "lucidauth.lock"
-local sorted_keys = require "lucidauth.tables".sorted_keys
+local tables = require "lucidauth.tables"
+local printable, sorted_keys = tables.printable, tables.sorted_keys
 local storage = require "lucidauth.storage"
 local work = require "lucidauth.work"
 
@@ -310,7 +311,7 @@ local function bring_home(flights, handle)
   flights.closing = nil
   local ok, saved, message, _, account = pcall(close, flights, handle)
   if ok and not saved and flights.host then
-    flights.host.complain(unsaved:format(account, message))
+    flights.host.complain(unsaved:format(printable(account), message))
   end
   release_all(flights)
 end

@@ -1,6 +1,7 @@
 --- An account's state as Prometheus text (exposition format 0.0.4).
 
-local sorted_keys = require "lucidauth.tables".sorted_keys
+local tables = require "lucidauth.tables"
+local printable, sorted_keys = tables.printable, tables.sorted_keys
 
 local M = {}
 
@@ -20,6 +21,7 @@ local families = {
 }
 
 local function escape(value)
+  value = value:gsub("[^\n]+", printable)
   return (value:gsub('[\\"\n]', { ["\\"] = "\\\\", ['"'] = '\\"', ["\n"] = "\\n" }))
 end
 

@@ -3,6 +3,7 @@
 
 local ngx = ngx
 local core = require "lucidauth.core"
+local printable = require "lucidauth.tables".printable
 
 local M = { sleep = ngx.sleep, is_ending = ngx.worker.exiting }
 
@@ -298,7 +299,7 @@ function M.report(event)
   local level = levels[event.name]
   if level then
     local text = "lucidauth: %s (account %s): %s"
-    ngx.log(level, text:format(event.name, event.account, event.message))
+    ngx.log(level, text:format(event.name, printable(event.account), event.message))
   end
 end
 

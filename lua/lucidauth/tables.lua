@@ -1,4 +1,4 @@
---- What is done with plain tables in several places.
+--- What is done with plain tables, and with text from outside, in several places.
 
 local M = {}
 
@@ -27,6 +27,33 @@ function M.sorted_keys(map)
   end
   table.sort(keys, before)
   return keys
+end
+
+local function as_hex(character)
+  return ("\\x%02x"):format(character:byte())
+end
+
+local function as_unicode(character)
+  local code = character:byte() % 16
+  for i = 2, #character do
+    code = code * 64 + character:byte(i) % 64
+  end
+  return ("\\u%04x"):format(code)
+end
+
+-- C1, the soft hyphen, marks of direction, what has no width.
+local unseen = { "\194[\128-\159]", "\194\173", "\216\156", "\226\128[\139-\143]",
+  "\226\128[\168-\174]", "\226\129[\160-\175]", "\239\187\191" }
+
+--- Text that forges no line and drives no terminal, as the core shows it.
+---@param text string
+---@return string
+function M.printable(text)
+  text = text:gsub("\n", "\\n"):gsub("%c", as_hex)
+  for _, pattern in ipairs(unseen) do
+    text = text:gsub(pattern, as_unicode)
+  end
+  return text
 end
 
 return M

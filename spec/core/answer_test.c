@@ -855,7 +855,7 @@ static void what_comes_from_outside_is_escaped(void **state)
       {"an account", "an account"},
       {"M\xC3\xBCller \xF0\x9F\x98\x80", "M\xC3\xBCller \xF0\x9F\x98\x80"},
       {"a\nb\r\tc\x1B[31m\x7F", "a\\nb\\r\\tc\\x1b[31m\\x7f"},
-      {"a\\nb", "a\\\\nb"},
+      {"a\\nb", "a\\nb"},
       {"\xC2\x85\xC2\x9B", "\\u0085\\u009b"},
       {"a\xE2\x80\xAE"
        "b\xE2\x81\xA6"

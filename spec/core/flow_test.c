@@ -553,6 +553,19 @@ static void a_wrong_client_secret_erases_nothing(void **state)
   assert_non_null(strstr(desk->stored, "R1"));
 }
 
+/* ---- what comes from outside ---- */
+
+static void names_from_outside_forge_no_line(void **state)
+{
+  struct desk *desk = *state;
+  desk->settings.account = "anna\nERROR: \x1B[2J\xE2\x80\xAE";
+  desk->settings.storage = "a\rfile";
+  check_failure(token(desk), CODE_CONFIG, "\"anna\\nERROR: \\x1b[2J\\u202e\": the token storage a\\rfile is empty");
+  desk->settings.token_url = "https://api.lucid.co/oauth2/token";
+  store(desk, "{\"access_token\":\"A1\",\"refresh_token\":\"R1\",\"expires_at\":1,\"server\":\"https://x\\u0007\\n\"}");
+  check_failure(token(desk), CODE_CONFIG, "issued by https://x\\x07\\n, and");
+}
+
 /* ---- memory ---- */
 
 static bool no_memory;
@@ -1167,6 +1180,7 @@ int main(void)
       TEST(a_new_login_takes_a_dead_grants_place),
       TEST(the_token_a_dead_grant_started_from_is_not_tried_again),
       TEST(a_wrong_client_secret_erases_nothing),
+      TEST(names_from_outside_forge_no_line),
       TEST(tokens_that_arrive_when_memory_is_out_are_kept_and_saved_later),
       TEST(another_server_s_tokens_are_neither_sent_nor_replaced),
       TEST(the_same_server_s_are),

@@ -1,5 +1,6 @@
 #include "account.h"
 
+#include "../core/quote.h"
 #include "../core/record.h"
 #include "../core/secret.h"
 #include "../drive/background.h"
@@ -434,7 +435,9 @@ static void report_all(const struct lucidauth_account *account, const struct flo
     report(account, LUCIDAUTH_EVENT_EXPOSED, LUCIDAUTH_OK, exposed);
   for (int i = 0; i < outcome->note_count; i++) {
     const struct flow_note *note = &outcome->notes[i];
-    report(account, (lucidauth_event_kind)note->kind, (lucidauth_code)note->code, note->message);
+    char message[sizeof note->message];
+    quote_escape(message, sizeof message, note->message);
+    report(account, (lucidauth_event_kind)note->kind, (lucidauth_code)note->code, message);
   }
 }
 

@@ -1,5 +1,7 @@
 #include "error.h"
 
+#include "../core/quote.h"
+
 #include <stdarg.h>
 #include <stdio.h>
 
@@ -10,6 +12,9 @@ void error_set(lucidauth_error *error, lucidauth_code code, const char *format, 
   va_list arguments;
   va_start(arguments, format);
   error->code = code;
-  vsnprintf(error->message, sizeof error->message, format, arguments);
+  char message[sizeof error->message];
+  vsnprintf(message, sizeof message, format, arguments);
   va_end(arguments);
+  /* paths, names of accounts, what a storage says of itself: none of it may forge a line or drive a terminal */
+  quote_escape(error->message, sizeof error->message, message);
 }

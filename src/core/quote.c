@@ -158,21 +158,26 @@ static bool shows_as_it_is(const struct sought *sought, const char *secret)
   return false;
 }
 
-/* Digits of `bits` bits each, as base64 (6), base32 (5) and hexadecimal (4) have them, in lower case. */
+/* One digit went by. */
+static bool has_digit(const struct sought *sought, struct window *window, char digit)
+{
+  return is_alphanumeric(digit) && is_full(window, digit) && has_run(&sought->runs, window->run);
+}
+
+/* Digits of `bits` bits each, as base64 (6), base32 (5) and hexadecimal (4) have them, in lower case; the last one is
+ * filled up with zeros. */
 static bool shows_encoded(const struct sought *sought, const char *secret, const char *digits, int bits)
 {
   struct window window = {0};
-  unsigned value = 0;
+  unsigned value = 0, mask = (1U << bits) - 1;
   int left = 0;
   for (; *secret; secret++) {
     value = (value << 8 | (unsigned char)*secret) & 0xFFFF;
-    for (left += 8; left >= bits; left -= bits) {
-      char digit = digits[value >> (left - bits) & ((1U << bits) - 1)];
-      if (is_alphanumeric(digit) && is_full(&window, digit) && has_run(&sought->runs, window.run))
+    for (left += 8; left >= bits; left -= bits)
+      if (has_digit(sought, &window, digits[value >> (left - bits) & mask]))
         return true;
-    }
   }
-  return false;
+  return left > 0 && has_digit(sought, &window, digits[value << (bits - left) & mask]);
 }
 
 /* What stands in front of the secret shifts the digits: by each number of bytes until they fall together again. */
@@ -278,7 +283,7 @@ enum { SHOWN = 12 };
 /* One character as it is shown; returns how many bytes of the text it was. */
 static size_t show(char shown[SHOWN], const char *text)
 {
-  static const char escapes[] = "\nn\tt\rr\\\\";
+  static const char escapes[] = "\nn\tt\rr";
   size_t length = utf8_length(text, UTF8_LONGEST);
   unsigned code = length > 0 ? code_point(text, length) : (unsigned char)*text;
   for (const char *escape = escapes; *escape; escape += 2)

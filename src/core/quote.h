@@ -38,8 +38,8 @@ enum { QUOTE_TEXT = 300 };
 bool quote_is_safe(const char *text, const struct quote_secrets *secrets);
 
 /* Write any text for people: control characters, what changes the direction of writing or has no width, and bytes that
- * are not UTF-8 are shown escaped (\n, \x1b, \u202e), a backslash twice. "..." where `size` bytes, the NUL included, do
- * not suffice. NULL becomes "". Returns `out`. */
+ * are not UTF-8 are shown escaped (\n, \x1b, \u202e). What is escaped already stays as it is. "..." where `size` bytes,
+ * the NUL included, do not suffice. NULL becomes "". Returns `out`. */
 char *quote_escape(char *out, size_t size, const char *text);
 
 #endif

@@ -1,5 +1,6 @@
 #include "words.h"
 
+#include "quote.h"
 #include "server.h"
 
 #include <math.h>
@@ -55,49 +56,63 @@ const char *words_missing_setting(const struct flow_settings *settings)
   return NULL;
 }
 
+/* Names that come from outside, as they may be shown. */
+enum { NAME = 120, STORAGE = 260 };
+
 void words_damaged(char out[FLOW_MESSAGE], const struct flow_settings *settings)
 {
+  char storage[STORAGE];
+  quote_escape(storage, sizeof storage, settings->storage);
   snprintf(out, FLOW_MESSAGE,
            "The token storage %s does not hold a token record: it is damaged, or something else's. Nothing was "
            "changed in it. Move it out of the way (keep it, it may be of use), log in to Lucid again and configure "
            "the new refresh token.",
-           settings->storage);
+           storage);
 }
 
 void words_empty(char out[FLOW_MESSAGE], const struct flow_settings *settings)
 {
+  char storage[STORAGE];
+  quote_escape(storage, sizeof storage, settings->storage);
+  char account[NAME];
+  quote_escape(account, sizeof account, settings->account);
   if (settings->account)
     snprintf(out, FLOW_MESSAGE,
-             "There is no token yet for the account \"%.100s\": the token storage %s is empty. A configured refresh "
+             "There is no token yet for the account \"%s\": the token storage %s is empty. A configured refresh "
              "token starts the default account alone; store this account's first record "
              "({\"refresh_token\": \"...\"}) there.",
-             settings->account, settings->storage);
+             account, storage);
   else
     snprintf(
         out, FLOW_MESSAGE,
         "There is no token yet: the token storage %s is empty, and no refresh token is configured. Log in to Lucid "
         "once and set LUCID_REFRESH_TOKEN (or the option refresh_token) to the refresh token that you get.",
-        settings->storage);
+        storage);
 }
 
 void words_grantless(char out[FLOW_MESSAGE], const struct flow_settings *settings)
 {
+  char storage[STORAGE];
+  quote_escape(storage, sizeof storage, settings->storage);
   snprintf(out, FLOW_MESSAGE,
            "The access token in %s has expired, and there is no refresh token beside it: it was issued without the "
            "scope offline_access. %s%s",
-           settings->storage, words_kept, advice(CODE_INVALID_GRANT));
+           storage, words_kept, advice(CODE_INVALID_GRANT));
 }
 
 void words_foreign(char out[FLOW_MESSAGE], const struct flow_settings *settings, const char *server)
 {
+  char storage[STORAGE];
+  quote_escape(storage, sizeof storage, settings->storage);
+  char issuer[NAME + 50];
+  quote_escape(issuer, sizeof issuer, server);
   snprintf(
       out, FLOW_MESSAGE,
-      "The tokens in %s were issued by %.150s, and this client is set up for %.*s: it would send the one's secrets "
+      "The tokens in %s were issued by %s, and this client is set up for %.*s: it would send the one's secrets "
       "to the other. %s Give each server a token storage of its own (LUCID_TOKEN_FILE, or the option storage), or "
       "correct LUCID_API_URL (options api_url and token_url). Is it the same server under a new name? Then take the "
       "field server out of the record.",
-      settings->storage, server, (int)fmin(150, (double)server_length(settings->token_url)), settings->token_url,
-      words_kept);
+      storage, issuer, (int)fmin(150, (double)server_length(settings->token_url)), settings->token_url, words_kept);
 }
 
 void words_unsaved(char out[FLOW_MESSAGE], const char *why)
@@ -121,26 +136,30 @@ static void put_time(char out[32], const struct flow_settings *settings, double 
 void words_lost(char out[FLOW_MESSAGE], const struct flow_settings *settings, const struct pending *mark,
                 const char *why)
 {
+  char host[NAME];
+  quote_escape(host, sizeof host, mark->host);
   char when[32];
   put_time(when, settings, mark->since);
   if (*why)
     snprintf(out, FLOW_MESSAGE,
              "%.400s. The refresh that began at %s in process %ld on %s was carried out all the same, so the new "
              "tokens are lost.",
-             why, when, mark->pid, mark->host);
+             why, when, mark->pid, host);
   else
     snprintf(out, FLOW_MESSAGE,
              "A refresh that began at %s in process %ld on %s was carried out by the server, but its answer never "
              "arrived, so the new tokens are lost.",
-             when, mark->pid, mark->host);
+             when, mark->pid, host);
 }
 
-enum { HOLDER = 320 };
+enum { HOLDER = 160 };
 
 static void put_holder(char out[HOLDER], const struct pending *mark)
 {
+  char host[NAME];
+  quote_escape(host, sizeof host, mark ? mark->host : NULL);
   if (mark)
-    snprintf(out, HOLDER, "process %ld on %.200s", mark->pid, mark->host);
+    snprintf(out, HOLDER, "process %ld on %s", mark->pid, host);
   else
     snprintf(out, HOLDER, "another process");
 }
@@ -148,10 +167,12 @@ static void put_holder(char out[HOLDER], const struct pending *mark)
 void words_lock_held(char out[FLOW_MESSAGE], const struct flow_settings *settings, const struct pending *mark,
                      double seconds)
 {
+  char storage[STORAGE];
+  quote_escape(storage, sizeof storage, settings->storage);
   char holder[HOLDER];
   put_holder(holder, mark);
-  snprintf(out, FLOW_MESSAGE, "The lock of the token storage %s has been held for %.0f seconds by %s. %s %s",
-           settings->storage, seconds, holder, words_kept,
+  snprintf(out, FLOW_MESSAGE, "The lock of the token storage %s has been held for %.0f seconds by %s. %s %s", storage,
+           seconds, holder, words_kept,
            mark
                ? "It has begun a refresh, and may be the only one that has the new tokens: do not kill it. See what it "
                  "waits for, or what keeps it from saving, and mend that."
@@ -160,10 +181,12 @@ void words_lock_held(char out[FLOW_MESSAGE], const struct flow_settings *setting
 
 void words_lock_waited_for(char out[FLOW_MESSAGE], const struct flow_settings *settings, const struct pending *mark)
 {
+  char storage[STORAGE];
+  quote_escape(storage, sizeof storage, settings->storage);
   char holder[HOLDER];
   put_holder(holder, mark);
   snprintf(out, FLOW_MESSAGE,
            "The time of this call was over while %s was refreshing the tokens in %s. %s Leave it to its work, and try "
            "again.",
-           holder, settings->storage, words_kept);
+           holder, storage, words_kept);
 }
