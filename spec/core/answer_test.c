@@ -100,6 +100,11 @@ static const struct row rows[] = {
     {"4 expires_in has a thousand digits' worth", EXPIRES("123456789012345678901234567890"),
      .lifetime = ANSWER_LIFETIME_CAP},
 
+    {"4 expires_in is a date that is far off", EXPIRES("1795817600")},
+    {"4 expires_in is a date in milliseconds that is far off", EXPIRES("1795817600000")},
+    {"4 expires_in is a year and more", EXPIRES("86400000")},
+    {"4 expires_in is sixty days", EXPIRES("5184000"), .lifetime = 5184000},
+
     {"5 expires_in is shorter than any margin", EXPIRES("5"), .lifetime = 5},
     {"5 expires_in is one second", EXPIRES("1"), .lifetime = 1},
 
@@ -328,6 +333,16 @@ static const struct row rows[] = {
     {"21 scope is a string", KEPT(OBJECT(",\"scope\":\"a b\""))},
     {"21 scope is an array", KEPT(OBJECT(",\"scope\":[\"a\",\"b\"]"))},
     {"21 scopes", KEPT(OBJECT(",\"scopes\":[\"a\",\"b\"]"))},
+
+    {"one level down", .body = "{\"ok\":true,\"data\":{" PAIR ",\"expires_in\":3600}}", TOKENS,
+     .fields = "{\"ok\":true," PAIR ",\"expires_in\":3600}", .lifetime = 3600},
+    {"two levels down", .body = "{\"result\":{\"tokens\":[{" PAIR "}]},\"expires_in\":9}", TOKENS,
+     .fields = "{\"result\":{\"tokens\":[]},\"expires_in\":9," PAIR "}", .lifetime = 9},
+    {"one level down, unusable above", .body = "{\"access_token\":null,\"data\":{" PAIR "}}", TOKENS,
+     .fields = "{\"access_token\":\"at\",\"refresh_token\":\"rt\"}"},
+    {"one level down, twice", .body = "{\"a\":{" PAIR "},\"b\":{" PAIR "}}", DOUBT(CODE_BAD_RESPONSE)},
+    {"one level down, half of it", .body = "{\"a\":{\"access_token\":\"at\"}}", DOUBT(CODE_BAD_RESPONSE)},
+    {"one level down, and above", KEPT("{\"access_token\":\"x\",\"data\":{" PAIR "}}")},
 
     {"22 unknown fields",
      KEPT(OBJECT(",\"user\":{\"id\":12345678901234567890,\"rate\":0.1234567890123456789,\"e\":1e400,"
@@ -914,6 +929,62 @@ static void lifetime_is_sane_whatever_the_default(void **state)
   }
 }
 
+/* A date, or milliseconds: no lifetime of years. */
+static void a_lifetime_may_be_told_as_a_date(void **state)
+{
+  static const struct {
+    const char *members;
+    double lifetime;
+  } cases[] = {
+      {"\"expires_in\":1700003600", 3600},
+      {"\"expires_in\":\"1700003600\"", 3600},
+      {"\"expires_in\":1700003600000", 3600},
+      {"\"expires_in\":1699990000", DEFAULT_LIFETIME},
+      {"\"expires_in\":1795817600", DEFAULT_LIFETIME},
+      {"\"expires_in\":3600000,\"expires\":1700003600000", 3600},
+      {"\"expires_in\":3600000,\"expires_at\":1700003590", 3590},
+      {"\"expires_in\":3600000", 3600000},
+      {"\"expires_in\":86400000", DEFAULT_LIFETIME},
+      {"\"expires_in\":86400000,\"expires\":1700086400000", 86400},
+      {"\"expires_in\":3600,\"expires\":1700000100000", 3600},
+      {"\"expires_in\":1,\"expires\":1700000100000", 1},
+      {"\"expires_at\":1700003600", 3600},
+      {"\"expires_at\":1700003600000", 3600},
+      {"\"expires\":1700003600000", 3600},
+      {"\"expires_in\":null,\"expires\":1700003600", 3600},
+      {"\"expires\":1900003600000", DEFAULT_LIFETIME},
+      {"\"expires\":3600", DEFAULT_LIFETIME},
+      {"\"expires_in\":1e20", ANSWER_LIFETIME_CAP},
+  };
+  (void)state;
+  struct answer_context lately = context;
+  lately.now = 1.7e9;
+  for (size_t i = 0; i < COUNT(cases); i++) {
+    char body[200];
+    struct answer answer;
+    snprintf(body, sizeof body, "{\"access_token\":\"A\",%s}", cases[i].members);
+    struct reply reply = {.delivery = REPLY_RECEIVED, .status = 200, .body = body, .length = strlen(body)};
+    answer_read(&answer, &reply, &lately);
+    if (answer.lifetime != cases[i].lifetime)
+      fail_msg("%s: %g", body, answer.lifetime);
+    answer_free(&answer);
+  }
+}
+
+/* What was sent and is repeated is not what was issued. */
+static void tokens_that_were_sent_are_not_unwrapped(void **state)
+{
+  (void)state;
+  static const char body[] = "{\"request\":{\"access_token\":\"A\",\"refresh_token\":\"" OLD_REFRESH "\"}}";
+  struct reply reply = {.delivery = REPLY_RECEIVED, .status = 200, .body = body, .length = sizeof body - 1};
+  struct answer_context knows = context;
+  struct answer answer;
+  knows.sent = OLD_REFRESH;
+  answer_read(&answer, &reply, &knows);
+  assert_int_equal(answer.kind, ANSWER_DOUBT);
+  answer_free(&answer);
+}
+
 struct introspection_row {
   int status;
   const char *body;
@@ -1067,6 +1138,8 @@ int main(void)
       cmocka_unit_test(what_comes_from_outside_is_escaped),
       cmocka_unit_test(what_is_escaped_is_cut_between_characters),
       cmocka_unit_test(lifetime_is_sane_whatever_the_default),
+      cmocka_unit_test(a_lifetime_may_be_told_as_a_date),
+      cmocka_unit_test(tokens_that_were_sent_are_not_unwrapped),
       cmocka_unit_test(introspection_answers),
       cmocka_unit_test(introspection_is_tried_again_where_that_may_help),
       cmocka_unit_test(introspection_that_is_not_there_names_its_option),

@@ -223,6 +223,7 @@ static void our_own_expiry_counts_first(void **state)
               1000.5, 0);
   assert_near(expiry_of("{\"access_token\":\"A\",\"expires_at\":\"1000.5\"}"), 1000.5, 0);
   assert_near(expiry_of("{\"access_token\":\"A\",\"expires_at\":1635638400.123}"), 1635638400.123, 0);
+  assert_near(expiry_of("{\"access_token\":\"A\",\"expires_at\":1635638400123}"), 1635638400.123, 1e-6);
 }
 
 static void an_expiry_that_is_no_number_does_not_count(void **state)

@@ -11,6 +11,13 @@
 
 static const char endpoint[] = "token endpoint";
 
+/* Dates as epoch seconds begin at the first of these, as milliseconds at the second; behind the third is none. */
+#define EARLIEST 1e9
+#define MILLISECONDS 1e11
+#define LATEST 1e14
+/* No access token that is refreshed lives longer than a year (seconds). */
+#define PLAUSIBLE (366 * 86400.0)
+
 /* What is being read, and with what knowledge. */
 struct reading {
   const struct reply *reply;
@@ -91,11 +98,45 @@ static bool is_usable(const cJSON *body, const char *name)
   return token_fits_header(json_string(body, name));
 }
 
+/* Seconds until then, of a date as epoch seconds or milliseconds; 0: it is no such date, has passed or is far off. */
+static double until(double date, double now)
+{
+  double seconds = (date >= MILLISECONDS ? date / 1000 : date) - now;
+  bool is_date = date >= EARLIEST && date < LATEST;
+  return is_date && seconds >= 1 && seconds <= PLAUSIBLE ? seconds : 0;
+}
+
+/* By the date that stands beside the lifetime; 0: there is none. */
+static double until_date(const cJSON *fields, double now)
+{
+  double date, seconds = 0;
+  if (json_number(fields, "expires_at", &date))
+    seconds = until(date, now);
+  if (seconds <= 0 && json_number(fields, "expires", &date))
+    seconds = until(date, now);
+  return seconds;
+}
+
+/* What cannot be a lifetime is a date, or milliseconds where a date beside it says so; else it is not known. */
+static double lifetime_of(double seconds, const cJSON *fields, const struct answer_context *context)
+{
+  double told = until_date(fields, context->now);
+  bool milliseconds = told > 0 && seconds / 1000 > told / 2 && seconds / 1000 < told * 2;
+  if (milliseconds)
+    return told;
+  if (!(seconds > PLAUSIBLE) || seconds >= LATEST)
+    return seconds;
+  double left = until(seconds, context->now);
+  return left > 0 ? left : told > 0 ? told : context->default_lifetime;
+}
+
 static void read_lifetime(struct answer *answer, const struct answer_context *context)
 {
-  double seconds;
-  if (!json_number(answer->fields, "expires_in", &seconds))
-    seconds = context->default_lifetime;
+  double seconds, told = until_date(answer->fields, context->now);
+  if (json_number(answer->fields, "expires_in", &seconds))
+    seconds = lifetime_of(seconds, answer->fields, context);
+  else
+    seconds = told > 0 ? told : context->default_lifetime;
   answer->expired_at_birth = !(seconds >= 1);
   if (answer->expired_at_birth)
     answer->lifetime = ANSWER_LIFETIME_FLOOR;
@@ -132,8 +173,51 @@ static bool is_echo(const struct reading *reading)
   return reply_error(reading->body).said && sent && found && strcmp(found, sent) == 0;
 }
 
+/* ---- tokens that are wrapped into something ---- */
+
+struct pair {
+  cJSON *parent, *object;
+  int count;
+};
+
+/* The objects with both tokens in them, that are not what was sent. */
+static void find_pairs(struct pair *pair, cJSON *parent, const char *sent)
+{
+  for (cJSON *child = parent->child; child && pair->count < 2; child = child->next) {
+    const char *refresh = cJSON_IsObject(child) ? json_string(child, "refresh_token") : NULL;
+    if (refresh && is_usable(child, "refresh_token") && is_usable(child, "access_token") &&
+        !(sent && strcmp(refresh, sent) == 0)) {
+      pair->parent = parent;
+      pair->object = child;
+      pair->count++;
+    }
+    find_pairs(pair, child, sent);
+  }
+}
+
+static bool none(const char *name)
+{
+  (void)name;
+  return false;
+}
+
+/* {"data":{"access_token":...}}: when a single pair stands somewhere below, its object's fields come to the top. */
+static void unwrap(const struct reading *reading)
+{
+  struct pair pair = {0};
+  if (!reading->body || is_usable(reading->body, "access_token") || is_usable(reading->body, "refresh_token"))
+    return;
+  find_pairs(&pair, reading->body, reading->context->sent);
+  if (pair.count != 1)
+    return;
+  cJSON *object = cJSON_DetachItemViaPointer(pair.parent, pair.object);
+  (void)json_overlay(reading->body, object, none);
+  json_free(object);
+}
+
 static void read_success(struct answer *answer, const struct reading *reading)
 {
+  unwrap(reading);
   bool access = is_usable(reading->body, "access_token"), refresh = is_usable(reading->body, "refresh_token");
   if (access || (refresh && !is_echo(reading)))
     read_tokens(answer, reading, access, refresh);
@@ -211,6 +295,7 @@ static bool rescue(struct answer *answer, const struct reply *reply, const struc
   if (reply->delivery != REPLY_LOST || !reply->body || reply->status < 200 || reply->status >= 300)
     return false;
   struct reading reading = {.reply = reply, .context = context, .body = json_read_whole(reply->body, reply->length)};
+  unwrap(&reading);
   bool access = is_usable(reading.body, "access_token"), refresh = is_usable(reading.body, "refresh_token");
   if (access && refresh)
     read_tokens(answer, &reading, access, refresh);

@@ -78,9 +78,15 @@ static double number_or_nan(const cJSON *json, const char *name)
   return json_number(json, name, &value) && isfinite(value) ? value : NAN;
 }
 
+/* Epoch milliseconds as seconds. */
+static double as_seconds(double date)
+{
+  return date >= 1e11 ? date / 1000 : date;
+}
+
 static double read_expiry(const cJSON *json, const struct world *world)
 {
-  double at = number_or_nan(json, "expires_at");
+  double at = as_seconds(number_or_nan(json, "expires_at"));
   if (isnan(at))
     at = parse_expiration(json_string(json, "expiration"), world);
   if (isnan(at))
