@@ -1515,13 +1515,13 @@ static void sweep_allocations(server_talk *talker, size_t length, const struct t
     world.http->post(&request, &response);
     failed = atomic_load(&allocations.failed);
     fail_allocations(0, 0);
-    if (response.reply.delivery != REPLY_RECEIVED)
-      refused++;
-    else
-      received++;
+    bool refusal = response.reply.delivery == REPLY_NOT_SENT;
+    refused += refusal;
+    received += !refusal;
     if (response.reply.delivery == REPLY_LOST)
       print_message("%d: %s\n", number, response.reply.error);
     assert_int_not_equal(response.reply.delivery, REPLY_LOST);
+    assert_int_equal(response.reply.error != NULL, refusal);
     assert_int_equal(response.reply.length, response.reply.delivery == REPLY_RECEIVED ? length : 0);
     world.http->release(&response);
   }
@@ -1574,6 +1574,7 @@ static void test_memory_runs_out_on_many(void **state)
     while (!world.http->wait(session, 1))
       continue;
   assert_false(world.http->begin(session, &request, &refused, NULL));
+  assert_non_null(refused.reply.error);
   assert_in_range(allocations.failed, MANY, INT_MAX);
   fail_allocations(0, 0);
   set_descriptors(descriptors);

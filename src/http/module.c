@@ -19,7 +19,7 @@ static void post(const struct http_request *request, struct http_response *respo
 {
   struct held_signal sigpipe;
   struct http_session *session = session_open();
-  *response = (struct http_response){.reply.delivery = REPLY_NOT_SENT};
+  verdict_no_memory(response);
   held_signal_begin(&sigpipe, SIGPIPE);
   if (session && session_begin(session, request, response, response))
     while (!session_wait(session, request->beat ? BEAT : TRANSFER_LOOK))

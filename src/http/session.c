@@ -30,7 +30,7 @@ bool session_begin(struct http_session *session, const struct http_request *requ
 {
   struct transfer *transfer = calloc(1, sizeof *transfer);
   if (!transfer) {
-    *response = (struct http_response){.reply.delivery = REPLY_NOT_SENT};
+    verdict_no_memory(response);
     return false;
   }
   transfer->response = response;

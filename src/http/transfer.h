@@ -93,6 +93,9 @@ bool verdict_may_be_sent(const struct transfer *transfer);
 /* Fill in the reply of a transfer that has ended with `code`. */
 void verdict_give(struct transfer *transfer, CURLcode code);
 
+/* The whole response to a request that was not even begun. */
+void verdict_no_memory(struct http_response *response);
+
 extern const char verdict_keys_logged[];
 
 /* Say what went wrong. */

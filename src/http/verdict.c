@@ -79,6 +79,13 @@ void verdict_say(struct http_response *response, const char *error)
   snprintf(response->error, sizeof response->error, "%s", error);
 }
 
+void verdict_no_memory(struct http_response *response)
+{
+  *response = (struct http_response){.reply.delivery = REPLY_NOT_SENT};
+  verdict_say(response, "memory is out");
+  response->reply.error = response->error;
+}
+
 /* libcurl's words may hold the URL of a proxy with its password, cut off anywhere. */
 static bool may_tell_password(const char *error, CURLcode code)
 {
