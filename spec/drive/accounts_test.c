@@ -470,9 +470,14 @@ static void threads_may_use_more_accounts_than_are_kept(void **state)
 
 static void accounts_come_and_go_in_a_forked_child_too(void **state)
 {
+#if defined(__SANITIZE_THREAD__) /* it mixes up the child's thread with the parent's */
+  const int ways = 1;
+#else
+  const int ways = 2;
+#endif
   (void)state;
   store_accounts("abcdef");
-  for (int background = 0; background <= 1; background++) {
+  for (int background = 0; background < ways; background++) {
     lucidauth *client = client_that_keeps(3, background);
     use_accounts(client, "abc");
     int child = fork();
