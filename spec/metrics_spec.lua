@@ -94,3 +94,26 @@ it("is there for the module's own client, and refuses a prefix that no metric ma
   assert.are.equal("", err)
   assert.are.equal(1, value(out, "lucidauth_refreshes_total", 'account="default"'))
 end)
+
+it("speaks of the accounts that are kept, the last ones used", function()
+  local small = lucid.new({
+    client_id = "x", api_url = sandbox.url, max_accounts = 4,
+    storage = { type = "file", directory = folder },
+  })
+  for i = 1, 9 do
+    local record = { access_token = "A", refresh_token = "R", expires_at = os.time() + 3600 }
+    tokens.write(folder .. "/user-" .. i .. ".json", record)
+    assert(small:token("user-" .. i))
+    assert(small:token("user-" .. i))
+  end
+  local text, count = small:metrics(), 0
+  for i = 1, 9 do
+    local said = value(text, "lucidauth_refreshes_total", ('account="user-%d"'):format(i))
+    count = count + (said and 1 or 0)
+    if i >= 8 then
+      assert.are.equal(0, said)
+    end
+  end
+  assert.is_true(count <= 4, count)
+  small:close()
+end)

@@ -92,9 +92,17 @@ local function explain(self, message, code)
 end
 
 -- For metrics(). A name of which nothing is known may have been made up, and
--- there is no end of those.
+-- there is no end of those. Of the others the last ones are known: from time to
+-- time all become former ones, and the former ones are forgotten.
 local function get_to_know(self, account, token, code)
   if account and (token or code ~= "config" and code ~= "not_ready") then
+    if not self.accounts[account] then
+      self.strangers = self.strangers - 1
+    end
+    if self.strangers < 0 then
+      self.former, self.accounts = self.accounts, { default = true }
+      self.strangers = self.most - 1
+    end
     self.accounts[account] = true
   end
 end
@@ -348,6 +356,16 @@ function Client:close()
   end)
 end
 
+local function merge(one, other)
+  local all = {}
+  for _, names in ipairs { one, other } do
+    for name in pairs(names) do
+      all[name] = true
+    end
+  end
+  return all
+end
+
 --- The numbers of status() for every account that is in use in this process, as
 --- Prometheus text.
 ---@param prefix? string of the metrics' names, "lucidauth_"
@@ -361,7 +379,7 @@ function Client:metrics(prefix)
   for _, name in pairs(self.waiting) do
     waiters[name] = (waiters[name] or 0) + 1
   end
-  for name in pairs(self.accounts) do
+  for name in pairs(merge(self.former, self.accounts)) do
     local status = self.core:status(name ~= "default" and name or nil)
     if status then
       accounts[#accounts + 1] = { name = name, status = status, waiters = waiters[name] or 0 }
@@ -373,7 +391,7 @@ function Client:metrics(prefix)
   return require("lucidauth.metrics").render(prefix or "lucidauth_", accounts)
 end
 
-local default_patience, default_timeout = 2, 30
+local default_patience, default_timeout, default_most = 2, 30, 10000
 
 local function set_driver(self, functions, options)
   local timeout = options.timeout or default_timeout
@@ -410,6 +428,9 @@ local function adorn(handle, options, settings)
   local self = setmetatable({ core = handle, accounts = { default = true } }, Client)
   local functions = settings and settings.functions
   self.waiting = setmetatable({}, { __mode = "k" })
+  self.former = {}
+  self.most = math.ceil((options.max_accounts or default_most) / 2)
+  self.strangers = self.most
   self.default_path = not options.path and (options.storage or "file") == "file"
   self.host = in_nginx and options.background and require("lucidauth.nginx") or nil
   self.on_event = settings and settings.on_event or self.host and self.host.report
