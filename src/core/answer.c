@@ -132,11 +132,11 @@ static double lifetime_of(double seconds, const cJSON *fields, const struct answ
 
 static void read_lifetime(struct answer *answer, const struct answer_context *context)
 {
-  double seconds, told = until_date(answer->fields, context->now);
+  double seconds;
   if (json_number(answer->fields, "expires_in", &seconds))
     seconds = lifetime_of(seconds, answer->fields, context);
   else
-    seconds = told > 0 ? told : context->default_lifetime;
+    seconds = context->default_lifetime;
   answer->expired_at_birth = !(seconds >= 1);
   if (answer->expired_at_birth)
     answer->lifetime = ANSWER_LIFETIME_FLOOR;
