@@ -1,8 +1,6 @@
 -- One token file, several processes: what one of them learns, all know at once,
 -- and what one of them leaves unfinished the others settle.
 
-local socket = require("socket")
-
 local codec = require("lucidauth.sandbox.codec")
 local helper = require("spec.helper")
 local lanes = require("spec.lanes")
@@ -215,8 +213,8 @@ end)
 describe("a process that dies in its refresh", function()
   -- It has died when its request had reached the server, and `other` waits.
   local function die(when)
-    local long = { refresh_wait = helper.LONG, timeout = 2 * helper.LONG, lock_timeout = helper.LONG }
-    local owner, other = start(), start(long)
+    local owner = start()
+    local other = start({ refresh_wait = helper.LONG, timeout = 2 * helper.LONG })
     local old = owner:run("return client:token()")
     other:run("return client:token()")
     local rotations = sandbox:counts().rotations

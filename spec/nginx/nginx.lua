@@ -581,17 +581,33 @@ function Stage:await_posts(count)
   end, "POST " .. count)
 end
 
---- Has a token, and begins a refresh of it whose answer takes so long.
----@param seconds number
----@param when? "before"|"after" the tokens are changed; after
+--- Has a token, and begins a refresh of it that meets this fault.
+---@param fault table
 ---@return integer pid the worker's
-function Stage:begin_slow(seconds, when)
+function Stage:begin_with(fault)
   self:await_token()
-  self.sandbox:faults({ kind = "slow", when = when or "after", seconds = seconds })
+  self.sandbox:faults(fault)
   local before = self:posts()
   local _, pid = self.server:get("/background")
   self:await_posts(before + 1)
   return tonumber(pid)
+end
+
+--- Has a token, and begins a refresh of it whose answer takes so long.
+---@param seconds number
+---@return integer pid the worker's
+function Stage:begin_slow(seconds)
+  return self:begin_with({ kind = "slow", seconds = seconds })
+end
+
+--- The same, but the server does nothing until `release`.
+---@return integer pid the worker's
+function Stage:begin_held()
+  return self:begin_with({ kind = "held", when = "before" })
+end
+
+function Stage:release()
+  self.sandbox:clear_faults()
 end
 
 --- Waits until a location says the token that works.

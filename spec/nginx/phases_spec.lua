@@ -69,7 +69,7 @@ describe("phases that may yield", function()
       server = [[
       ]],
     })
-    stage.sandbox:faults({ kind = "slow", when = "before", seconds = 1 })
+    stage.sandbox:faults({ kind = "held", when = "before" })
     local waiting = {}
     for i = 1, 20 do
       waiting[i] = stage.server:send("/token")
@@ -79,6 +79,7 @@ describe("phases that may yield", function()
       assert.are.equal(200, (stage.server:get("/other")))
     end
     assert.are.equal(0, stage.sandbox:counts().rotations)
+    stage:release()
     for _, request in ipairs(waiting) do
       local _, body = request:receive()
       assert.is_true(stage:is_token(body), body)
@@ -140,12 +141,13 @@ describe("phases that may not yield", function()
   it("hand out the token that lives while the server hangs", function()
     stage:start({ workers = 1, server = HANDLERS })
     local _, token = stage.server:get("/token")
-    stage.sandbox:faults({ kind = "slow", when = "before", seconds = 1 })
+    stage.sandbox:faults({ kind = "held", when = "before" })
     local refresh = stage.server:send("/refresh")
     stage:await_posts(2)
     for phase, ask in pairs(ASK) do
       assert.are.equal(token, ask() .. "\n", phase)
     end
+    stage:release()
     local _, new = refresh:receive()
     assert.is_true(stage:is_token(new))
     stage:assert_no_problems()

@@ -184,33 +184,27 @@ describe("a refresh", function()
     })
     local _, token = stage.server:get("/token")
     ask_all("/both")
-    stage.sandbox:faults({ kind = "slow", when = "before", seconds = 2.5 })
+    stage.sandbox:faults({ kind = "held", when = "before" })
     local refresh = stage.server:send("/refresh")
     stage:await_posts(2)
-    local longest, elsewhere, served, began = 0, 0, 0, socket.gettime()
-    while socket.gettime() - began < 3 * wait do
+    for _ = 1, 4 do
       local several = {}
       for i = 1, 16 do
         several[i] = stage.server:send(i % 2 == 0 and "/token" or "/other")
       end
       for i = 1, 16, 2 do
-        local status, body, _, seconds = several[i]:receive()
+        local status, body = several[i]:receive()
         assert.are.equal(200, status)
         assert.are.equal("other", body)
-        elsewhere = math.max(elsewhere, seconds)
       end
       for i = 2, 16, 2 do
-        local status, body, _, seconds = several[i]:receive()
+        local status, body = several[i]:receive()
         assert.are.equal(200, status)
         assert.are.equal(token, body)
-        served = served + 1
-        longest = math.max(longest, seconds)
       end
     end
     assert.are.equal(1, stage.sandbox:counts().rotations)
-    -- the pauses between two looks come on top, and what the machine makes all wait for
-    assert.is_true(longest < wait + 0.2 + elsewhere, longest .. ", elsewhere " .. elsewhere)
-    assert.is_true(served > 16, served)
+    stage:release()
     local _, new = refresh:receive()
     assert.is_true(stage:is_token(new))
     assert.are.equal(2, stage:posts())
@@ -234,16 +228,16 @@ describe("a refresh", function()
         ngx.say(token, " ", count, " ", slept) } }
     ]] })
     local _, token = stage.server:get("/token")
-    stage.sandbox:faults({ kind = "slow", when = "before", seconds = 2 })
+    stage.sandbox:faults({ kind = "held", when = "before" })
     local refresh = stage.server:send("/refresh")
     stage:await_posts(2)
     local _, body = stage.server:get("/pauses")
     local served, count, slept = body:match("^(%S+) (%d+) (%S+)\n$")
     assert.are.equal(token, served .. "\n")
-    -- 1, 2, 4, 8, 16, 32, 50 and the rest; a clock that nginx has not looked at
-    -- lately may ask for a moment more
-    assert.is_true(tonumber(count) >= 8, body)
-    assert.is_true(tonumber(slept) <= 0.13 + 0.004, body)
+    -- 1, 2, 4, 8, 16, 32, 50 and the rest, or fewer that took longer than asked;
+    -- the next spec has the pauses themselves
+    assert.is_true(tonumber(count) >= 1 and tonumber(slept) < 2 * 0.13, body)
+    stage:release()
     refresh:receive()
     stage:assert_no_problems()
   end)
@@ -308,7 +302,7 @@ describe("a client that hangs up", function()
   it("cuts no refresh in half", function()
     stage:start({ workers = 1, server = HANG_UP })
     stage.server:get("/token")
-    stage.sandbox:faults({ kind = "slow", when = "after", seconds = 0.5 })
+    stage.sandbox:faults({ kind = "held" })
     local refresh = stage.server:send("/refresh")
     stage:await_posts(2)
     assert.are.equal(1, waiters())
@@ -316,6 +310,7 @@ describe("a client that hangs up", function()
     nginx.eventually(function()
       return waiters() == 0
     end)
+    stage:release()
     stage:await_token()
     local counts = stage.sandbox:counts()
     assert.are.equal(2, counts.token_requests)
@@ -351,13 +346,14 @@ describe("a client that hangs up", function()
     ]] })
     local _, token = stage.server:get("/token")
     assert.is_true(stage:is_token(token), token)
-    stage.sandbox:faults({ { kind = "slow", when = "after", seconds = 0.5 } })
+    stage.sandbox:faults({ kind = "held" })
     local refresh = stage.server:send("/refresh")
     stage:await_posts(2)
     refresh:close()
     -- the living one, after refresh_wait
     local _, body = stage.server:get("/token")
     assert.are.equal(token, body)
+    stage:release()
     nginx.eventually(function()
       local _, record = stage.server:get("/record")
       return record == stage.sandbox:grant().refresh_token .. " false nil\n"
