@@ -10,7 +10,7 @@ local helper = require("spec.helper")
 local lanes = {}
 
 -- A lane that hangs has found a fault; one that ends is noticed at once.
-local PATIENCE = 120
+local PATIENCE = 500
 
 -- In a process that another one started for a share of its tests: which, and
 -- where to leave what came of them.
