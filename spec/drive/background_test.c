@@ -746,21 +746,21 @@ static void test_posts_side_by_side(void **state)
   lucidauth_flight *flights[FLIGHTS];
   char name[16];
   int before = count_threads();
-  control("settings", "{\"latency\": 0.5}");
-  double began = now();
+  control("faults", "{\"kind\": \"held\", \"times\": \"always\"}");
   for (int i = 0; i < FLIGHTS; i++) {
     name_account(name, i + 1);
     flights[i] = fly_to_post(client, name);
     lucidauth_flight_start_post(flights[i]);
     assert_false(lucidauth_flight_has_posted(flights[i]));
   }
+  wait_for_posts(FLIGHTS);
+  release_answers();
   for (int i = 0; i < FLIGHTS; i++) {
     name_account(name, i + 1);
     char *token = finish(flights[i]);
     assert_token(token, name);
     lucidauth_free_token(token);
   }
-  assert_true(now() - began < FLIGHTS / 4.0);
   assert_int_equal(posts(), FLIGHTS);
   assert_threads(before);
   lucidauth_close(client);
