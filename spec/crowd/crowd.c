@@ -30,7 +30,7 @@ enum { MEMBERS = 1024, KILLS = 4096, ROTATIONS = 4096, COMPLAINTS = 16384, PATH_
 
 #define LATENCY 0.03
 #define PATIENCE 120.0 /* seconds for an expiry to be answered, and for the end */
-#define SLACK 0.02    /* two readings of one clock in two processes */
+#define SLACK 0.02     /* two readings of one clock in two processes */
 
 enum kind { IN_C, IN_LUA54, IN_LUAJIT, KINDS };
 static const char *const kind_names[KINDS] = {"C", "Lua 5.4", "LuaJIT"};
