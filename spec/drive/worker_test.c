@@ -312,8 +312,8 @@ static void but_for_a_flight_that_was_waited_for_long_enough(void **state)
   lucidauth *client = client_with_a_due_token(LUCIDAUTH_FILE, 0.05, &serial);
   lucidauth_account *account = lucidauth_get_account(client, NULL, NULL);
   assert_null(lucidauth_poll(account, &ticket, true, NULL, &error));
+  assert_true(endpoint_has_seen(2)); /* it has been announced: this is the flight that is waited for */
   scene_assert_token(poll_for(account, &ticket, &error), "A1");
-  assert_true(endpoint_has_seen(2));
   scene_assert_token(lucidauth_poll(account, &another, true, NULL, &error), "A1");
   endpoint_go_on();
   lucidauth_close(client);
