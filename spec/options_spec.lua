@@ -54,6 +54,7 @@ describe("an unknown option", function()
       locktimeout = "lock_timeout",
       default_life_time = "default_lifetime",
       cafile = "ca_file",
+      token_params = "token_parameters",
       on_events = "on_event",
     }) do
       assert_raises({ [wrong] = SECRET }, '"' .. wrong .. '"', '"' .. right .. '"')
@@ -168,6 +169,7 @@ describe("an option of the wrong type", function()
     refuses(name, "number")
   end
   refuses("on_event", "function")
+  refuses("token_parameters", "table")
   refuses("storage", "string", "table")
 
   it("is false only where that means something", function()
@@ -216,6 +218,48 @@ describe("a text option", function()
     end
     assert_raises({ storage = { path = "a\0b" } }, "storage.path")
     assert_raises({ storage = { directory = "a\0b" } }, "storage.directory")
+  end)
+end)
+
+describe("token_parameters", function()
+  it("are names and texts", function()
+    for _, value in ipairs({ 1, true, print, {} }) do
+      assert_raises({ token_parameters = { audience = value } }, "token_parameters", type(value))
+    end
+    assert_raises({ token_parameters = { SECRET } }, "token_parameters", "named")
+    assert_raises({ token_parameters = { [true] = SECRET } }, "token_parameters", "named")
+    assert_raises({ token_parameters = { audience = "" } }, "token_parameters", "audience", "empty")
+    assert_raises({ token_parameters = { audience = SECRET .. "\0" } }, "token_parameters", "NUL")
+    assert_raises({ token_parameters = { ["client_id\0"] = SECRET } }, "token_parameters")
+  end)
+
+  it("have names that a request can have", function()
+    for _, name in ipairs({ "", " ", "a b", "a&b", "a=b", "ü", "a[]", "a\n", "a%5F" }) do
+      assert_raises({ token_parameters = { [name] = SECRET } }, "token_parameters", "name")
+    end
+    assert_accepted({ token_parameters = { ["A-b.c_0"] = "x" } })
+  end)
+
+  it("never take the place of what lucidauth fills itself", function()
+    for _, name in ipairs({
+      "grant_type", "refresh_token", "client_id", "client_secret", "GRANT_TYPE", "Refresh_Token",
+      "client.id", "client-secret",
+    }) do
+      assert_raises({ token_parameters = { [name] = SECRET } }, "token_parameters",
+        "client_secret")
+    end
+    assert_accepted({ token_parameters = { refresh_token_hint = "x", client = "x", scope = "a b" } })
+  end)
+
+  it("are many, but not endless", function()
+    local many = {}
+    for i = 1, 100 do
+      many["name-" .. i] = ("x"):rep(1000)
+    end
+    assert_accepted({ token_parameters = many })
+    assert_accepted({ token_parameters = {} })
+    many["one-more"] = "x"
+    assert_raises({ token_parameters = many }, "token_parameters", "100")
   end)
 end)
 
@@ -381,13 +425,30 @@ describe("what is sent", function()
     return entries[1].body
   end
 
-  it("is JSON, unless told otherwise", function()
+  it("is JSON to Lucid, a form to another provider, unless told otherwise", function()
     local expected = {
       grant_type = "refresh_token", refresh_token = "a token = %",
       client_id = "an id & more", client_secret = "a secret: ü",
     }
-    assert.are.same(expected, codec.decode_json(body_with({})))
+    assert.are.same(expected, codec.decode_form(body_with({})))
     assert.are.same(expected, codec.decode_json(body_with({ token_request = "json" })))
+    client_with({ api_url = sandbox.url .. "/elsewhere" }):token()
+    assert.are.equal("{", sandbox:log(1).entries[1].body:sub(1, 1))
+  end)
+
+  it("has the fields of token_parameters besides", function()
+    local more = { audience = "https://api.example.com/?a=b&c", ["x-y.z_0"] = "ü \"%\\\n" }
+    local expected = helper.merge({
+      grant_type = "refresh_token", refresh_token = "a token = %",
+      client_id = "an id & more", client_secret = "a secret: ü",
+    }, more)
+    for form, decode in pairs({ json = codec.decode_json, form = codec.decode_form }) do
+      local changes = { token_request = form, token_parameters = more }
+      assert.are.same(expected, decode(body_with(changes)))
+    end
+    local bare = { grant_type = "refresh_token", refresh_token = "a token = %" }
+    assert.are.same(helper.merge(bare, more),
+      codec.decode_form(body_with({ token_request = "basic", token_parameters = more })))
   end)
 
   it("is a form", function()

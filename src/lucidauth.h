@@ -90,9 +90,10 @@ typedef struct lucidauth_error {
 
 /* How the client names itself to the token endpoint. */
 typedef enum lucidauth_token_request {
-  LUCIDAUTH_JSON, /* a JSON body, as Lucid documents it */
-  LUCIDAUTH_FORM, /* a form body (RFC 6749 section 2.3.1) */
-  LUCIDAUTH_BASIC /* a form body, client id and secret by HTTP Basic (RFC 6749 section 2.3.1) */
+  LUCIDAUTH_JSON,  /* a JSON body, as Lucid documents it */
+  LUCIDAUTH_FORM,  /* a form body (RFC 6749 section 2.3.1) */
+  LUCIDAUTH_BASIC, /* a form body, client id and secret by HTTP Basic (RFC 6749 section 2.3.1) */
+  LUCIDAUTH_USUAL /* as the provider usually wants it: LUCIDAUTH_JSON for Lucid, LUCIDAUTH_FORM for another's token_url */
 } lucidauth_token_request;
 
 typedef enum lucidauth_storage {
@@ -137,7 +138,7 @@ typedef struct lucidauth_options {
   const char *api_url;           /* LUCID_API_URL, https://api.lucid.co */
   const char *token_url;         /* <api_url>/oauth2/token */
   const char *introspection_url; /* <api_url>/oauth2/token/introspect, or none with a token_url; "": none */
-  lucidauth_token_request token_request;
+  lucidauth_token_request token_request; /* LUCIDAUTH_USUAL */
   double refresh_before;   /* 300: refresh this long ahead of the expiry, at most a quarter of the token's lifetime */
   double refresh_wait;     /* 2: wait this long for another process's refresh while the present token lives */
   double timeout;          /* 30: a call's deadline, waiting and retries included */
@@ -153,6 +154,10 @@ typedef struct lucidauth_options {
   void *on_event_data;
   bool hold_signals;   /* true: see "signals" above */
   size_t max_accounts; /* 10000: so many are kept in memory, 1 at least; see lucidauth_get_account */
+  /* What a refresh sends besides, names and values in turn with a NULL at the end, a hundred pairs at most: {"audience",
+   * "https://api.example.com", NULL}. Names are of letters, digits, "-", "." and "_", and none of the fields that are
+   * filled anyway; values are not empty, and are treated as secrets. */
+  const char *const *token_parameters;
 } lucidauth_options;
 
 #ifndef __cplusplus
@@ -160,7 +165,7 @@ typedef struct lucidauth_options {
 #define LUCIDAUTH_OPTIONS_INIT                                                                                      \
   {                                                                                                                 \
     .size = sizeof(lucidauth_options), .refresh_before = 300, .refresh_wait = 2, .timeout = 30, .lock_timeout = 60, \
-    .default_lifetime = 3600, .hold_signals = true, .max_accounts = 10000                                           \
+    .token_request = LUCIDAUTH_USUAL, .default_lifetime = 3600, .hold_signals = true, .max_accounts = 10000                                           \
   }
 /* clang-format on */
 #else
@@ -169,6 +174,7 @@ static inline lucidauth_options lucidauth_options_init(void)
 {
   lucidauth_options options = lucidauth_options();
   options.size = sizeof(lucidauth_options);
+  options.token_request = LUCIDAUTH_USUAL;
   options.refresh_before = 300;
   options.refresh_wait = 2;
   options.timeout = 30;

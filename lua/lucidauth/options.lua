@@ -19,7 +19,8 @@
 ---@field api_url? string LUCID_API_URL, "https://api.lucid.co"
 ---@field token_url? string <api_url>/oauth2/token
 ---@field introspection_url? string|false <api_url>/oauth2/token/introspect; none with a token_url
----@field token_request? "json"|"form"|"basic" how the client names itself: "json"
+---@field token_request? "json"|"form"|"basic" how the client names itself: "json", with a token_url "form"
+---@field token_parameters? table<string, string> what a refresh sends besides: { audience = "..." }
 ---@field refresh_before? number seconds ahead of the expiry: 300
 ---@field refresh_wait? number seconds to wait for others' refresh while the token lives: 2
 ---@field timeout? number seconds a call may take, retries included: 30
@@ -139,6 +140,29 @@ local function token_request(name, value, level)
   return value
 end
 
+-- Names and values in turn, in an order that is always the same. What a name
+-- may be, the core knows.
+local function parameters(name, value, level)
+  check_type(value, "table", "option " .. name, level + 1)
+  local names, list = {}, {}
+  for field, content in pairs(value) do
+    if type(field) ~= "string" or field:find("\0", 1, true) then
+      wrong(level + 1, "option %s takes named fields only, as in { audience = \"...\" }", name)
+    end
+    check_type(content, "string", "a value of option " .. name, level + 1)
+    if content:find("\0", 1, true) then
+      wrong(level + 1, "a value of option %s holds a NUL byte; take it out", name)
+    end
+    names[#names + 1] = field
+  end
+  table.sort(names)
+  for _, field in ipairs(names) do
+    list[#list + 1] = field
+    list[#list + 1] = value[field]
+  end
+  return list
+end
+
 local function storage(name, value, level)
   if type(value) ~= "string" and type(value) ~= "table" then
     wrong(level + 1, "option %s must be a path or a table, not a %s", name, type(value))
@@ -155,6 +179,7 @@ local checks = {
   token_url = text,
   introspection_url = text_or_false,
   token_request = token_request,
+  token_parameters = parameters,
   refresh_before = seconds,
   refresh_wait = seconds,
   timeout = seconds,

@@ -74,6 +74,62 @@ static void endpoints_are_below_the_api(void **state)
   assert_endpoints(&options, "https://api.example/oauth2/token", "");
 }
 
+/* ---- how they are sent ---- */
+
+static void assert_style(const lucidauth_options *options, enum request_style style, bool another)
+{
+  lucidauth *client = open_client(options);
+  assert_int_equal(client->options.flow.credentials.style, style);
+  assert_int_equal(client->options.flow.another_provider, another);
+  lucidauth_close(client);
+}
+
+static void another_provider_gets_a_form(void **state)
+{
+  (void)state;
+  lucidauth_options options = LUCIDAUTH_OPTIONS_INIT;
+  assert_style(&options, REQUEST_JSON, false);
+  options.api_url = "https://api.example";
+  assert_style(&options, REQUEST_JSON, false);
+  options.token_url = "https://api.lucid.co/oauth2/token";
+  assert_style(&options, REQUEST_JSON, false);
+  options.token_url = "https://another.example/token";
+  assert_style(&options, REQUEST_FORM, true);
+  options.token_request = LUCIDAUTH_BASIC;
+  assert_style(&options, REQUEST_BASIC, true);
+  options.token_request = LUCIDAUTH_JSON;
+  assert_style(&options, REQUEST_JSON, true);
+}
+
+static void parameters_are_copied(void **state)
+{
+  (void)state;
+  char value[] = "https://a.example";
+  const char *given[] = {"audience", value, NULL};
+  lucidauth_options options = LUCIDAUTH_OPTIONS_INIT;
+  options.token_parameters = given;
+  lucidauth *client = open_client(&options);
+  value[0] = 'X';
+  given[0] = "other";
+  const char *const *kept = client->options.flow.credentials.parameters;
+  assert_string_equal(kept[0], "audience");
+  assert_string_equal(kept[1], "https://a.example");
+  assert_null(kept[2]);
+  lucidauth_close(client);
+}
+
+static void parameters_that_cannot_be_sent_are_refused(void **state)
+{
+  static const char *const wrong[][3] = {
+      {"", "x"}, {"a b", "x"}, {"client_id", "x"}, {"Client_Secret", "x"}, {"audience", ""}, {"audience", NULL}};
+  (void)state;
+  for (size_t i = 0; i < sizeof wrong / sizeof *wrong; i++) {
+    lucidauth_options options = LUCIDAUTH_OPTIONS_INIT;
+    options.token_parameters = wrong[i];
+    assert_refused(&options, "option token_parameters");
+  }
+}
+
 /* ---- what cannot be meant ---- */
 
 static void options_that_were_not_started_from_the_macro_are_refused(void **state)
@@ -177,6 +233,9 @@ int main(void)
   const struct CMUnitTest tests[] = {
       TEST(another_providers_secrets_are_not_sent_to_lucid),
       TEST(endpoints_are_below_the_api),
+      TEST(another_provider_gets_a_form),
+      TEST(parameters_are_copied),
+      TEST(parameters_that_cannot_be_sent_are_refused),
       TEST(options_that_were_not_started_from_the_macro_are_refused),
       TEST(options_of_a_later_header_are_taken_as_far_as_they_are_known),
       TEST(choices_that_do_not_exist_are_refused),

@@ -553,6 +553,80 @@ static void a_wrong_client_secret_erases_nothing(void **state)
   assert_non_null(strstr(desk->stored, "R1"));
 }
 
+/* ---- another provider ---- */
+
+static void check_provider(struct desk *desk, enum code code, const char *needle)
+{
+  check_failure(token(desk), code, needle);
+  assert_null(strstr(flow_outcome(desk->flow)->message, "Lucid"));
+}
+
+static void another_provider_is_not_called_lucid(void **state)
+{
+  static const struct {
+    struct reply reply;
+    enum code code;
+    const char *needle;
+  } cases[] = {
+      {{.delivery = REPLY_RECEIVED, .status = 401, .body = "{\"error\":\"invalid_client\"}", .length = 26},
+       CODE_INVALID_CLIENT,
+       "token_request"},
+      {{.delivery = REPLY_RECEIVED, .status = 401, .body = "{\"error\":\"invalid_client\"}", .length = 26},
+       CODE_INVALID_CLIENT,
+       "client_secret = false"},
+      {{.delivery = REPLY_RECEIVED, .status = 415, .body = "", .length = 0}, CODE_BAD_RESPONSE, "token_request"},
+      {{.delivery = REPLY_RECEIVED, .status = 400, .body = "{\"error\":\"invalid_request\"}", .length = 27},
+       CODE_BAD_RESPONSE,
+       "token_parameters"},
+      {{.delivery = REPLY_RECEIVED, .status = 404, .body = "", .length = 0}, CODE_BAD_RESPONSE, "token_url"},
+      {{.delivery = REPLY_RECEIVED, .status = 400, .body = "{\"error\":\"invalid_grant\"}", .length = 25},
+       CODE_INVALID_GRANT,
+       "the provider"},
+  };
+  struct desk *desk = *state;
+  desk->settings.another_provider = true;
+  desk->settings.introspection = false;
+  for (size_t i = 0; i < sizeof cases / sizeof *cases; i++) {
+    char refresh_token[] = {'R', (char)('a' + i), '\0'}; /* another one's failure is remembered */
+    store(desk, record("A1", refresh_token, NOW - 1));
+    desk->replies[0] = cases[i].reply;
+    check_provider(desk, cases[i].code, cases[i].needle);
+  }
+}
+
+static void another_provider_need_not_know_a_secret(void **state)
+{
+  struct desk *desk = *state;
+  desk->settings.another_provider = true;
+  desk->settings.introspection = false;
+  desk->settings.credentials.client_secret = NULL;
+  store(desk, record("A1", "R1", NOW - 1));
+  check_provider(desk, CODE_CONFIG, "client_secret = false");
+  desk->settings.credentials.client_secret = "";
+  desk->replies[0] = answer(401, "{\"error\":\"invalid_client\"}");
+  check_provider(desk, CODE_INVALID_CLIENT, "if the app has one, set LUCID_CLIENT_SECRET");
+  desk->settings.credentials.client_id = NULL;
+  store(desk, record("A1", "R2", NOW - 1));
+  check_provider(desk, CODE_CONFIG, "LUCID_CLIENT_ID");
+  store(desk, NULL);
+  check_provider(desk, CODE_CONFIG, "Log in to the provider");
+  store(desk, "no record");
+  check_provider(desk, CODE_STORAGE, "log in to the provider");
+}
+
+static void what_is_sent_besides_is_in_no_message(void **state)
+{
+  static const char *const parameters[] = {"first", "hidden-value-1", "second", "hidden-value-2", NULL};
+  struct desk *desk = *state;
+  desk->settings.credentials.parameters = parameters;
+  desk->settings.introspection = false;
+  store(desk, record("A1", "R1", NOW - 1));
+  desk->replies[0] = answer(400, "{\"error\":\"invalid_request\",\"error_description\":\"what is hidden-value-2\"}");
+  check_failure(token(desk), CODE_BAD_RESPONSE, "left out");
+  assert_null(strstr(flow_outcome(desk->flow)->message, "hidden"));
+  assert_non_null(strstr(desk->body, "\"second\":\"hidden-value-2\""));
+}
+
 /* ---- what comes from outside ---- */
 
 static void names_from_outside_forge_no_line(void **state)
@@ -1180,6 +1254,9 @@ int main(void)
       TEST(a_new_login_takes_a_dead_grants_place),
       TEST(the_token_a_dead_grant_started_from_is_not_tried_again),
       TEST(a_wrong_client_secret_erases_nothing),
+      TEST(another_provider_is_not_called_lucid),
+      TEST(another_provider_need_not_know_a_secret),
+      TEST(what_is_sent_besides_is_in_no_message),
       TEST(names_from_outside_forge_no_line),
       TEST(tokens_that_arrive_when_memory_is_out_are_kept_and_saved_later),
       TEST(another_server_s_tokens_are_neither_sent_nor_replaced),

@@ -92,6 +92,28 @@ static void refresh_as_basic(void **state)
                  "Basic aSUyMGQlMjYlM0QlMkI6JTIycyU1QyUyNSUyRiVDMyVCQyUzQX4tLl8=");
 }
 
+static void parameters_stand_behind(void **state)
+{
+  static const char *const parameters[] = {"audience", "https://a.example/?x&y=\"z\"", "scope", "a b", NULL};
+  struct credentials more = plain;
+  (void)state;
+  more.parameters = parameters;
+  assert_request(refresh(&more, REQUEST_JSON, "R"), JSON,
+                 "{\"grant_type\":\"refresh_token\",\"refresh_token\":\"R\",\"client_id\":\"an-id\","
+                 "\"client_secret\":\"a-secret\",\"audience\":\"https://a.example/?x&y=\\\"z\\\"\",\"scope\":\"a b\"}",
+                 NULL);
+  assert_request(refresh(&more, REQUEST_FORM, "R"), FORM,
+                 "grant_type=refresh_token&refresh_token=R&client_id=an-id&client_secret=a-secret&"
+                 "audience=https%3A%2F%2Fa.example%2F%3Fx%26y%3D%22z%22&scope=a%20b",
+                 NULL);
+  assert_request(refresh(&more, REQUEST_BASIC, "R"), FORM,
+                 "grant_type=refresh_token&refresh_token=R&audience=https%3A%2F%2Fa.example%2F%3Fx%26y%3D%22z%22&"
+                 "scope=a%20b",
+                 "Basic YW4taWQ6YS1zZWNyZXQ=");
+  assert_request(introspection(&more, REQUEST_FORM, "R"), FORM,
+                 "token=R&token_type_hint=refresh_token&client_id=an-id&client_secret=a-secret", NULL);
+}
+
 /* Each length of the last group of base64. */
 static void basic_is_padded(void **state)
 {
@@ -268,6 +290,7 @@ int main(void)
       cmocka_unit_test(refresh_as_json),
       cmocka_unit_test(refresh_as_form),
       cmocka_unit_test(refresh_as_basic),
+      cmocka_unit_test(parameters_stand_behind),
       cmocka_unit_test(basic_is_padded),
       cmocka_unit_test(a_public_client_sends_no_secret),
       cmocka_unit_test(introspection_is_always_a_form),

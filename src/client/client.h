@@ -14,6 +14,7 @@ struct options {
   enum lucidauth_storage storage;
   bool background, hold_signals;
   size_t max_accounts;
+  const char **token_parameters; /* names and values in turn, NULL at the end; NULL: none. Each of them is a copy */
   char *client_id, *client_secret, *refresh_token, *path, *host;
   char *base; /* the folder that a relative path starts from: the program may be elsewhere when it is first used */
   struct endpoints endpoints;

@@ -1,6 +1,7 @@
 #include "client.h"
 
 #include "../core/secret.h"
+#include "../core/server.h"
 #include "../http/digest.h"
 #include "../http/http.h"
 #include "../system/clock.h"
@@ -12,6 +13,10 @@
 #include <stdlib.h>
 #include <string.h>
 #include <unistd.h>
+
+enum { PARAMETERS_MOST = 100, SHOWN_MOST = 60 };
+
+static const char lucid_api[] = "https://api.lucid.co";
 
 /* Thirty years: whatever adds such spans up, a 32-bit clock can still count it. */
 #define SECONDS_MOST 1e9
@@ -85,8 +90,36 @@ static bool check_client_id(const char *client_id, lucidauth_error *error)
   if (!client_id || *client_id)
     return check_token(client_id, "LUCID_CLIENT_ID (option client_id)", error);
   error_set(error, LUCIDAUTH_CONFIG,
-            "The option client_id is empty. The client id stands in Lucid's developer portal, "
-            "with your app; without the option it is taken from LUCID_CLIENT_ID.");
+            "The option client_id is empty. The provider shows the client id with your app, Lucid in its developer "
+            "portal; without the option it is taken from LUCID_CLIENT_ID.");
+  return false;
+}
+
+/* The value may be a secret, and so may a name that is none. */
+static bool check_parameter(const char *name, const char *value, lucidauth_error *error)
+{
+  const char *problem = request_parameter_problem(name);
+  if (!problem && *value)
+    return true;
+  if (problem)
+    error_set(error, LUCIDAUTH_CONFIG, "The option token_parameters %s. Nothing was sent or changed.", problem);
+  else
+    error_set(error, LUCIDAUTH_CONFIG, "The option token_parameters has an empty value for %.*s; leave it out instead.",
+              SHOWN_MOST, name);
+  return false;
+}
+
+static bool check_parameters(const struct options *options, lucidauth_error *error)
+{
+  int count = 0;
+  for (const char *const *p = options->token_parameters; p && *p; p += 2)
+    if (!check_parameter(p[0], p[1], error))
+      return false;
+    else
+      count++;
+  if (count <= PARAMETERS_MOST)
+    return true;
+  error_set(error, LUCIDAUTH_CONFIG, "The option token_parameters has more than %d fields.", PARAMETERS_MOST);
   return false;
 }
 
@@ -106,7 +139,8 @@ static bool check(const struct options *options, const lucidauth_options *given,
          check_seconds(given->default_lifetime, "default_lifetime", error) &&
          check_count(given->max_accounts, "max_accounts", error) &&
          check_choice((int)given->storage, LUCIDAUTH_CUSTOM, "storage", error) &&
-         check_choice((int)given->token_request, LUCIDAUTH_BASIC, "token_request", error);
+         check_choice((int)given->token_request, LUCIDAUTH_USUAL, "token_request", error) &&
+         check_parameters(options, error);
 }
 
 static bool is_relative(const char *path)
@@ -180,15 +214,34 @@ static char *introspection_url(const char *api_url, const lucidauth_options *giv
   return url_below(api_url, given->introspection_url, "/oauth2/token/introspect");
 }
 
+/* Their number is looked at later. A name without a value gets an empty one, which is refused. */
+static bool copy_parameters(struct options *options, const char *const *given)
+{
+  size_t count = 0;
+  while (given && given[count])
+    count += given[count + 1] ? 2 : 1;
+  if (count == 0)
+    return true;
+  options->token_parameters = calloc(count + 2, sizeof *options->token_parameters);
+  if (!options->token_parameters)
+    return false;
+  for (size_t i = 0; i < count + count % 2; i++) {
+    options->token_parameters[i] = secret_copy(i < count ? given[i] : "");
+    if (!options->token_parameters[i])
+      return false;
+  }
+  return true;
+}
+
 static bool copy_strings(struct options *options, const lucidauth_options *given)
 {
-  static const char *const default_api = "https://api.lucid.co", *const default_path = "./token_info.json";
+  static const char *const default_path = "./token_info.json";
   const char *api_url = given_or_env(given->api_url, "LUCID_API_URL");
   const char *path = given_or_env(given->path, "LUCID_TOKEN_FILE");
   const char *id = given_or_env(given->client_id, "LUCID_CLIENT_ID");
   const char *secret = given_or_env(given->client_secret, "LUCID_CLIENT_SECRET");
   const char *refresh_token = given_or_env(given->refresh_token, "LUCID_REFRESH_TOKEN");
-  api_url = api_url ? api_url : default_api;
+  api_url = api_url ? api_url : lucid_api;
   options->client_id = secret_copy(id);
   options->client_secret = secret_copy(secret);
   options->refresh_token = secret_copy(refresh_token && *refresh_token ? refresh_token : NULL);
@@ -196,16 +249,26 @@ static bool copy_strings(struct options *options, const lucidauth_options *given
   options->host = this_host();
   options->endpoints.token_url = url_below(api_url, given->token_url, "/oauth2/token");
   options->endpoints.introspection_url = introspection_url(api_url, given);
-  return (options->client_id || !id) && (options->client_secret || !secret) && options->path && options->host &&
-         options->endpoints.token_url && options->endpoints.introspection_url;
+  return copy_parameters(options, given->token_parameters) && (options->client_id || !id) &&
+         (options->client_secret || !secret) && options->path && options->host && options->endpoints.token_url &&
+         options->endpoints.introspection_url;
+}
+
+static enum request_style style_of(lucidauth_token_request wanted, bool another_provider)
+{
+  if (wanted != LUCIDAUTH_USUAL)
+    return (enum request_style)wanted;
+  return another_provider ? REQUEST_FORM : REQUEST_JSON;
 }
 
 static void fill_settings(struct options *options, const lucidauth_options *given)
 {
+  bool another = given->token_url && !server_is_same(given->token_url, lucid_api);
   options->flow = (struct flow_settings){
       .credentials = {.client_id = options->client_id,
                       .client_secret = options->client_secret,
-                      .style = (enum request_style)given->token_request},
+                      .style = style_of(given->token_request, another),
+                      .parameters = options->token_parameters},
       .refresh_token = options->refresh_token,
       .token_url = options->endpoints.token_url,
       .storage = options->storage == LUCIDAUTH_MEMORY ? "in memory" : options->path,
@@ -215,6 +278,7 @@ static void fill_settings(struct options *options, const lucidauth_options *give
       .lock_timeout = given->lock_timeout,
       .default_lifetime = given->default_lifetime,
       .introspection = *options->endpoints.introspection_url != '\0',
+      .another_provider = another,
       .pid = (long)getpid(),
       .host = options->host,
       .world = {.to_local = clock_to_local, .from_local = clock_from_local, .sha256 = digest_sha256}};
@@ -241,6 +305,9 @@ bool options_copy(struct options *options, const lucidauth_options *given, lucid
 
 void options_free(struct options *options)
 {
+  for (const char **p = options->token_parameters; p && *p; p++)
+    secret_free((char *)*p);
+  free(options->token_parameters);
   secret_free(options->client_id);
   secret_free(options->client_secret);
   secret_free(options->refresh_token);

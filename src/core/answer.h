@@ -60,8 +60,9 @@ struct answer_context {
   double now;              /* epoch seconds when the answer arrived: Retry-After may be a date */
   double default_lifetime; /* seconds, when the server does not say */
   const char *secrets[6];  /* what must not appear in `message`, even if the server echoes it; NULLs are skipped */
-  const char *grant;       /* what was sent, for messages: "authorization code"; NULL: "refresh token" */
-  const char *sent;        /* the refresh token that was sent; NULL: none */
+  const char *const *parameters; /* names and values in turn, NULL at the end; or NULL: the values are secrets, too */
+  const char *grant;             /* what was sent, for messages: "authorization code"; NULL: "refresh token" */
+  const char *sent;              /* the refresh token that was sent; NULL: none */
 };
 
 /* Read a reply to a refresh or a code exchange (RFC 6749 sections 5.1, 5.2 and 6). Fills `answer`; free it with

@@ -160,7 +160,7 @@ static void succeed(struct flow *flow)
 static void fail_refresh(struct flow *flow, enum code code, const char *what, const char *safe, double server_wait)
 {
   char message[FLOW_MESSAGE];
-  words_explain(message, code, what, safe);
+  words_explain(message, flow->settings, code, what, safe);
   fail(flow, code, message);
   setback_remember(&flow->setback, flow->pending.refresh_token, code, message, server_wait, flow->now.steady,
                    &flow->random);
@@ -282,6 +282,7 @@ static struct answer_context context(const struct flow *flow)
       .now = flow->now.wall,
       .default_lifetime = flow->settings->default_lifetime,
       .sent = flow->record.refresh_token,
+      .parameters = flow->settings->credentials.parameters,
       .secrets = {flow->settings->credentials.client_secret, flow->record.refresh_token, flow->record.access_token,
                   flow->served.token, flow->settings->refresh_token,
                   flow->request.authorization ? flow->request.authorization + strlen("Basic ") : NULL}};

@@ -39,6 +39,7 @@ struct flow_settings {
   double lock_timeout;       /* a lock held by another for longer is reported */
   double default_lifetime;   /* of a token whose answer does not say */
   bool introspection;        /* the provider has an introspection endpoint */
+  bool another_provider;     /* it is not Lucid: messages speak of "the provider" */
   long pid;                  /* for the pending mark */
   const char *host;
   struct world world;

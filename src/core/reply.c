@@ -143,7 +143,10 @@ struct reply_error reply_error(const cJSON *body)
 static bool is_safe(const char *text, const cJSON *body, const struct answer_context *context)
 {
   const struct quote_secrets secrets = {context->secrets, sizeof context->secrets / sizeof *context->secrets, body};
-  return quote_is_safe(text, &secrets);
+  bool safe = quote_is_safe(text, &secrets);
+  for (const char *const *p = context->parameters; safe && p && *p; p += 2)
+    safe = quote_is_safe(text, &(struct quote_secrets){&p[1], 1, NULL});
+  return safe;
 }
 
 bool reply_may_show(const char *name, const cJSON *body, const struct answer_context *context)

@@ -12,7 +12,12 @@ struct credentials {
   const char *client_secret; /* NULL or "": a public client */
   enum request_style
       style; /* of the token endpoint; introspection takes a form body, with HTTP Basic where that is the style */
+  const char *const *parameters; /* what a refresh sends besides: names that request_parameter_problem has nothing
+                                  * against and values in turn, NULL at the end; or NULL. Values are secrets */
 };
+
+/* Why a parameter of this name cannot be sent besides, "has characters that ..."; NULL: it can. Static text. */
+const char *request_parameter_problem(const char *name);
 
 struct request {
   enum request_endpoint { REQUEST_TOKEN, REQUEST_INTROSPECTION } endpoint;

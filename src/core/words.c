@@ -9,8 +9,39 @@
 
 const char words_kept[] = "The stored tokens are untouched.";
 
-static const char *advice(enum code code)
+/* Providers differ in how they want a client to name itself. */
+static const char *advice_of_another(const struct flow_settings *settings, enum code code)
 {
+  const char *secret = settings->credentials.client_secret;
+  switch (code) {
+  case CODE_INVALID_CLIENT:
+    return secret && *secret
+               ? " Check LUCID_CLIENT_ID and LUCID_CLIENT_SECRET (options client_id and client_secret), and that the "
+                 "app is still enabled at the provider. A provider may want them in another way (option token_request: "
+                 "\"form\", \"basic\" or \"json\"), and of an app without a secret none (client_secret = false)."
+               : " Check LUCID_CLIENT_ID (option client_id), and that the app is still enabled at the provider. This "
+                 "client sends no secret (client_secret = false): if the app has one, set LUCID_CLIENT_SECRET.";
+  case CODE_INVALID_GRANT:
+  case CODE_LOST_ROTATION:
+    return " Log in to the provider again and configure the refresh token that you get (LUCID_REFRESH_TOKEN, or the "
+           "option refresh_token): it takes the dead one's place.";
+  case CODE_NETWORK:
+  case CODE_TIMEOUT:
+    return " Check the network and the option token_url; a later call tries again.";
+  case CODE_BAD_RESPONSE:
+    return " Check the option token_url: is this the provider's token endpoint, with nothing in between? It may also "
+           "want the request in another form (option token_request: \"form\", \"basic\" or \"json\"), or with more "
+           "fields (option token_parameters).";
+  default:
+    return "";
+  }
+}
+
+static const char *advice(const struct flow_settings *settings, enum code code)
+{
+  const char *of_another = settings->another_provider ? advice_of_another(settings, code) : "";
+  if (*of_another)
+    return of_another;
   switch (code) {
   case CODE_INVALID_CLIENT:
     return " Check LUCID_CLIENT_ID and LUCID_CLIENT_SECRET (options client_id and client_secret), and ask an admin of "
@@ -38,15 +69,30 @@ void words_capitalize(char *sentence)
     *sentence = (char)(*sentence - 'a' + 'A');
 }
 
-void words_explain(char out[FLOW_MESSAGE], enum code code, const char *what, const char *safe)
+void words_explain(char out[FLOW_MESSAGE], const struct flow_settings *settings, enum code code, const char *what,
+                   const char *safe)
 {
   snprintf(out, FLOW_MESSAGE, "%s%s%s%s", what, *what && what[strlen(what) - 1] != '.' ? ". " : " ", safe,
-           advice(code));
+           advice(settings, code));
   words_capitalize(out);
+}
+
+static const char *missing_at_another(const struct flow_settings *settings)
+{
+  if (!settings->credentials.client_id)
+    return "A refresh is due, but LUCID_CLIENT_ID (option client_id) is not set. The provider shows it with your app. "
+           "The stored tokens are untouched.";
+  if (!settings->credentials.client_secret)
+    return "A refresh is due, but LUCID_CLIENT_SECRET (option client_secret) is not set. The provider shows it with "
+           "your app; if the app has none, say so by client_secret = false (in C: \"\"). The stored tokens are "
+           "untouched.";
+  return NULL;
 }
 
 const char *words_missing_setting(const struct flow_settings *settings)
 {
+  if (settings->another_provider)
+    return missing_at_another(settings);
   if (!settings->credentials.client_id)
     return "A refresh is due, but LUCID_CLIENT_ID (option client_id) is not set. It stands in Lucid's developer "
            "portal, with your app. The stored tokens are untouched.";
@@ -54,6 +100,11 @@ const char *words_missing_setting(const struct flow_settings *settings)
     return "A refresh is due, but LUCID_CLIENT_SECRET (option client_secret) is not set. It stands in Lucid's "
            "developer portal, with your app. The stored tokens are untouched.";
   return NULL;
+}
+
+static const char *provider(const struct flow_settings *settings)
+{
+  return settings->another_provider ? "the provider" : "Lucid";
 }
 
 /* Names that come from outside, as they may be shown. */
@@ -65,9 +116,9 @@ void words_damaged(char out[FLOW_MESSAGE], const struct flow_settings *settings)
   quote_escape(storage, sizeof storage, settings->storage);
   snprintf(out, FLOW_MESSAGE,
            "The token storage %s does not hold a token record: it is damaged, or something else's. Nothing was "
-           "changed in it. Move it out of the way (keep it, it may be of use), log in to Lucid again and configure "
+           "changed in it. Move it out of the way (keep it, it may be of use), log in to %s again and configure "
            "the new refresh token.",
-           storage);
+           storage, provider(settings));
 }
 
 void words_empty(char out[FLOW_MESSAGE], const struct flow_settings *settings)
@@ -83,11 +134,10 @@ void words_empty(char out[FLOW_MESSAGE], const struct flow_settings *settings)
              "({\"refresh_token\": \"...\"}) there.",
              account, storage);
   else
-    snprintf(
-        out, FLOW_MESSAGE,
-        "There is no token yet: the token storage %s is empty, and no refresh token is configured. Log in to Lucid "
-        "once and set LUCID_REFRESH_TOKEN (or the option refresh_token) to the refresh token that you get.",
-        storage);
+    snprintf(out, FLOW_MESSAGE,
+             "There is no token yet: the token storage %s is empty, and no refresh token is configured. Log in to %s "
+             "once and set LUCID_REFRESH_TOKEN (or the option refresh_token) to the refresh token that you get.",
+             storage, provider(settings));
 }
 
 void words_grantless(char out[FLOW_MESSAGE], const struct flow_settings *settings)
@@ -97,7 +147,7 @@ void words_grantless(char out[FLOW_MESSAGE], const struct flow_settings *setting
   snprintf(out, FLOW_MESSAGE,
            "The access token in %s has expired, and there is no refresh token beside it: it was issued without the "
            "scope offline_access. %s%s",
-           storage, words_kept, advice(CODE_INVALID_GRANT));
+           storage, words_kept, advice(settings, CODE_INVALID_GRANT));
 }
 
 void words_foreign(char out[FLOW_MESSAGE], const struct flow_settings *settings, const char *server)

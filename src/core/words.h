@@ -9,7 +9,8 @@ extern const char words_kept[];
 
 /* A failure of the server or of the way to it: `what` went wrong, what is `safe`, and the advice that goes with the
  * code. */
-void words_explain(char out[FLOW_MESSAGE], enum code code, const char *what, const char *safe);
+void words_explain(char out[FLOW_MESSAGE], const struct flow_settings *settings, enum code code, const char *what,
+                   const char *safe);
 
 /* The first letter. */
 void words_capitalize(char *sentence);

@@ -12,6 +12,8 @@ extern __attribute__((weak)) int(lua_isyieldable)(lua_State *L);
 
 #define compat_setfuncs(L, functions) luaL_register(L, NULL, functions)
 
+#define lua_rawlen(L, index) lua_objlen(L, index)
+
 /* A userdata's table. */
 #define compat_setuservalue(L, index) lua_setfenv(L, index)
 #define compat_getuservalue(L, index) lua_getfenv(L, index)

@@ -1,5 +1,6 @@
 /* A table of options, which the Lua layer has checked. */
 #include "binding.h"
+#include "compat.h"
 
 #include <string.h>
 
@@ -25,16 +26,35 @@ static bool flag_field(lua_State *L, const char *name, bool otherwise)
   return value;
 }
 
-static int choice_field(lua_State *L, const char *name, const char *const choices[])
+static int choice_field(lua_State *L, const char *name, const char *const choices[], int otherwise)
 {
   lua_getfield(L, 1, name);
   const char *chosen = lua_tostring(L, -1);
-  int found = 0;
+  int found = otherwise;
   for (int i = 0; chosen && choices[i]; i++)
     if (strcmp(chosen, choices[i]) == 0)
       found = i;
   lua_pop(L, 1);
   return found;
+}
+
+/* A list of strings, which stay alive with the table. */
+static const char *const *list_field(lua_State *L, const char *name)
+{
+  lua_getfield(L, 1, name);
+  if (!lua_istable(L, -1)) {
+    lua_pop(L, 1);
+    return NULL;
+  }
+  size_t count = lua_rawlen(L, -1);
+  const char **list = lua_newuserdata(L, (count + 1) * sizeof *list); /* stays on the stack */
+  for (size_t i = 0; i < count; i++) {
+    lua_rawgeti(L, -2, (int)i + 1);
+    list[i] = lua_tostring(L, -1);
+    lua_pop(L, 1);
+  }
+  list[count] = NULL;
+  return list;
 }
 
 lucidauth_options read_options(lua_State *L)
@@ -46,12 +66,13 @@ lucidauth_options read_options(lua_State *L)
   options.client_id = string_field(L, "client_id");
   options.client_secret = string_field(L, "client_secret");
   options.refresh_token = string_field(L, "refresh_token");
-  options.storage = (lucidauth_storage)choice_field(L, "storage", storages);
+  options.storage = (lucidauth_storage)choice_field(L, "storage", storages, LUCIDAUTH_FILE);
   options.path = string_field(L, "path");
   options.api_url = string_field(L, "api_url");
   options.token_url = string_field(L, "token_url");
   options.introspection_url = string_field(L, "introspection_url");
-  options.token_request = (lucidauth_token_request)choice_field(L, "token_request", requests);
+  options.token_request = (lucidauth_token_request)choice_field(L, "token_request", requests, LUCIDAUTH_USUAL);
+  options.token_parameters = list_field(L, "token_parameters");
   options.refresh_before = number_field(L, "refresh_before", options.refresh_before);
   options.refresh_wait = number_field(L, "refresh_wait", options.refresh_wait);
   options.timeout = number_field(L, "timeout", options.timeout);
