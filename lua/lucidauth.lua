@@ -45,7 +45,7 @@ local first_token, first_authorization
 
 -- The workers' user may not be able to read what the master's can.
 if in_nginx then
-  for _, part in ipairs { "client", "drive", "metrics", "nginx", "options" } do
+  for _, part in ipairs { "client", "drive", "loop", "metrics", "nginx", "options" } do
     require("lucidauth." .. part)
   end
 end

@@ -101,6 +101,7 @@ describe("misuse", function()
         { client_id = "" },
         { client_secret = true },
         { on_event = "x" },
+        { sleep = 0.1 },
         { token_request = "xml" },
         { storage = 42 },
         { storage = "" },
@@ -170,7 +171,14 @@ describe("an option of the wrong type", function()
   end
   refuses("on_event", "function")
   refuses("token_parameters", "table")
+  refuses("sleep", "function")
   refuses("storage", "string", "table")
+
+  it("says how to wait only where a thread does the work", function()
+    assert_raises({ sleep = print, background = false }, "sleep", "background")
+    assert_accepted({ sleep = print })
+    assert_accepted({ sleep = print, background = true })
+  end)
 
   it("is false only where that means something", function()
     for _, name in ipairs({

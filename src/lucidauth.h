@@ -303,7 +303,8 @@ LUCIDAUTH_API char *lucidauth_token_of(lucidauth_account *account, uint64_t *ser
 /* One caller's wish for a token. Starts as {0}, or with `refresh` set: a new token whatever the expiry. */
 typedef struct lucidauth_ticket {
   bool refresh;
-  double within; /* to be read: seconds after which there may be an answer, even if the refresh goes on */
+  double within; /* to be read: seconds after which there may be an answer, even if the refresh goes on; 0: never, as
+                  * this process may start no thread */
   bool boarded;  /* the rest is the library's */
   uint64_t landing;
   double begun, waited, looked;

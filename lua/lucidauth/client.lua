@@ -332,9 +332,10 @@ local function is_idle(self)
 end
 
 --- Ends the client and wipes its secrets. A refresh that is under way is waited
---- for: inside nginx by yielding, and where that is not possible it goes on
---- while this returns. As long as a storage in Lua does not take the newest
---- tokens, the client stays open, and they stay in its memory.
+--- for: in an event loop by yielding; where that is not possible it goes on
+--- while this returns inside nginx, and elsewhere this blocks. As long as a
+--- storage in Lua does not take the newest tokens, the client stays open, and
+--- they stay in its memory.
 ---@return true? closed
 ---@return string? message
 ---@return LucidCode? code
@@ -424,6 +425,15 @@ local function set_token(self, functions)
   end
 end
 
+-- nginx knows how to wait by itself.
+local function host_of(options, settings)
+  if in_nginx and options.background then
+    return require("lucidauth.nginx")
+  elseif settings and settings.sleep and not in_nginx then
+    return require("lucidauth.loop").by(settings.sleep)
+  end
+end
+
 local function adorn(handle, options, settings)
   local self = setmetatable({ core = handle, accounts = { default = true } }, Client)
   local functions = settings and settings.functions
@@ -432,7 +442,7 @@ local function adorn(handle, options, settings)
   self.most = math.ceil((options.max_accounts or default_most) / 2)
   self.strangers = self.most
   self.default_path = not options.path and (options.storage or "file") == "file"
-  self.host = in_nginx and options.background and require("lucidauth.nginx") or nil
+  self.host = host_of(options, settings)
   self.on_event = settings and settings.on_event or self.host and self.host.report
   set_driver(self, functions, options)
   set_token(self, functions)
@@ -448,9 +458,9 @@ local function adorn(handle, options, settings)
   return self
 end
 
-local function with_defaults(options)
+local function with_defaults(options, sleep)
   if options.background == nil then
-    options.background = in_nginx
+    options.background = in_nginx or sleep ~= nil
   end
   return options
 end
@@ -478,7 +488,7 @@ end
 ---@return LucidClient
 function M.configured(options, level)
   local settings = require("lucidauth.options").check(options, level + 1)
-  local handle, message = core.new(with_defaults(settings.core))
+  local handle, message = core.new(with_defaults(settings.core, settings.sleep))
   if not handle then
     error(message, level + 1)
   end

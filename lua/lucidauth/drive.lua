@@ -14,7 +14,7 @@ local M = {}
 --- hook: what is begun stands here first, and what stands here is found again.
 ---@class lucidauth.Flights
 ---@field storage LucidStorage
----@field host? table lucidauth.nginx
+---@field host? lucidauth.Host
 ---@field patience number seconds after which a call of a storage's function is given up
 ---@field spare? userdata a flight that is in the air on nobody's behalf, or not yet
 ---@field runs table<string, lucidauth.Run> by account: in the air, not over yet
@@ -34,7 +34,7 @@ local M = {}
 ---@field handle userdata the client's core
 ---@field storage LucidStorage
 ---@field account string
----@field host? table lucidauth.nginx
+---@field host? lucidauth.Host
 ---@field since? number when it asked for its last step, by core.clock
 ---@field step? string what the flight asked for last
 ---@field argument? string|number
@@ -430,12 +430,32 @@ local function begin(flights, handle, account, refresh)
   return run, token, message, code
 end
 
+local may_not_wait = "There is no token yet, and this caller may not wait: the main program and a "
+  .. "function that C calls cannot yield. Nothing is lost; ask from a coroutine of the event loop."
+
+-- For a caller that may not wait: what the storage holds, if it can be read
+-- without yielding.
+local function glance(run, refresh)
+  run.step, run.argument = run.flight:next()
+  if run.step == "load" and not refresh then
+    local result, text = do_step(run)
+    if result ~= "failed" and run.flight:is_flying() then
+      run.step, run.argument = run.flight:next(result, text)
+    end
+  end
+  if run.step == "done" then
+    return land(run)
+  end
+  land(run)
+  return nil, may_not_wait, "not_ready"
+end
+
 --- The same inside an event loop: the flight is carried out apart from its
 --- caller, who may be cut off, and a token that still lives is handed out after
 --- `patience` seconds, or at once to a caller that may not wait.
 ---@param functions LucidStorage
 ---@param timeout number seconds
----@param host table lucidauth.nginx
+---@param host lucidauth.Host
 ---@param patience number seconds
 ---@return fun(core: userdata, account: string?, refresh: boolean): string?, string?, string?
 ---@return table as above
@@ -460,7 +480,7 @@ function M.apart(functions, timeout, host, patience)
     if started then
       return token, message, code
     end
-    return land(run)
+    return glance(run, refresh)
   end
   return drive, controls(flights)
 end

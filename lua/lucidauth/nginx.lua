@@ -1,17 +1,17 @@
---- Inside nginx: whoever must wait yields to the event loop, and whoever may
---- not gets the token that still lives, or "not_ready".
+--- nginx as an event loop: where its phases may wait, what its timers do, and
+--- what its error log is told.
 
 local ngx = ngx
 local core = require "lucidauth.core"
+local loop = require "lucidauth.loop"
 local printable = require "lucidauth.tables".printable
 
-local M = { sleep = ngx.sleep, is_ending = ngx.worker.exiting }
+local M = { is_ending = ngx.worker.exiting }
 
---- The cores of clients that are about to close.
----@type table<userdata, true>
-M.leaving = setmetatable({}, { __mode = "k" })
-
-local shortest, longest = 0.001, 0.05
+-- Whatever somebody has put in its place since.
+function M.sleep(seconds)
+  ngx.sleep(seconds)
+end
 
 local may_yield = {
   rewrite = true,
@@ -32,34 +32,6 @@ function M.can_yield()
   return may_yield[ngx.get_phase()] == true and core.can_yield()
 end
 
--- nginx counts in milliseconds, and with none of them it would not look at its
--- clock in between.
-local function whole(seconds)
-  return math.max(1, math.ceil(seconds / shortest - 0.001)) * shortest
-end
-
---- Calls a function until it returns a true value, with pauses in between in
---- which nginx does other things. It may say in how many seconds to expect an
---- answer: no pause outlasts them, and then they are short again.
----@generic T
----@param ask fun(): T?, number?
----@return T
-function M.wait_for(ask)
-  local pause = shortest
-  local answer, left = ask()
-  while not answer do
-    if left and left > 0 and left < pause then
-      ngx.sleep(whole(left))
-      pause = shortest
-    else
-      ngx.sleep(pause)
-      pause = math.min(pause * 2, longest)
-    end
-    answer, left = ask()
-  end
-  return answer
-end
-
 local in_master = "There is no token in init_by_lua: nginx's master process keeps none. Ask in "
   .. "init_worker_by_lua or later."
 
@@ -76,22 +48,9 @@ end
 -- Where nobody is held up by one who waits.
 local may_block = { init = true, exit_worker = true }
 
--- Whoever waits for a token looks again within this time, and has what has
--- landed.
-local last_look = 2 * longest
-
-local function when_all_is_over(is_idle, has_waiters, close)
-  M.wait_for(is_idle)
-  local until_then = ngx.now() + last_look
-  M.wait_for(function()
-    return not has_waiters() or ngx.now() > until_then
-  end)
-  return close()
-end
-
 local function when_all_is_over_later(is_idle, has_waiters, close)
   return ngx.timer.at(0, function()
-    local closed, message = when_all_is_over(is_idle, has_waiters, close)
+    local closed, message = M.close_when_all_is_over(is_idle, has_waiters, close)
     if not closed then
       M.complain("lucidauth: a client could not be closed: " .. message)
     end
@@ -109,7 +68,7 @@ end
 ---@return string? code
 function M.close_when_idle(is_idle, has_waiters, close)
   if M.can_yield() then
-    return when_all_is_over(is_idle, has_waiters, close)
+    return M.close_when_all_is_over(is_idle, has_waiters, close)
   elseif may_block[ngx.get_phase()] or is_idle()
     or not when_all_is_over_later(is_idle, has_waiters, close) then
     return close()
@@ -131,50 +90,6 @@ function M.outside_requests(run, ...)
     pcall(run, ...)
     exdata(present)
   end
-end
-
---- One look for a token; never waits. For a caller that may not, the storage is
---- read if there is none in memory.
-function M.look(handle, ticket, account)
-  local _, message, code = M.refusal()
-  if message then
-    return nil, message, code
-  end
-  return handle:poll(ticket, account, M.can_yield())
-end
-
---- A token from the background's thread; yields while it is refreshed.
----@param handle userdata the client's core
----@param account? string
----@param refresh boolean
----@return string? token
----@return string? message
----@return string? code
-function M.obtain(handle, account, refresh)
-  local ticket = core.ticket(refresh)
-  local token, message, code = M.look(handle, ticket, account)
-  if token or code ~= "not_ready" or not M.can_yield() then
-    return token, message, code
-  end
-  M.wait_for(function()
-    local left
-    token, message, code, left = handle:poll(ticket, account, true)
-    if code == "not_ready" and M.leaving[handle] and handle:leave() then
-      -- nothing more will come, but something may have since the look
-      token, message, code = handle:poll(ticket, account, true)
-      return true
-    end
-    return token or code ~= "not_ready", left
-  end)
-  return token, message, code
-end
-
---- A POST by the background's thread.
-function M.post(flight)
-  flight:start_post()
-  M.wait_for(function()
-    return flight:has_posted()
-  end)
 end
 
 --- A line in the error log.
@@ -303,4 +218,4 @@ function M.report(event)
   end
 end
 
-return M
+return loop.over(M)

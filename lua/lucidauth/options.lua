@@ -9,7 +9,7 @@
 ---@field save? fun(account: string, record: table): any?, string?
 ---@field lock? fun(account: string): any?, string? false: somebody else has it
 ---@field unlock? fun(account: string)
----@field sleep? fun(seconds: number) how to wait without blocking
+---@field sleep? fun(seconds: number) how to wait without blocking: the client's `sleep`
 
 ---@class LucidOptions
 ---@field client_id? string LUCID_CLIENT_ID
@@ -28,7 +28,8 @@
 ---@field default_lifetime? number seconds a token lives when the server does not say: 3600
 ---@field max_accounts? integer accounts kept in memory, the last ones used: 10000
 ---@field ca_file? string PEM file of trusted authorities instead of the system's
----@field background? boolean a thread refreshes, also ahead of need: true inside nginx, else false
+---@field background? boolean a thread refreshes ahead of need: true in an event loop, else false
+---@field sleep? fun(seconds: number) the program's way to wait without blocking its event loop
 ---@field hold_signals? boolean a signal that would end the script waits for the tokens: true
 ---@field on_event? fun(event: LucidEvent)
 
@@ -188,6 +189,7 @@ local checks = {
   max_accounts = a_count,
   ca_file = text,
   background = a_boolean,
+  sleep = a_function,
   hold_signals = a_boolean,
   on_event = a_function,
 }
@@ -255,7 +257,7 @@ end
 --- Check options; raises at `level` (as of error(), seen from the caller).
 ---@param given LucidOptions
 ---@param level integer
----@return { core: table, functions: LucidStorage?, on_event: function? }
+---@return { core: table, functions: LucidStorage?, on_event: function?, sleep: function? }
 function M.check(given, level)
   check_type(given, "table", "the argument", level + 1)
   check_names(given, checks, "option", level + 1)
@@ -264,9 +266,12 @@ function M.check(given, level)
     options[name] = checks[name](name, value, level + 1)
   end
   local kind, path, functions = storage_of(options.storage, level + 1)
-  local on_event = options.on_event
-  options.storage, options.path, options.on_event = kind, path, nil
-  return { core = options, functions = functions, on_event = on_event }
+  if options.sleep and options.background == false then
+    wrong(level + 1, "option sleep needs the background's thread; leave background out")
+  end
+  local on_event, sleep = options.on_event, options.sleep
+  options.storage, options.path, options.on_event, options.sleep = kind, path, nil, nil
+  return { core = options, functions = functions, on_event = on_event, sleep = sleep }
 end
 
 return M

@@ -20,6 +20,7 @@ struct lucidauth_flight {
   bool begun;
   bool started; /* the POST is the background's until it is done */
   bool posted;
+  bool threadless;         /* nor could be, by the background */
   struct held_signal held; /* signals that came during its POST */
 };
 
@@ -93,10 +94,13 @@ static enum flow_result result_of(lucidauth_result result)
 static struct flow_event came_of(const lucidauth_flight *flight, lucidauth_result result, const char *text)
 {
   static const struct reply not_posted = {.delivery = REPLY_NOT_SENT, .error = "the request was not carried out"};
+  static const struct reply forbidden = {
+      .delivery = REPLY_NOT_SENT,
+      .error = "this process may start no thread (its limit RLIMIT_NPROC is 0; HAProxy: set insecure-fork-wanted)"};
   struct flow_event event = {.result = result_of(result), .code = CODE_STORAGE, .text = text ? text : ""};
   if (flight->action.step == FLOW_POST) {
     event.result = FLOW_OK;
-    event.reply = flight->posted ? &flight->post.response.reply : &not_posted;
+    event.reply = flight->posted ? &flight->post.response.reply : flight->threadless ? &forbidden : &not_posted;
   }
   return event;
 }
@@ -203,6 +207,7 @@ void lucidauth_flight_start_post(lucidauth_flight *flight)
   int cancel = cancel_put_off();
   flight->started = background_post(&flight->post);
   flight->posted = flight->started;
+  flight->threadless = !flight->started && background_is_forbidden();
   cancel_allow(cancel);
 }
 

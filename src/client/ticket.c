@@ -1,6 +1,7 @@
 #include "ticket.h"
 
 #include "../core/secret.h"
+#include "../drive/background.h"
 #include "../system/clock.h"
 #include "error.h"
 #include "in_use.h"
@@ -67,6 +68,11 @@ static const char *const no_thread =
     "The system has no thread for a refresh in the background: too many of them run, or memory is out. Nothing was "
     "changed; ask again in a moment.";
 
+static const char *const forbidden =
+    "This process may not start threads any more: its limit of processes (RLIMIT_NPROC) is 0, so nothing refreshes the "
+    "token in the background. Nothing was changed. HAProxy sets that limit unless its configuration says "
+    "insecure-fork-wanted in the section global: add that line, and restart it.";
+
 /* The token in use may die at any moment, by this process's refresh or another one's; who can wait for that does, once a
  * flight. */
 static bool is_changing(const struct lucidauth_account *account)
@@ -110,6 +116,15 @@ static bool answer_ticket(struct lucidauth_account *account, const lucidauth_tic
   return true;
 }
 
+/* There is no thread; `within` 0: nor will there be one. */
+static void tell_of_no_thread(lucidauth_ticket *ticket, lucidauth_error *error)
+{
+  bool never = background_is_forbidden();
+  if (never)
+    ticket->within = 0;
+  error_set(error, LUCIDAUTH_NOT_READY, "%s", never ? forbidden : no_thread);
+}
+
 /* Seconds until the ticket has waited long enough for an answer. A token that lives may be in the storage alone: the
  * flight then lands with it after refresh_wait. */
 static double time_left(const struct lucidauth_account *account, const lucidauth_ticket *ticket)
@@ -139,8 +154,10 @@ enum poll ticket_poll(struct lucidauth_account *account, lucidauth_ticket *ticke
   if (serial)
     *serial = atomic_load_explicit(&account->serial, memory_order_relaxed);
   pthread_mutex_unlock(&account->mutex);
-  if (!done)
-    error_set(&said, LUCIDAUTH_NOT_READY, "%s", boarded ? under_way : no_thread);
+  if (!done && boarded)
+    error_set(&said, LUCIDAUTH_NOT_READY, "%s", under_way);
+  else if (!done)
+    tell_of_no_thread(ticket, &said);
   if (error)
     *error = said;
   return done ? POLL_ANSWERED : boarded ? POLL_WAIT : POLL_NO_THREAD;

@@ -6,6 +6,7 @@
 #include <pthread.h>
 #include <signal.h>
 #include <stdlib.h>
+#include <sys/resource.h>
 
 /* Seconds. The accounts are looked after this often; what becomes of a lock that another process holds is looked at
  * this often. */
@@ -525,6 +526,12 @@ static void leave_thread(void)
   pthread_mutex_lock(&worker.mutex);
   worker.running = worker.stopping = false;
   pthread_cond_broadcast(&worker.landed);
+}
+
+bool background_is_forbidden(void)
+{
+  struct rlimit limit;
+  return getrlimit(RLIMIT_NPROC, &limit) == 0 && limit.rlim_cur == 0;
 }
 
 struct background_job *background_job_new(struct craft *craft)

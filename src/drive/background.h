@@ -19,6 +19,9 @@ void background_job_free(struct background_job *job);
 /* From now on the account is looked after, and there is a thread to do it. False: there is none to be had. */
 bool background_watch(struct background_job *job);
 
+/* Where there is none: whether the process may never have one again. */
+bool background_is_forbidden(void);
+
 /* After that: carry out the account's flight, which has begun; the thread lands it. */
 void background_submit(struct background_job *job);
 

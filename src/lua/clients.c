@@ -111,7 +111,7 @@ int ticket_gc(lua_State *L)
 }
 
 /* client:poll(ticket, account, patient) -> token | nil, message, code, seconds; never waits. Behind "not_ready": in
- * `seconds` there may be an answer, even if the refresh goes on. */
+ * `seconds` there may be an answer, even if the refresh goes on; without them there will be none. */
 int client_poll(lua_State *L)
 {
   lucidauth_error error;
@@ -120,7 +120,7 @@ int client_poll(lua_State *L)
   struct ticket *ticket = luaL_checkudata(L, 2, TICKET);
   lucidauth_account *account = account_at(L, client, 3, &error);
   char *token = account ? lucidauth_poll(account, &ticket->ticket, lua_toboolean(L, 4), &serial, &error) : NULL;
-  bool waits = !token && error.code == LUCIDAUTH_NOT_READY;
+  bool waits = !token && error.code == LUCIDAUTH_NOT_READY && ticket->ticket.within > 0;
   int results = push_serial_token(L, client, account, token, serial, &error);
   if (waits)
     hold(&ticket->held, client);

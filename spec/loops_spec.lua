@@ -1,0 +1,295 @@
+-- A client that has been told how its program waits: whoever waits for a token
+-- yields to the event loop, and the loop goes on. Tried in real ones.
+
+local socket = require("socket")
+
+local helper = require("spec.helper")
+local lucid = require("lucidauth")
+local tokens = require("spec.tokens")
+
+local scene = require("spec.scene").new(setup, teardown, before_each, after_each)
+
+-- Debian has copas for the older Luas alone, and it runs in each.
+local function with_copas()
+  local path, http = package.path, package.loaded["socket.http"]
+  package.path = path .. ";/usr/share/lua/5.1/?.lua"
+  package.loaded["socket.http"] = nil -- it insists on being there first
+  local copas = require("copas")
+  package.path, package.loaded["socket.http"] = path, http
+  return copas
+end
+
+-- Older versions of copas have no timers: what sleeps waits for a datagram.
+local function timers_for(copas)
+  local sleepers = {}
+  local function sleep(seconds)
+    local ear, mouth = assert(socket.udp()), assert(socket.udp())
+    assert(ear:setsockname("127.0.0.1", 0))
+    assert(mouth:setpeername(ear:getsockname()))
+    ear:settimeout(0)
+    sleepers[mouth] = socket.gettime() + seconds
+    copas.receivefrom(ear)
+    ear:close()
+    mouth:close()
+  end
+  local function wake()
+    for mouth, due in pairs(sleepers) do
+      if due <= socket.gettime() then
+        sleepers[mouth] = nil
+        mouth:send("up")
+      end
+    end
+  end
+  return sleep, wake
+end
+
+local function nothing() end
+
+local function in_copas()
+  local copas = with_copas()
+  local sleep, wake = copas.sleep, nothing
+  if not sleep then
+    sleep, wake = timers_for(copas)
+  end
+  return sleep, function(tasks)
+    local left = #tasks
+    for _, task in ipairs(tasks) do
+      copas.addthread(function()
+        task()
+        left = left - 1
+      end)
+    end
+    while left > 0 do
+      copas.step(0.001)
+      wake()
+    end
+  end
+end
+
+local function in_luv()
+  local uv = require("luv")
+  local function sleep(seconds)
+    local thread, timer = coroutine.running(), uv.new_timer()
+    timer:start(math.ceil(seconds * 1000), 0, function()
+      timer:close()
+      assert(coroutine.resume(thread))
+    end)
+    coroutine.yield()
+  end
+  return sleep, function(tasks)
+    for _, task in ipairs(tasks) do
+      assert(coroutine.resume(coroutine.create(task)))
+    end
+    uv.run()
+  end
+end
+
+local function in_cqueues()
+  local cqueues = require("cqueues")
+  return cqueues.sleep, function(tasks)
+    local queue = cqueues.new()
+    for _, task in ipairs(tasks) do
+      queue:wrap(task)
+    end
+    assert(queue:loop())
+  end
+end
+
+-- Another timer of the loop, which lets the server answer once it has ticked so
+-- often while the request hangs.
+local function ticker(sleep, ticks)
+  return function()
+    repeat
+      sleep(0.001)
+    until scene:posts() > 0
+    for _ = 1, ticks do
+      sleep(0.001)
+    end
+    scene.sandbox:clear_faults()
+  end
+end
+
+local function hang()
+  scene.sandbox:faults({ kind = "held", when = "before", endpoint = "token" })
+end
+
+for name, loop in pairs({ copas = in_copas, luv = in_luv, cqueues = in_cqueues }) do
+  describe("in " .. name, function()
+    local sleep, run
+
+    setup(function()
+      sleep, run = loop()
+    end)
+
+    it("a refresh that hangs holds up nothing but those who wait for it", function()
+      local client = scene:client({ sleep = sleep })
+      local got, done = {}, 0
+      local function ask(method)
+        return function()
+          local text = assert(client[method](client))
+          got[#got + 1] = text
+        end
+      end
+      hang()
+      run({
+        ask("token"), ask("authorization"), ask("token"),
+        function()
+          ticker(sleep, 20)()
+          done = #got
+        end,
+      })
+      assert.are.equal(0, done)
+      assert.are.equal(1, scene:posts())
+      local token = scene.sandbox:grant().access_token
+      table.sort(got)
+      assert.are.same({ "Bearer " .. token, token, token }, got)
+      assert.are.equal(token, client:token())
+    end)
+
+    it("refresh() and the module's own client wait so, too", function()
+      lucid.configure(scene:options({ sleep = sleep }))
+      local first, second, header
+      run({ function()
+        first = assert(lucid.token())
+        header = lucid.authorization()
+        assert(lucid.reject(first))
+        second = assert(lucid.refresh())
+      end })
+      assert.are.equal("Bearer " .. first, header)
+      assert.are_not.equal(first, second)
+      assert.are.equal(second, lucid.token())
+    end)
+
+    it("errors travel", function()
+      local client = scene:client({ sleep = sleep })
+      scene.sandbox:revoke_all()
+      local token, message, code
+      run({ function()
+        token, message, code = client:token()
+      end })
+      scene:assert_failure("invalid_grant", token, message, code)
+    end)
+
+    it("close() waits for a refresh by yielding", function()
+      local client = scene:client({ sleep = sleep })
+      local closed, token
+      hang()
+      run({
+        function() token = client:token() end,
+        function()
+          repeat
+            sleep(0.001)
+          until scene:posts() > 0
+          closed = client:close()
+        end,
+        ticker(sleep, 5),
+      })
+      assert.is_true(closed)
+      assert.are.equal(scene.sandbox:grant().access_token, token)
+    end)
+
+    it("a storage in Lua may wait, and a request for it is the background's", function()
+      local record
+      local client = scene:client({ sleep = sleep, storage = {
+        load = function()
+          sleep(0.001)
+          return record
+        end,
+        save = function(_, new)
+          sleep(0.001)
+          record = new
+          return true
+        end,
+      } })
+      local got = {}
+      local function ask()
+        local token = assert(client:token())
+        got[#got + 1] = token
+      end
+      hang()
+      run({ ask, ask, ticker(sleep, 20) })
+      local token = scene.sandbox:grant().access_token
+      assert.are.same({ token, token }, got)
+      assert.are.equal(1, scene:posts())
+    end)
+  end)
+end
+
+describe("where nobody may yield", function()
+  local function sleep()
+    error("this sleeps")
+  end
+
+  -- Calls it in the main program, and below a function in C within a coroutine.
+  local function in_every_such_place(ask)
+    ask()
+    local thread = coroutine.create(function()
+      ("x"):gsub("x", function() ask() end)
+    end)
+    assert(coroutine.resume(thread))
+    assert.are.equal("dead", coroutine.status(thread))
+  end
+
+  it("a token that is stored comes at once", function()
+    local record = scene:store(1800)
+    local posts = scene:posts()
+    in_every_such_place(function()
+      local client = scene:client({ sleep = sleep })
+      assert.are.equal(record.access_token, client:token())
+      assert.are.equal("Bearer " .. record.access_token, client:authorization())
+    end)
+    assert.are.equal(posts, scene:posts())
+  end)
+
+  it("a refresh begins, and not_ready is the answer", function()
+    local client = scene:client({ sleep = sleep })
+    hang()
+    in_every_such_place(function()
+      scene:assert_failure("not_ready", client:token())
+      scene:assert_failure("not_ready", client:refresh())
+    end)
+    helper.eventually(function()
+      return scene:posts() == 1
+    end)
+    scene.sandbox:clear_faults()
+    helper.eventually(function()
+      return client:token()
+    end)
+  end)
+
+  it("a storage in Lua is read, if that takes no yield, and not_ready is the answer", function()
+    local record = tokens.record(tokens.pair(scene.sandbox), 1800)
+    local saves, posts = 0, scene:posts()
+    local function client_with(load)
+      return scene:client({ sleep = sleep, storage = {
+        load = load,
+        save = function() saves = saves + 1 return true end,
+      } })
+    end
+    in_every_such_place(function()
+      local client = client_with(function() return record end)
+      assert.are.equal(record.access_token, client:token())
+      scene:assert_failure("not_ready", client:refresh())
+      scene:assert_failure("not_ready", client_with(nothing):token())
+      scene:assert_failure("not_ready", client_with(coroutine.yield):token())
+    end)
+    assert.are.equal(0, saves)
+    assert.are.equal(posts, scene:posts())
+  end)
+end)
+
+it("what `sleep` raises reaches the caller, and the next one gets the token", function()
+  local client = scene:client({ sleep = function() error("no sleep tonight", 0) end })
+  hang()
+  local thread = coroutine.create(function()
+    return client:token()
+  end)
+  local ok, message = coroutine.resume(thread)
+  assert.is_false(ok)
+  assert.are.equal("no sleep tonight", message)
+  scene.sandbox:clear_faults()
+  local token = helper.eventually(function()
+    return client:token()
+  end)
+  assert.are.equal(scene.sandbox:grant().access_token, token)
+end)
