@@ -256,7 +256,7 @@ describe("token_parameters", function()
       assert_raises({ token_parameters = { [name] = SECRET } }, "token_parameters",
         "client_secret")
     end
-    assert_accepted({ token_parameters = { refresh_token_hint = "x", client = "x", scope = "a b" } })
+    assert_accepted({ token_parameters = { refresh_token_hint = "x", client = "x", scope = "a" } })
   end)
 
   it("are many, but not endless", function()

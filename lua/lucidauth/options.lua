@@ -19,7 +19,7 @@
 ---@field api_url? string LUCID_API_URL, "https://api.lucid.co"
 ---@field token_url? string <api_url>/oauth2/token
 ---@field introspection_url? string|false <api_url>/oauth2/token/introspect; none with a token_url
----@field token_request? "json"|"form"|"basic" how the client names itself: "json", with a token_url "form"
+---@field token_request? "json"|"form"|"basic" "json"; with another's token_url "form"
 ---@field token_parameters? table<string, string> what a refresh sends besides: { audience = "..." }
 ---@field refresh_before? number seconds ahead of the expiry: 300
 ---@field refresh_wait? number seconds to wait for others' refresh while the token lives: 2

@@ -519,6 +519,32 @@ static int restore_locale(void **state)
   return setlocale(LC_NUMERIC, "C") ? 0 : -1;
 }
 
+/* The chain of the members holds, wherever one is replaced. */
+static void a_member_may_be_replaced_anywhere(void **state)
+{
+  static const char *const names[] = {"a", "b", "c"};
+  (void)state;
+  for (int count = 1; count <= 3; count++)
+    for (int replaced = 0; replaced < count; replaced++) {
+      cJSON *tree = json_read_whole("{}", 2);
+      char expected[80] = "{";
+      for (int i = 0; i < count; i++) {
+        assert_true(json_set_string(tree, names[i], "old"));
+        snprintf(expected + strlen(expected), 20, "\"%s\":\"%s\",", names[i], i == replaced ? "new" : "old");
+      }
+      assert_true(json_set_string(tree, names[replaced], "new"));
+      assert_true(json_set_string(tree, "last", "added"));
+      strcat(expected, "\"last\":\"added\"}");
+      char *text = json_write(tree);
+      assert_string_equal(text, expected);
+      secret_free(text);
+      json_remove(tree, names[replaced]);
+      assert_null(json_string(tree, names[replaced]));
+      assert_string_equal(json_string(tree, "last"), "added");
+      json_free(tree);
+    }
+}
+
 /* Memory that cJSON gets and gives back, counted, refused at will, and searched for SECRET when it is freed. */
 #define SECRET "s3cr3t-t0k3n"
 
@@ -639,6 +665,7 @@ int main(void)
       cmocka_unit_test(numbers_that_do_not_fit_are_raw),
       cmocka_unit_test(forged_number_marks_inject_nothing),
       cmocka_unit_test(words_of_python),
+      cmocka_unit_test(a_member_may_be_replaced_anywhere),
       cmocka_unit_test(incomplete_or_senseless_text_is_no_value),
       cmocka_unit_test(whole_text_allows_only_space_behind),
       cmocka_unit_test(nesting_is_limited),

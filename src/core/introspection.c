@@ -10,7 +10,7 @@ static const char endpoint[] = "introspection endpoint";
 static enum introspection_kind read_active(const cJSON *body)
 {
   const cJSON *active = cJSON_GetObjectItemCaseSensitive(body, "active");
-  const char *word = cJSON_GetStringValue(active);
+  const char *word = json_text_of(active);
   double number;
   if (cJSON_IsTrue(active) || (word && strcmp(word, "true") == 0))
     return INTROSPECTION_ACTIVE;

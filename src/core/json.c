@@ -8,23 +8,43 @@
 #include <stdlib.h>
 #include <string.h>
 
-static void wipe(cJSON *item)
+static void free_text(char *text)
 {
-  bool borrowed = item->type & cJSON_IsReference;
-  for (cJSON *child = borrowed ? NULL : item->child; child; child = child->next)
-    wipe(child);
-  if (!borrowed && item->valuestring)
-    secret_wipe(item->valuestring, strlen(item->valuestring));
-  if (!(item->type & cJSON_StringIsConst) && item->string)
-    secret_wipe(item->string, strlen(item->string));
+  if (text)
+    secret_wipe(text, strlen(text));
+  cJSON_free(text);
 }
 
+/* No item of ours borrows what another owns. */
 void json_free(cJSON *tree)
 {
   if (!tree)
     return;
-  wipe(tree);
-  cJSON_Delete(tree);
+  for (cJSON *child = tree->child, *next; child; child = next) {
+    next = child->next;
+    json_free(child);
+  }
+  free_text(tree->valuestring);
+  free_text(tree->string);
+  cJSON_free(tree);
+}
+
+/* The first of a chain knows the last one as its previous. */
+void json_replace(cJSON *parent, cJSON *old, cJSON *item)
+{
+  bool first = parent->child == old;
+  item->next = old->next;
+  item->prev = first && !old->next ? item : old->prev;
+  if (first)
+    parent->child = item;
+  else
+    old->prev->next = item;
+  if (item->next)
+    item->next->prev = item;
+  else
+    parent->child->prev = item;
+  old->next = NULL;
+  json_free(old);
 }
 
 /* A megabyte of members must not take minutes, so they are sorted rather than compared pairwise: by a hash of the name,
@@ -141,7 +161,7 @@ static bool settle(cJSON *item)
 static cJSON *read(const char *text, size_t length, bool whole)
 {
   char *clean = json_text_clean(text, length, whole);
-  cJSON *tree = clean ? cJSON_Parse(clean) : NULL;
+  cJSON *tree = clean ? cJSON_ParseWithLengthOpts(clean, strlen(clean) + 1, NULL, 0) : NULL;
   secret_free(clean);
   if (!tree || settle(tree))
     return tree;
@@ -159,9 +179,14 @@ cJSON *json_read_whole(const char *text, size_t length)
   return read(text, length, true);
 }
 
+const char *json_text_of(const cJSON *item)
+{
+  return cJSON_IsString(item) ? item->valuestring : NULL;
+}
+
 const char *json_string(const cJSON *object, const char *name)
 {
-  return cJSON_GetStringValue(cJSON_GetObjectItemCaseSensitive(object, name));
+  return json_text_of(cJSON_GetObjectItemCaseSensitive(object, name));
 }
 
 bool json_number(const cJSON *object, const char *name, double *value)
@@ -183,8 +208,7 @@ bool json_set(cJSON *object, const char *name, cJSON *value)
   }
   if (old) {
     cJSON_DetachItemViaPointer(object, value);
-    wipe(old);
-    cJSON_ReplaceItemViaPointer(object, old, value);
+    json_replace(object, old, value);
   }
   return true;
 }
@@ -214,8 +238,7 @@ static void put(cJSON *object, cJSON *old, cJSON *item)
     cJSON_AddItemToArray(object, item);
     return;
   }
-  wipe(old);
-  cJSON_ReplaceItemViaPointer(object, old, item);
+  json_replace(object, old, item);
 }
 
 bool json_overlay(cJSON *object, cJSON *fields, bool (*left_out)(const char *name))
@@ -249,5 +272,7 @@ void json_move(cJSON *object, cJSON *fields)
 
 void json_remove(cJSON *object, const char *name)
 {
-  json_free(cJSON_DetachItemFromObjectCaseSensitive(object, name));
+  cJSON *item = cJSON_GetObjectItemCaseSensitive(object, name);
+  if (item)
+    json_free(cJSON_DetachItemViaPointer(object, item));
 }

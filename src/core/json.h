@@ -4,7 +4,8 @@
 #ifndef CORE_JSON_H
 #define CORE_JSON_H
 
-#include <cjson/cJSON.h>
+#include "cjson.h"
+
 #include <stdbool.h>
 #include <stddef.h>
 
@@ -28,9 +29,15 @@ char *json_write(const cJSON *tree);
 /* Wipe every string of the tree, then free it; NULL is allowed. */
 void json_free(cJSON *tree);
 
+/* Into the place of `old`, which is wiped and freed. */
+void json_replace(cJSON *parent, cJSON *old, cJSON *item);
+
 /* The string of a member, or NULL when it is absent or not a string. Owned by the tree. Names are matched with their
  * case. */
 const char *json_string(const cJSON *object, const char *name);
+
+/* The string that an item is, or NULL; NULL is allowed. */
+const char *json_text_of(const cJSON *item);
 
 /* A member's number, whether it is sent as a number or as a numeric string ("3600", 3600.0, "3600.5", 1e400 =
  * +infinity). False when it is neither. */

@@ -1,10 +1,10 @@
 #include "json_text.h"
 
+#include "cjson.h"
 #include "decimal.h"
 #include "secret.h"
 #include "utf8.h"
 
-#include <cjson/cJSON.h>
 #include <stdint.h>
 #include <stdlib.h>
 #include <string.h>

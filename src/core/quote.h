@@ -3,7 +3,8 @@
 #ifndef CORE_QUOTE_H
 #define CORE_QUOTE_H
 
-#include <cjson/cJSON.h>
+#include "cjson.h"
+
 #include <stdbool.h>
 #include <stddef.h>
 

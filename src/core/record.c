@@ -142,7 +142,7 @@ static bool carry_origins(cJSON *json, const struct record *before)
   if (all && origin && spent)
     cJSON_AddItemToArray(all, cJSON_CreateString(origin));
   for (int excess = cJSON_GetArraySize(all) - ORIGINS_MOST; excess > 0; excess--)
-    cJSON_DeleteItemFromArray(all, 0);
+    json_free(cJSON_DetachItemViaPointer(all, all->child));
   return all && json_set(json, "former_origins", all);
 }
 

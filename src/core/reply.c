@@ -73,7 +73,7 @@ static const struct reply_meaning *meaning_of(const cJSON *name)
       {"temporarily_unavailable", ANSWER_NOT_SPENT, CODE_SERVER_ERROR},
       {"slow_down", ANSWER_NOT_SPENT, CODE_RATE_LIMITED},
   };
-  const char *word = cJSON_GetStringValue(name);
+  const char *word = json_text_of(name);
   for (size_t i = 0; word && i < sizeof meanings / sizeof *meanings; i++)
     if (is_word(word, meanings[i].error))
       return &meanings[i];
