@@ -80,8 +80,11 @@ local function add_tokens(host)
   function host.obtain(handle, account, refresh)
     local ticket = core.ticket(refresh)
     local token, message, code, left = host.look(handle, ticket, account)
-    if token or code ~= "not_ready" or not left or not host.can_yield() then
+    if token or code ~= "not_ready" or not host.can_yield() then
       return token, message, code
+    elseif not left then
+      -- there is no thread, nor will there be one: as for a caller that may not wait
+      return handle:poll(ticket, account, false)
     end
     host.wait_for(function()
       token, message, code, left = handle:poll(ticket, account, true)
