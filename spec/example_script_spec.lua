@@ -12,8 +12,9 @@ local WRITE = [[
 import json, sys
 from datetime import datetime, timedelta
 path, left, microseconds = sys.argv[1], float(sys.argv[2]), sys.argv[3] == "yes"
+ago = float(sys.argv[4])
 info = json.load(sys.stdin)
-expiration = datetime.now() + timedelta(seconds=left)
+expiration = datetime.fromtimestamp(datetime.now().timestamp() - ago) + timedelta(seconds=left)
 if not microseconds:
     expiration = expiration.replace(microsecond=0)
 info["expiration"] = expiration.isoformat()
@@ -53,10 +54,10 @@ local function python(code, zone, input, ...)
   return helper.lines(out)
 end
 
--- Has Python write a file; returns the seconds that the token has left by it.
-local function write_in(zone, answer, left, microseconds)
+-- Has Python write a file, as if so many seconds ago; returns the seconds that the token has left by it.
+local function write_in(zone, answer, left, microseconds, ago)
   local lines = python(WRITE, zone, codec.encode_json(answer), scene.path, tostring(left),
-    microseconds == false and "no" or "yes")
+    microseconds == false and "no" or "yes", tostring(ago or 0))
   return tonumber(lines[1])
 end
 
@@ -168,6 +169,16 @@ describe("the hour in which the clocks change", function()
     local token, left = ours_in(zone)
     assert.is_true(tokens.works(sandbox, token))
     assert.is_true(left <= 3600)
+  end)
+
+  it("is in a token's life even if the clock shows it twice", function()
+    -- Half an hour after it was written it was an hour earlier.
+    local zone = changing_zone("back", -31)
+    local answer = tokens.pair(sandbox)
+    assert.is_true(write_in(zone, answer, 3600, true, 61 * 60) > 3000)
+    local token = ours_in(zone)
+    assert.are_not.equal(answer.access_token, token)
+    assert.is_true(tokens.works(sandbox, token))
   end)
 
   it("counts its first round when a reading comes twice", function()

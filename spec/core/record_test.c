@@ -1,4 +1,5 @@
 /* Records: what a file of ours or of Lucid's example script says, and what is written into one. */
+#include "calendar.h"
 #include "record.h"
 
 #include "secret.h"
@@ -262,6 +263,53 @@ static void expiration_in_the_hour_that_comes_twice(void **state)
   assert_near(expiration("2021-10-31T01:00:00"), CHANGE - HOUR, 0);
   assert_near(expiration("2021-10-31T01:59:59.999999"), CHANGE, 2e-6);
   assert_near(expiration("2021-10-31T02:00:00"), CHANGE + HOUR, 0);
+}
+
+/* The script adds `lifetime` to a reading of the clock. */
+static double written_with(const char *sum, const char *lifetime)
+{
+  char text[200];
+  snprintf(text, sizeof text, "{\"access_token\":\"A\",\"expires_in\":%s,\"expiration\":\"%s\"}", lifetime, sum);
+  return expiry_of(text);
+}
+
+static void a_lifetime_over_the_change_of_the_clock(void **state)
+{
+  (void)state;
+  /* at 01:30, which may have been the first one */
+  assert_near(written_with("2021-10-31T02:30:00", "3600"), CHANGE + HOUR / 2, 0);
+  assert_near(written_with("2021-10-31T02:30:00.250000", "3600"), CHANGE + HOUR / 2 + 0.25, 1e-6);
+  assert_near(written_with("2021-10-31T02:30:00", "\"3600\""), CHANGE + HOUR / 2, 0);
+  /* at 00:30 */
+  assert_near(written_with("2021-10-31T02:30:00", "7200"), CHANGE + HOUR / 2, 0);
+  assert_near(written_with("2021-10-31T01:30:00", "3600"), CHANGE - HOUR / 2, 0);
+  assert_near(written_with("2021-10-31T12:30:00", "43200"), CHANGE + 10.5 * HOUR, 0);
+  /* behind it, and long before */
+  assert_near(written_with("2021-10-31T03:30:00", "3600"), CHANGE + 2.5 * HOUR, 0);
+  assert_near(written_with("2021-10-30T12:00:00", "3600"), CHANGE - 14 * HOUR, 0);
+  /* the offset says it */
+  assert_near(written_with("2021-10-31T02:30:00+01:00", "3600"), CHANGE + 1.5 * HOUR, 0);
+}
+
+static void a_lifetime_that_is_none_changes_nothing(void **state)
+{
+  static const char *const odd[] = {"0", "-3600", "null", "\"soon\"", "1e300", "1e999", "1795817600", "1e-9"};
+  (void)state;
+  for (size_t i = 0; i < COUNT(odd); i++)
+    assert_near(written_with("2021-10-31T02:30:00", odd[i]), CHANGE + 1.5 * HOUR, 0);
+  assert_near(written_with("1970-01-01T00:30:00", "3600"), -1.5 * HOUR, 0);
+}
+
+static void days_and_their_dates(void **state)
+{
+  (void)state;
+  for (long day = 0; day < 3000000; day += 13) {
+    struct civil date;
+    calendar_civil((double)day * 86400 + 86399.5, &date);
+    assert_int_equal(calendar_days(date.year, date.month, date.day), day);
+    assert_true(date.month >= 1 && date.month <= 12 && date.day >= 1 && date.day <= 31 && date.hour == 23);
+    assert_near(calendar_epoch(&date), (double)day * 86400 + 86399.5, 1e-4);
+  }
 }
 
 static void expiration_with_an_offset(void **state)
@@ -860,6 +908,9 @@ int main(void)
       cmocka_unit_test(an_expiry_that_is_no_number_does_not_count),
       cmocka_unit_test(expiration_as_python_writes_it),
       cmocka_unit_test(expiration_in_the_hour_that_comes_twice),
+      cmocka_unit_test(a_lifetime_over_the_change_of_the_clock),
+      cmocka_unit_test(a_lifetime_that_is_none_changes_nothing),
+      cmocka_unit_test(days_and_their_dates),
       cmocka_unit_test(expiration_with_an_offset),
       cmocka_unit_test(expiration_that_is_no_time),
       cmocka_unit_test(expiration_that_no_clock_here_shows),

@@ -10,4 +10,7 @@ long calendar_days(int year, int month, int day);
 /* A UTC time as epoch seconds. */
 double calendar_epoch(const struct civil *utc);
 
+/* And back, to the microsecond; not before 1970. */
+void calendar_civil(double epoch, struct civil *utc);
+
 #endif

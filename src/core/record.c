@@ -16,6 +16,9 @@
 /* Clocks of two machines on one storage differ by this much without either being wrong, in seconds. */
 #define CLOCK_SLACK 60.0
 
+/* Clocks are set back by this much at most, in seconds: for the summer's end by an hour, in some years by two. */
+#define SET_BACK_MOST (2 * 3600.0)
+
 enum { ORIGINS_MOST = 32 };
 
 static const char *usable(const cJSON *json, const char *name)
@@ -48,8 +51,22 @@ static bool is_time(const struct civil *time)
   return time->day <= calendar_days(next_year, time->month % 12 + 1, 1) - calendar_days(time->year, time->month, 1);
 }
 
+/* The example script adds the lifetime to what the clock shows, and the clock may be set back before that is over: then
+ * its sum is a reading that comes later. The reading that it added to may have come twice, as the sum itself; the
+ * earliest moment of all is safe. */
+static double earliest(const struct civil *sum, double lifetime, const struct world *world)
+{
+  struct civil written;
+  double at = world->from_local(sum), reading = calendar_epoch(sum) - lifetime;
+  if (!(lifetime > 0) || !(reading > 0))
+    return at;
+  calendar_civil(reading, &written);
+  double lived = world->from_local(&written) + lifetime;
+  return lived < at && lived >= at - SET_BACK_MOST ? lived : at;
+}
+
 /* Python's isoformat(): microseconds and zone are optional. NaN: not such a time. */
-static double parse_expiration(const char *text, const struct world *world)
+static double parse_expiration(const char *text, double lifetime, const struct world *world)
 {
   struct civil time = {0};
   int used = 0;
@@ -69,7 +86,7 @@ static double parse_expiration(const char *text, const struct world *world)
   double offset;
   if (parse_offset(rest, &offset))
     return calendar_epoch(&time) - offset;
-  return *rest ? NAN : world->from_local(&time);
+  return *rest ? NAN : earliest(&time, lifetime, world);
 }
 
 static double number_or_nan(const cJSON *json, const char *name)
@@ -88,7 +105,7 @@ static double read_expiry(const cJSON *json, const struct world *world)
 {
   double at = as_seconds(number_or_nan(json, "expires_at"));
   if (isnan(at))
-    at = parse_expiration(json_string(json, "expiration"), world);
+    at = parse_expiration(json_string(json, "expiration"), number_or_nan(json, "expires_in"), world);
   if (isnan(at))
     at = number_or_nan(json, "expires") / 1000;
   return at;
