@@ -3,7 +3,8 @@
 
 local M = {}
 
-local width = 640
+-- Pixels that a time line has on a narrow screen; on others it has more.
+local narrow = 300
 
 local style = [[
 :root { color-scheme: light dark; --back: #f4f5f7; --card: #fff; --text: #1c2430;
@@ -28,7 +29,7 @@ h2 { font-size: 1.05rem; margin: 0; display: inline-block; }
 .failing { background: var(--bad); }
 .left { font-size: 1.7rem; font-weight: 650; margin: .5rem 0 0; letter-spacing: -.02em; }
 .left small { font-size: .95rem; font-weight: 400; color: var(--faint); letter-spacing: 0; }
-svg { display: block; width: 100%; height: auto; margin: .4rem 0 .2rem; overflow: visible; }
+svg { display: block; width: 100%; margin: .4rem 0 .2rem; overflow: visible; }
 svg text { font: 11px system-ui, "DejaVu Sans", sans-serif; fill: var(--faint); }
 h3 { font-size: .8rem; margin: 1.1rem 0 .3rem; color: var(--faint); font-weight: 600; }
 dl { display: flex; flex-wrap: wrap; gap: .3rem 2rem; margin: 1rem 0 0; }
@@ -40,7 +41,10 @@ dd { margin: 0; font-weight: 600; }
 .unsaved { border-color: var(--warn); }
 footer { color: var(--faint); font-size: .82rem; }
 .key { margin-right: 1rem; white-space: nowrap; }
-.key svg { display: inline; width: 10px; margin: 0 .35em 0 0; }
+.key svg { display: inline; width: 14px; height: 14px; margin: 0 .35em 0 0; vertical-align: -2px; }
+p, h2, dd { overflow-wrap: anywhere; }
+@media (max-width: 520px) { body { padding: 1rem .5rem; } section { padding: .9rem 1rem; }
+  .between { display: none; } .key { display: block; } dl { gap: .4rem 1.4rem; } }
 ]]
 
 local looks = {
@@ -84,6 +88,11 @@ local function span(seconds)
   return parts[1] and table.concat(parts, " ") or "0 s"
 end
 
+-- Seconds ahead of the expiry, unless the option refresh_before says otherwise.
+local function due_at(life)
+  return math.min(300, life * 0.25)
+end
+
 -- A bar as wide as the token's life, filled as far as it has left, with a mark
 -- where a refresh is due.
 local function life_bar(status)
@@ -91,20 +100,18 @@ local function life_bar(status)
   if status.expires_in == 0 or life == 0 then
     return ""
   end
-  local left, due = math.min(status.expires_in / life, 1), math.min(300 / life, 0.25)
+  local left, due = math.min(status.expires_in / life, 1), due_at(life) / life
   local colour = left > due and "--good" or "--warn"
   return fill([[
-<svg viewBox="0 0 $width 30" role="img" aria-label="life left: $percent%">
-<rect width="$width" height="14" rx="7" style="fill:var(--line)"/>
-<rect width="$left" height="14" rx="7" style="fill:var($colour)"/>
-<line x1="$due" x2="$due" y1="0" y2="14" style="stroke:var(--card)" stroke-width="2"/>
-<line x1="$due" x2="$due" y1="16" y2="27" style="stroke:var(--faint)"/>
-<text x="$due" dx="5" y="27">refreshed from here on</text>
-<text x="$width" y="27" text-anchor="end">lifetime $life</text></svg>]], {
-    width = width,
-    percent = ("%.0f"):format(left * 100),
-    left = ("%.1f"):format(left * width),
-    due = ("%.1f"):format(due * width),
+<svg height="30" role="img" aria-label="life left: $left%">
+<rect width="100%" height="14" rx="7" style="fill:var(--line)"/>
+<rect width="$left%" height="14" rx="7" style="fill:var($colour)"/>
+<line x1="$due%" x2="$due%" y1="0" y2="14" style="stroke:var(--card)" stroke-width="2"/>
+<line x1="$due%" x2="$due%" y1="16" y2="27" style="stroke:var(--faint)"/>
+<text x="$due%" dx="5" y="27">refreshed from here on</text>
+<text x="100%" y="27" text-anchor="end">lifetime $life</text></svg>]], {
+    left = ("%.1f"):format(left * 100),
+    due = ("%.1f"):format(due * 100),
     colour = colour,
     life = span(life),
   })
@@ -124,18 +131,32 @@ local function level_for(x, taken)
   return levels[#levels]
 end
 
+local failed = { refresh_failed = true, save_failed = true, lost = true }
+
+-- What failed is told by its shape, too.
+local function sign(name)
+  local colour = (looks[name] or { "--faint" })[1]
+  return fill([[
+<circle r="$r" style="fill:var($colour);stroke:var(--card)"/>$cross]], {
+    r = radius,
+    colour = colour,
+    cross = failed[name]
+      and '<path d="M-3-3L3 3M3-3L-3 3" style="stroke:var(--card)" stroke-width="2"/>' or "",
+  })
+end
+
 local function dot(x, y, event, now)
   local look = looks[event.name] or { "--faint", event.name }
   return fill([[
-<g><title>$ago ago: $what</title>
-<line x1="$x" x2="$x" y1="$y" y2="46" style="stroke:var($colour)"/>
-<circle cx="$x" cy="$y" r="$r" style="fill:var($colour);stroke:var(--card)"/></g>]], {
-    x = ("%.1f"):format(x),
+<svg x="$x%" y="$y"><title>$ago ago: $what</title>
+<line y2="$down" style="stroke:var($colour)"/>$sign</svg>]], {
+    x = ("%.1f"):format(x / narrow * 100),
     y = y,
-    r = radius,
+    down = 46 - y,
     ago = span(now - event.at),
     what = look[2] .. (event.code and " (" .. event.code .. ")" or ""),
     colour = look[1],
+    sign = sign(event.name),
   })
 end
 
@@ -143,10 +164,11 @@ local function scale(range)
   local parts = {}
   for i = 0, 4 do
     parts[#parts + 1] = fill([[
-<line x1="$x" x2="$x" y1="42" y2="50" style="stroke:var(--line)"/>
-<text x="$x" y="64" text-anchor="$anchor">$when</text>]], {
-      x = i / 4 * width,
+<line x1="$x%" x2="$x%" y1="42" y2="50" style="stroke:var(--line)"/>
+<text x="$x%" y="64" text-anchor="$anchor"$class>$when</text>]], {
+      x = i * 25,
       anchor = i == 0 and "start" or i == 4 and "end" or "middle",
+      class = i % 2 == 1 and ' class="between"' or "",
       when = i == 4 and "now" or span(range * (1 - i / 4)) .. " ago",
     })
   end
@@ -160,14 +182,14 @@ local function time_line(status, now)
   end
   local range = math.max((now - past[1].at) * 1.08, 20)
   for i, event in ipairs(past) do
-    local x = math.min((1 - (now - event.at) / range) * width, width - radius)
+    local x = math.min((1 - (now - event.at) / range) * narrow, narrow - radius)
     -- what stands above others is drawn before them
     dots[#past + 1 - i] = dot(x, level_for(x, taken), event, now)
   end
   return fill([[
-<h3>What has happened</h3><svg viewBox="0 0 $width 70" role="img" aria-label="$count events">
-<line x1="0" x2="$width" y1="46" y2="46" style="stroke:var(--line)" stroke-width="2"/>$scale$dots
-</svg>]], { width = width, count = #past, scale = scale(range), dots = table.concat(dots) })
+<h3>What has happened</h3><svg height="70" role="img" aria-label="$count events">
+<line x2="100%" y1="46" y2="46" style="stroke:var(--line)" stroke-width="2"/>$scale$dots
+</svg>]], { count = #past, scale = scale(range), dots = table.concat(dots) })
 end
 
 local function key(status)
@@ -178,8 +200,8 @@ local function key(status)
   for _, name in ipairs(kinds) do
     if seen[name] then
       parts[#parts + 1] = fill([[
-<span class="key"><svg viewBox="0 0 10 10"><circle cx="5" cy="5" r="5" style="fill:var($colour)"/>
-</svg>$text</span>]], { colour = looks[name][1], text = looks[name][2] })
+<span class="key"><svg viewBox="-7 -7 14 14">$sign</svg>$text</span>]],
+        { sign = sign(name), text = looks[name][2] })
     end
   end
   return #parts > 0 and "<footer>" .. table.concat(parts) .. "</footer>" or ""
@@ -194,9 +216,21 @@ local function failures(status)
   return #list > 0 and table.concat(list, ", ") or "none"
 end
 
+-- What the server is asked next, and when.
+local function next_request(status)
+  if status.retry_in then
+    return { "next try", "in " .. span(status.retry_in) }
+  elseif status.expires_in == 0 then
+    return { "next refresh", "at the next call" }
+  end
+  local left = status.expires_in - due_at(status.lifetime)
+  return { "next refresh", left > 0 and "in " .. span(left) or "is due" }
+end
+
 local function facts(status, now)
   local last = status.last_refresh
   local list = {
+    next_request(status),
     { "last refresh by this process", last and span(now - last) .. " ago" or "none yet" },
     { "refreshes", ("%d"):format(status.refreshes) },
     { "failures", failures(status) },

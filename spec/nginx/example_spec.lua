@@ -145,6 +145,41 @@ for pixel, count in counts.items():
 ]], path })
 end
 
+-- Measures a page that is shown: how wide it is, how high its smallest text, and
+-- which texts of a picture cover each other.
+local MEASURE = [[
+<script>
+const texts = [...document.querySelectorAll("svg text")].filter(t => t.getClientRects().length)
+const boxes = texts.map(t => t.getBoundingClientRect()), covered = []
+boxes.forEach((a, i) => boxes.slice(0, i).forEach((b, j) => {
+  if (a.left < b.right && b.left < a.right && a.top < b.bottom && b.top < a.bottom)
+    covered.push(texts[i].textContent + " / " + texts[j].textContent)
+}))
+const outside = boxes.some(a => a.left < 0 || a.right > innerWidth)
+parent.document.title = [innerWidth, document.documentElement.scrollWidth, texts.length,
+  Math.min(...boxes.map(a => a.height)).toFixed(1), outside, covered.join(", ")].join(" ")
+</script>]]
+
+-- In a frame, since a browser's window has a least width.
+local function measure(document, width)
+  local path = helper.tmpdir() .. "/page.html"
+  local framed = document:gsub('<meta http%-equiv="refresh"[^>]*>', "") .. MEASURE
+  helper.write_file(path, ([[<!DOCTYPE html><title></title>
+    <iframe width="%d" height="1100" style="border: 0" srcdoc="%s"></iframe>]]):format(width,
+    (framed:gsub("&", "&amp;"):gsub('"', "&quot;"))))
+  local seen = look_at("file://" .. path):match("<title>(.-)</title>")
+  local inner, scroll, texts, least, outside, covered =
+    seen:match("^(%d+) (%d+) (%d+) ([%d.]+) (%l+) (.*)$")
+  return {
+    width = tonumber(inner),
+    scroll = tonumber(scroll),
+    texts = tonumber(texts),
+    least = tonumber(least),
+    outside = outside,
+    covered = covered,
+  }
+end
+
 describe("the status page", function()
   it("is for this machine alone, and holds no secret", function()
     start()
@@ -198,7 +233,21 @@ describe("the status page", function()
       "<b>config</b>", 'for the account "&lt;carl&gt;"')
     contains(anna, "ago: refreshed", "lifetime 1 h", "ago: the API rejected the token")
     contains(bert, "ago: a refresh failed (rate_limited)", "<b>rate_limited</b>", " min ")
+    contains(anna, "<dt>next refresh</dt><dd>in ")
+    contains(bert, "<dt>next try</dt><dd>in ")
+    -- told by its shape, on the time line and in the key
+    assert.are.equal(2, select(2, bert:gsub("<path ", "")))
+    assert.is_nil(anna:find("<path ", 1, true))
     assert_no_secret(document)
+
+    local narrow, wide = measure(document, 400), measure(document, 800)
+    assert.are.equal(400, narrow.width)
+    assert.are.equal(400, narrow.scroll)
+    assert.are.equal("false", narrow.outside)
+    assert.are.equal("", narrow.covered)
+    assert.are.equal(wide.least, narrow.least)
+    assert.is_true(narrow.texts > 6 and narrow.texts < wide.texts)
+    assert.are.equal("", wide.covered)
 
     -- what the eye sees: the bars and badges in their colours
     local pixels = {}
