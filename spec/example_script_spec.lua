@@ -54,7 +54,8 @@ local function python(code, zone, input, ...)
   return helper.lines(out)
 end
 
--- Has Python write a file, as if so many seconds ago; returns the seconds that the token has left by it.
+-- Has Python write a file, as if so many seconds ago; returns the seconds that
+-- the token has left by it.
 local function write_in(zone, answer, left, microseconds, ago)
   local lines = python(WRITE, zone, codec.encode_json(answer), scene.path, tostring(left),
     microseconds == false and "no" or "yes", tostring(ago or 0))

@@ -407,6 +407,93 @@ static void nobody_is_told_to_kill_a_process_that_refreshes(void **state)
   check_failure(token(desk), CODE_LOCKED, "do not kill it");
 }
 
+/* Nobody knows whether who took it still runs, and the lock does not end with it. */
+static void a_programs_own_lock_needs_a_lease(void **state)
+{
+  struct desk *desk = *state;
+  desk->settings.reads_back = true;
+  store(desk, record("A1", "R1", NOW - 1));
+  desk->busy = 100000;
+  token(desk);
+  for (int marks = 0; marks < 2; marks++) {
+    check_failure(token(desk), CODE_LOCKED, "a lock needs a lease");
+    assert_null(strstr(flow_outcome(desk->flow)->message, "end it"));
+    assert_null(strstr(flow_outcome(desk->flow)->message, "kill"));
+    store(desk, marked("R1"));
+    flow_reject(desk->flow, "A1");
+  }
+  assert_non_null(strstr(flow_outcome(desk->flow)->message, "process 7 on elsewhere"));
+}
+
+/* ---- a named account ---- */
+
+static void messages_of_a_named_account_name_it(void **state)
+{
+  static const struct {
+    const char *stored, *answer;
+    enum code code;
+  } cases[] = {
+      {"", NULL, CODE_CONFIG},
+      {"no record", NULL, CODE_STORAGE},
+      {"{\"access_token\":\"A1\",\"expires_at\":1}", NULL, CODE_INVALID_GRANT},
+      {"{\"access_token\":\"A1\",\"refresh_token\":\"RA\",\"expires_at\":1,\"server\":\"https://other.example\"}", NULL,
+       CODE_CONFIG},
+      {"{\"refresh_token\":\"RB\"}", "{\"error\":\"invalid_grant\"}", CODE_INVALID_GRANT},
+      {"{\"refresh_token\":\"RC\"}", "{\"error\":\"invalid_client\"}", CODE_INVALID_CLIENT},
+  };
+  struct desk *desk = *state;
+  desk->settings.account = "anna\n";
+  desk->settings.token_url = "https://api.lucid.co/oauth2/token";
+  for (size_t i = 0; i < sizeof cases / sizeof *cases; i++) {
+    store(desk, *cases[i].stored ? cases[i].stored : NULL);
+    if (cases[i].answer)
+      desk->replies[0] = answer(400, cases[i].answer);
+    check_failure(token(desk), cases[i].code, "account \"anna\\n\"");
+    const char *message = flow_outcome(desk->flow)->message;
+    assert_null(strstr(message, "takes the dead one's place"));
+    assert_true(*message >= 'A' && *message <= 'Z');
+  }
+  store(desk, "{\"refresh_token\":\"RD\"}");
+  desk->busy = 100000;
+  token(desk);
+  check_failure(token(desk), CODE_LOCKED, "account \"anna\\n\"");
+}
+
+/* ---- another app's tokens ---- */
+
+#define OF_APP(refresh_token, app) \
+  "{\"access_token\":\"A1\",\"refresh_token\":\"" refresh_token "\",\"expires_at\":1,\"client_id\":" app "}"
+
+static void another_apps_tokens_are_called_so_when_they_are_refused(void **state)
+{
+  static const char *const refusals[] = {"{\"error\":\"invalid_grant\"}", "{\"error\":\"invalid_client\"}",
+                                         "{\"error\":\"unauthorized_client\"}"};
+  static const char *const records[] = {OF_APP("Ra", "\"their\\napp\""), OF_APP("Rb", "\"their\\napp\""),
+                                        OF_APP("Rc", "\"their\\napp\"")};
+  static const char *const ours[] = {OF_APP("Rd", "\"cid\""), OF_APP("Re", "7"), OF_APP("Rf", "\"\""),
+                                     OF_APP("hidden-refresh-token", "\"hidden-refresh-token\"")};
+  struct desk *desk = *state;
+  for (size_t i = 0; i < sizeof refusals / sizeof *refusals; i++) {
+    store(desk, records[i]);
+    desk->replies[0] = answer(400, refusals[i]);
+    token(desk);
+    assert_non_null(strstr(flow_outcome(desk->flow)->message, "belong to the app their\\napp, and this client is cid"));
+  }
+  for (size_t i = 0; i < sizeof ours / sizeof *ours; i++) {
+    store(desk, ours[i]);
+    desk->replies[0] = answer(400, refusals[0]);
+    check_failure(token(desk), CODE_INVALID_GRANT, "Log in");
+    assert_null(strstr(flow_outcome(desk->flow)->message, "belong to the app"));
+  }
+}
+
+static void another_apps_tokens_are_not_refused_ahead_of_the_server(void **state)
+{
+  struct desk *desk = *state;
+  store(desk, OF_APP("R1", "\"their app\""));
+  check_token(token(desk), "A2");
+}
+
 /* ---- storage ---- */
 
 static void a_storage_that_cannot_be_written_costs_no_refresh_token(void **state)
@@ -1244,6 +1331,10 @@ int main(void)
       TEST(a_busy_lock_ends_at_the_callers_deadline),
       TEST(a_lock_that_is_held_for_too_long_is_reported),
       TEST(nobody_is_told_to_kill_a_process_that_refreshes),
+      TEST(a_programs_own_lock_needs_a_lease),
+      TEST(messages_of_a_named_account_name_it),
+      TEST(another_apps_tokens_are_called_so_when_they_are_refused),
+      TEST(another_apps_tokens_are_not_refused_ahead_of_the_server),
       TEST(a_storage_that_cannot_be_written_costs_no_refresh_token),
       TEST(tokens_that_cannot_be_saved_are_served_and_saved_later),
       TEST(a_damaged_record_is_left_alone),

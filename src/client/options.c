@@ -278,6 +278,7 @@ static void fill_settings(struct options *options, const lucidauth_options *give
       .lock_timeout = given->lock_timeout,
       .default_lifetime = given->default_lifetime,
       .introspection = *options->endpoints.introspection_url != '\0',
+      .reads_back = options->storage == LUCIDAUTH_CUSTOM,
       .another_provider = another,
       .pid = (long)getpid(),
       .host = options->host,

@@ -1,5 +1,6 @@
 #include "flow.h"
 
+#include "quote.h"
 #include "secret.h"
 #include "served.h"
 #include "server.h"
@@ -88,6 +89,7 @@ struct flow {
   struct flow_outcome outcome;
 };
 
+static struct answer_context context(const struct flow *flow);
 static struct flow_action lock(struct flow *flow);
 static struct flow_action mark(struct flow *flow);
 static struct flow_action judge(struct flow *flow);
@@ -156,11 +158,29 @@ static void succeed(struct flow *flow)
   remember_trouble(flow, CODE_OK, "");
 }
 
+/* The app that the record says it is of, as servers answer with their client_id; NULL: it does not say, it is this
+ * client's, or it may not be shown. */
+static const char *other_app(const struct flow *flow)
+{
+  const char *app = json_string(flow->record.json, "client_id"), *ours = flow->settings->credentials.client_id;
+  struct answer_context known = context(flow);
+  const struct quote_secrets secrets = {known.secrets, sizeof known.secrets / sizeof *known.secrets, NULL};
+  return app && *app && ours && strcmp(app, ours) != 0 && quote_is_safe(app, &secrets) ? app : NULL;
+}
+
+static bool is_refusal(enum code code)
+{
+  return code == CODE_INVALID_CLIENT || code == CODE_INVALID_GRANT || code == CODE_LOST_ROTATION ||
+         code == CODE_BAD_RESPONSE;
+}
+
 /* A failure of the server or of the way to it: it is remembered for the refresh token. */
 static void fail_refresh(struct flow *flow, enum code code, const char *what, const char *safe, double server_wait)
 {
   char message[FLOW_MESSAGE];
   words_explain(message, flow->settings, code, what, safe);
+  if (is_refusal(code) && other_app(flow))
+    words_name_app(message, flow->settings, other_app(flow));
   fail(flow, code, message);
   setback_remember(&flow->setback, flow->pending.refresh_token, code, message, server_wait, flow->now.steady,
                    &flow->random);

@@ -39,6 +39,7 @@ struct flow_settings {
   double lock_timeout;       /* a lock held by another for longer is reported */
   double default_lifetime;   /* of a token whose answer does not say */
   bool introspection;        /* the provider has an introspection endpoint */
+  bool reads_back;           /* the storage is the program's own, and so is its lock */
   bool another_provider;     /* it is not Lucid: messages speak of "the provider" */
   long pid;                  /* for the pending mark */
   const char *host;

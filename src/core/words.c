@@ -37,8 +37,21 @@ static const char *advice_of_another(const struct flow_settings *settings, enum 
   }
 }
 
+/* A configured refresh token is the default account's. */
+static const char *advice_of_account(enum code code)
+{
+  return code == CODE_INVALID_GRANT || code == CODE_LOST_ROTATION
+             ? " Log in again as this account, and store the refresh token that you get as its record: "
+               "{\"refresh_token\": \"...\"}. LUCID_REFRESH_TOKEN (option refresh_token) is for the default account "
+               "alone."
+             : "";
+}
+
 static const char *advice(const struct flow_settings *settings, enum code code)
 {
+  const char *of_account = settings->account ? advice_of_account(code) : "";
+  if (*of_account)
+    return of_account;
   const char *of_another = settings->another_provider ? advice_of_another(settings, code) : "";
   if (*of_another)
     return of_another;
@@ -69,12 +82,37 @@ void words_capitalize(char *sentence)
     *sentence = (char)(*sentence - 'a' + 'A');
 }
 
+/* Names that come from outside, as they may be shown. */
+enum { NAME = 120, PLACE = 180, ACCOUNT = 70, STORAGE = 280 };
+
 void words_explain(char out[FLOW_MESSAGE], const struct flow_settings *settings, enum code code, const char *what,
                    const char *safe)
 {
-  snprintf(out, FLOW_MESSAGE, "%s%s%s%s", what, *what && what[strlen(what) - 1] != '.' ? ". " : " ", safe,
-           advice(settings, code));
+  char account[NAME];
+  quote_escape(account, sizeof account, settings->account);
+  const char *of = settings->account ? "for the account \"" : "", *end = settings->account ? "\": " : "";
+  snprintf(out, FLOW_MESSAGE, "%s%s%s%s%s%s%s", of, account, end, what,
+           *what && what[strlen(what) - 1] != '.' ? ". " : " ", safe, advice(settings, code));
   words_capitalize(out);
+}
+
+void words_add(char message[FLOW_MESSAGE], const char *sentence)
+{
+  size_t length = strlen(message);
+  if (length + strlen(sentence) < FLOW_MESSAGE)
+    snprintf(message + length, FLOW_MESSAGE - length, "%s", sentence);
+}
+
+void words_name_app(char message[FLOW_MESSAGE], const struct flow_settings *settings, const char *app)
+{
+  char theirs[NAME], ours[NAME], sentence[FLOW_MESSAGE];
+  quote_escape(theirs, sizeof theirs, app);
+  quote_escape(ours, sizeof ours, settings->credentials.client_id);
+  snprintf(sentence, sizeof sentence,
+           " By their record the stored tokens belong to the app %s, and this client is %s (LUCID_CLIENT_ID, option "
+           "client_id): if they are two, give each a token storage of its own.",
+           theirs, ours);
+  words_add(message, sentence);
 }
 
 static const char *missing_at_another(const struct flow_settings *settings)
@@ -107,43 +145,48 @@ static const char *provider(const struct flow_settings *settings)
   return settings->another_provider ? "the provider" : "Lucid";
 }
 
-/* Names that come from outside, as they may be shown. */
-enum { NAME = 120, STORAGE = 260 };
+/* "the token storage token_info.json" */
+static void put_storage(char out[STORAGE], const struct flow_settings *settings)
+{
+  char account[ACCOUNT];
+  int length = snprintf(out, STORAGE, "the token storage ");
+  quote_escape(out + length, settings->account ? PLACE : STORAGE - (size_t)length, settings->storage);
+  quote_escape(account, sizeof account, settings->account);
+  if (settings->account)
+    snprintf(out + strlen(out), STORAGE - strlen(out), " (account \"%s\")", account);
+}
 
 void words_damaged(char out[FLOW_MESSAGE], const struct flow_settings *settings)
 {
   char storage[STORAGE];
-  quote_escape(storage, sizeof storage, settings->storage);
+  put_storage(storage, settings);
   snprintf(out, FLOW_MESSAGE,
-           "The token storage %s does not hold a token record: it is damaged, or something else's. Nothing was "
+           "%s does not hold a token record: it is damaged, or something else's. Nothing was "
            "changed in it. Move it out of the way (keep it, it may be of use), log in to %s again and configure "
            "the new refresh token.",
            storage, provider(settings));
+  words_capitalize(out);
 }
 
 void words_empty(char out[FLOW_MESSAGE], const struct flow_settings *settings)
 {
-  char storage[STORAGE];
-  quote_escape(storage, sizeof storage, settings->storage);
-  char account[NAME];
+  char place[PLACE], account[NAME];
+  quote_escape(place, sizeof place, settings->storage);
   quote_escape(account, sizeof account, settings->account);
   if (settings->account)
-    snprintf(out, FLOW_MESSAGE,
-             "There is no token yet for the account \"%s\": the token storage %s is empty. A configured refresh "
-             "token starts the default account alone; store this account's first record "
-             "({\"refresh_token\": \"...\"}) there.",
-             account, storage);
+    snprintf(out, FLOW_MESSAGE, "There is no token yet for the account \"%s\": the token storage %s is empty.%s",
+             account, place, advice(settings, CODE_INVALID_GRANT));
   else
     snprintf(out, FLOW_MESSAGE,
              "There is no token yet: the token storage %s is empty, and no refresh token is configured. Log in to %s "
              "once and set LUCID_REFRESH_TOKEN (or the option refresh_token) to the refresh token that you get.",
-             storage, provider(settings));
+             place, provider(settings));
 }
 
 void words_grantless(char out[FLOW_MESSAGE], const struct flow_settings *settings)
 {
   char storage[STORAGE];
-  quote_escape(storage, sizeof storage, settings->storage);
+  put_storage(storage, settings);
   snprintf(out, FLOW_MESSAGE,
            "The access token in %s has expired, and there is no refresh token beside it: it was issued without the "
            "scope offline_access. %s%s",
@@ -153,7 +196,7 @@ void words_grantless(char out[FLOW_MESSAGE], const struct flow_settings *setting
 void words_foreign(char out[FLOW_MESSAGE], const struct flow_settings *settings, const char *server)
 {
   char storage[STORAGE];
-  quote_escape(storage, sizeof storage, settings->storage);
+  put_storage(storage, settings);
   char issuer[NAME + 50];
   quote_escape(issuer, sizeof issuer, server);
   snprintf(
@@ -214,25 +257,39 @@ static void put_holder(char out[HOLDER], const struct pending *mark)
     snprintf(out, HOLDER, "another process");
 }
 
+/* A program's own lock says nothing of who has it: that one may have ended, or have been cut off. */
+static const char *advice_on_own_lock(bool refreshing)
+{
+  return refreshing
+             ? "It has begun a refresh, and may be the only one that has the new tokens: as long as it runs, leave "
+               "it to its work. If it has ended, the lock is left over: a lock needs a lease, which ends by "
+               "itself unless its owner renews it. The next call then settles what became of the refresh."
+             : "It has not begun a refresh. If it has ended, the lock is left over: a lock needs a lease, which "
+               "ends by itself unless its owner renews it.";
+}
+
+static const char *advice_on_lock(bool refreshing)
+{
+  return refreshing
+             ? "It has begun a refresh, and may be the only one that has the new tokens: do not kill it. See what it "
+               "waits for, or what keeps it from saving, and mend that."
+             : "It has not begun a refresh: if it hangs, end it, and its lock ends with it.";
+}
+
 void words_lock_held(char out[FLOW_MESSAGE], const struct flow_settings *settings, const struct pending *mark,
                      double seconds)
 {
-  char storage[STORAGE];
-  quote_escape(storage, sizeof storage, settings->storage);
-  char holder[HOLDER];
+  char storage[STORAGE], holder[HOLDER];
+  put_storage(storage, settings);
   put_holder(holder, mark);
-  snprintf(out, FLOW_MESSAGE, "The lock of the token storage %s has been held for %.0f seconds by %s. %s %s", storage,
-           seconds, holder, words_kept,
-           mark
-               ? "It has begun a refresh, and may be the only one that has the new tokens: do not kill it. See what it "
-                 "waits for, or what keeps it from saving, and mend that."
-               : "It has not begun a refresh: if it hangs, end it, and its lock ends with it.");
+  snprintf(out, FLOW_MESSAGE, "The lock of %s has been held for %.0f seconds by %s. %s %s", storage, seconds, holder,
+           words_kept, settings->reads_back ? advice_on_own_lock(mark) : advice_on_lock(mark));
 }
 
 void words_lock_waited_for(char out[FLOW_MESSAGE], const struct flow_settings *settings, const struct pending *mark)
 {
   char storage[STORAGE];
-  quote_escape(storage, sizeof storage, settings->storage);
+  put_storage(storage, settings);
   char holder[HOLDER];
   put_holder(holder, mark);
   snprintf(out, FLOW_MESSAGE,

@@ -12,6 +12,12 @@ extern const char words_kept[];
 void words_explain(char out[FLOW_MESSAGE], const struct flow_settings *settings, enum code code, const char *what,
                    const char *safe);
 
+/* A sentence more, if it fits. */
+void words_add(char message[FLOW_MESSAGE], const char *sentence);
+
+/* The record says that the stored tokens are of another `app` than this client. */
+void words_name_app(char message[FLOW_MESSAGE], const struct flow_settings *settings, const char *app);
+
 /* The first letter. */
 void words_capitalize(char *sentence);
 
