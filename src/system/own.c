@@ -20,17 +20,23 @@ static bool find(void *self, const char *const names[], void *addresses[], size_
   return complete;
 }
 
-/* A handle of our own looks into our object and what it needs, and not into the program. What it finds stays when the
- * handle goes. */
+static void close_handle(void *handle)
+{
+  if (handle)
+    dlclose(handle);
+}
+
+/* A handle of our own looks into our object and what it needs, and not into the program; unless we are in the program,
+ * which has been linked as it is meant to be. What is found stays when the handle goes. */
 void own_functions(const char *const names[], void *found, size_t count)
 {
   void *addresses[MOST];
   Dl_info info;
-  bool known = dladdr(&here, &info) && info.dli_fname;
+  bool known = dladdr(&here, &info) && info.dli_fname && strchr(info.dli_fname, '/');
   void *self = known ? dlopen(info.dli_fname, RTLD_LAZY | RTLD_NOLOAD) : NULL;
-  if (!self)
-    return;
-  if (find(self, names, addresses, count))
+  void *program = dlopen(NULL, RTLD_LAZY);
+  if (self && self != program && find(self, names, addresses, count))
     memcpy(found, addresses, count * sizeof *addresses);
-  dlclose(self);
+  close_handle(self);
+  close_handle(program);
 }
