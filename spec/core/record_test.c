@@ -293,11 +293,26 @@ static void a_lifetime_over_the_change_of_the_clock(void **state)
 
 static void a_lifetime_that_is_none_changes_nothing(void **state)
 {
-  static const char *const odd[] = {"0", "-3600", "null", "\"soon\"", "1e300", "1e999", "1795817600", "1e-9"};
+  static const char *const odd[] = {"0", "-3600", "null", "\"soon\"", "1e300", "1e999", "1e-9"};
   (void)state;
   for (size_t i = 0; i < COUNT(odd); i++)
     assert_near(written_with("2021-10-31T02:30:00", odd[i]), CHANGE + 1.5 * HOUR, 0);
   assert_near(written_with("1970-01-01T00:30:00", "3600"), -1.5 * HOUR, 0);
+}
+
+/* The script has added it to its clock all the same. */
+static void a_lifetime_that_is_a_date_says_the_end_itself(void **state)
+{
+  (void)state;
+  assert_near(written_with("2078-09-26T02:30:00", "1635638400"), 1635638400, 0);
+  assert_near(written_with("2078-09-26T02:30:00", "\"1635638400\""), 1635638400, 0);
+  assert_near(written_with("9999-09-26T02:30:00", "1635638400123"), 1635638400.123, 1e-6);
+  struct record record = read_text("{\"access_token\":\"A\",\"expires_in\":1635638400}");
+  assert_near(record.expires_at, 1635638400, 0);
+  assert_true(isnan(record.lifetime));
+  assert_near(record_refresh_at(&record, 300), 1635638100, 0);
+  record_free(&record);
+  assert_near(expiry_of("{\"access_token\":\"A\",\"expires_in\":1635638400,\"expires_at\":1700000000}"), 1700000000, 0);
 }
 
 static void days_and_their_dates(void **state)
@@ -910,6 +925,7 @@ int main(void)
       cmocka_unit_test(expiration_in_the_hour_that_comes_twice),
       cmocka_unit_test(a_lifetime_over_the_change_of_the_clock),
       cmocka_unit_test(a_lifetime_that_is_none_changes_nothing),
+      cmocka_unit_test(a_lifetime_that_is_a_date_says_the_end_itself),
       cmocka_unit_test(days_and_their_dates),
       cmocka_unit_test(expiration_with_an_offset),
       cmocka_unit_test(expiration_that_is_no_time),

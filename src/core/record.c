@@ -101,9 +101,17 @@ static double as_seconds(double date)
   return date >= 1e11 ? date / 1000 : date;
 }
 
+/* Some servers send the date under the name of the lifetime, and then the script's sum is off by decades. */
+static bool is_date(double seconds)
+{
+  return seconds >= 1e9 && seconds < 1e14;
+}
+
 static double read_expiry(const cJSON *json, const struct world *world)
 {
   double at = as_seconds(number_or_nan(json, "expires_at"));
+  if (isnan(at) && is_date(number_or_nan(json, "expires_in")))
+    at = as_seconds(number_or_nan(json, "expires_in"));
   if (isnan(at))
     at = parse_expiration(json_string(json, "expiration"), number_or_nan(json, "expires_in"), world);
   if (isnan(at))
@@ -114,7 +122,7 @@ static double read_expiry(const cJSON *json, const struct world *world)
 static double read_lifetime(const cJSON *json, double expires_at)
 {
   double lifetime = expires_at - number_or_nan(json, "obtained_at");
-  if (!(lifetime > 0))
+  if (!(lifetime > 0) && !is_date(number_or_nan(json, "expires_in")))
     lifetime = number_or_nan(json, "expires_in");
   return lifetime > 0 ? fmin(lifetime, ANSWER_LIFETIME_CAP) : NAN;
 }
