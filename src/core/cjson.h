@@ -16,7 +16,7 @@
                   each(free)
 
 struct cjson {
-#define CJSON_FIELD(name) __typeof__(cJSON_##name) *name;
+#define CJSON_FIELD(name) __typeof__(cJSON_##name) *(name);
   CJSON_NAMES(CJSON_FIELD)
 #undef CJSON_FIELD
 };
