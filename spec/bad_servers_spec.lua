@@ -388,8 +388,6 @@ describe("an introspection endpoint that", function()
     ["answers 429"] = { text(429, "", { ["Retry-After"] = "1" }), "rate_limited" },
     ["answers with a page"] = { text(200, "<html></html>"), "bad_response" },
     ["answers without a word of it"] = { json(200, { token_type = "bearer" }), "bad_response" },
-    ["does not know us"] = { json(403, { error = "invalid_client" }), "invalid_client" },
-    ["is not there"] = { text(404, ""), "bad_response" },
     ["redirects"] = { text(302, "", { Location = "https://other.example/" }), "bad_response" },
     ["closes the connection"] = { { kind = "close" }, "network" },
     ["hangs"] = { { kind = "hang" }, "timeout", timeout = helper.SHORT },
@@ -407,6 +405,20 @@ describe("an introspection endpoint that", function()
       assert_still_stored(true)
       local next_one = assert_recovers()
       assert.are.equal("refreshed recovered", attempt.names(next_one.events))
+    end)
+  end
+
+  for _, status in ipairs({ 401, 403, 404, 405 }) do
+    it("refuses with " .. status .. " is as good as none, and the message says so", function()
+      store(-10)
+      local fault = always(text(status, ""))
+      fault.endpoint = "introspect"
+      sandbox:faults({ text(500, ""), fault })
+      local result = call({ timeout = 0.5 })
+      assert.are.equal("server_error", result.code)
+      assert.is_true(holds(result.message, { "introspection_url = false" }), result.message)
+      assert.are.equal(1, requests())
+      assert_still_stored(true)
     end)
   end
 

@@ -171,7 +171,10 @@ describe("a second process", function()
 
   it("needs neither the server nor any secret for it", function()
     local first = helper.run_lua(PRINT, scene:env())
-    local second = helper.run_lua(PRINT, tokens.env({ LUCID_TOKEN_FILE = scene.path }))
+    local second = helper.run_lua(PRINT, tokens.env({
+      LUCID_TOKEN_FILE = scene.path,
+      LUCID_API_URL = "http://127.0.0.1:1",
+    }))
     assert.are.equal(first, second)
   end)
 

@@ -14,8 +14,16 @@ local sandbox = scene.sandbox
 -- Most of what they do is to wait for the flow's pauses.
 local it = lanes.deal(9, it, teardown)
 
+-- A stored grant, whose refresh token nobody has to be asked about first.
+local function store()
+  tokens.write(scene.path, { refresh_token = sandbox.refresh_token })
+end
+
 -- A new client's call for a token, and how long it took.
 local function call(changes)
+  if not helper.read_file(scene.path) then
+    store()
+  end
   local client = scene:client(changes)
   local start = socket.gettime()
   local token, message, code = client:token()
@@ -52,6 +60,7 @@ end
 describe("a server that closes connections which are used again", function()
   for _, reset in ipairs({ false, true }) do
     it((reset and "with a reset" or "in order") .. " is not met", function()
+      store()
       sandbox:faults({ kind = "close_reused", times = "always", reset = reset })
       local client = scene:client()
       assert(client:token())
@@ -191,6 +200,6 @@ describe("no answer", function()
     sandbox:clear_faults()
     local token = other:wait():match("%S+")
     assert.are.equal(process:wait(), token .. "\n")
-    assert.are.equal("token token", requests())
+    assert.are.equal("introspect token token", requests()) -- the first one before the start
   end)
 end)

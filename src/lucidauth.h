@@ -22,8 +22,9 @@
  *             alone. A mask is of one thread: in a program with several, a signal that is sent to the process still
  *             arrives at once on any thread that does not block it, so let those that wait in here be the only ones
  *             that do not, or handle the signal. options.hold_signals = false: nothing is held.
- *   fork()    Parent and child may both go on with the client. Flights, locks and tokens that could not be saved stay
- *             the parent's, and a flight of its own hands (lucidauth_flight) ends in the child at its next call. With
+ *   fork()    Parent and child may both go on with the client. Flights and locks stay the parent's, and a flight of its
+ *             own hands (lucidauth_flight) ends in the child at its next call. Tokens that could not be saved are saved
+ *             by whichever of them can: the child, once the parent has ended without having done it. With
  *             LUCIDAUTH_MEMORY each has its own copy of one refresh token: the first to refresh kills the other's.
  *             A program that becomes a daemon closes the descriptors that it did not open (close_range, closefrom) and
  *             forks before it makes a client, or at least while no refresh is under way. One of ours that is closed

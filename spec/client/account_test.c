@@ -43,14 +43,17 @@ static void pass(double seconds)
 
 static void post(const struct http_request *request, struct http_response *response)
 {
-  (void)request;
-  char body[120];
-  snprintf(body, sizeof body, "{\"access_token\":\"A%d\",\"refresh_token\":\"R%d\",\"expires_in\":3600}", posts + 1,
-           posts + 1);
-  posts++;
-  now.wall += step.wall;
-  now.steady += step.steady;
-  step = (struct moment){0};
+  char body[120] = "{\"active\":true}";
+  bool refresh = !strstr(request->url, "introspect");
+  if (refresh)
+    snprintf(body, sizeof body, "{\"access_token\":\"A%d\",\"refresh_token\":\"R%d\",\"expires_in\":3600}", posts + 1,
+             posts + 1);
+  posts += refresh;
+  if (refresh) {
+    now.wall += step.wall;
+    now.steady += step.steady;
+    step = (struct moment){0};
+  }
   *response = (struct http_response){.body = strdup(body)};
   response->reply = (struct reply){.delivery = REPLY_RECEIVED,
                                    .whole = true,
@@ -106,6 +109,7 @@ static struct caller *start_with(lucidauth_storage storage, const char *path)
   options.path = path;
   options.client_id = options.client_secret = options.refresh_token = "x";
   options.api_url = "http://127.0.0.1:1";
+  options.hold_signals = false;
   now = (struct moment){.wall = 1000000.5, .steady = 50};
   step = (struct moment){0};
   posts = 0;

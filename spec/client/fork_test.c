@@ -4,6 +4,7 @@
 #include "../../src/store/file.h"
 
 #include <arpa/inet.h>
+#include <errno.h>
 #include <pthread.h>
 #include <setjmp.h>
 #include <signal.h>
@@ -41,6 +42,8 @@ struct seen {
   atomic_int posts;    /* have arrived */
   atomic_int rotation; /* the refresh token in use is "R<rotation>" */
   atomic_int refused;  /* others that were sent */
+  atomic_bool broken_disk;
+  atomic_bool ready; /* a child has come to the point */
 };
 
 static struct {
@@ -157,6 +160,7 @@ static lucidauth *client_of(lucidauth_storage storage, bool background)
   lucidauth_error error;
   lucidauth_options options = LUCIDAUTH_OPTIONS_INIT;
   snprintf(url, sizeof url, "http://127.0.0.1:%d", server.port);
+  options.introspection_url = "";
   options.api_url = url;
   options.client_id = "id";
   options.client_secret = "secret";
@@ -522,23 +526,188 @@ static bool is_unsaved(lucidauth *client)
   return lucidauth_get_status(client, NULL, &status, NULL) && status.unsaved;
 }
 
-static void tokens_that_could_not_be_saved_stay_their_parents_business(void **state)
+/* ---- tokens that could not be saved ---- */
+
+int __real_fsync(int fd);
+int __wrap_fsync(int fd);
+
+/* A disk that has its faults. */
+int __wrap_fsync(int fd)
+{
+  errno = EIO;
+  return server.seen && server.seen->broken_disk ? -1 : __real_fsync(fd);
+}
+
+/* "A1" is in the memory of this process alone; the disk is well again. */
+static lucidauth *client_with_unsaved_tokens(void)
 {
   struct flight flight;
-  char aside[96];
-  (void)state;
-  snprintf(aside, sizeof aside, "%s.aside", path);
   lucidauth *client = client_in_flight(&flight, false);
-  assert_true(rename(path, aside) == 0 && mkdir(path, 0700) == 0); /* stops even root */
+  server.seen->broken_disk = true;
   let_answer(1);
-  assert_true(lands_with(&flight, "A1"));
-  assert_true(is_unsaved(client));
-  assert_true(ends_well(start_child(gets_a1_and_closes, client)));
+  bool good = lands_with(&flight, "A1") && is_unsaved(client);
+  server.seen->broken_disk = false;
+  if (!good)
+    _exit(1);
+  return client;
+}
+
+static bool stored(const char *text)
+{
+  char record[4096] = "";
+  FILE *file = fopen(path, "r");
+  if (!file)
+    return false;
+  record[fread(record, 1, sizeof record - 1, file)] = '\0';
+  fclose(file);
+  return strstr(record, text) != NULL;
+}
+
+static bool gets_a1_unsaved(lucidauth *client)
+{
+  bool good = gets(client, "A1") && is_unsaved(client);
+  lucidauth_close(client);
+  return good && stored("pending");
+}
+
+static void tokens_that_could_not_be_saved_are_their_parents_as_long_as_it_lives(void **state)
+{
+  (void)state;
+  lucidauth *client = client_with_unsaved_tokens();
+  assert_true(ends_well(start_child(gets_a1_unsaved, client)));
+  assert_true(ends_well(start_child(closes, client)));
   assert_int_equal(lock_of_another(), STORE_BUSY);
-  assert_true(rmdir(path) == 0 && rename(aside, path) == 0);
+  assert_true(stored("pending"));
   assert_true(gets(client, "A1"));
   assert_false(is_unsaved(client));
   assert_int_equal(lock_of_another(), STORE_OK);
+  assert_true(stored("\"R1\""));
+  lucidauth_close(client);
+}
+
+/* As daemon(3) does: the parent ends at once, and takes no leave. Returns what its child came to. */
+static bool goes_on_in_a_child(child_body *body)
+{
+  int alive[2], report[2];
+  char byte = 'n';
+  assert_int_equal(pipe(alive), 0);
+  assert_int_equal(pipe(report), 0);
+  pid_t parent = fork();
+  if (parent == 0) {
+    lucidauth *client = client_with_unsaved_tokens();
+    if (fork() != 0)
+      _exit(0);
+    close(alive[1]);
+    bool good = read(alive[0], &byte, 1) == 0 && body(client);
+    ssize_t told = write(report[1], good ? "y" : "n", 1);
+    _exit(told == 1 ? 0 : 1);
+  }
+  assert_true(ends_well(parent));
+  close(alive[0]);
+  close(alive[1]);
+  close(report[1]);
+  bool told = read(report[0], &byte, 1) == 1;
+  close(report[0]);
+  return told && byte == 'y';
+}
+
+static bool gets_and_saves_a1(lucidauth *client)
+{
+  let_answer(1); /* to the refresh at the end */
+  return gets(client, "A1") && stored("\"R1\"") && !stored("pending") && !is_unsaved(client) &&
+         is_token(lucidauth_refresh(client, NULL, NULL), "A2");
+}
+
+static void a_child_saves_what_its_parent_has_left_to_it(void **state)
+{
+  (void)state;
+  assert_true(goes_on_in_a_child(gets_and_saves_a1));
+  assert_int_equal(server.seen->refused, 0);
+}
+
+static bool closes_and_saves_a1(lucidauth *client)
+{
+  lucidauth_close(client);
+  return stored("\"R1\"") && !stored("pending");
+}
+
+static void a_child_that_closes_saves_it_too(void **state)
+{
+  (void)state;
+  assert_true(goes_on_in_a_child(closes_and_saves_a1));
+}
+
+static bool has_a_child_that_exits(lucidauth *client)
+{
+  pid_t child = fork();
+  if (child == 0)
+    exit(client ? 0 : 1);
+  return ends_well(child) && stored("\"R1\"") && !stored("pending");
+}
+
+static void and_so_does_one_that_ends(void **state)
+{
+  (void)state;
+  assert_true(goes_on_in_a_child(has_a_child_that_exits));
+}
+
+static ino_t file_number(void)
+{
+  struct stat found = {0};
+  (void)stat(path, &found);
+  return found.st_ino;
+}
+
+static bool hears_and_adopts_a1(lucidauth *client)
+{
+  char byte;
+  bool unsaved = gets(client, "A1") && is_unsaved(client);
+  server.seen->ready = true;
+  bool heard_it = read(heard, &byte, 1) == 1;
+  ino_t before = file_number();
+  bool good = gets(client, "A1") && !is_unsaved(client);
+  lucidauth_close(client);
+  return unsaved && heard_it && good && file_number() == before;
+}
+
+static bool ready(void)
+{
+  return server.seen->ready;
+}
+
+static void a_child_takes_over_what_its_parent_saves(void **state)
+{
+  int pipes[2];
+  (void)state;
+  assert_int_equal(pipe(pipes), 0);
+  heard = pipes[0];
+  lucidauth *client = client_with_unsaved_tokens();
+  pid_t child = start_child(hears_and_adopts_a1, client);
+  until(ready);
+  assert_true(gets(client, "A1"));
+  assert_true(stored("\"R1\""));
+  assert_int_equal(write(pipes[1], "x", 1), 1);
+  assert_true(ends_well(child));
+  close(pipes[0]);
+  close(pipes[1]);
+  lucidauth_close(client);
+}
+
+static void a_child_never_brings_back_what_its_parent_has_spent(void **state)
+{
+  int pipes[2];
+  (void)state;
+  assert_int_equal(pipe(pipes), 0);
+  heard = pipes[0];
+  lucidauth *client = client_with_unsaved_tokens();
+  let_answer(1);
+  pid_t child = start_child(hears_its_parent, client);
+  assert_true(is_token(lucidauth_refresh(client, NULL, NULL), "A2"));
+  assert_int_equal(write(pipes[1], "x", 1), 1);
+  assert_true(ends_well(child));
+  assert_true(stored("\"R2\""));
+  close(pipes[0]);
+  close(pipes[1]);
   lucidauth_close(client);
 }
 
@@ -605,7 +774,7 @@ static void a_child_carries_no_flight_on(void **state)
     assert_true(ends_well(start_child(closes, client)));
     do_step(&own);
   }
-  assert_int_equal(own.steps, 7);
+  assert_int_equal(own.steps, 8);
   assert_true(is_token(lucidauth_flight_end(own.flight, NULL, NULL), "A1"));
   assert_int_equal(server.seen->posts, 1);
   assert_non_null(strstr(own.stored, "\"R1\""));
@@ -628,7 +797,13 @@ int main(void)
       cmocka_unit_test_setup_teardown(a_child_does_not_hold_the_lock_of_a_parent_that_died, set_up, tear_down),
       cmocka_unit_test_setup_teardown(a_child_does_not_wait_for_threads_that_it_has_not, set_up, tear_down),
       cmocka_unit_test_setup_teardown(a_child_knows_what_its_parent_rejected, set_up, tear_down),
-      cmocka_unit_test_setup_teardown(tokens_that_could_not_be_saved_stay_their_parents_business, set_up, tear_down),
+      cmocka_unit_test_setup_teardown(tokens_that_could_not_be_saved_are_their_parents_as_long_as_it_lives, set_up,
+                                      tear_down),
+      cmocka_unit_test_setup_teardown(a_child_saves_what_its_parent_has_left_to_it, set_up, tear_down),
+      cmocka_unit_test_setup_teardown(a_child_that_closes_saves_it_too, set_up, tear_down),
+      cmocka_unit_test_setup_teardown(and_so_does_one_that_ends, set_up, tear_down),
+      cmocka_unit_test_setup_teardown(a_child_takes_over_what_its_parent_saves, set_up, tear_down),
+      cmocka_unit_test_setup_teardown(a_child_never_brings_back_what_its_parent_has_spent, set_up, tear_down),
       cmocka_unit_test_setup_teardown(a_child_carries_no_flight_on, set_up, tear_down),
   };
   return cmocka_run_group_tests(tests, NULL, NULL);

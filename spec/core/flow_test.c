@@ -1,6 +1,7 @@
 /* The refresh flow, step by step, with every outcome of every step in the test's hand. */
 #include "../../src/core/flow.h"
 #include "../../src/core/secret.h"
+#include "../../src/core/token.h"
 
 #include <math.h>
 #include <setjmp.h>
@@ -47,6 +48,16 @@ struct desk {
   char steps[400];         /* what was asked, in one word each */
   struct reply replies[8]; /* for the POSTs, in turn; the last one is repeated */
   int posts, waits, busy, failing_saves, failing_loads;
+  struct reply says; /* to every introspection, if it says anything; else `replies` do, in turn */
+  const char *spent; /* that the storage knows of by itself */
+  const uint64_t *rejected;
+  const char *lock;  /* what tells the lock from others */
+  int removed_locks; /* marks that are saved under a lock that is gone */
+  const char *reads; /* what a storage that lies gives back for LOADs after a mark; "": nothing */
+  int lies;          /* so many of them */
+  int introspections;
+  double freezes;       /* seconds that the process is stopped behind the first mark */
+  int fails_after_mark; /* saves that fail and are not a mark's */
   const char *appears;  /* what another writer stores at the first WAIT */
   const char *intrudes; /* and just before the first SAVE that is not a mark */
   double waited;
@@ -60,6 +71,11 @@ static const struct reply ok_reply = {.delivery = REPLY_RECEIVED,
                                       .length = 62};
 static const struct reply lost = {.delivery = REPLY_LOST, .error = "connection reset"};
 static const struct reply not_sent = {.delivery = REPLY_NOT_SENT, .error = "connection refused"};
+
+static const struct reply alive_reply = {
+    .delivery = REPLY_RECEIVED, .status = 200, .body = "{\"active\":true}", .length = 15};
+static const struct reply dead_reply = {
+    .delivery = REPLY_RECEIVED, .status = 200, .body = "{\"active\":false}", .length = 16};
 
 static struct reply answer(int status, const char *body)
 {
@@ -148,7 +164,14 @@ static void fail_event(struct flow_event *event)
 static void do_load(struct desk *desk, struct flow_event *event)
 {
   log_step(desk, "load");
-  if (desk->failing_loads > 0) {
+  event->spent = desk->spent;
+  event->rejected = desk->rejected;
+  bool lies = desk->reads && desk->lies > 0 && strstr(desk->steps, "mark");
+  if (lies) {
+    desk->lies--;
+    event->result = *desk->reads ? FLOW_OK : FLOW_NONE;
+    event->text = *desk->reads ? desk->reads : NULL;
+  } else if (desk->failing_loads > 0) {
     desk->failing_loads--;
     fail_event(event);
   } else if (!desk->stored) {
@@ -156,6 +179,12 @@ static void do_load(struct desk *desk, struct flow_event *event)
   } else {
     event->text = desk->stored;
   }
+}
+
+static void pass(struct desk *desk, double seconds)
+{
+  desk->now.wall += seconds;
+  desk->now.steady += seconds;
 }
 
 static void do_save(struct desk *desk, const struct flow_action *action, struct flow_event *event)
@@ -168,11 +197,18 @@ static void do_save(struct desk *desk, const struct flow_action *action, struct 
     return;
   }
   log_step(desk, action->spends ? "mark" : "save");
-  if (desk->failing_saves > 0) {
-    desk->failing_saves--;
+  if (desk->failing_saves > 0 || (!action->spends && desk->fails_after_mark > 0)) {
+    desk->failing_saves -= desk->failing_saves > 0;
+    desk->fails_after_mark -= !action->spends;
     fail_event(event);
   } else {
     store(desk, action->record);
+    if (action->spends) {
+      pass(desk, desk->freezes);
+      desk->freezes = 0;
+    }
+    if (action->spends && desk->removed_locks-- > 0)
+      event->result = FLOW_BUSY;
   }
 }
 
@@ -183,15 +219,14 @@ static void do_post(struct desk *desk, const struct flow_action *action, struct 
     last++;
   log_step(desk, action->request->endpoint == REQUEST_TOKEN ? "post" : "introspect");
   assert_true(zone_looks > 0 || action->request->endpoint != REQUEST_TOKEN);
+  desk->introspections += action->request->endpoint == REQUEST_INTROSPECTION;
+  if (action->request->endpoint == REQUEST_INTROSPECTION && desk->says.status) {
+    event->reply = &desk->says;
+    return;
+  }
   snprintf(desk->body, sizeof desk->body, "%s", action->request->body);
   event->reply = &desk->replies[desk->posts < last ? desk->posts : last];
   desk->posts++;
-}
-
-static void pass(struct desk *desk, double seconds)
-{
-  desk->now.wall += seconds;
-  desk->now.steady += seconds;
 }
 
 static void do_wait(struct desk *desk, const struct flow_action *action)
@@ -216,11 +251,14 @@ static struct flow_event carry_out(struct desk *desk, const struct flow_action *
     do_post(desk, action, &event);
   else if (action->step == FLOW_WAIT)
     do_wait(desk, action);
+  else if (action->step == FLOW_HOLD)
+    log_step(desk, "hold");
   else if (action->step == FLOW_UNLOCK)
     log_step(desk, "unlock");
   else if (action->step == FLOW_LOCK) {
     log_step(desk, "lock");
     event.result = desk->busy-- > 0 ? FLOW_BUSY : FLOW_OK;
+    event.text = desk->lock;
   }
   event.now = desk->now;
   return event;
@@ -229,7 +267,7 @@ static struct flow_event carry_out(struct desk *desk, const struct flow_action *
 static const struct flow_outcome *fly(struct desk *desk, enum flow_goal goal)
 {
   desk->steps[0] = '\0';
-  desk->posts = desk->waits = 0;
+  desk->posts = desk->waits = desk->introspections = 0;
   desk->waited = 0;
   flow_start(desk->flow, goal, desk->now, desk->now.steady + desk->settings.timeout);
   struct flow_event event = {.now = desk->now};
@@ -298,7 +336,7 @@ static void an_expired_record_is_refreshed_under_the_lock(void **state)
   store(desk, record("A1", "R1", NOW - 1));
   const struct flow_outcome *outcome = token(desk);
   check_token(outcome, "A2");
-  assert_string_equal(desk->steps, "load lock load mark post save unlock");
+  assert_string_equal(desk->steps, "load lock load hold mark post save unlock");
   assert_non_null(strstr(desk->body, "\"refresh_token\":\"R1\""));
   assert_non_null(strstr(desk->stored, "\"refresh_token\":\"R2\""));
   assert_non_null(strstr(desk->stored, "\"extra\":[1]"));
@@ -318,9 +356,10 @@ static void a_refresh_starts_ahead_of_the_expiry(void **state)
 static void an_empty_storage_starts_from_the_configured_token(void **state)
 {
   struct desk *desk = *state;
+  desk->says = alive_reply;
   desk->settings.refresh_token = "R0";
   check_token(token(desk), "A2");
-  assert_string_equal(desk->steps, "load lock load mark post save unlock");
+  assert_string_equal(desk->steps, "load lock load introspect hold mark post save unlock");
   assert_non_null(strstr(desk->body, "\"refresh_token\":\"R0\""));
   assert_non_null(strstr(desk->stored, "\"origin\""));
 }
@@ -502,7 +541,7 @@ static void a_storage_that_cannot_be_written_costs_no_refresh_token(void **state
   store(desk, record("A1", "R1", NOW - 1));
   desk->failing_saves = 1;
   check_failure(token(desk), CODE_STORAGE, "The disk is full.");
-  assert_string_equal(desk->steps, "load lock load mark unlock");
+  assert_string_equal(desk->steps, "load lock load hold mark unlock");
 }
 
 static void tokens_that_cannot_be_saved_are_served_and_saved_later(void **state)
@@ -525,7 +564,7 @@ static void tokens_that_cannot_be_saved_are_served_and_saved_later(void **state)
     action = flow_next(desk->flow, &event);
   }
   check_token(flow_outcome(desk->flow), "A3");
-  assert_string_equal(desk->steps, "load lock load mark post save");
+  assert_string_equal(desk->steps, "load lock load hold mark post save");
   assert_true(noted(flow_outcome(desk->flow), FLOW_SAVE_FAILED));
   assert_true(flow_unsaved(desk->flow));
   check_trouble(desk, CODE_STORAGE, "in this process's memory");
@@ -580,7 +619,7 @@ static void a_refusal_keeps_the_record_and_is_remembered(void **state)
   store(desk, record("A1", "R1", NOW - 1));
   desk->replies[0] = answer(400, "{\"error\":\"invalid_grant\"}");
   check_failure(token(desk), CODE_INVALID_GRANT, "Log in to Lucid again");
-  assert_string_equal(desk->steps, "load lock load mark post load wait load wait load wait load save unlock");
+  assert_string_equal(desk->steps, "load lock load hold mark post load wait load wait load wait load save unlock");
   assert_non_null(strstr(desk->stored, "R1"));
   assert_null(strstr(desk->stored, "pending"));
   for (int i = 0; i < 100; i++) {
@@ -606,6 +645,7 @@ static void a_refusal_looks_again_before_it_is_believed(void **state)
 static void a_new_login_takes_a_dead_grants_place(void **state)
 {
   struct desk *desk = *state;
+  desk->says = alive_reply;
   desk->settings.refresh_token = "R0";
   token(desk);
   desk->settings.refresh_token = "NEW";
@@ -622,6 +662,7 @@ static void a_new_login_takes_a_dead_grants_place(void **state)
 static void the_token_a_dead_grant_started_from_is_not_tried_again(void **state)
 {
   struct desk *desk = *state;
+  desk->says = alive_reply;
   desk->settings.refresh_token = "R0";
   token(desk);
   desk->now.wall += HOUR;
@@ -636,7 +677,7 @@ static void a_wrong_client_secret_erases_nothing(void **state)
   store(desk, record("A1", "R1", NOW - 1));
   desk->replies[0] = answer(403, "{\"error\":\"invalid_client\"}");
   check_failure(token(desk), CODE_INVALID_CLIENT, "LUCID_CLIENT_SECRET");
-  assert_string_equal(desk->steps, "load lock load mark post save unlock");
+  assert_string_equal(desk->steps, "load lock load hold mark post save unlock");
   assert_non_null(strstr(desk->stored, "R1"));
 }
 
@@ -811,7 +852,7 @@ static void what_another_stores_during_a_pause_is_adopted_and_nothing_sent_again
   desk->replies[0] = not_sent;
   desk->appears = record("A9", "R9", NOW + HOUR);
   check_token(token(desk), "A9");
-  assert_string_equal(desk->steps, "load lock load mark post wait load unlock");
+  assert_string_equal(desk->steps, "load lock load hold mark post wait load unlock");
 }
 
 static void what_another_stores_is_not_overwritten_by_new_tokens(void **state)
@@ -820,7 +861,7 @@ static void what_another_stores_is_not_overwritten_by_new_tokens(void **state)
   store(desk, record("A1", "R1", NOW - 1));
   desk->intrudes = record("A9", "R9", NOW + HOUR);
   check_token(token(desk), "A9");
-  assert_string_equal(desk->steps, "load lock load mark post changed load unlock");
+  assert_string_equal(desk->steps, "load lock load hold mark post changed load unlock");
   assert_non_null(strstr(desk->stored, "R9"));
 }
 
@@ -841,7 +882,7 @@ static void nor_by_a_senseless_answer(void **state)
   desk->replies[0] = answer(200, "<html>");
   desk->intrudes = record("A9", "R9", NOW + HOUR);
   check_token(token(desk), "A9");
-  assert_string_equal(desk->steps, "load lock load mark post changed load unlock");
+  assert_string_equal(desk->steps, "load lock load hold mark post changed load unlock");
 }
 
 static void a_record_that_was_only_touched_does_not_stop_new_tokens(void **state)
@@ -850,7 +891,7 @@ static void a_record_that_was_only_touched_does_not_stop_new_tokens(void **state
   store(desk, record("A1", "R1", NOW - 1));
   desk->intrudes = record("A1", "R1", NOW - 2);
   check_token(token(desk), "A2");
-  assert_string_equal(desk->steps, "load lock load mark post changed load save unlock");
+  assert_string_equal(desk->steps, "load lock load hold mark post changed load save unlock");
   assert_non_null(strstr(desk->stored, "R2"));
 }
 
@@ -940,7 +981,7 @@ static void an_outage_is_waited_for_when_there_is_no_token(void **state)
   desk->replies[0] = desk->replies[1] = not_sent;
   desk->replies[2] = ok_reply;
   check_token(token(desk), "A2");
-  assert_string_equal(desk->steps, "load lock load mark post wait load post wait load post save unlock");
+  assert_string_equal(desk->steps, "load lock load hold mark post wait load post wait load post save unlock");
 }
 
 static void an_outage_ends_with_the_deadline_and_the_mark_is_taken_back(void **state)
@@ -981,7 +1022,7 @@ static void a_lost_answer_is_settled_by_introspection(void **state)
   desk->replies[1] = answer(200, "{\"active\":true}");
   desk->replies[2] = ok_reply;
   check_token(token(desk), "A2");
-  assert_string_equal(desk->steps, "load lock load mark post wait introspect load post save unlock");
+  assert_string_equal(desk->steps, "load lock load hold mark post wait introspect load post save unlock");
 }
 
 /* The gateway gives up; the server behind it does not know, and rotates a moment later. */
@@ -1006,8 +1047,10 @@ static void introspection_that_refuses_is_not_asked_again_and_again(void **state
   struct desk *desk = *state;
   store(desk, record("A1", "R1", NOW - 1));
   desk->replies[0] = lost;
-  desk->replies[1] = answer(404, "");
-  check_failure(token(desk), CODE_BAD_RESPONSE, "introspection_url");
+  desk->says = answer(404, "");
+  desk->replies[1] = answer(400, "{\"error\":\"invalid_grant\"}");
+  check_failure(token(desk), CODE_LOST_ROTATION, "introspection_url = false");
+  assert_int_equal(desk->introspections, 1);
   assert_int_equal(desk->posts, 2);
 }
 
@@ -1064,8 +1107,8 @@ static void a_spent_token_is_called_lost_and_never_sent_again(void **state)
   const struct flow_outcome *outcome = token(desk);
   check_failure(outcome, CODE_LOST_ROTATION, "process 42 on here");
   assert_true(noted(outcome, FLOW_LOST));
-  assert_string_equal(desk->steps,
-                      "load lock load mark post save wait introspect load wait load wait load wait load save unlock");
+  assert_string_equal(
+      desk->steps, "load lock load hold mark post save wait introspect load wait load wait load wait load save unlock");
   assert_non_null(strstr(desk->stored, "<html>"));
   check_failure(token(desk), CODE_LOST_ROTATION, "Log in to Lucid again");
   assert_int_equal(desk->posts, 0);
@@ -1092,7 +1135,7 @@ static void without_introspection_there_is_one_resend_after_a_pause(void **state
   desk->replies[0] = lost;
   desk->replies[1] = ok_reply;
   check_token(token(desk), "A2");
-  assert_string_equal(desk->steps, "load lock load mark post wait load post save unlock");
+  assert_string_equal(desk->steps, "load lock load hold mark post wait load post save unlock");
   desk->now.wall += HOUR;
   desk->replies[1] = answer(400, "{\"error\":\"invalid_grant\"}");
   check_failure(token(desk), CODE_LOST_ROTATION, "the new tokens are lost");
@@ -1107,7 +1150,7 @@ static void a_dead_process_s_refresh_is_settled_first(void **state)
   const struct flow_outcome *outcome = token(desk);
   check_token(outcome, "A2");
   assert_true(noted(outcome, FLOW_RECOVERED));
-  assert_string_equal(desk->steps, "load lock load wait introspect mark post save unlock");
+  assert_string_equal(desk->steps, "load lock load wait introspect hold mark post save unlock");
 }
 
 static void a_dead_process_s_refresh_that_takes_all_the_time_to_settle_is_a_timeout(void **state)
@@ -1132,7 +1175,7 @@ static void a_dead_process_s_refresh_token_is_sent_behind_a_mark_of_one_s_own(vo
   desk->replies[0] = answer(200, "{\"active\":true}");
   desk->failing_saves = 1;
   check_failure(token(desk), CODE_STORAGE, "");
-  assert_string_equal(desk->steps, "load lock load wait introspect mark unlock");
+  assert_string_equal(desk->steps, "load lock load wait introspect hold mark unlock");
   assert_non_null(strstr(desk->stored, "elsewhere"));
   desk->replies[1] = answer(200, "{\"active\":true}");
   desk->replies[2] = answer(200, "{}");
@@ -1148,7 +1191,7 @@ static void without_introspection_a_dead_process_s_refresh_token_is_sent_again(v
   store(desk, marked("R1"));
   desk->replies[0] = answer(400, "{\"error\":\"invalid_grant\"}");
   check_failure(token(desk), CODE_LOST_ROTATION, "process 7 on elsewhere");
-  assert_int_equal(strncmp(desk->steps, "load lock load wait mark post", 29), 0);
+  assert_int_equal(strncmp(desk->steps, "load lock load wait hold mark post", 29), 0);
   assert_non_null(strstr(desk->stored, "elsewhere"));
 }
 
@@ -1170,7 +1213,7 @@ static void introspection_that_is_not_answered_is_asked_again(void **state)
   desk->replies[1] = answer(200, "{\"active\":true}");
   desk->replies[2] = ok_reply;
   check_token(token(desk), "A2");
-  assert_string_equal(desk->steps, "load lock load wait introspect wait introspect mark post save unlock");
+  assert_string_equal(desk->steps, "load lock load wait introspect wait introspect hold mark post save unlock");
 }
 
 static void a_mark_that_is_of_another_token_counts_for_nothing(void **state)
@@ -1314,6 +1357,407 @@ static void a_token_that_is_not_bearer_is_kept_and_not_served(void **state)
   assert_int_equal(desk->posts, 0);
 }
 
+/* ---- empty is not unused ---- */
+
+static void a_configured_token_that_was_used_elsewhere_is_not_sent(void **state)
+{
+  struct desk *desk = *state;
+  desk->says = dead_reply;
+  desk->settings.refresh_token = "R0";
+  check_failure(token(desk), CODE_INVALID_GRANT, "was used before, or it has expired");
+  assert_int_equal(desk->posts, 0);
+  assert_null(desk->stored);
+  check_failure(token(desk), CODE_INVALID_GRANT, "No successor of it is stored in the token storage");
+  assert_int_equal(desk->introspections, 0);
+}
+
+static void an_outage_of_introspection_spends_no_configured_token(void **state)
+{
+  struct desk *desk = *state;
+  desk->says = answer(503, "");
+  desk->settings.refresh_token = "R0";
+  check_failure(token(desk), CODE_SERVER_ERROR, "it was not sent");
+  assert_int_equal(desk->posts, 0);
+  assert_true(desk->waited <= 30);
+}
+
+static void start_anew(struct desk *desk)
+{
+  flow_free(desk->flow);
+  desk->flow = flow_new(&desk->settings, 1);
+}
+
+static void introspection_that_is_refused_is_as_good_as_none(void **state)
+{
+  static const int statuses[] = {401, 403, 404, 405};
+  struct desk *desk = *state;
+  for (size_t i = 0; i < sizeof statuses / sizeof *statuses; i++) {
+    start_anew(desk);
+    store(desk, NULL);
+    desk->says = answer(statuses[i], "");
+    desk->settings.refresh_token = "R0";
+    check_token(token(desk), "A2");
+    assert_int_equal(desk->posts, 1);
+  }
+}
+
+static void a_record_that_vanishes_does_not_have_its_token_spent_again(void **state)
+{
+  struct desk *desk = *state;
+  desk->settings.introspection = false;
+  desk->settings.refresh_token = "R0";
+  check_token(token(desk), "A2");
+  store(desk, NULL);
+  check_failure(fly(desk, FLOW_REFRESH), CODE_INVALID_GRANT, "was used before");
+  assert_int_equal(desk->posts, 0);
+  desk->settings.refresh_token = "NEW";
+  start_anew(desk);
+  check_token(fly(desk, FLOW_REFRESH), "A2");
+}
+
+static void what_the_storage_knows_as_spent_is_not_sent_without_introspection_s_word(void **state)
+{
+  struct desk *desk = *state;
+  char hash[RECORD_HASH];
+  record_hash(&desk->settings.world, "R0", hash);
+  desk->spent = hash;
+  desk->settings.introspection = false;
+  desk->settings.refresh_token = "R0";
+  check_failure(token(desk), CODE_INVALID_GRANT, "was used before");
+  assert_int_equal(desk->posts, 0);
+  desk->settings.introspection = true;
+  desk->says = alive_reply;
+  check_token(fly(desk, FLOW_REFRESH), "A2");
+}
+
+static void a_storage_that_was_set_back_has_its_token_asked_about(void **state)
+{
+  struct desk *desk = *state;
+  const char *old = record("A1", "R1", NOW - 1);
+  store(desk, old);
+  check_token(token(desk), "A2");
+  store(desk, old);
+  desk->says = dead_reply;
+  check_failure(fly(desk, FLOW_REFRESH), CODE_INVALID_GRANT, "spent before");
+  assert_int_equal(desk->posts, 0);
+}
+
+/* ---- storages of the program's own ---- */
+
+static void a_storage_that_keeps_nothing_is_found_before_anything_is_sent(void **state)
+{
+  static const char *const lies[] = {"", "[]",
+                                     "{\"access_token\":\"A1\",\"refresh_token\":\"R1\",\"expires_in\":3600}"};
+  static const char *const faults[] = {"load returned no record", "load returned no record", "dropped the field"};
+  struct desk *desk = *state;
+  desk->settings.reads_back = true;
+  for (size_t i = 0; i < sizeof lies / sizeof *lies; i++) {
+    store(desk, record("A1", "R1", desk->now.wall - 1));
+    desk->reads = lies[i];
+    desk->lies = 100000;
+    check_failure(token(desk), CODE_STORAGE, faults[i]);
+    assert_int_equal(desk->posts, 0);
+    assert_true(desk->waited > 29 && desk->waited < 30.01);
+  }
+}
+
+static void a_storage_that_lags_is_waited_for(void **state)
+{
+  struct desk *desk = *state;
+  desk->settings.reads_back = true;
+  store(desk, record("A1", "R1", NOW - 1));
+  desk->reads = record("A1", "R1", NOW - 1);
+  desk->lies = 3;
+  check_token(token(desk), "A2");
+  assert_string_equal(desk->steps, "load lock load hold mark load wait load wait load wait load post save load unlock");
+}
+
+/* ---- locks that are gone ---- */
+
+static void a_lock_that_is_removed_before_the_request_is_taken_anew(void **state)
+{
+  struct desk *desk = *state;
+  store(desk, record("A1", "R1", NOW - 1));
+  desk->removed_locks = 1;
+  check_token(token(desk), "A2");
+  assert_string_equal(desk->steps, "load lock load hold mark save unlock lock load hold mark post save unlock");
+  store(desk, record("A1", "R3", NOW - 1));
+  desk->removed_locks = 9;
+  check_failure(fly(desk, FLOW_REFRESH), CODE_STORAGE, "Nothing was sent");
+  assert_int_equal(desk->posts, 0);
+  assert_null(strstr(desk->stored, "pending"));
+}
+
+/* `lock`: what the mark says of its own. */
+static void store_mark_of(struct desk *desk, const char *lock)
+{
+  char text[700];
+  const char *plain = marked("R1"), *since = strstr(plain, "\"since\"");
+  snprintf(text, sizeof text, "%.*s\"lock\":\"%s\",\"lasts\":65,%s", (int)(since - plain), plain, lock, since);
+  store(desk, text);
+}
+
+static void a_refresh_under_a_lock_that_is_gone_is_given_its_time(void **state)
+{
+  struct desk *desk = *state;
+  flow_reject(desk->flow, "A1");
+  store_mark_of(desk, "1");
+  desk->lock = "2";
+  desk->says = alive_reply;
+  double began = desk->now.wall;
+  check_failure(token(desk), CODE_LOCKED, "although its lock is gone");
+  check_failure(token(desk), CODE_LOCKED, "although its lock is gone");
+  assert_int_equal(desk->introspections + desk->posts, 0);
+  check_token(token(desk), "A2");
+  assert_true(desk->now.wall - began >= 65); /* another host's clocks are not believed */
+}
+
+static void its_answer_is_adopted_meanwhile(void **state)
+{
+  struct desk *desk = *state;
+  flow_reject(desk->flow, "A1");
+  store_mark_of(desk, "1");
+  desk->lock = "2";
+  desk->appears = record("A9", "R9", NOW + HOUR);
+  check_token(token(desk), "A9");
+  assert_int_equal(desk->introspections + desk->posts, 0);
+}
+
+static void under_the_same_lock_its_owner_is_dead(void **state)
+{
+  struct desk *desk = *state;
+  flow_reject(desk->flow, "A1");
+  store_mark_of(desk, "1");
+  desk->lock = "1";
+  desk->says = alive_reply;
+  check_token(token(desk), "A2");
+  assert_true(desk->waited <= 1);
+}
+
+static void a_process_that_was_stopped_marks_anew_before_it_sends(void **state)
+{
+  struct desk *desk = *state;
+  store(desk, record("A1", "R1", NOW - 1));
+  desk->freezes = 1000;
+  check_token(token(desk), "A2");
+  assert_string_equal(desk->steps, "load lock load hold mark mark post save unlock");
+}
+
+/* ---- rejections elsewhere ---- */
+
+static void what_another_process_rejected_is_not_handed_out(void **state)
+{
+  struct desk *desk = *state;
+  uint64_t rejected[FLOW_FINGERPRINTS] = {token_fingerprint("A1")};
+  store(desk, record("A1", "R1", NOW + HOUR));
+  check_token(token(desk), "A1");
+  desk->rejected = rejected;
+  desk->replies[0] = answer(429, "");
+  check_failure(token(desk), CODE_RATE_LIMITED, "");
+}
+
+static void a_rejection_is_left_in_the_record_for_others(void **state)
+{
+  struct desk *desk = *state;
+  store(desk, record("A1", "R1", NOW + HOUR));
+  check_token(token(desk), "A1");
+  flow_reject(desk->flow, "A1");
+  desk->replies[0] = answer(429, "");
+  check_failure(token(desk), CODE_RATE_LIMITED, "");
+  start_anew(desk);
+  check_failure(token(desk), CODE_RATE_LIMITED, "");
+}
+
+/* ---- answers are not polite ---- */
+
+static void a_broken_answer_s_refresh_token_is_used_without_introspection(void **state)
+{
+  struct desk *desk = *state;
+  static const char cut[] = "{\"token_type\":\"Bearer\",\"refresh_token\":\"rotated-1\",\"access_tok";
+  desk->settings.introspection = false;
+  store(desk, record("A1", "R1", NOW - 1));
+  desk->replies[0] = (struct reply){.delivery = REPLY_LOST, .status = 200, .body = cut, .length = sizeof cut - 1};
+  desk->replies[1] = ok_reply;
+  check_token(token(desk), "A2");
+  assert_int_equal(desk->posts, 2);
+  assert_non_null(strstr(desk->body, "\"refresh_token\":\"rotated-1\""));
+}
+
+static void a_server_that_breaks_every_answer_is_left_alone(void **state)
+{
+  static char bodies[8][120];
+  struct desk *desk = *state;
+  for (int introspection = 0; introspection < 2; introspection++) {
+    desk->settings.introspection = introspection;
+    desk->says = dead_reply;
+    store(desk, record("A1", "R1", desk->now.wall - 1));
+    for (int i = 0; i < 8; i++) {
+      snprintf(bodies[i], sizeof bodies[i], "<html>\"refresh_token\":\"broken-%d-%d\"", introspection, i);
+      desk->replies[i] = answer(200, bodies[i]);
+    }
+    check_failure(token(desk), CODE_BAD_RESPONSE, "is stored");
+    assert_int_equal(desk->posts, 2);
+    assert_non_null(strstr(desk->stored, introspection ? "broken-1-1" : "broken-0-1"));
+    assert_null(strstr(desk->stored, "pending"));
+    start_anew(desk);
+  }
+}
+
+/* ---- refusals in any words ---- */
+
+static const struct {
+  int status;
+  const char *body;
+} refusals[] = {{403, "{\"error\":\"unauthorized_client\",\"error_description\":\"refresh_token is invalid\"}"},
+                {400, "{\"code\":\"badRequest\",\"message\":\"Invalid refresh token\",\"requestId\":\"r\"}"},
+                {400, "{\"errors\":[{\"errorType\":\"invalid_grant\"}]}"},
+                {400, ""},
+                {400, "{\"error\":\"invalid_request\",\"error_description\":\"refresh token is expired\"}"},
+                {400, "{\"error\":\"invalid_grant\"}"},
+                {401, "{\"error\":\"INVALID_TOKEN\"}"},
+                {200, "{\"error\":{\"code\":7}}"}};
+
+static void after_any_refusal_a_new_login_is_used(void **state)
+{
+  struct desk *desk = *state;
+  for (size_t i = 0; i < 2 * sizeof refusals / sizeof *refusals; i++) {
+    desk->settings.introspection = i % 2;
+    desk->settings.refresh_token = NULL;
+    start_anew(desk);
+    store(desk, record("A1", "R1", desk->now.wall - 1));
+    desk->says = dead_reply;
+    desk->replies[0] = answer(refusals[i / 2].status, refusals[i / 2].body);
+    desk->replies[1] = (struct reply){0};
+    const struct flow_outcome *outcome = token(desk);
+    assert_null(outcome->token);
+    assert_non_null(strstr(outcome->message, "(LUCID_REFRESH_TOKEN, or the option refresh_token)"));
+    assert_true(!desk->settings.introspection || outcome->code == CODE_INVALID_GRANT);
+    assert_int_equal(desk->posts, 1);
+    assert_non_null(strstr(desk->stored, "\"refresh_token\":\"R1\""));
+    desk->settings.refresh_token = "NEW";
+    start_anew(desk);
+    desk->settings.introspection = false;
+    desk->replies[1] = ok_reply;
+    check_token(token(desk), "A2");
+    assert_int_equal(desk->posts, 2);
+    assert_non_null(strstr(desk->body, "\"refresh_token\":\"NEW\""));
+    assert_null(strstr(desk->stored, "\"before\""));
+  }
+}
+
+static void a_new_login_that_is_refused_too_leaves_the_stored_grant(void **state)
+{
+  struct desk *desk = *state;
+  desk->settings.introspection = false;
+  desk->settings.refresh_token = "NEW";
+  store(desk, record("A1", "R1", NOW - 1));
+  desk->replies[0] = answer(400, "{\"error\":\"invalid_grant\"}");
+  check_failure(token(desk), CODE_INVALID_GRANT, "is kept as it was");
+  assert_int_equal(desk->posts, 2);
+  assert_non_null(strstr(desk->stored, "\"refresh_token\":\"R1\""));
+  assert_null(strstr(desk->stored, "NEW"));
+  check_failure(token(desk), CODE_INVALID_GRANT, "");
+  assert_int_equal(desk->posts, 0);
+}
+
+static void a_new_login_that_was_used_elsewhere_is_not_sent(void **state)
+{
+  struct desk *desk = *state;
+  desk->says = dead_reply;
+  desk->settings.refresh_token = "NEW";
+  store(desk, record("A1", "R1", NOW - 1));
+  desk->replies[0] = answer(400, "{\"error\":\"invalid_grant\"}");
+  check_failure(token(desk), CODE_INVALID_GRANT, "Log in to Lucid again");
+  assert_int_equal(desk->posts, 1);
+  assert_non_null(strstr(desk->stored, "\"refresh_token\":\"R1\""));
+  assert_null(strstr(desk->stored, "pending"));
+  check_failure(token(desk), CODE_INVALID_GRANT, "");
+  assert_int_equal(desk->posts + desk->introspections, 0);
+}
+
+static void the_stored_grant_stays_until_the_new_login_has_brought_tokens(void **state)
+{
+  struct desk *desk = *state;
+  desk->settings.introspection = false;
+  desk->settings.refresh_token = "NEW";
+  store(desk, record("A1", "R1", NOW - 1));
+  desk->replies[0] = answer(400, "{\"error\":\"invalid_grant\"}");
+  desk->replies[1] = answer(429, "");
+  check_failure(token(desk), CODE_RATE_LIMITED, "");
+  assert_non_null(strstr(desk->stored, "\"before\":{\"access_token\":\"A1\",\"refresh_token\":\"R1\""));
+  desk->replies[0] = ok_reply;
+  desk->replies[1] = (struct reply){0};
+  check_token(fly(desk, FLOW_REFRESH), "A2");
+  assert_null(strstr(desk->stored, "\"before\""));
+}
+
+static void a_refusal_of_a_token_that_is_alive_is_the_request_s(void **state)
+{
+  struct desk *desk = *state;
+  desk->says = alive_reply;
+  desk->settings.refresh_token = "NEW";
+  store(desk, record("A1", "R1", NOW - 1));
+  desk->replies[0] = answer(400, "{\"error\":\"invalid_request\"}");
+  check_failure(token(desk), CODE_BAD_RESPONSE, "still alive");
+  assert_int_equal(desk->posts, 1);
+}
+
+static void a_wrong_client_secret_tries_no_configured_token(void **state)
+{
+  struct desk *desk = *state;
+  desk->says = answer(401, "{\"error\":\"invalid_client\"}");
+  desk->settings.refresh_token = "NEW";
+  store(desk, record("A1", "R1", NOW - 1));
+  desk->replies[0] = answer(401, "{\"error\":\"invalid_client\"}");
+  check_failure(token(desk), CODE_INVALID_CLIENT, "");
+  assert_int_equal(desk->posts, 1);
+}
+
+static void tokens_of_another_server_are_not_handed_out(void **state)
+{
+  struct desk *desk = *state;
+  char text[400];
+  const char *plain = record("A1", "R1", NOW + HOUR);
+  snprintf(text, sizeof text, "{\"server\":\"https://one.example\",%s", plain + 1);
+  store(desk, text);
+  desk->settings.token_url = "https://two.example/token";
+  check_failure(token(desk), CODE_CONFIG, "one.example");
+  desk->settings.token_url = "https://one.example/token";
+  check_token(token(desk), "A1");
+}
+
+/* ---- tokens that a parent could not save ---- */
+
+static void a_child_saves_what_its_parent_could_not(void **state)
+{
+  struct desk *desk = *state;
+  store(desk, record("A1", "R1", NOW - 1));
+  desk->fails_after_mark = 1;
+  check_token(token(desk), "A2");
+  assert_true(flow_unsaved(desk->flow));
+  flow_disown(desk->flow);
+  desk->busy = 1;
+  check_token(token(desk), "A2"); /* the parent has the lock */
+  assert_true(flow_unsaved(desk->flow));
+  assert_string_equal(desk->steps, "lock");
+  check_token(token(desk), "A2");
+  assert_false(flow_unsaved(desk->flow));
+  assert_non_null(strstr(desk->stored, "\"R2\""));
+}
+
+static void a_child_does_not_save_over_what_its_parent_saved(void **state)
+{
+  struct desk *desk = *state;
+  store(desk, record("A1", "R1", NOW - 1));
+  desk->fails_after_mark = 1;
+  check_token(token(desk), "A2");
+  flow_disown(desk->flow);
+  store(desk, record("A3", "R3", NOW + HOUR));
+  check_token(token(desk), "A3");
+  assert_false(flow_unsaved(desk->flow));
+  assert_non_null(strstr(desk->stored, "\"R3\""));
+}
+
 #define TEST(name) cmocka_unit_test_setup_teardown(name, set_up, tear_down)
 
 int main(void)
@@ -1394,6 +1838,32 @@ int main(void)
       TEST(a_machine_that_slept_past_the_expiry_refreshes),
       TEST(a_lifetime_counts_from_before_the_request),
       TEST(a_token_that_is_not_bearer_is_kept_and_not_served),
+      TEST(a_configured_token_that_was_used_elsewhere_is_not_sent),
+      TEST(an_outage_of_introspection_spends_no_configured_token),
+      TEST(introspection_that_is_refused_is_as_good_as_none),
+      TEST(a_record_that_vanishes_does_not_have_its_token_spent_again),
+      TEST(what_the_storage_knows_as_spent_is_not_sent_without_introspection_s_word),
+      TEST(a_storage_that_was_set_back_has_its_token_asked_about),
+      TEST(a_storage_that_keeps_nothing_is_found_before_anything_is_sent),
+      TEST(a_storage_that_lags_is_waited_for),
+      TEST(a_lock_that_is_removed_before_the_request_is_taken_anew),
+      TEST(a_refresh_under_a_lock_that_is_gone_is_given_its_time),
+      TEST(its_answer_is_adopted_meanwhile),
+      TEST(under_the_same_lock_its_owner_is_dead),
+      TEST(a_process_that_was_stopped_marks_anew_before_it_sends),
+      TEST(what_another_process_rejected_is_not_handed_out),
+      TEST(a_rejection_is_left_in_the_record_for_others),
+      TEST(a_broken_answer_s_refresh_token_is_used_without_introspection),
+      TEST(a_server_that_breaks_every_answer_is_left_alone),
+      TEST(after_any_refusal_a_new_login_is_used),
+      TEST(a_new_login_that_is_refused_too_leaves_the_stored_grant),
+      TEST(a_new_login_that_was_used_elsewhere_is_not_sent),
+      TEST(the_stored_grant_stays_until_the_new_login_has_brought_tokens),
+      TEST(a_refusal_of_a_token_that_is_alive_is_the_request_s),
+      TEST(a_wrong_client_secret_tries_no_configured_token),
+      TEST(tokens_of_another_server_are_not_handed_out),
+      TEST(a_child_saves_what_its_parent_could_not),
+      TEST(a_child_does_not_save_over_what_its_parent_saved),
   };
   return cmocka_run_group_tests(tests, NULL, NULL);
 }

@@ -499,7 +499,8 @@ static void rotation_lays_the_answer_over_the_record(void **state)
   assert_text(&record,
               "{\"access_token\":\"A1\",\"note\":{\"a\":[1,{\"b\":null}]},\"refresh_token\":\"R1\",\"scope\":\"new\","
               "\"expires_in\":3600,\"more\":[[]],\"expires_at\":1635631200.25,"
-              "\"obtained_at\":1635627600.25,\"expiration\":\"2021-10-31T00:00:00.250000\"}");
+              "\"obtained_at\":1635627600.25,\"expiration\":\"2021-10-31T00:00:00.250000\","
+              "\"spent\":[\"0ddc1857e88e044b1a969d4afcdfc30b4ada527a37e792634f6cf823f664b493\"]}");
   record_free(&record);
 }
 

@@ -7,12 +7,17 @@
  *   run=COMMAND      runs a shell command, which must succeed
  *   begin            begins a refresh on another thread and waits until its request is about to be sent; C alone
  *   close            closes the client
+ *   starve=N         the N-th allocation from now on fails; C alone, with starve.c preloaded, as the two below
+ *   famine=N         memory is out from the N-th allocation on, but for what is freed
+ *   fed              no allocation fails any more; prints "starved <how many failed> of <all>"
  *   exit             ends the process at once by exit(), whatever is behind it
  *
  * Events are printed as "event <name>". It leaves the client open unless told otherwise. With BACKGROUND in the
- * environment, the C client has the option background. */
+ * environment, the C client has the option background, with TIMEOUT another timeout than a minute. */
+#define _GNU_SOURCE
 #include "../../src/lucidauth.h"
 
+#include <dlfcn.h>
 #include <pthread.h>
 #include <sched.h>
 #include <stdio.h>
@@ -59,6 +64,18 @@ static void begin(lucidauth *client)
     sched_yield();
 }
 
+/* starve() of starve.c, which is there if it was preloaded. */
+static long starve(const char *number, bool alone, long *refused)
+{
+  void *found = dlsym(RTLD_DEFAULT, "starve");
+  long (*function)(long, bool, long *);
+  memcpy(&function, &found, sizeof function);
+  if (!function)
+    exit(2);
+  fflush(stdout);
+  return function(atol(number), alone, refused);
+}
+
 static bool starts(const char *text, const char *with)
 {
   return strncmp(text, with, strlen(with)) == 0;
@@ -67,6 +84,7 @@ static bool starts(const char *text, const char *with)
 static void do_step(lucidauth **client, const char *step)
 {
   lucidauth_error error;
+  long refused;
   if (strcmp(step, "token") == 0) {
     print_token(lucidauth_token(*client, NULL, &error), &error);
   } else if (strcmp(step, "refresh") == 0) {
@@ -80,6 +98,13 @@ static void do_step(lucidauth **client, const char *step)
     *client = NULL;
   } else if (strcmp(step, "exit") == 0) {
     exit(0);
+  } else if (starts(step, "starve=")) {
+    starve(step + strlen("starve="), true, &refused);
+  } else if (starts(step, "famine=")) {
+    starve(step + strlen("famine="), false, &refused);
+  } else if (strcmp(step, "fed") == 0) {
+    long count = starve("0", false, &refused);
+    printf("starved %ld of %ld\n", refused, count);
   } else if (starts(step, "open=")) {
     FILE *file = fopen(step + 5, "re");
     if (file)
@@ -95,7 +120,7 @@ int main(int count, char **steps)
   lucidauth_error error;
   lucidauth_options options = LUCIDAUTH_OPTIONS_INIT;
   options.on_event = tell;
-  options.timeout = 60;
+  options.timeout = getenv("TIMEOUT") ? atof(getenv("TIMEOUT")) : 60;
   options.lock_timeout = 1;
   options.background = getenv("BACKGROUND") != NULL;
   lucidauth *client = lucidauth_new(&options, &error);

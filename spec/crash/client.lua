@@ -4,7 +4,7 @@
 local lucid = require("lucidauth")
 
 local client = lucid.new({
-  timeout = 60,
+  timeout = tonumber(os.getenv("TIMEOUT")) or 60,
   lock_timeout = 1,
   on_event = function(event)
     print("event " .. event.name)

@@ -69,7 +69,7 @@ for client, name in pairs({ lua = "the Lua module", c = "the C library" }) do
     end
 
     local function assert_refused(line, cause)
-      assert.is_truthy(line:find("^failure storage .*" .. cause))
+      assert.is_truthy(line:find("^failure storage .*" .. cause), line)
     end
 
     local function assert_spent_once()
@@ -98,18 +98,18 @@ for client, name in pairs({ lua = "the Lua module", c = "the C library" }) do
       self:trace("--kill before:1:connect:socket", { "token" })
       assert.are.equal(0, self.sandbox:counts().token_requests)
       self:let_time_pass()
+      self:forget_lock() -- on the disk that is full there is another lock file
       local lines = run(fill(), self:command({ "token", "run=rm " .. ballast, "token" }))
       assert_refused(lines[1], "disk is full")
       assert_spent_once()
     end)
 
-    within("is full just after: the tokens are kept, and saved when there is space", function()
+    within("is full just after: the tokens are saved, in space that was held for them", function()
       local lines = run(self:command(
-        { "token", "status", "token", "run=rm " .. ballast, "token", "status" },
+        { "token", "status" },
         self:tracer("--at-connect " .. quote(fill()))), self:command({ "token" }))
-      assert.are.same({ "event refreshed", "event save_failed", token_line(),
-        "status ready unsaved shared under_way", token_line(), "event saved", token_line(),
-        "status ready saved shared settled", token_line() }, lines)
+      assert.are.same({ "event refreshed", token_line(), "status ready saved shared settled",
+        token_line() }, lines)
       assert_spent_once()
     end)
 
@@ -118,7 +118,7 @@ for client, name in pairs({ lua = "the Lua module", c = "the C library" }) do
         self:reset(self:record(-10))
         local lines = run(self:command({ "token", "run=rm " .. ballast, ending },
           self:tracer("--at-connect " .. quote(fill()))), self:command({ "token" }))
-        assert.are.equal(token_line(), lines[3])
+        assert.are.equal(token_line(), lines[2])
         assert.are.equal(token_line(), lines[#lines])
         assert_spent_once()
       end
@@ -137,13 +137,12 @@ for client, name in pairs({ lua = "the Lua module", c = "the C library" }) do
       assert.is_truthy(lines[2]:find("^status ready saved private"))
     end)
 
-    within("is read-only just after: the tokens are kept, and saved later", function()
+    within("is read-only just after: the tokens are saved by what was opened before", function()
       local lines = run(self:command(
         { "token", "status", "run=umount " .. quote(self.folder), "token", "status" },
         self:tracer("--at-connect " .. quote(make_read_only()))), self:command({ "token" }))
-      assert.are.same({ "event refreshed", "event save_failed", token_line(),
-        "status ready unsaved shared under_way", "event saved", token_line(),
-        "status ready saved shared settled", token_line() }, lines)
+      assert.are.same({ "event refreshed", token_line(), "status ready saved shared settled",
+        token_line(), "status ready saved shared settled", token_line() }, lines)
       assert_spent_once()
     end)
   end)

@@ -15,6 +15,8 @@ local built = assert(os.getenv("LUA"), "run this with <build>/lua"):match("^.*/"
 
 local here = debug.getinfo(1, "S").source:match("^@(.*)stage%.lua$")
 
+stage.built = built
+
 --- The two clients, each as the words that start it.
 stage.clients = {
   lua = quote(helper.interpreter) .. " " .. quote(here .. "client.lua"),
@@ -152,6 +154,12 @@ function Stage:let_time_pass()
   end
 end
 
+--- The mark in the record says no more which lock file it was set under.
+function Stage:forget_lock()
+  local record = helper.read_file(self.path):gsub('"lock":"[^"]*",', "")
+  helper.write_file(self.path, record)
+end
+
 ---@class crash.Report
 ---@field pid integer
 ---@field points { when: string, occurrence: string, call: string, object: string }[]
@@ -190,6 +198,18 @@ end
 function Stage:list_points()
   local _, report = self:trace("--list", { "token" })
   return report.points
+end
+
+--- The place of the point that ends a refresh; 0: there is none.
+---@param points table[]
+---@return integer
+function stage.last_unlock(points)
+  for i = #points, 1, -1 do
+    if points[i].object:find("^unlock ") then
+      return i
+    end
+  end
+  return 0
 end
 
 --- The files in the folder, their contents by name.

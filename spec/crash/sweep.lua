@@ -46,15 +46,6 @@ local function first_sent(points)
   return math.huge
 end
 
-local function last_unlock(points)
-  for i = #points, 1, -1 do
-    if points[i].object:find("^unlock ") then
-      return i
-    end
-  end
-  return 0
-end
-
 -- The first point of this call, from the request on if `sent`.
 local function find_call(points, call, sent)
   for i = sent and first_sent(points) or 1, #points do
@@ -256,7 +247,7 @@ end
 -- Those that a short sweep does not pass over. Between two system calls nothing
 -- changes that a killed process would leave behind.
 local function is_chosen(points, i, client)
-  if i > last_unlock(points) or points[i].when == "before" then
+  if i > stage.last_unlock(points) or points[i].when == "before" then
     return false
   end
   local sent, stored = i >= first_sent(points), is_about_tokens(points[i])

@@ -5,9 +5,12 @@
  *
  *   --kill POINT              kill it there; a POINT is WHEN:N:CALL:OBJECT, as in "after:2:unlink:token.json.tmp": just
  *                             before or after the N-th unlink of a file of this name
+ *   --at POINT --do COMMAND   run a shell command there, while the program stands still
+ *   --exhaust POINT           from there on the program gets no descriptor any more: it has got as many as it may have
  *   --fail CALL:ERROR:N:COUNT the N-th call of this group on a file in FOLDER fails, and those behind it up to COUNT;
  *                             0: all of them. CALL is a group of the table below, ERROR a name as ENOSPC
  *   --lift PATH               calls fail no longer once the program has tried to open PATH
+ *   --at-lift COMMAND         run a shell command then
  *   --at-connect COMMAND      run a shell command when the program first connects to anybody, before it does
  *   --list                    report every point
  *
@@ -18,7 +21,7 @@
  * REPORT gets one line for each thing that happened, its fields separated by tabs:
  *
  *   pid NUMBER
- *   point before|after N CALL OBJECT           the one that it was killed at; with --list all up to there
+ *   point before|after N CALL OBJECT           the one that was asked for; with --list all, up to where it is killed
  *   fail CALL OBJECT before|after              struck before or after the first connect
  *   end exit|signal NUMBER
  *
@@ -113,9 +116,11 @@ struct fault {
 
 static struct {
   /* what is asked for */
-  const char *folder, *lift, *command;
+  const char *folder, *lift, *at_lift, *at_connect;
   FILE *report;
-  const char *kill;
+  const char *point; /* NULL: none */
+  enum { TO_KILL, TO_RUN, TO_EXHAUST } deed;
+  const char *command; /* TO_RUN */
   struct fault fault;
   bool list;
   /* what has happened */
@@ -126,7 +131,7 @@ static struct {
     long count;
   } kinds[KINDS];
   long matches;
-  bool locked, lifted, connected;
+  bool locked, lifted, connected, exhausted;
   int status;
 } run;
 
@@ -300,19 +305,35 @@ static long count_occurrence(const char *line)
   return ++kind->count;
 }
 
+static void run_command(const char *command)
+{
+  if (command)
+    need(system(command) == 0, command);
+}
+
+static void do_deed(pid_t thread, bool before)
+{
+  if (run.deed == TO_RUN) {
+    run_command(run.command);
+  } else if (run.deed == TO_EXHAUST) {
+    run.exhausted = true;
+  } else {
+    if (before)
+      skip(thread);
+    need(kill(run.program, SIGKILL) == 0, "kill");
+  }
+}
+
 static void strike_at_point(const struct thread *thread, const char *when)
 {
   char point[LINE + 64];
   snprintf(point, sizeof point, "%s:%ld:%s", when, thread->occurrence, thread->line);
   *strchr(point, '\t') = ':';
-  bool here = run.kill && strcmp(point, run.kill) == 0;
+  bool here = run.point && strcmp(point, run.point) == 0;
   if (here || run.list)
     fprintf(run.report, "point\t%s\t%ld\t%s\n", when, thread->occurrence, thread->line);
-  if (!here)
-    return;
-  if (strcmp(when, "before") == 0)
-    skip(thread->id);
-  need(kill(run.program, SIGKILL) == 0, "kill");
+  if (here)
+    do_deed(thread->id, strcmp(when, "before") == 0);
 }
 
 static bool fails(const struct call *call)
@@ -335,15 +356,44 @@ static void heed_connect(pid_t thread, const struct call *call, const uint64_t *
       (family != AF_INET && family != AF_INET6))
     return;
   run.connected = true;
-  if (run.command)
-    need(system(run.command) == 0, run.command);
+  run_command(run.at_connect);
+}
+
+static void heed_lift(const struct call *call)
+{
+  if (run.lifted || !run.lift || strcmp(call->object, run.lift) != 0)
+    return;
+  run.lifted = true;
+  run.exhausted = false;
+  run_command(run.at_lift);
+}
+
+static bool takes_descriptor(const struct call *call, const uint64_t *arguments)
+{
+  static const char calls[] = " open openat creat socket socketpair accept accept4 pipe pipe2 eventfd2 epoll_create1 "
+                              "dup dup3 memfd_create inotify_init1 timerfd_create signalfd4 ";
+  char word[64];
+  snprintf(word, sizeof word, " %s ", call->name);
+  return strstr(calls, word) ||
+         (strcmp(call->name, "fcntl") == 0 && (arguments[1] == F_DUPFD || arguments[1] == F_DUPFD_CLOEXEC));
+}
+
+/* Why the call fails; 0: it does not. */
+static int find_cause(const struct thread *thread, const struct call *call, const uint64_t *arguments)
+{
+  if (run.exhausted && takes_descriptor(call, arguments))
+    return EMFILE;
+  if (!fails(call))
+    return 0;
+  fprintf(run.report, "fail\t%s\t%s\n", thread->line, run.connected ? "after" : "before");
+  return run.fault.cause;
 }
 
 static void on_entry(struct thread *thread, const struct __ptrace_syscall_info *info)
 {
   struct call call = describe(thread->id, info);
   heed_connect(thread->id, &call, info->entry.args);
-  run.lifted = run.lifted || (run.lift && strcmp(call.object, run.lift) == 0);
+  heed_lift(&call);
   run.locked = run.locked || (call.lock && call.inside);
   thread->counted = run.locked || call.inside;
   if (thread->counted) {
@@ -352,11 +402,9 @@ static void on_entry(struct thread *thread, const struct __ptrace_syscall_info *
     thread->occurrence = count_occurrence(thread->line);
     strike_at_point(thread, "before");
   }
-  if (!fails(&call))
-    return;
-  fprintf(run.report, "fail\t%s\t%s\n", thread->line, run.connected ? "after" : "before");
-  thread->cause = run.fault.cause;
-  skip(thread->id);
+  thread->cause = find_cause(thread, &call, info->entry.args);
+  if (thread->cause)
+    skip(thread->id);
 }
 
 static void on_exit_of_call(struct thread *thread)
@@ -479,7 +527,18 @@ static void read_option(int letter)
 {
   switch (letter) {
   case 'k':
-    run.kill = optarg;
+    run.point = optarg;
+    break;
+  case 'e':
+    run.point = optarg;
+    run.deed = TO_EXHAUST;
+    break;
+  case 't':
+    run.point = optarg;
+    run.deed = TO_RUN;
+    break;
+  case 'd':
+    run.command = optarg;
     break;
   case 'f':
     run.fault = read_fault(optarg);
@@ -488,7 +547,10 @@ static void read_option(int letter)
     run.lift = optarg;
     break;
   case 'c':
-    run.command = optarg;
+    run.at_connect = optarg;
+    break;
+  case 'o':
+    run.at_lift = optarg;
     break;
   case 'a':
     run.list = true;
@@ -501,9 +563,11 @@ static void read_option(int letter)
 static char **read_arguments(int count, char **arguments)
 {
   static const struct option options[] = {
-      {"kill", required_argument, NULL, 'k'}, {"fail", required_argument, NULL, 'f'},
-      {"lift", required_argument, NULL, 'l'}, {"at-connect", required_argument, NULL, 'c'},
-      {"list", no_argument, NULL, 'a'},       {0}};
+      {"kill", required_argument, NULL, 'k'},    {"fail", required_argument, NULL, 'f'},
+      {"at", required_argument, NULL, 't'},      {"do", required_argument, NULL, 'd'},
+      {"exhaust", required_argument, NULL, 'e'}, {"at-lift", required_argument, NULL, 'o'},
+      {"lift", required_argument, NULL, 'l'},    {"at-connect", required_argument, NULL, 'c'},
+      {"list", no_argument, NULL, 'a'},          {0}};
   int letter;
   while ((letter = getopt_long(count, arguments, "+", options, NULL)) != -1)
     read_option(letter);

@@ -326,8 +326,7 @@ static const char due[] = "{\"access_token\": \"A0\", \"refresh_token\": \"R0\",
 
 static lucidauth *client_of_an_own_storage(size_t max_accounts)
 {
-  lucidauth_options options = scene_options(false);
-  options.storage = LUCIDAUTH_CUSTOM;
+  lucidauth_options options = scene_own_storage();
   options.max_accounts = max_accounts;
   return scene_open(&options);
 }
@@ -338,6 +337,7 @@ static void fly_until(lucidauth_flight *flight, lucidauth_step last, const char 
   lucidauth_result result = LUCIDAUTH_DID;
   const char *text = NULL;
   bool posted = false;
+  char kept[4000];
   for (;;) {
     lucidauth_action action = lucidauth_flight_next(flight, result, text);
     result = LUCIDAUTH_DID;
@@ -349,6 +349,9 @@ static void fly_until(lucidauth_flight *flight, lucidauth_step last, const char 
       posted = true;
     } else if (action.step == LUCIDAUTH_SAVE && posted) {
       result = save;
+    } else if (action.step == LUCIDAUTH_SAVE) {
+      snprintf(kept, sizeof kept, "%s", action.record);
+      record = kept;
     } else if (action.step == LUCIDAUTH_LOAD) {
       result = record ? LUCIDAUTH_DID : LUCIDAUTH_NONE;
       text = record;

@@ -707,9 +707,14 @@ static lucidauth *own_storage(void)
 /* Carry the flight on to its POST. */
 static void advance(lucidauth_flight *flight, const char *record)
 {
+  char kept[4096];
   lucidauth_action action = lucidauth_flight_next(flight, LUCIDAUTH_DID, NULL);
   while (action.step != LUCIDAUTH_POST) {
     assert_int_not_equal(action.step, LUCIDAUTH_DONE);
+    if (action.step == LUCIDAUTH_SAVE) {
+      snprintf(kept, sizeof kept, "%s", action.record);
+      record = kept;
+    }
     action = lucidauth_flight_next(flight, LUCIDAUTH_DID, action.step == LUCIDAUTH_LOAD ? record : NULL);
   }
 }

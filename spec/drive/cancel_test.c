@@ -138,8 +138,7 @@ static void a_close_waits_for_the_flight_all_the_same(void **state)
 
 static lucidauth *own_storage(void)
 {
-  lucidauth_options options = scene_options(false);
-  options.storage = LUCIDAUTH_CUSTOM;
+  lucidauth_options options = scene_own_storage();
   return scene_open(&options);
 }
 
@@ -148,7 +147,7 @@ static lucidauth_flight *fly_to_post(lucidauth *client)
   lucidauth_flight *flight = lucidauth_flight_begin(lucidauth_get_account(client, NULL, NULL), false, NULL, NULL);
   lucidauth_action action = lucidauth_flight_next(flight, LUCIDAUTH_DID, NULL);
   while (action.step != LUCIDAUTH_POST)
-    action = lucidauth_flight_next(flight, action.step == LUCIDAUTH_LOAD ? LUCIDAUTH_NONE : LUCIDAUTH_DID, NULL);
+    action = scene_step(flight, &action);
   return flight;
 }
 

@@ -98,17 +98,13 @@ static void a_flight_of_its_own_does_not_return_it(void **state)
 {
   (void)state;
   lucidauth_error error;
-  lucidauth_options options = scene_options(false);
-  options.storage = LUCIDAUTH_CUSTOM;
+  lucidauth_options options = scene_own_storage();
   lucidauth *client = scene_open(&options);
   lucidauth_account *account = lucidauth_get_account(client, NULL, NULL);
   lucidauth_flight *flight = lucidauth_flight_begin(account, false, NULL, NULL);
   lucidauth_action action = lucidauth_flight_next(flight, LUCIDAUTH_DID, NULL);
-  while (action.step != LUCIDAUTH_DONE) {
-    if (action.step == LUCIDAUTH_POST)
-      lucidauth_flight_post(flight);
-    action = lucidauth_flight_next(flight, action.step == LUCIDAUTH_LOAD ? LUCIDAUTH_NONE : LUCIDAUTH_DID, NULL);
-  }
+  while (action.step != LUCIDAUTH_DONE)
+    action = scene_step(flight, &action);
   (void)lucidauth_reject(client, NULL, "A1", NULL);
   assert_null(lucidauth_flight_end(flight, NULL, &error));
   assert_int_equal(error.code, LUCIDAUTH_NOT_READY);

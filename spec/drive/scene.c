@@ -57,6 +57,26 @@ lucidauth_options scene_options(bool background)
   return options;
 }
 
+lucidauth_options scene_own_storage(void)
+{
+  lucidauth_options options = scene_options(false);
+  options.storage = LUCIDAUTH_CUSTOM;
+  options.introspection_url = "";
+  scene.record[0] = '\0';
+  return options;
+}
+
+lucidauth_action scene_step(lucidauth_flight *flight, const lucidauth_action *action)
+{
+  bool empty = action->step == LUCIDAUTH_LOAD && !scene.record[0];
+  if (action->step == LUCIDAUTH_SAVE)
+    snprintf(scene.record, sizeof scene.record, "%s", action->record);
+  if (action->step == LUCIDAUTH_POST)
+    lucidauth_flight_post(flight);
+  return lucidauth_flight_next(flight, empty ? LUCIDAUTH_NONE : LUCIDAUTH_DID,
+                               action->step == LUCIDAUTH_LOAD ? scene.record : NULL);
+}
+
 lucidauth *scene_open(const lucidauth_options *options)
 {
   lucidauth_error error;

@@ -11,6 +11,7 @@
 
 struct scene {
   char folder[64], path[80]; /* of the token file; nothing is there yet */
+  char record[8192];         /* in a storage of the test's own */
 };
 
 extern struct scene scene;
@@ -43,6 +44,12 @@ bool scene_wait_for(atomic_bool *flag);
 
 /* Ends the test unless this is the token, and frees it. */
 void scene_assert_token(char *token, const char *expected);
+
+/* Of a client whose flights the test carries out by itself, at a provider without introspection. */
+lucidauth_options scene_own_storage(void);
+
+/* Carry out one step of such a flight, with a storage that keeps what it is given, and go on to the next. */
+lucidauth_action scene_step(lucidauth_flight *flight, const lucidauth_action *action);
 
 /* The exit status of a child process; 128 and more: the signal that has ended it. */
 int scene_status(int child);

@@ -343,18 +343,14 @@ static void keep(const char *record)
 
 static void fly(void)
 {
-  lucidauth_options options = scene_options(false);
-  options.storage = LUCIDAUTH_CUSTOM;
+  lucidauth_options options = scene_own_storage();
   lucidauth *client = scene_open(&options);
   lucidauth_flight *flight = lucidauth_flight_begin(lucidauth_get_account(client, NULL, NULL), false, NULL, NULL);
   lucidauth_action action = lucidauth_flight_next(flight, LUCIDAUTH_DID, NULL);
   while (action.step != LUCIDAUTH_DONE) {
-    lucidauth_result result = action.step == LUCIDAUTH_LOAD ? LUCIDAUTH_NONE : LUCIDAUTH_DID;
     if (action.step == LUCIDAUTH_SAVE)
       keep(action.record);
-    if (action.step == LUCIDAUTH_POST)
-      lucidauth_flight_post(flight);
-    action = lucidauth_flight_next(flight, result, NULL);
+    action = scene_step(flight, &action);
   }
   _exit(3);
 }

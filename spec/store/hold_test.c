@@ -201,7 +201,8 @@ static struct store *spend(const struct scratch *scratch)
   EXPECT(locks(store) && loads(store, OLD));
   const char *held = held_by(store);
   EXPECT(held && marks(store, held));
-  store->ops->begin(store, HASH);
+  store->ops->begin(store);
+  store->ops->spend(store, HASH);
   EXPECT(store->ops->excludes_others(store));
   return store;
 }
@@ -649,7 +650,8 @@ static struct store *refresh_to_die(const struct scratch *scratch)
   EXPECT(locks(store) && loads(store, OLD));
   const char *held = held_by(store);
   EXPECT(held && marks(store, found_by == BY_LOCK_FILE ? "" : held));
-  store->ops->begin(store, HASH);
+  store->ops->begin(store);
+  store->ops->spend(store, HASH);
   return store;
 }
 
@@ -883,7 +885,8 @@ static void the_hashes_of_what_was_spent_outlive_the_record(void **state)
   struct stat before, after;
   struct store *store = spend(scratch), *other = open_in(scratch);
   assert_string_equal(store->ops->spent(store), HASH);
-  store->ops->begin(store, HASH);
+  store->ops->begin(store);
+  store->ops->spend(store, HASH);
   assert_string_equal(other->ops->spent(other), HASH);
   assert_int_equal(stat(lock, &before), 0);
   store->ops->close(store);
@@ -892,8 +895,10 @@ static void the_hashes_of_what_was_spent_outlive_the_record(void **state)
   for (int i = 0; i < 200; i++) {
     char hash[65];
     hash_number(hash, i);
-    other->ops->begin(other, hash);
-    other->ops->begin(other, hash);
+    other->ops->begin(other);
+    other->ops->spend(other, hash);
+    other->ops->begin(other);
+    other->ops->spend(other, hash);
   }
   const char *spent = other->ops->spent(other);
   char oldest[65], newest[65];
@@ -917,7 +922,8 @@ static void garbage_in_the_lock_file_is_no_hash(void **state)
   struct store *store = spend(scratch);
   for (int i = 1; i < 40; i++) {
     hash_number(hash, i);
-    store->ops->begin(store, hash);
+    store->ops->begin(store);
+    store->ops->spend(store, hash);
   }
   store->ops->unlock(store);
   memset(noise, 0x5a, sizeof noise);
@@ -930,7 +936,8 @@ static void garbage_in_the_lock_file_is_no_hash(void **state)
     assert_memory_equal(next, "00000000000000000000000000000000000000000000000000000000000000", 62);
   assert_true(locks(store)); /* names there are as little trusted */
   hash_number(hash, 41);
-  store->ops->begin(store, hash);
+  store->ops->begin(store);
+  store->ops->spend(store, hash);
   assert_non_null(strstr(store->ops->spent(store), hash));
   store->ops->unlock(store);
   assert_int_equal(ftruncate(fd, 0), 0);
@@ -1001,7 +1008,8 @@ static void a_token_that_is_rejected_in_a_refresh_is_announced_with_its_end(void
 {
   struct store *one = sharing(*state), *other = sharing(*state);
   assert_true(locks(one));
-  one->ops->begin(one, HASH);
+  one->ops->begin(one);
+  one->ops->spend(one, HASH);
   uint64_t during = generation(one);
   other->ops->reject(other, 7);
   assert_true(knows(one, 7));

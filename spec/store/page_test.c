@@ -19,8 +19,6 @@
 
 #define RECORD "{\"access_token\":\"A\",\"refresh_token\":\"R\"}"
 
-static const char spent_hash[] = "0000000000000000000000000000000000000000000000000000000000000001";
-
 static uint64_t generation(const struct store *store)
 {
   return atomic_load(store->generation);
@@ -35,7 +33,7 @@ static bool take(struct store *store)
 static void refresh(struct store *store)
 {
   EXPECT(take(store));
-  store->ops->begin(store, spent_hash);
+  store->ops->begin(store);
   EXPECT(saves(store, RECORD));
   store->ops->unlock(store);
 }
@@ -60,7 +58,7 @@ static void a_refresh_is_announced_to_every_store(void **state)
   assert_int_equal(before % 2, 0);
   assert_true(take(one));
   assert_int_equal(generation(other), before);
-  one->ops->begin(one, spent_hash);
+  one->ops->begin(one);
   assert_int_equal(generation(other) % 2, 1);
   uint64_t during = generation(other);
   one->ops->unlock(one);
@@ -103,7 +101,7 @@ static void die_in_a_refresh(const struct scratch *scratch)
 {
   struct store *store = sharing(scratch);
   EXPECT(take(store));
-  store->ops->begin(store, spent_hash);
+  store->ops->begin(store);
   kill(getpid(), SIGKILL);
 }
 
@@ -126,7 +124,7 @@ static void a_refresh_behind_a_dead_owner_is_announced_too(void **state)
   assert_true(WIFSIGNALED(run_child(die_in_a_refresh, *state)));
   uint64_t during = generation(store);
   assert_true(take(store));
-  store->ops->begin(store, spent_hash);
+  store->ops->begin(store);
   assert_int_equal(generation(store) % 2, 1);
   assert_true(generation(store) > during);
   store->ops->unlock(store);
@@ -149,7 +147,7 @@ static void whoever_looks_leaves_a_living_owner_s_refresh_alone(void **state)
 {
   struct store *one = sharing(*state), *other = sharing(*state);
   assert_true(take(one));
-  one->ops->begin(one, spent_hash);
+  one->ops->begin(one);
   uint64_t during = generation(other);
   assert_true(loads(other, RECORD));
   assert_true(loads(one, RECORD));
@@ -165,7 +163,7 @@ static void a_waiter_is_woken_when_the_refresh_is_settled(void **state)
 {
   struct store *store = sharing(*state);
   assert_true(take(store));
-  store->ops->begin(store, spent_hash);
+  store->ops->begin(store);
   int ready[2];
   assert_int_equal(pipe(ready), 0);
   pid_t waiter = fork();
@@ -268,7 +266,7 @@ static void somebody_else_s_lock_file_is_locked_and_otherwise_left_alone(void **
   struct store *store = open_in(*state);
   assert_true(take(store));
   assert_true(saves(store, RECORD));
-  store->ops->begin(store, spent_hash);
+  store->ops->begin(store);
   store->ops->unlock(store);
   assert_true(loads(store, RECORD));
   assert_false(store->shared);
@@ -392,7 +390,7 @@ static void use_a_full_disk(const struct scratch *scratch)
   EXPECT(loads(store, RECORD));
   EXPECT(!store->shared);
   EXPECT(take(store));
-  store->ops->begin(store, spent_hash);
+  store->ops->begin(store);
   store->ops->unlock(store);
   store->ops->close(store);
 }

@@ -3,6 +3,7 @@
 #include "../core/quote.h"
 #include "../core/record.h"
 #include "../core/secret.h"
+#include "../core/token.h"
 #include "../drive/background.h"
 #include "../drive/drive.h"
 #include "../store/file.h"
@@ -174,8 +175,7 @@ void account_end(struct lucidauth_account *account)
     leave_background(account);
   if (account->flight) /* of a coroutine that was thrown away, perhaps */
     lucidauth_free_token(lucidauth_flight_end(account->flight, NULL, NULL));
-  if (!account->forked)
-    save_what_is_unsaved(account);
+  save_what_is_unsaved(account);
 }
 
 /* Wait for a flight on another thread; true: there is none any more. With the mutex held. */
@@ -202,7 +202,7 @@ static bool settle_flight(struct lucidauth_account *account, struct held_signal 
     return false;
   if (!clock_lock(&account->mutex))
     return false;
-  bool landed = !account->forked && wait_for_last_landing(account, held, &patience, seconds);
+  bool landed = account->forked || wait_for_last_landing(account, held, &patience, seconds);
   pthread_mutex_unlock(&account->mutex);
   return landed;
 }
@@ -217,14 +217,6 @@ void account_settle(struct lucidauth_account *account)
   held_signals_pass_on(&held);
   if (landed)
     save_what_is_unsaved(account);
-}
-
-/* The parent saves what it could not save yet. Until it says so, its token is as good here, and the storage holds
- * nothing better. */
-static void leave_unsaved_to_parent(struct lucidauth_account *account)
-{
-  account->refresh_at = account->dead_at;
-  atomic_store_explicit(&account->seen, account_generation(account, memory_order_acquire), memory_order_release);
 }
 
 /* A flight that another thread of the parent was in stays behind, memory and all, since that thread may have been in
@@ -256,8 +248,6 @@ bool account_settle_in_child(struct lucidauth_account *account, lucidauth_error 
   account->settings.pid = (long)getpid();
   if (has_left_behind(account) && !start_anew(account, error))
     return false;
-  if (flow_unsaved(account->craft.flow))
-    leave_unsaved_to_parent(account);
   flow_disown(account->craft.flow);
   account->forked = account->looked_after = false;
   return true;
@@ -399,7 +389,7 @@ bool account_has_flight(struct lucidauth_account *account, const lucidauth_fligh
 bool account_take_off_to_keep(struct lucidauth_account *account)
 {
   pthread_mutex_lock(&account->mutex);
-  bool settled = !account->forked || account_settle_in_child(account, NULL);
+  bool settled = !account->forked || (!has_left_behind(account) && account_settle_in_child(account, NULL));
   bool mine = settled && !account->flying && !account->looked_after && flow_unsaved(account->craft.flow);
   if (mine)
     take_off(account, FLOW_KEEP, account->settings.timeout);
@@ -586,10 +576,13 @@ void account_reject(struct lucidauth_account *account, const char *token)
   } else if (!is_rejected(account, token)) {
     keep_rejection(account, token, in_use);
   }
+  bool known_here = in_use || !account->token;
   if (in_use) {
     in_use_withdraw(account);
     history_add(&account->history, LUCIDAUTH_EVENT_REJECTED, LUCIDAUTH_OK);
   }
+  if (known_here && account->craft.store && account->craft.store->ops->reject)
+    account->craft.store->ops->reject(account->craft.store, token_fingerprint(token));
   /* other processes use that token, too: the sooner there is another one, the better */
   if (in_use && account->job && !account->flying)
     (void)account_take_off_in_background(account, FLOW_TOKEN);

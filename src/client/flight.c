@@ -133,6 +133,10 @@ static struct flow_action advance(lucidauth_flight *flight, struct flow_event *e
     flight->account->craft.empty = event->result == FLOW_NONE;
   event->now = clock_now();
   struct flow_action action = flow_next(flight->account->craft.flow, event);
+  while (action.step == FLOW_HOLD) { /* what a program's own storage needs it holds by itself */
+    struct flow_event held = {.now = event->now, .result = FLOW_OK};
+    action = flow_next(flight->account->craft.flow, &held);
+  }
   if (action.step == FLOW_LOCK)
     account_show(flight->account);
   /* what a refresh needs is loaded before anything is promised */

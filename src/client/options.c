@@ -261,6 +261,18 @@ static enum request_style style_of(lucidauth_token_request wanted, bool another_
   return another_provider ? REQUEST_FORM : REQUEST_JSON;
 }
 
+static const char *storage_name(const struct options *options)
+{
+  switch (options->storage) {
+  case LUCIDAUTH_MEMORY:
+    return "in memory";
+  case LUCIDAUTH_CUSTOM:
+    return "of this program (its functions load and save)";
+  default:
+    return options->path;
+  }
+}
+
 static void fill_settings(struct options *options, const lucidauth_options *given)
 {
   bool another = given->token_url && !server_is_same(given->token_url, lucid_api);
@@ -271,7 +283,7 @@ static void fill_settings(struct options *options, const lucidauth_options *give
                       .parameters = options->token_parameters},
       .refresh_token = options->refresh_token,
       .token_url = options->endpoints.token_url,
-      .storage = options->storage == LUCIDAUTH_MEMORY ? "in memory" : options->path,
+      .storage = storage_name(options),
       .refresh_before = given->refresh_before,
       .refresh_wait = given->refresh_wait,
       .timeout = given->timeout,

@@ -16,7 +16,8 @@
                   each(free)
 
 struct cjson {
-#define CJSON_FIELD(name) __typeof__(cJSON_##name) *(name);
+/* NOLINTNEXTLINE(bugprone-macro-parentheses): the name of a member takes none */
+#define CJSON_FIELD(name) __typeof__(cJSON_##name) *name;
   CJSON_NAMES(CJSON_FIELD)
 #undef CJSON_FIELD
 };

@@ -61,6 +61,8 @@ struct flow_action {
   const char *record; /* SAVE: the text to store; secret */
   const char *spends; /* SAVE: it is the mark before a POST, of the refresh token with this hash; others are told
                                   * that a refresh is in flight. Else NULL */
+  const char *spent;  /* SAVE: the refresh token with this hash is known to be spent, for the storage's own list, be the
+                        * record there or not. Else NULL */
   const struct request *request; /* POST */
   double seconds;                /* WAIT: how long. POST: how long connecting may take */
   bool for_others;               /* WAIT: for whoever holds the lock; it may end as soon as that one is done */
@@ -144,8 +146,8 @@ const struct flow_outcome *flow_outcome(const struct flow *flow);
 /* The API did not accept this access token: never hand it out again. Not during a flight. */
 void flow_reject(struct flow *flow, const char *token);
 
-/* In the child after fork(): the lock, and tokens that could not be saved, are the parent's. Not when a
- * flight was in the air. */
+/* In the child after fork(): the lock is the parent's. Tokens that could not be saved are saved by whichever of the two
+ * gets the lock first: the parent may end without having done it. Not when a flight was in the air. */
 void flow_disown(struct flow *flow);
 
 /* The token in use, also in the middle of a flight; NULL: there is none, or a refresh that others began may have killed

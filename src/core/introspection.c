@@ -87,7 +87,7 @@ struct introspection answer_introspection(const struct reply *reply, const struc
 {
   if (reply->delivery == REPLY_RECEIVED && !reply->cut)
     return read_answer(reply, context);
-  struct introspection none = {.said = INTROSPECTION_NONE, .transient = true, .retry_after = -1};
+  struct introspection none = {.said = INTROSPECTION_NONE, .transient = !reply->untrusted, .retry_after = -1};
   if (reply->delivery != REPLY_RECEIVED) {
     none.code = reply_failure(none.message, endpoint, reply, context);
   } else {

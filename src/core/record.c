@@ -6,6 +6,7 @@
 #include "token.h"
 
 #include <ctype.h>
+#include <inttypes.h>
 #include <math.h>
 #include <stdio.h>
 #include <stdlib.h>
@@ -127,6 +128,67 @@ static double read_lifetime(const cJSON *json, double expires_at)
   return lifetime > 0 ? fmin(lifetime, ANSWER_LIFETIME_CAP) : NAN;
 }
 
+static bool has(const cJSON *json, const char *name)
+{
+  return cJSON_GetObjectItemCaseSensitive(json, name) != NULL;
+}
+
+/* Puts a hash behind the others, and lets the oldest go. */
+static bool add_hash(cJSON *json, const char *name, const char *hash, int most)
+{
+  cJSON *all = cJSON_GetObjectItemCaseSensitive(json, name), *added = cJSON_CreateString(hash);
+  if (!cJSON_IsArray(all)) {
+    all = cJSON_CreateArray();
+    if (!all || !json_set(json, name, all)) {
+      json_free(added);
+      return false;
+    }
+  }
+  if (!added || !cJSON_AddItemToArray(all, added)) {
+    json_free(added);
+    return false;
+  }
+  while (cJSON_GetArraySize(all) > most)
+    json_free(cJSON_DetachItemViaPointer(all, all->child));
+  return true;
+}
+
+static bool has_hash(const cJSON *json, const char *name, const char *hash)
+{
+  const cJSON *known;
+  cJSON_ArrayForEach(known, cJSON_GetObjectItemCaseSensitive(json, name))
+  {
+    if (cJSON_IsString(known) && strcmp(known->valuestring, hash) == 0)
+      return true;
+  }
+  return false;
+}
+
+static void put_fingerprint(char out[17], const char *token)
+{
+  snprintf(out, 17, "%016" PRIx64, token_fingerprint(token));
+}
+
+static bool is_rejected(const struct record *record)
+{
+  char fingerprint[17];
+  const char *rejected = json_string(record->json, "rejected");
+  if (!rejected || !record->access_token)
+    return false;
+  put_fingerprint(fingerprint, record->access_token);
+  return strcmp(rejected, fingerprint) == 0;
+}
+
+bool record_reject(struct record *record)
+{
+  char fingerprint[17];
+  if (!record->access_token || record->rejected)
+    return true;
+  put_fingerprint(fingerprint, record->access_token);
+  record->rejected = json_set_string(record->json, "rejected", fingerprint);
+  return record->rejected;
+}
+
 static void point_into(struct record *record, const struct world *world)
 {
   record->access_token = usable(record->json, "access_token");
@@ -134,6 +196,7 @@ static void point_into(struct record *record, const struct world *world)
   record->bearer = token_type_is_bearer(json_string(record->json, "token_type"));
   record->expires_at = read_expiry(record->json, world);
   record->lifetime = read_lifetime(record->json, record->expires_at);
+  record->rejected = is_rejected(record);
 }
 
 bool record_read(struct record *record, const char *text, const struct world *world)
@@ -148,11 +211,6 @@ bool record_read(struct record *record, const char *text, const struct world *wo
   return false;
 }
 
-static bool has(const cJSON *json, const char *name)
-{
-  return cJSON_GetObjectItemCaseSensitive(json, name) != NULL;
-}
-
 /* What former grants were started from and has been spent: a process that still has it configured must not start
  * from it again. */
 static bool carry_origins(cJSON *json, const struct record *before)
@@ -161,14 +219,28 @@ static bool carry_origins(cJSON *json, const struct record *before)
   const char *origin = json_string(before->json, "origin");
   bool spent = before->access_token || before->lifetime > 0 || has(before->json, "pending") ||
                has(before->json, "origin_refused");
-  if (!former && !(origin && spent))
+  cJSON *all = former ? cJSON_Duplicate(former, 1) : NULL;
+  if (former && !(all && json_set(json, "former_origins", all)))
+    return false;
+  return !origin || !spent || add_hash(json, "former_origins", origin, ORIGINS_MOST);
+}
+
+static bool carry_spent(cJSON *json, const struct record *before)
+{
+  const cJSON *known = cJSON_GetObjectItemCaseSensitive(before->json, "spent");
+  cJSON *copy = known ? cJSON_Duplicate(known, 1) : NULL;
+  return !known || (copy && json_set(json, "spent", copy));
+}
+
+/* One grant at a time is put aside: the one that has brought tokens once. */
+static bool put_aside(cJSON *json, const struct record *before)
+{
+  const cJSON *kept = cJSON_GetObjectItemCaseSensitive(before->json, "before");
+  kept = kept ? kept : before->json;
+  cJSON *copy = kept && before->refresh_token ? cJSON_Duplicate(kept, 1) : NULL;
+  if (!kept || !before->refresh_token)
     return true;
-  cJSON *all = former ? cJSON_Duplicate(former, 1) : cJSON_CreateArray();
-  if (all && origin && spent)
-    cJSON_AddItemToArray(all, cJSON_CreateString(origin));
-  for (int excess = cJSON_GetArraySize(all) - ORIGINS_MOST; excess > 0; excess--)
-    json_free(cJSON_DetachItemViaPointer(all, all->child));
-  return all && json_set(json, "former_origins", all);
+  return copy && json_set(json, "before", copy);
 }
 
 bool record_start(struct record *record, const char *refresh_token, const struct record *before,
@@ -178,12 +250,37 @@ bool record_start(struct record *record, const char *refresh_token, const struct
   record_hash(world, refresh_token, hash);
   *record = (struct record){.json = cJSON_CreateObject()};
   if (record->json && json_set_string(record->json, "refresh_token", refresh_token) &&
-      json_set_string(record->json, "origin", hash) && carry_origins(record->json, before)) {
+      json_set_string(record->json, "origin", hash) && carry_origins(record->json, before) &&
+      carry_spent(record->json, before) && put_aside(record->json, before)) {
     point_into(record, world);
     return true;
   }
   record_free(record);
   return false;
+}
+
+bool record_is_trial(const struct record *record)
+{
+  return has(record->json, "before");
+}
+
+bool record_restore(struct record *record, bool dead, const struct world *world)
+{
+  char hash[RECORD_HASH] = "";
+  cJSON *before = cJSON_GetObjectItemCaseSensitive(record->json, "before");
+  if (before)
+    before = cJSON_DetachItemViaPointer(record->json, before);
+  if (record->refresh_token)
+    record_hash(world, record->refresh_token, hash);
+  if (!before || (dead && *hash && !add_hash(before, "spent", hash, RECORD_SPENT_MOST))) {
+    if (before)
+      cJSON_AddItemToObject(record->json, "before", before);
+    return false;
+  }
+  json_free(record->json);
+  record->json = before;
+  point_into(record, world);
+  return true;
 }
 
 static bool set_expiration(cJSON *json, double expires_at, const struct world *world)
@@ -201,8 +298,9 @@ static bool set_expiration(cJSON *json, double expires_at, const struct world *w
 /* What a server happens to call the same is not to be taken for ours. */
 static bool is_ours(const char *name)
 {
-  static const char *const ours[] = {"expires_at", "obtained_at",    "expiration", "pending",       "failure",
-                                     "origin",     "origin_refused", "server",     "former_origins"};
+  static const char *const ours[] = {"expires_at",     "obtained_at", "expiration",     "pending",
+                                     "failure",        "origin",      "origin_refused", "server",
+                                     "former_origins", "spent",       "before",         "rejected"};
   for (size_t i = 0; i < sizeof ours / sizeof *ours; i++)
     if (strcmp(name, ours[i]) == 0)
       return true;
@@ -222,13 +320,27 @@ static double to_milliseconds(double seconds)
   return floor(seconds * 1000) / 1000;
 }
 
-/* What we say ourselves of the answer's expiry. NULL: memory is out. */
-static cJSON *own_words(const struct answer *answer, double since, const struct world *world)
+/* The refresh token that the answer takes the place of. */
+static bool carry_and_add_spent(cJSON *own, const struct record *before, const struct answer *answer,
+                                const struct world *world)
+{
+  char hash[RECORD_HASH];
+  const char *now = json_string(answer->fields, "refresh_token");
+  if (!before->refresh_token || !now || strcmp(now, before->refresh_token) == 0)
+    return true;
+  record_hash(world, before->refresh_token, hash);
+  return carry_spent(own, before) && add_hash(own, "spent", hash, RECORD_SPENT_MOST);
+}
+
+/* What we say ourselves of the answer. NULL: out of memory. */
+static cJSON *own_words(const struct record *record, const struct answer *answer, double since,
+                        const struct world *world)
 {
   cJSON *own = cJSON_CreateObject();
   double expires_at = to_milliseconds(since + span(answer));
   if (own && json_set_number(own, "expires_at", expires_at) &&
-      json_set_number(own, "obtained_at", to_milliseconds(since)) && set_expiration(own, expires_at, world))
+      json_set_number(own, "obtained_at", to_milliseconds(since)) && set_expiration(own, expires_at, world) &&
+      carry_and_add_spent(own, record, answer, world))
     return own;
   json_free(own);
   return NULL;
@@ -239,6 +351,8 @@ static void remove_what_ends(cJSON *json, bool access_token, bool token_type)
   json_remove(json, "pending");
   json_remove(json, "failure");
   json_remove(json, "origin_refused");
+  json_remove(json, "rejected");
+  json_remove(json, "before");
   json_remove(json, "expiration");
   if (!access_token)
     json_remove(json, "access_token");
@@ -250,7 +364,7 @@ static void remove_what_ends(cJSON *json, bool access_token, bool token_type)
 bool record_rotate(struct record *record, struct answer *answer, double since, const struct world *world)
 {
   bool access_token = has(answer->fields, "access_token"), token_type = has(answer->fields, "token_type");
-  cJSON *own = own_words(answer, since, world);
+  cJSON *own = own_words(record, answer, since, world);
   bool laid = own && json_overlay(record->json, answer->fields, is_ours);
   if (laid) {
     remove_what_ends(record->json, access_token, token_type);
@@ -344,6 +458,12 @@ static double number_or_zero(const cJSON *json, const char *name)
   return isnan(value) ? 0 : value;
 }
 
+static void copy_string(char *out, size_t size, const cJSON *json, const char *name, const char *otherwise)
+{
+  const char *found = json_string(json, name);
+  snprintf(out, size, "%s", found ? found : otherwise);
+}
+
 bool record_pending(const struct record *record, const struct world *world, struct pending *pending)
 {
   const cJSON *mark = cJSON_GetObjectItemCaseSensitive(record->json, "pending");
@@ -361,8 +481,9 @@ bool record_pending(const struct record *record, const struct world *world, stru
   pending->lost = number_or_zero(mark, "lost");
   pending->pid = json_number(mark, "pid", &pid) && fabs(pid) < 1e9 ? (long)pid : 0;
   pending->settles = number_or_zero(mark, "settles");
-  const char *host = json_string(mark, "host");
-  snprintf(pending->host, sizeof pending->host, "%s", host ? host : "an unknown host");
+  copy_string(pending->host, sizeof pending->host, mark, "host", "an unknown host");
+  copy_string(pending->lock, sizeof pending->lock, mark, "lock", "");
+  copy_string(pending->held, sizeof pending->held, mark, "held", "");
   return true;
 }
 
@@ -384,6 +505,8 @@ bool record_mark(struct record *record, const struct pending *pending, const cha
       json_set_number(mark, "steady", to_milliseconds(pending->steady)) &&
       json_set_number(mark, "lasts", pending->lasts) && json_set_number(mark, "pid", (double)pending->pid) &&
       json_set_string(mark, "host", pending->host) &&
+      (!*pending->lock || json_set_string(mark, "lock", pending->lock)) &&
+      (!*pending->held || json_set_string(mark, "held", pending->held)) &&
       (!(pending->settles > 0) || json_set_number(mark, "settles", pending->settles)) &&
       (!(pending->lost > 0) || json_set_number(mark, "lost", pending->lost)) &&
       (!raw || json_set_string(mark, "answer", raw)))
@@ -454,12 +577,13 @@ bool record_came_from(const struct record *record, const char *refresh_token, co
   record_hash(world, refresh_token, hash);
   if (record->refresh_token && strcmp(record->refresh_token, refresh_token) == 0)
     return true;
-  const cJSON *former;
-  cJSON_ArrayForEach(
-      former, cJSON_GetObjectItemCaseSensitive(record->json, "former_origins")) if (cJSON_IsString(former) &&
-                                                                                    strcmp(former->valuestring, hash) ==
-                                                                                        0) return true;
-  return origin && strcmp(origin, hash) == 0;
+  return (origin && strcmp(origin, hash) == 0) || has_hash(record->json, "former_origins", hash) ||
+         has_hash(record->json, "spent", hash);
+}
+
+bool record_remember_spent(struct record *record, const char hash[RECORD_HASH])
+{
+  return has_hash(record->json, "spent", hash) || add_hash(record->json, "spent", hash, RECORD_SPENT_MOST);
 }
 
 void record_refuse_origin(struct record *record)

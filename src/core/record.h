@@ -1,7 +1,7 @@
 /* A grant's tokens as they are kept: JSON in the shape of Lucid's own example script, so that either reads
  * the other's file. Every field of the server's answers is in it, `expiration` (naive local time) for the
  * script, and ours: `expires_at` and `obtained_at` (epoch seconds), `pending` while a refresh is under way,
- * `origin`. */
+ * `origin`, `spent`, `rejected`; and `before`, the record of a grant that was refused, while another one is tried. */
 #ifndef CORE_RECORD_H
 #define CORE_RECORD_H
 
@@ -11,13 +11,17 @@
 
 #include <stdbool.h>
 
-enum { RECORD_HASH = 65 }; /* a SHA-256 in hexadecimal, with its NUL */
+enum {
+  RECORD_HASH = 65,      /* a SHA-256 in hexadecimal, with its NUL */
+  RECORD_SPENT_MOST = 64 /* hashes of spent refresh tokens that a record remembers, the last ones */
+};
 
 struct record {
   cJSON *json;               /* all of it; the pointers below point into it */
   const char *access_token;  /* NULL: none, or none that may stand in a header */
   const char *refresh_token; /* NULL: none */
   bool bearer;               /* token_type is "bearer" in any case, or absent */
+  bool rejected;             /* the API did not accept the access token */
   double expires_at;         /* epoch seconds; NaN: unknown */
   double lifetime;           /* seconds between getting and expiring; NaN: unknown */
 };
@@ -26,10 +30,17 @@ struct record {
  * Free with record_free. */
 bool record_read(struct record *record, const char *text, const struct world *world);
 
-/* An empty record that only holds a refresh token to start from; of the grant `before` (an empty record is
- * allowed) it remembers what that was started from. False: memory is out. */
+/* A record that only holds a refresh token to start from. `before` (an empty record is allowed) is put aside in it until
+ * the new grant has brought tokens: it may have been refused by mistake. False: memory is out. */
 bool record_start(struct record *record, const char *refresh_token, const struct record *before,
                   const struct world *world);
+
+/* Whether another grant has been put aside for this one. */
+bool record_is_trial(const struct record *record);
+
+/* What was put aside is the record again. `dead`: the refresh token that was tried is not to be tried again. False:
+ * nothing was put aside, or memory is out; the record is unchanged. */
+bool record_restore(struct record *record, bool dead, const struct world *world);
 
 /* Lay an answer's fields over the record: tokens, expiry, times. `since` is epoch seconds before the request
  * was sent: lifetimes count from there. A missing refresh token keeps the old one (RFC 6749 section 6); an
@@ -70,6 +81,8 @@ struct pending {
   double lasts;                    /* seconds after which that flight is over, whatever became of it; 0: unknown */
   long pid;
   char host[256];
+  char lock[80];  /* what told the lock that it was set under from others in its place; empty: nothing */
+  char held[160]; /* what its storage holds for the answer, in the storage's own words; empty: nothing */
   double settles; /* seconds that a request in doubt is given before it is asked about; 0: the usual time */
   double lost;    /* epoch seconds: the server said then that it was spent; 0: nobody has asked yet */
 };
@@ -105,11 +118,18 @@ const char *record_server(const struct record *record);
 /* Of this URL; NULL changes nothing. False: memory is out. */
 bool record_set_server(struct record *record, const char *url);
 
-/* Whether the record's grant was started from this refresh token, by the hash that is kept as `origin`. */
+/* Whether the record's grant was started from this refresh token or has spent it, by the hashes that are kept of the
+ * origins and of the last refresh tokens. */
 bool record_came_from(const struct record *record, const char *refresh_token, const struct world *world);
+
+/* A refresh token with this hash was spent. False: out of memory. */
+bool record_remember_spent(struct record *record, const char hash[RECORD_HASH]);
 
 /* The server refused the refresh token that the record was started from: no process that still has it configured is to
  * start from it again. */
 void record_refuse_origin(struct record *record);
+
+/* The API did not accept the access token: no process is to hand it out. False: memory is out. */
+bool record_reject(struct record *record);
 
 #endif

@@ -68,7 +68,7 @@ static const struct reply_meaning *meaning_of(const cJSON *name)
       {"token_expired", ANSWER_REFUSAL, CODE_INVALID_GRANT},
       {"invalid_refresh_token", ANSWER_REFUSAL, CODE_INVALID_GRANT},
       {"invalid_client", ANSWER_REFUSAL, CODE_INVALID_CLIENT},
-      {"unauthorized_client", ANSWER_REFUSAL, CODE_INVALID_CLIENT},
+      {"unauthorized_client", ANSWER_REFUSAL, CODE_BAD_RESPONSE},
       {"incorrect_client_credentials", ANSWER_REFUSAL, CODE_INVALID_CLIENT},
       {"temporarily_unavailable", ANSWER_NOT_SPENT, CODE_SERVER_ERROR},
       {"slow_down", ANSWER_NOT_SPENT, CODE_RATE_LIMITED},

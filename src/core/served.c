@@ -1,6 +1,7 @@
 #include "served.h"
 
 #include "secret.h"
+#include "token.h"
 
 #include <math.h>
 #include <string.h>
@@ -25,6 +26,18 @@ static bool is_banned(const struct served *served, const char *token)
   return is_among(served->banned, token) || is_among(served->hearsay, token);
 }
 
+static bool is_rejected_elsewhere(const struct served *served, const char *token)
+{
+  uint64_t fingerprint = 0;
+  for (int i = 0; i < SERVED_FINGERPRINTS; i++) {
+    if (served->elsewhere[i] && !fingerprint)
+      fingerprint = token_fingerprint(token);
+    if (served->elsewhere[i] && served->elsewhere[i] == fingerprint)
+      return true;
+  }
+  return false;
+}
+
 bool served_is(const struct served *served, const char *token)
 {
   return served->token && token && strcmp(served->token, token) == 0;
@@ -37,7 +50,8 @@ bool served_lives(const struct served *served, struct moment now)
 
 bool served_allows(const struct served *served, const struct record *record)
 {
-  return record->access_token && record->bearer && !is_banned(served, record->access_token);
+  return record->access_token && record->bearer && !record->rejected && !is_banned(served, record->access_token) &&
+         !is_rejected_elsewhere(served, record->access_token);
 }
 
 bool served_is_due(const struct served *served, const struct record *record, struct moment now)
@@ -92,6 +106,13 @@ void served_reject(struct served *served, const char *token)
     served_ban(served, token);
   else if (!is_banned(served, token))
     keep_among(served->hearsay, &served->hearsays, token);
+}
+
+void served_hear_of_rejected(struct served *served, const uint64_t fingerprints[SERVED_FINGERPRINTS])
+{
+  memcpy(served->elsewhere, fingerprints, sizeof served->elsewhere);
+  if (served->token && is_rejected_elsewhere(served, served->token))
+    served_ban(served, served->token);
 }
 
 void served_free(struct served *served)

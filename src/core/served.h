@@ -6,8 +6,9 @@
 #include "world.h"
 
 #include <stdbool.h>
+#include <stdint.h>
 
-enum { SERVED_BANNED = 4 };
+enum { SERVED_BANNED = 4, SERVED_FINGERPRINTS = 4 };
 
 /* Starts as {0}. */
 struct served {
@@ -18,6 +19,7 @@ struct served {
   char *banned[SERVED_BANNED];       /* known to be dead, the last ones, wherever they turn up */
   char *hearsay[SERVED_BANNED];      /* rejected without ever having been in use, so that they push out no others */
   int bans, hearsays;
+  uint64_t elsewhere[SERVED_FINGERPRINTS]; /* rejected by other processes; 0: none */
 };
 
 /* Whether this is the token in use; `token` may be NULL. */
@@ -44,6 +46,9 @@ void served_ban(struct served *served, const char *token);
 
 /* Somebody says so: the API did not accept it. */
 void served_reject(struct served *served, const char *token);
+
+/* These are rejected by other processes, by their fingerprints. */
+void served_hear_of_rejected(struct served *served, const uint64_t fingerprints[SERVED_FINGERPRINTS]);
 
 /* Wipe and free. */
 void served_free(struct served *served);

@@ -8,6 +8,11 @@
 #include <string.h>
 
 const char words_kept[] = "The stored tokens are untouched.";
+const char words_distrusted[] = "Nothing was sent, and the stored tokens are untouched. If the server's certificate "
+                                "comes from an authority of your "
+                                "own, name that authority's PEM file with the option ca_file.";
+const char words_no_introspection[] =
+    " The introspection endpoint refuses to answer; if this app may not use it, say introspection_url = false.";
 
 /* Providers differ in how they want a client to name itself. */
 static const char *advice_of_another(const struct flow_settings *settings, enum code code)
@@ -146,6 +151,16 @@ static const char *provider(const struct flow_settings *settings)
 }
 
 /* "the token storage token_info.json" */
+static void put_time(char out[32], const struct flow_settings *settings, double epoch)
+{
+  struct civil local;
+  if (settings->world.to_local(floor(epoch), &local))
+    snprintf(out, 32, "%04d-%02d-%02d %02d:%02d:%02d", local.year, local.month, local.day, local.hour, local.minute,
+             local.second);
+  else
+    snprintf(out, 32, "an unknown time");
+}
+
 static void put_storage(char out[STORAGE], const struct flow_settings *settings)
 {
   char account[ACCOUNT];
@@ -154,6 +169,55 @@ static void put_storage(char out[STORAGE], const struct flow_settings *settings)
   quote_escape(account, sizeof account, settings->account);
   if (settings->account)
     snprintf(out + strlen(out), STORAGE - strlen(out), " (account \"%s\")", account);
+}
+
+void words_used_before(char out[FLOW_MESSAGE], const struct flow_settings *settings, bool instead)
+{
+  char storage[STORAGE];
+  put_storage(storage, settings);
+  snprintf(out, FLOW_MESSAGE,
+           "The configured refresh token was used before, or it has expired, so it is not sent. %s %s%s. If another "
+           "folder or program uses this grant, its token file holds the successor: point LUCID_TOKEN_FILE (option "
+           "storage) there. Else log in to %s again and configure the refresh token that you get (LUCID_REFRESH_TOKEN, "
+           "or the option refresh_token).",
+           instead ? "The refresh token that is stored in" : "No successor of it is stored in", storage,
+           instead ? " is dead, too" : "", settings->another_provider ? "the provider" : "Lucid");
+}
+
+void words_set_back(char out[FLOW_MESSAGE], const struct flow_settings *settings)
+{
+  char storage[STORAGE];
+  put_storage(storage, settings);
+  snprintf(out, FLOW_MESSAGE,
+           "%s holds a refresh token that was spent before, so it is not sent again: the storage was "
+           "set back, by a backup for instance, or it gave out an old copy.",
+           storage);
+  words_capitalize(out);
+}
+
+void words_not_kept(char out[FLOW_MESSAGE], const struct flow_settings *settings, const char *fault)
+{
+  char storage[STORAGE];
+  put_storage(storage, settings);
+  snprintf(
+      out, FLOW_MESSAGE,
+      "The token storage %s does not keep what it is given: %s. A refresh would lose the new tokens, so nothing was "
+      "sent. load has to return the very record that save was given last, with all of its fields.",
+      storage, fault);
+}
+
+void words_owner_may_live(char out[FLOW_MESSAGE], const struct flow_settings *settings, const struct pending *mark)
+{
+  char when[32], storage[STORAGE], host[NAME];
+  put_time(when, settings, mark->since);
+  put_storage(storage, settings);
+  quote_escape(host, sizeof host, mark->host);
+  snprintf(
+      out, FLOW_MESSAGE,
+      "A refresh of the tokens in %s, begun at %s by process %ld on %s, may still be under way, although its lock is "
+      "gone: somebody has removed the lock file. Nothing was sent. Try again in a minute, and let nobody remove "
+      "files that end in .lock.",
+      storage, when, mark->pid, host);
 }
 
 void words_damaged(char out[FLOW_MESSAGE], const struct flow_settings *settings)
@@ -214,16 +278,6 @@ void words_unsaved(char out[FLOW_MESSAGE], const char *why)
            "%s The new tokens are in this process's memory and in use; saving them is tried again at every call. Do "
            "not kill this process before it has succeeded.",
            why);
-}
-
-static void put_time(char out[32], const struct flow_settings *settings, double epoch)
-{
-  struct civil local;
-  if (settings->world.to_local(floor(epoch), &local))
-    snprintf(out, 32, "%04d-%02d-%02d %02d:%02d:%02d", local.year, local.month, local.day, local.hour, local.minute,
-             local.second);
-  else
-    snprintf(out, 32, "an unknown time");
 }
 
 void words_lost(char out[FLOW_MESSAGE], const struct flow_settings *settings, const struct pending *mark,

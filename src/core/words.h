@@ -32,6 +32,24 @@ void words_grantless(char out[FLOW_MESSAGE], const struct flow_settings *setting
 /* The tokens are of another `server`. */
 void words_foreign(char out[FLOW_MESSAGE], const struct flow_settings *settings, const char *server);
 
+/* The configured refresh token is not to be sent: the server, or this storage, knows it as spent. */
+void words_used_before(char out[FLOW_MESSAGE], const struct flow_settings *settings, bool instead);
+
+/* What is stored was spent before: the storage was set back. */
+void words_set_back(char out[FLOW_MESSAGE], const struct flow_settings *settings);
+
+/* A storage of the program's own did not give back what was saved: `fault` says how. */
+void words_not_kept(char out[FLOW_MESSAGE], const struct flow_settings *settings, const char *fault);
+
+/* A refresh may still be under way under a lock that is gone. */
+void words_owner_may_live(char out[FLOW_MESSAGE], const struct flow_settings *settings, const struct pending *mark);
+
+/* Nobody who is trusted vouches for the server. */
+extern const char words_distrusted[];
+
+/* What is added where the introspection endpoint refuses to answer. */
+extern const char words_no_introspection[];
+
 /* The newest tokens are in this process alone, `why`. */
 void words_unsaved(char out[FLOW_MESSAGE], const char *why);
 

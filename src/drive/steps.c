@@ -113,9 +113,11 @@ static void save(struct craft *craft, const struct flow_action *action, struct c
   bool mark = action->spends && store->ops->save_mark;
   enum store_result result = (mark ? store->ops->save_mark : store->ops->save)(store, action->record, &came->error);
   came->event.result = result_of(result);
+  if (result == STORE_OK && action->spent && store->ops->spend)
+    store->ops->spend(store, action->spent);
   if (!action->spends || result != STORE_OK)
     return;
-  store->ops->begin(store, action->spends);
+  store->ops->begin(store);
   if (store->ops->excludes_others && !store->ops->excludes_others(store))
     came->event.result = FLOW_BUSY;
 }

@@ -347,18 +347,34 @@ static bool fill_anew(struct file_store *file, struct spare *spare, const char *
   return good;
 }
 
-static bool replace_record(struct file_store *file, struct spare *spare, const char *record, struct store_error *error)
+/* What was held was there when the record was last looked at: it is looked at in the same folder. */
+static bool is_unchanged(const struct file_store *file, const struct spare *spare)
+{
+  struct stat found;
+  if (!descriptor_is_ours(&spare->folder))
+    return is_seen(file);
+  if (!spare_stat_record(spare, file->path, &found))
+    return errno == ENOENT && !file->seen.exists;
+  return is_version(&file->seen, &found);
+}
+
+/* To write takes time, and where the lock file was removed another writer may have used it: a second look, as late as
+ * can be. */
+static enum store_result replace_record(struct file_store *file, struct spare *spare, const char *record,
+                                        struct store_error *error)
 {
   struct version version;
   bool good = false, taken = true;
   for (int i = 0; i < 2 && taken; i++) {
     if (!fill_anew(file, spare, record, &version, error))
-      return false;
+      return STORE_FAILED;
+    if (file->seen.known && !is_unchanged(file, spare))
+      return STORE_CHANGED;
     good = put_spare_in_place(file, spare, &version, &taken, error);
     if (taken)
       spare_leave(spare);
   }
-  return good;
+  return good ? STORE_OK : STORE_FAILED;
 }
 
 /* ---- a folder that was moved meanwhile ---- */
@@ -398,17 +414,6 @@ static void save_along_path(struct file_store *file, const char *name, const cha
 
 /* ---- save, hold ---- */
 
-/* What was held was there when the record was last looked at: it is looked at in the same folder. */
-static bool is_unchanged(const struct file_store *file, const struct spare *spare)
-{
-  struct stat found;
-  if (!descriptor_is_ours(&spare->folder))
-    return is_seen(file);
-  if (!spare_stat_record(spare, file->path, &found))
-    return errno == ENOENT && !file->seen.exists;
-  return is_version(&file->seen, &found);
-}
-
 static bool may_write(struct file_store *file, const struct spare *spare, struct store_error *error)
 {
   /* The tokens that an answer brought have to be kept, whoever has the lock by now: nobody else has written since. */
@@ -424,10 +429,9 @@ static enum store_result save_by(struct file_store *file, struct spare *spare, c
 {
   if (file->seen.known && !is_unchanged(file, spare))
     return STORE_CHANGED;
-  if (!may_write(file, spare, error) || (!file->seen.known && !may_replace(file, error)) ||
-      !replace_record(file, spare, record, error))
+  if (!may_write(file, spare, error) || (!file->seen.known && !may_replace(file, error)))
     return STORE_FAILED;
-  return STORE_OK;
+  return replace_record(file, spare, record, error);
 }
 
 static enum store_result save(struct store *store, const char *record, struct store_error *error)
@@ -695,13 +699,16 @@ static bool excludes_others(struct store *store)
   return lockfile_excludes_others(&((struct file_store *)store)->lock);
 }
 
-static void begin(struct store *store, const char *hash)
+static void begin(struct store *store)
 {
-  struct file_store *file = (struct file_store *)store;
-  int ledger = lockfile_ledger(&file->lock);
+  page_begin(&((struct file_store *)store)->lock.page);
+}
+
+static void spend(struct store *store, const char *hash)
+{
+  int ledger = lockfile_ledger(&((struct file_store *)store)->lock);
   if (ledger >= 0)
     ledger_spend(ledger, hash);
-  page_begin(&file->lock.page);
 }
 
 /* Without the lock the file is opened for it. */
@@ -772,6 +779,7 @@ static const struct store_ops ops = {.load = load,
                                      .save_mark = save_mark,
                                      .lock_identity = lock_identity,
                                      .excludes_others = excludes_others,
+                                     .spend = spend,
                                      .spent = spent,
                                      .reject = reject,
                                      .rejected = rejected};

@@ -73,6 +73,16 @@ static int open_file(const struct lockfile *lock, struct store_error *error)
   return fd;
 }
 
+static bool hold_file(struct lockfile *lock, struct store_error *error)
+{
+  int fd = open_file(lock, error);
+  if (descriptor_hold(&lock->file, fd))
+    return true;
+  if (fd >= 0)
+    disk_fail(error, "examine", lock->path, errno);
+  return false;
+}
+
 static void share(struct lockfile *lock)
 {
   struct store_error unheeded;
@@ -149,7 +159,7 @@ enum store_result lockfile_try(struct lockfile *lock, struct store_error *error)
   if (lockfile_is_held(lock) && !lockfile_is_lost(lock))
     return STORE_BUSY;
   for (int i = 0; i < REOPENINGS; i++) {
-    if (!descriptor_hold(&lock->file, open_file(lock, error)))
+    if (!hold_file(lock, error))
       return STORE_FAILED;
     enum attempt outcome = attempt(lock);
     int cause = errno;

@@ -63,10 +63,9 @@ static bool changed(struct store *store)
 }
 
 /* The record is this process's alone: there is nobody to tell. */
-static void begin(struct store *store, const char *hash)
+static void begin(struct store *store)
 {
   (void)store;
-  (void)hash;
 }
 
 static void wait(struct store *store, uint64_t seen, double seconds)

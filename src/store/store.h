@@ -43,9 +43,9 @@ struct store_ops {
   /* Give the lock back; nothing happens when it is not held. What could not be saved is given up with it: to leave
    * it to whoever locks next, close the store instead, or end. */
   void (*unlock)(struct store *store);
-  /* With the lock held: the refresh token with this hash (RECORD_HASH) is about to be spent, and the tokens are about
-   * to change. All processes are told, until unlock tells them that it is done. */
-  void (*begin)(struct store *store, const char *hash);
+  /* With the lock held: the tokens are about to change. All processes are told, until unlock tells them that it is
+   * done. */
+  void (*begin)(struct store *store);
   /* Wait until the generation is another than `seen`, for at most `seconds`. */
   void (*wait)(struct store *store, uint64_t seen, double seconds);
   /* True when another writer may have changed the record since this store last loaded or saved it, or it never did.
@@ -69,6 +69,8 @@ struct store_ops {
   const char *(*lock_identity)(struct store *store);
   /* Whether the lock that is held is still the one that others would ask for. */
   bool (*excludes_others)(struct store *store);
+  /* With the lock held: the refresh token with this hash (RECORD_HASH) is spent. Best effort: the record says so, too. */
+  void (*spend)(struct store *store, const char *hash);
   /* The hashes (RECORD_HASH) of refresh tokens that were spent here, with spaces between, as far as the store knows
    * them by itself, be the record there or not; NULL: none. The store's until the next call. */
   const char *(*spent)(struct store *store);

@@ -2,6 +2,7 @@
 
 #include "invariants.h"
 #include "server.h"
+#include "storage.h"
 
 #include <math.h>
 #include <stdio.h>
@@ -51,6 +52,7 @@ static void reject(struct simulation *sim, struct worker *worker, struct token t
   token_write(text, token);
   simulation_tell(sim, worker, worker->account, "rejects %s", text);
   flow_reject(worker->flow, text);
+  storage_reject(sim, worker, token, text);
   invariants_rejected(worker, token);
   worker->cached[0] = '\0';
 }
@@ -89,11 +91,18 @@ static void served(struct simulation *sim, struct worker *worker, const struct f
   }
 }
 
+/* What a user takes for a reason to log in again. */
+static bool is_end_of_grant(const struct simulation *sim, enum code code)
+{
+  return code == CODE_INVALID_GRANT || code == CODE_LOST_ROTATION ||
+         (code == CODE_BAD_RESPONSE && sim->weather.wording);
+}
+
 static void failed(struct simulation *sim, struct worker *worker, enum code code)
 {
   struct account *account = &sim->accounts[worker->account];
   worker->cached[0] = '\0';
-  if ((code == CODE_INVALID_GRANT || code == CODE_LOST_ROTATION) && !account->called_dead) {
+  if (is_end_of_grant(sim, code) && !account->called_dead) {
     account->called_dead = true;
     account->login_due = sim->now + random_magnitude(&sim->random, 0.1, 10);
   }

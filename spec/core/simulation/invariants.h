@@ -6,6 +6,8 @@
 
 /* A refresh token leaves this worker for the token endpoint; or for introspection. */
 void invariants_sent(struct simulation *sim, struct worker *worker, struct token token);
+void invariants_leaves(struct simulation *sim, struct worker *worker, struct token token, double in);
+void invariants_not_sent(struct worker *worker, struct token token);
 void invariants_asked(struct simulation *sim, struct worker *worker, struct token token);
 
 /* The flow is about to be told what became of its POST. */
@@ -13,6 +15,10 @@ void invariants_told(struct simulation *sim, struct worker *worker, const struct
 
 /* The server has seen a spent refresh token. */
 void invariants_reuse(struct simulation *sim, struct token token, const char *who);
+
+/* An action but a POST is about to take effect; a save is tried. */
+void invariants_acts(struct simulation *sim, struct worker *worker);
+void invariants_saves(struct simulation *sim, struct worker *worker);
 
 void invariants_loaded(struct simulation *sim, struct worker *worker);
 void invariants_saved(struct simulation *sim, struct worker *worker);

@@ -42,23 +42,72 @@ struct token token_read(const char *text)
   return (struct token){0};
 }
 
-static struct token find(const char *text, const char *quoted, const char *plain)
+/* The end of the string that begins at `text`, its closing quote. */
+static const char *string_end(const char *text)
 {
-  const char *found = strstr(text, quoted);
-  if (found)
-    return token_read(found + strlen(quoted));
-  found = *text == '{' ? NULL : strstr(text, plain);
-  return found ? token_read(found + strlen(plain)) : (struct token){0};
+  for (text++; *text && *text != '"'; text++)
+    if (*text == '\\' && text[1])
+      text++;
+  return text;
+}
+
+/* The value of a JSON object's own member; what its other members hold is not looked at. NULL: there is none. */
+static const char *member(const char *text, const char *name)
+{
+  size_t length = strlen(name);
+  int depth = 0;
+  for (; *text; text++) {
+    if (*text == '{' || *text == '[')
+      depth++;
+    if ((*text == '}' || *text == ']') && --depth == 0)
+      return NULL;
+    if (*text != '"')
+      continue;
+    const char *end = string_end(text);
+    if (!*end)
+      return NULL;
+    if (depth == 1 && end[1] == ':' && (size_t)(end - text) == length + 1 && memcmp(text + 1, name, length) == 0)
+      return end + 2;
+    text = end;
+  }
+  return NULL;
+}
+
+static struct token find_member(const char *json, const char *name)
+{
+  const char *value = member(json, name);
+  return value && *value == '"' ? token_read(value + 1) : (struct token){0};
+}
+
+static struct token find_field(const char *form, const char *name)
+{
+  const char *found = strstr(form, name);
+  return found ? token_read(found + strlen(name)) : (struct token){0};
 }
 
 struct pair token_find(const char *text)
 {
-  struct pair pair = {0};
   if (!text)
-    return pair;
-  pair.access = find(text, "\"access_token\":\"", "access_token=");
-  pair.refresh = find(text, "\"refresh_token\":\"", "refresh_token=");
-  return pair;
+    return (struct pair){0};
+  if (*text == '{')
+    return (struct pair){.access = find_member(text, "access_token"), .refresh = find_member(text, "refresh_token")};
+  return (struct pair){.access = find_field(text, "access_token="), .refresh = find_field(text, "refresh_token=")};
+}
+
+struct pair token_find_aside(const char *text)
+{
+  const char *aside = text && *text == '{' ? member(text, "before") : NULL;
+  return aside ? token_find(aside) : (struct pair){0};
+}
+
+bool token_in_kept_answer(const char *text, struct token token)
+{
+  char name[TOKEN_TEXT + 2];
+  if (!text || !token.kind)
+    return false;
+  token_write(name, token);
+  strcat(name, "\\\"");
+  return strstr(text, name) != NULL;
 }
 
 bool token_same(struct token a, struct token b)

@@ -24,6 +24,12 @@ struct token token_read(const char *text);
  * allowed. */
 struct pair token_find(const char *text);
 
+/* The tokens of the grant that a record has put aside. */
+struct pair token_find_aside(const char *text);
+
+/* Whether the answer that a record keeps with its mark holds this token, whole. */
+bool token_in_kept_answer(const char *text, struct token token);
+
 bool token_same(struct token a, struct token b);
 
 /* Whether refresh token a was issued before b. */

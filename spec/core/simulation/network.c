@@ -8,10 +8,19 @@
 #include <stdio.h>
 #include <string.h>
 
+/* Introspection that is refused is as good as none, which is a weather of its own. */
+static enum fate spare_introspection(const struct simulation *sim, enum request_endpoint endpoint, enum fate fate)
+{
+  bool refused = fate == FATE_DENIED || fate == FATE_REFUSED;
+  return refused && endpoint == REQUEST_INTROSPECTION && !sim->weather.deaf ? FATE_UNAVAILABLE : fate;
+}
+
 static enum fate draw_fate(struct simulation *sim)
 {
   if (sim->now < sim->down_until)
     return random_chance(&sim->random, 0.8) ? FATE_NOT_SENT : FATE_LOST_BEFORE;
+  if (sim->now < sim->odd_until)
+    return sim->odd_fate;
   double roll = random_unit(&sim->random);
   for (int i = FATE_GOOD + 1; i < FATES; i++) {
     roll -= sim->weather.fates[i];
@@ -32,6 +41,7 @@ static bool reaches_server(enum fate fate)
   case FATE_UNAVAILABLE:
   case FATE_DENIED:
   case FATE_REDIRECT:
+  case FATE_REFUSED:
     return false;
   default:
     return true;
@@ -46,6 +56,17 @@ static struct wire *free_wire(struct simulation *sim)
   return &sim->wires[0];
 }
 
+/* Seconds until the connection is there. Negative: nothing is sent any more, as with the real transport. */
+static double connecting(struct simulation *sim, const struct worker *worker)
+{
+  const struct flow_action *action = &worker->action;
+  double left = moment_left(action->send_by, simulation_moment(sim, worker));
+  double takes = 0;
+  if (random_chance(&sim->random, sim->weather.slow_connect))
+    takes = random_unit(&sim->random) * action->seconds * 1.1;
+  return takes < left && takes <= action->seconds && sim->now >= worker->starved_until ? takes : -1;
+}
+
 static double latency(struct simulation *sim)
 {
   if (random_chance(&sim->random, sim->weather.slow_network))
@@ -54,9 +75,9 @@ static double latency(struct simulation *sim)
 }
 
 /* `give_up`: true time when the client stops waiting. */
-static void schedule(struct simulation *sim, struct wire *wire, double give_up)
+static void schedule(struct simulation *sim, struct wire *wire, double leaves, double give_up)
 {
-  wire->arrives = fmin(sim->now + latency(sim), give_up + random_between(&sim->random, 0, NETWORK_LINGER));
+  wire->arrives = fmin(leaves + latency(sim), give_up + random_between(&sim->random, 0, NETWORK_LINGER));
   if (wire->fate == FATE_LATE)
     wire->arrives = give_up + random_between(&sim->random, -NETWORK_LINGER, NETWORK_LINGER);
   wire->arrives = fmax(wire->arrives, sim->now);
@@ -80,12 +101,14 @@ static void launch(struct simulation *sim, struct worker *worker, bool reused)
                         .heard = true,
                         .endpoint = action->request->endpoint,
                         .token = refresh || !form ? token_find(action->request->body).refresh : token_read(form + 6),
-                        .fate = draw_fate(sim),
+                        .fate = spare_introspection(sim, action->request->endpoint, draw_fate(sim)),
                         .reused = reused};
-  sim->tally->fates[wire->fate]++;
   worker->wire = (int)(wire - sim->wires);
-  double give_up = sim->now + action->limit;
-  schedule(sim, wire, give_up);
+  double give_up = sim->now + action->limit, takes = connecting(sim, worker);
+  if (takes < 0)
+    wire->fate = FATE_NOT_SENT;
+  sim->tally->fates[wire->fate]++;
+  schedule(sim, wire, sim->now + fmax(takes, 0), give_up);
   worker->due = fmin(wire->returns, give_up);
   worker->phase = PHASE_WAITS;
   if (sim->story) {
@@ -94,8 +117,12 @@ static void launch(struct simulation *sim, struct worker *worker, bool reused)
     simulation_tell(sim, worker, worker->account, "%s %s (%s)", refresh ? "posts" : "asks about", text,
                     fate_name(wire->fate));
   }
-  if (refresh)
+  if (refresh && takes >= 0)
+    invariants_leaves(sim, worker, wire->token, takes);
+  if (refresh && takes >= 0)
     invariants_sent(sim, worker, wire->token);
+  else if (refresh)
+    invariants_not_sent(worker, wire->token);
   else
     invariants_asked(sim, worker, wire->token);
 }
@@ -137,12 +164,33 @@ static void make_odd(struct simulation *sim, struct wire *wire)
     wire->issued.access = (struct token){0};
 }
 
+static void refuse(struct simulation *sim, struct wire *wire)
+{
+  static const char *const words[] = {
+      "{\"error\":\"computer_says_no\"}",
+      "{\"message\":\"Request cannot be processed\"}",
+      "{\"error\":\"invalid_request\",\"error_description\":\"bad token\"}",
+      "{\"errors\":[{\"code\":17}]}",
+      "",
+      "<html>No.</html>",
+  };
+  static const int statuses[] = {400, 400, 404, 422, 410};
+  int which = random_below(&sim->random, sizeof words / sizeof *words);
+  /* with a status that promises tokens, words alone tell that it is none */
+  bool promises = which == 0 && random_chance(&sim->random, 0.5);
+  say(wire, promises ? 200 : statuses[random_below(&sim->random, 5)], words[which]);
+  wire->unspent = true;
+}
+
 static void refresh(struct simulation *sim, struct wire *wire)
 {
   char who[16];
   snprintf(who, sizeof who, "p%d", sim->workers[wire->worker].process);
   if (!server_refresh(sim, wire->token, random_chance(&sim->random, sim->weather.omit), who, &wire->issued)) {
-    say(wire, 400, "{\"error\":\"invalid_grant\"}");
+    if (sim->weather.wording)
+      refuse(sim, wire);
+    else
+      say(wire, 400, "{\"error\":\"invalid_grant\"}");
     return;
   }
   server_write(sim, wire->body, sizeof wire->body, &wire->issued);
@@ -154,6 +202,11 @@ static void refresh(struct simulation *sim, struct wire *wire)
 
 static void introspect(struct simulation *sim, struct wire *wire)
 {
+  static const int refusals[] = {401, 403, 404, 405};
+  if (sim->now < sim->deaf_until) {
+    say(wire, refusals[random_below(&sim->random, 4)], "{\"error\":\"access_denied\"}");
+    return;
+  }
   wire->active = server_active(sim, wire->token);
   say(wire, 200, wire->active ? "{\"active\":true}" : "{\"active\":false}");
 }
@@ -196,6 +249,29 @@ static void ask_to_wait(struct simulation *sim, struct wire *wire)
   wire->reply.retry_after = wire->retry_after;
 }
 
+/* A single pair is found wherever it stands; of two, nobody knows which. */
+static void wrap(struct simulation *sim, struct wire *wire)
+{
+  char plain[250];
+  bool single = sim->weather.odd == 0 && wire->issued.refresh.kind && random_chance(&sim->random, 0.3);
+  if (wire->reply.status != 200)
+    return;
+  snprintf(plain, sizeof plain, "%s", wire->body);
+  if (single)
+    snprintf(wire->body, sizeof wire->body, "{\"data\":%s}", plain);
+  else
+    snprintf(wire->body, sizeof wire->body, "{\"data\":%s,\"same\":%s}", plain, plain);
+  wire->intact = single;
+}
+
+/* Cut anywhere. */
+static void halve(struct simulation *sim, struct wire *wire)
+{
+  size_t length = strlen(wire->body);
+  if (length > 1)
+    wire->body[1 + random_below(&sim->random, (int)length - 1)] = '\0';
+}
+
 /* What the client sees of it. */
 static void spoil(struct simulation *sim, struct wire *wire)
 {
@@ -206,7 +282,13 @@ static void spoil(struct simulation *sim, struct wire *wire)
       wire->fate == FATE_GOOD || wire->fate == FATE_TWICE || wire->fate == FATE_LATE || wire->fate == FATE_SLOW;
   switch (wire->fate) {
   case FATE_HALF:
-    wire->body[strlen(wire->body) / 2] = '\0';
+    halve(sim, wire);
+    break;
+  case FATE_WRAPPED:
+    wrap(sim, wire);
+    break;
+  case FATE_REFUSED:
+    refuse(sim, wire);
     break;
   case FATE_ERROR_BEFORE:
   case FATE_ERROR_AFTER:
@@ -233,6 +315,7 @@ static void spoil(struct simulation *sim, struct wire *wire)
     break;
   case FATE_DENIED:
     say(wire, random_chance(&sim->random, 0.5) ? 401 : 403, "{\"error\":\"invalid_client\"}");
+    wire->denied = true;
     break;
   case FATE_REDIRECT:
     say(wire, 302, page);

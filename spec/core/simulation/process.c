@@ -21,6 +21,23 @@ static void digest(const void *data, size_t size, unsigned char out[32])
     out[i] = (unsigned char)(hash >> (i % 8) * 8);
 }
 
+/* ---- memory that runs out ---- */
+
+static int allocations_left = -1; /* until one fails; negative: none does */
+
+static void *allocate(size_t size)
+{
+  if (allocations_left >= 0 && allocations_left-- == 0)
+    return NULL;
+  return malloc(size);
+}
+
+static void watch_memory(void)
+{
+  static cJSON_Hooks hooks = {allocate, free};
+  cJSON_InitHooks(&hooks);
+}
+
 static struct flow_settings settings(const struct simulation *sim, const struct worker *worker)
 {
   const struct weather *weather = &sim->weather;
@@ -34,6 +51,7 @@ static struct flow_settings settings(const struct simulation *sim, const struct 
       .lock_timeout = weather->lock_timeout,
       .default_lifetime = 3600,
       .introspection = weather->introspection,
+      .reads_back = sim->accounts[worker->account].storage.of_program,
       .pid = 1000 + (long)worker->life,
       .host = worker->machine ? "two" : "one",
       .world = {.to_local = calendar_of_epoch, .from_local = calendar_epoch, .sha256 = digest}};
@@ -41,10 +59,14 @@ static struct flow_settings settings(const struct simulation *sim, const struct 
 
 void process_start(struct simulation *sim, struct worker *worker)
 {
+  watch_memory();
   token_write(worker->configured, sim->accounts[worker->account].configured);
   worker->settings = settings(sim, worker);
   worker->flow = flow_new(&worker->settings, random_next(&sim->random));
   worker->wire = -1;
+  worker->lock = 0;
+  worker->holds = false;
+  worker->starved_until = sim->now;
   worker->flying = worker->restart_wanted = worker->connected = worker->stale_answer = false;
   worker->cached[0] = '\0';
   worker->phase = PHASE_THINKS;
@@ -95,6 +117,15 @@ static double disk(struct simulation *sim)
   return random_magnitude(&sim->random, 0.00005, 0.002);
 }
 
+/* Between the mark and the request. */
+static void freeze(struct simulation *sim, struct worker *worker)
+{
+  double seconds = random_magnitude(&sim->random, 0.1, 5 * sim->weather.timeout);
+  simulation_tell(sim, worker, worker->account, "is frozen for %.2f s before it sends", seconds);
+  worker->due += seconds;
+  worker->excused += seconds;
+}
+
 static void follow(struct simulation *sim, struct worker *worker)
 {
   switch (worker->action.step) {
@@ -108,7 +139,14 @@ static void follow(struct simulation *sim, struct worker *worker)
     break;
   case FLOW_POST:
     worker->phase = PHASE_BEGINS;
+    worker->decided = simulation_moment(sim, worker).steady;
     worker->due = sim->now + random_magnitude(&sim->random, 0.00001, 0.001);
+    if (worker->lock && random_chance(&sim->random, 4 * sim->weather.lock_vanishes)) {
+      storage_remove_lock(sim, worker->account);
+      freeze(sim, worker);
+    } else if (random_chance(&sim->random, sim->weather.frozen)) {
+      freeze(sim, worker);
+    }
     break;
   default:
     worker->phase = PHASE_BEGINS;
@@ -119,10 +157,14 @@ static void follow(struct simulation *sim, struct worker *worker)
 
 static void tell_flow(struct simulation *sim, struct worker *worker)
 {
+  bool refreshed = worker->wire >= 0 && sim->wires[worker->wire].endpoint == REQUEST_TOKEN;
   if (worker->wire >= 0)
     invariants_told(sim, worker, &sim->wires[worker->wire]);
+  if (refreshed && random_chance(&sim->random, sim->weather.memory))
+    allocations_left = random_below(&sim->random, 60);
   worker->event.now = simulation_moment(sim, worker);
   worker->action = flow_next(worker->flow, &worker->event);
+  allocations_left = -1;
   sim->tally->steps++;
   network_forget(sim, worker);
   invariants_stepped(sim, worker);
@@ -161,6 +203,8 @@ static void returned(struct simulation *sim, struct worker *worker)
 {
   worker->phase = PHASE_RETURNS;
   worker->known.effect = sim->now;
+  if (worker->lock && random_chance(&sim->random, sim->weather.lock_vanishes))
+    storage_remove_lock(sim, worker->account);
   if (crashes(sim, worker))
     return;
   if (random_chance(&sim->random, sim->weather.stall)) {
@@ -178,6 +222,7 @@ static void returned(struct simulation *sim, struct worker *worker)
 
 static void take_effect(struct simulation *sim, struct worker *worker)
 {
+  invariants_acts(sim, worker);
   if (worker->action.step == FLOW_SAVE && random_chance(&sim->random, sim->weather.crash_in_save)) {
     storage_tear(sim, worker);
     process_kill(sim, worker->process);
@@ -191,6 +236,9 @@ static void take_effect(struct simulation *sim, struct worker *worker)
     break;
   case FLOW_LOCK:
     storage_lock(sim, worker);
+    break;
+  case FLOW_HOLD:
+    storage_hold(sim, worker);
     break;
   case FLOW_SAVE:
     storage_save(sim, worker);
@@ -207,6 +255,10 @@ static void take_effect(struct simulation *sim, struct worker *worker)
 
 static void waited(struct simulation *sim, struct worker *worker)
 {
+  if (random_chance(&sim->random, sim->weather.starve)) {
+    worker->starved_until = sim->now + random_magnitude(&sim->random, 0.1, 1000);
+    simulation_tell(sim, worker, worker->account, "gets no descriptors any more");
+  }
   worker->event = (struct flow_event){.result = FLOW_OK};
   if (worker->wire < 0 || network_return(sim, worker))
     returned(sim, worker);
@@ -226,10 +278,23 @@ static void take_off(struct simulation *sim, struct worker *worker, enum flow_go
   tell_flow(sim, worker);
 }
 
+/* As daemon(3) does: the parent is gone, and with it the lock; the child has its memory. */
+static void fork_away(struct simulation *sim, struct worker *worker)
+{
+  simulation_tell(sim, worker, worker->account, "forks, and the parent ends");
+  worker->life++;
+  worker->settings.pid = 1000 + (long)worker->life;
+  storage_drop_lock(sim, worker);
+  flow_disown(worker->flow);
+  worker->known.inherited = true;
+}
+
 static void think(struct simulation *sim, struct worker *worker)
 {
   enum flow_goal goal;
   bool ends = worker->restart_wanted && sim->now >= worker->restart_due;
+  if (flow_unsaved(worker->flow) && random_chance(&sim->random, sim->weather.fork))
+    fork_away(sim, worker);
   if (ends && (!flow_unsaved(worker->flow) || worker->goal == FLOW_KEEP)) {
     simulation_tell(sim, worker, worker->account, "ends, and starts anew");
     end(sim, worker);

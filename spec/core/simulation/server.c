@@ -6,16 +6,17 @@
 
 struct token server_login(struct simulation *sim, int account)
 {
-  struct account *of = &sim->accounts[account];
-  if (of->grant + 1 == GRANTS)
+  int of = sim->accounts[account].of;
+  struct account *owner = &sim->accounts[of];
+  if (owner->grant + 1 == GRANTS)
     return (struct token){0};
-  of->grant++;
-  return (struct token){.kind = 'R', .account = account, .grant = of->grant};
+  owner->grant++;
+  return (struct token){.kind = 'R', .account = of, .grant = owner->grant};
 }
 
 struct grant *server_grant(struct simulation *sim, struct token token)
 {
-  if (token.account >= sim->weather.accounts || token.grant > sim->accounts[token.account].grant)
+  if (!token.kind || token.account >= sim->weather.accounts || token.grant > sim->accounts[token.account].grant)
     return NULL;
   struct grant *grant = &sim->accounts[token.account].grants[token.grant];
   return token.serial <= (token.kind == 'R' ? grant->refresh : grant->access) ? grant : NULL;
@@ -64,7 +65,7 @@ bool server_accepts(const struct simulation *sim, struct token token)
 
 void server_revoke(struct simulation *sim, int account)
 {
-  struct account *of = &sim->accounts[account];
+  struct account *of = &sim->accounts[sim->accounts[account].of];
   of->grants[of->grant].revoked = true;
 }
 

@@ -18,9 +18,14 @@
 enum { STEPS_MOST = 40000 };
 #define CALM_MOST 20000.0
 
-bool simulation_strict(const struct simulation *sim)
+bool simulation_can_ask(const struct simulation *sim)
 {
-  return !sim->weather.script && sim->weather.introspection;
+  return sim->weather.introspection && !sim->weather.deaf;
+}
+
+bool simulation_strict(const struct simulation *sim, int account)
+{
+  return !sim->weather.script && !sim->weather.twin && simulation_can_ask(sim) && !sim->accounts[account].disturbed;
 }
 
 struct moment simulation_moment(const struct simulation *sim, const struct worker *worker)
@@ -76,10 +81,14 @@ static void set_up_account(struct simulation *sim, int number)
   struct account *account = &sim->accounts[number];
   struct pair issued;
   char text[800];
+  account->of = sim->weather.twin ? 0 : number;
   account->storage.owner = account->flight = account->grant = -1;
-  account->configured = server_login(sim, number);
+  account->storage.lock = 1;
+  account->storage.of_program = sim->weather.of_program;
+  account->storage.lag = sim->weather.lag;
+  account->configured = account->of == number ? server_login(sim, number) : sim->accounts[account->of].configured;
   account->script.due = sim->weather.script ? random_unit(&sim->random) : INFINITY;
-  if (!sim->weather.from_script)
+  if (!sim->weather.from_script || account->of != number)
     return;
   server_refresh(sim, account->configured, false, "the script", &issued);
   script_write(sim, text, sizeof text, &issued, sim->weather.lifetime);
@@ -95,13 +104,13 @@ static void set_up(struct simulation *sim, uint64_t seed, int processes)
     set_up_account(sim, i);
   for (int i = 0; i < MACHINES; i++)
     sim->machines[i].ahead = random_chance(&sim->random, 0.8) ? 0 : random_between(&sim->random, -100, 100);
-  bool apart = random_chance(&sim->random, 0.3);
+  sim->apart = random_chance(&sim->random, 0.3) && sim->weather.lock_vanishes == 0;
   for (int process = 0; process < sim->weather.processes; process++)
     for (int account = 0; account < sim->weather.accounts; account++) {
       struct worker *worker = &sim->workers[sim->worker_count++];
       worker->process = process;
       worker->account = account;
-      worker->machine = apart ? process % MACHINES : 0;
+      worker->machine = sim->apart ? process % MACHINES : 0;
     }
   for (int i = 0; i < sim->worker_count; i++)
     process_start(sim, &sim->workers[i]);
@@ -114,13 +123,18 @@ static void clear_up(struct simulation *sim)
   sim->calm = true;
   sim->calm_since = sim->now;
   sim->fate_due = INFINITY;
-  sim->down_until = sim->now;
+  sim->down_until = sim->odd_until = sim->now;
+  if (sim->deaf_until < INFINITY)
+    sim->deaf_until = sim->now;
   weather_clear(&sim->weather);
   for (int i = 0; i < sim->weather.accounts; i++) {
     sim->accounts[i].storage.full_until = sim->now;
+    sim->accounts[i].storage.lie = LIE_NONE;
     if (sim->accounts[i].script.doing == SCRIPT_SLEEPS)
       sim->accounts[i].script.due = INFINITY;
   }
+  for (int i = 0; i < sim->worker_count; i++)
+    sim->workers[i].starved_until = sim->now;
   for (int i = 0; i < sim->worker_count; i++)
     if (sim->workers[i].phase == PHASE_THINKS)
       sim->workers[i].due = fmin(sim->workers[i].due, sim->now + random_magnitude(&sim->random, 0.001, 100));
@@ -128,6 +142,9 @@ static void clear_up(struct simulation *sim)
 
 static bool at_rest(const struct simulation *sim)
 {
+  /* two folders take every login from one another where nobody can be asked */
+  if (sim->weather.twin && sim->accounts[0].grant + 1 == GRANTS)
+    return true;
   for (int i = 0; i < sim->worker_count; i++)
     if (!sim->workers[i].calm_successes)
       return false;
@@ -162,6 +179,16 @@ static double next_due(const struct simulation *sim)
 static bool run_account(struct simulation *sim, int number, double due)
 {
   struct account *account = &sim->accounts[number];
+  struct storage *storage = &account->storage;
+  if (storage->vanished && storage->back_at <= due) {
+    sim->now = fmax(sim->now, storage->back_at);
+    storage_come_back(sim, number);
+    return true;
+  }
+  if (storage->lie && storage->honest_at <= due) {
+    simulation_tell(sim, NULL, number, "the storage is honest again");
+    storage->lie = LIE_NONE;
+  }
   if (account->called_dead && account->login_due <= due) {
     sim->now = fmax(sim->now, account->login_due);
     misfortune_login(sim, number);
@@ -192,8 +219,8 @@ static void run_one(struct simulation *sim)
 static bool has_room(const struct simulation *sim)
 {
   for (int i = 0; i < sim->weather.accounts; i++) {
-    const struct account *account = &sim->accounts[i];
-    if (account->grant + 2 >= GRANTS || account->grants[account->grant].refresh + SERIALS / 4 >= SERIALS)
+    const struct account *account = &sim->accounts[sim->accounts[i].of];
+    if (account->grant + 4 >= GRANTS || account->grants[account->grant].refresh + SERIALS / 4 >= SERIALS)
       return false;
   }
   return true;
@@ -203,8 +230,10 @@ static void tear_down(struct simulation *sim)
 {
   for (int i = 0; i < sim->worker_count; i++)
     process_free(&sim->workers[i]);
-  for (int i = 0; i < sim->weather.accounts; i++)
+  for (int i = 0; i < sim->weather.accounts; i++) {
     storage_free(&sim->accounts[i].storage);
+    free(sim->accounts[i].copy);
+  }
 }
 
 static void check_rest(struct simulation *sim)

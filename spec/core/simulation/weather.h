@@ -26,6 +26,8 @@ enum fate {
   FATE_DENIED,      /* 401 or 403, invalid_client */
   FATE_REDIRECT,
   FATE_TWICE,   /* the answer is sent a second time */
+  FATE_WRAPPED, /* the tokens lie one level down */
+  FATE_REFUSED, /* in words that nobody knows, nothing was done */
   FATE_GATEWAY, /* 502 or 504 by a gateway that has given up, while the server is still about to act on it */
   FATES
 };
@@ -40,6 +42,11 @@ struct weather {
   bool introspection;
   bool script;      /* another program writes without the lock */
   bool from_script; /* the first record is one of its */
+  bool twin;        /* the second account is another folder's, with the first one's refresh token */
+  bool of_program;  /* the storages are the program's own */
+  bool wording;     /* dead refresh tokens are refused in words that nobody knows */
+  bool deaf;        /* introspection refuses to answer, for a while or always */
+  double lag;       /* seconds that storages lag behind at most */
 
   /* probabilities: of a POST's fates */
   double fates[FATES];
@@ -50,13 +57,15 @@ struct weather {
   /* of a step's */
   double crash, crash_with_lock, crash_in_save, abandon, stall, slow_disk;
   double load_fails, lock_fails, save_fails, save_fails_late;
+  double lock_vanishes, starve, memory, slow_connect, frozen;
 
   /* of a call's */
-  double refresh, look, reject, flood;
+  double refresh, look, reject, flood, fork;
 
   /* seconds between two */
   double every; /* of any of the following */
-  double clock_back, clock_forward, suspend, machine_crash, full, down, revoke, login, restart; /* their shares */
+  double clock_back, clock_forward, suspend, machine_crash, full, down, revoke, login, restart, vanish, set_back, lie,
+      deafness, oddness; /* their shares */
 };
 
 /* `processes`: 0 for any number. */
