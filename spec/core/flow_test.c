@@ -56,10 +56,11 @@ struct desk {
   const char *reads; /* what a storage that lies gives back for LOADs after a mark; "": nothing */
   int lies;          /* so many of them */
   int introspections;
-  double freezes;       /* seconds that the process is stopped behind the first mark */
-  int fails_after_mark; /* saves that fail and are not a mark's */
-  const char *appears;  /* what another writer stores at the first WAIT */
-  const char *intrudes; /* and just before the first SAVE that is not a mark */
+  bool unreadable_later; /* once introspection was asked */
+  double freezes;        /* seconds that the process is stopped behind the first mark */
+  int fails_after_mark;  /* saves that fail and are not a mark's */
+  const char *appears;   /* what another writer stores at the first WAIT */
+  const char *intrudes;  /* and just before the first SAVE that is not a mark */
   double waited;
   char body[400]; /* of the last POST */
 };
@@ -171,6 +172,8 @@ static void do_load(struct desk *desk, struct flow_event *event)
     desk->lies--;
     event->result = *desk->reads ? FLOW_OK : FLOW_NONE;
     event->text = *desk->reads ? desk->reads : NULL;
+  } else if (desk->unreadable_later && desk->introspections > 0) {
+    fail_event(event);
   } else if (desk->failing_loads > 0) {
     desk->failing_loads--;
     fail_event(event);
@@ -1603,6 +1606,88 @@ static void a_server_that_breaks_every_answer_is_left_alone(void **state)
   }
 }
 
+static void a_broken_answer_s_refresh_token_loses_to_no_old_login(void **state)
+{
+  struct desk *desk = *state;
+  static const char cut[] = "{\"refresh_token\":\"rotated-1\",\"access_tok";
+  desk->settings.introspection = false;
+  desk->settings.refresh_token = "R0";
+  desk->replies[0] = (struct reply){.delivery = REPLY_LOST, .status = 200, .body = cut, .length = sizeof cut - 1};
+  desk->replies[1] = answer(429, "");
+  check_failure(token(desk), CODE_RATE_LIMITED, "");
+  desk->settings.refresh_token = "OTHER";
+  start_anew(desk);
+  desk->replies[0] = ok_reply;
+  desk->replies[1] = (struct reply){0};
+  check_token(fly(desk, FLOW_REFRESH), "A2");
+  assert_non_null(strstr(desk->body, "\"refresh_token\":\"rotated-1\""));
+}
+
+static void a_broken_answer_s_refresh_token_that_cannot_be_saved_is_kept(void **state)
+{
+  struct desk *desk = *state;
+  static const char cut[] = "{\"refresh_token\":\"rotated-1\",\"access_tok";
+  desk->settings.introspection = false;
+  store(desk, record("A1", "R1", NOW - 1));
+  desk->replies[0] = (struct reply){.delivery = REPLY_LOST, .status = 200, .body = cut, .length = sizeof cut - 1};
+  desk->replies[1] = ok_reply;
+  desk->fails_after_mark = 1;
+  assert_null(token(desk)->token);
+  assert_true(flow_unsaved(desk->flow));
+  assert_int_equal(desk->posts, 1);
+  desk->replies[0] = ok_reply;
+  desk->replies[1] = (struct reply){0};
+  check_token(token(desk), "A2");
+  assert_non_null(strstr(desk->body, "\"refresh_token\":\"rotated-1\""));
+}
+
+static void no_grant_is_called_dead_while_the_storage_cannot_be_read(void **state)
+{
+  struct desk *desk = *state;
+  store(desk, record("A1", "R1", NOW - 1));
+  desk->replies[0] = lost;
+  desk->says = dead_reply;
+  desk->unreadable_later = true;
+  check_failure(token(desk), CODE_STORAGE, "disk is full");
+  assert_non_null(strstr(desk->stored, "pending"));
+  assert_null(strstr(desk->stored, "\"lost\""));
+}
+
+/* The mark of the grant before it says nothing of it. */
+static void a_login_is_tried_behind_a_mark_of_its_own(void **state)
+{
+  struct desk *desk = *state;
+  char hash[RECORD_HASH];
+  desk->settings.introspection = false;
+  desk->settings.refresh_token = "NEW";
+  flow_reject(desk->flow, "A1");
+  store(desk, marked("R1"));
+  desk->replies[0] = answer(400, "{\"error\":\"invalid_grant\"}");
+  desk->replies[1] = lost;
+  token(desk);
+  record_hash(&desk->settings.world, "NEW", hash);
+  assert_non_null(strstr(desk->stored, "\"refresh_token\":\"NEW\""));
+  assert_non_null(strstr(strstr(desk->stored, "\"pending\":"), hash));
+}
+
+static void a_failure_without_a_reason_is_no_success(void **state)
+{
+  struct desk *desk = *state;
+  store(desk, record("A1", "R1", NOW - 1));
+  flow_start(desk->flow, FLOW_TOKEN, desk->now, desk->now.steady + 30);
+  struct flow_event event = {.now = desk->now};
+  struct flow_action action = flow_next(desk->flow, &event);
+  while (action.step != FLOW_LOCK) {
+    event = carry_out(desk, &action);
+    action = flow_next(desk->flow, &event);
+  }
+  event = (struct flow_event){.now = desk->now, .result = FLOW_FAILED, .text = ""};
+  action = flow_next(desk->flow, &event);
+  assert_int_equal(action.step, FLOW_DONE);
+  assert_null(flow_outcome(desk->flow)->token);
+  assert_int_equal(flow_outcome(desk->flow)->code, CODE_STORAGE);
+}
+
 /* ---- refusals in any words ---- */
 
 static const struct {
@@ -1855,6 +1940,11 @@ int main(void)
       TEST(a_rejection_is_left_in_the_record_for_others),
       TEST(a_broken_answer_s_refresh_token_is_used_without_introspection),
       TEST(a_server_that_breaks_every_answer_is_left_alone),
+      TEST(a_broken_answer_s_refresh_token_loses_to_no_old_login),
+      TEST(a_broken_answer_s_refresh_token_that_cannot_be_saved_is_kept),
+      TEST(no_grant_is_called_dead_while_the_storage_cannot_be_read),
+      TEST(a_login_is_tried_behind_a_mark_of_its_own),
+      TEST(a_failure_without_a_reason_is_no_success),
       TEST(after_any_refusal_a_new_login_is_used),
       TEST(a_new_login_that_is_refused_too_leaves_the_stored_grant),
       TEST(a_new_login_that_was_used_elsewhere_is_not_sent),

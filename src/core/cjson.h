@@ -16,8 +16,7 @@
                   each(free)
 
 struct cjson {
-/* NOLINTNEXTLINE(bugprone-macro-parentheses): the name of a member takes none */
-#define CJSON_FIELD(name) __typeof__(cJSON_##name) *name;
+#define CJSON_FIELD(name) __typeof__(cJSON_##name) *(name);
   CJSON_NAMES(CJSON_FIELD)
 #undef CJSON_FIELD
 };

@@ -363,7 +363,11 @@ static struct flow_action fail_and_leave(struct flow *flow, enum code code, cons
 
 static struct flow_action out_of_memory(struct flow *flow)
 {
-  return fail_and_leave(flow, CODE_STORAGE, "There is not enough memory to go on. The stored tokens are untouched.");
+  return fail_and_leave(flow, CODE_STORAGE,
+                        flow->spends > 0
+                            ? "There is not enough memory to go on. The refresh token may have been spent; the "
+                              "next call settles it. Free some memory, and try again."
+                            : "There is not enough memory to go on. The stored tokens are untouched.");
 }
 
 /* The newest tokens are in this process alone, and so the lock stays with it. */
@@ -1787,8 +1791,10 @@ static struct flow_action go_on(struct flow *flow, const struct flow_event *even
 
 struct flow_action flow_next(struct flow *flow, const struct flow_event *event)
 {
-  struct flow_event given_up;
+  struct flow_event told = *event;
   pass_time(flow, event->now);
+  if (told.result == FLOW_FAILED && told.code == CODE_OK)
+    told.code = CODE_STORAGE; /* a failure without a reason is no success */
   if (flow->telling && (event->result == FLOW_OK || event->result == FLOW_BUSY))
     flow->untold[0] = '\0';
   flow->telling = false;
@@ -1796,11 +1802,9 @@ struct flow_action flow_next(struct flow *flow, const struct flow_event *event)
     served_hear_of_rejected(&flow->served, event->rejected);
   if (event->result == FLOW_CHANGED && flow->reviews++ < REVIEWS_MOST)
     return review(flow);
-  if (event->result == FLOW_CHANGED) {
-    given_up = give_up_reviewing(flow);
-    event = &given_up;
-  }
-  return flow->state == IDLE ? begin(flow) : go_on(flow, event);
+  if (event->result == FLOW_CHANGED)
+    told = give_up_reviewing(flow);
+  return flow->state == IDLE ? begin(flow) : go_on(flow, &told);
 }
 
 struct flow *flow_new(const struct flow_settings *settings, uint64_t seed)
