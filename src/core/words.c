@@ -175,13 +175,14 @@ void words_used_before(char out[FLOW_MESSAGE], const struct flow_settings *setti
 {
   char storage[STORAGE];
   put_storage(storage, settings);
-  snprintf(out, FLOW_MESSAGE,
-           "The configured refresh token was used before, or it has expired, so it is not sent. %s %s%s. If another "
-           "folder or program uses this grant, its token file holds the successor: point LUCID_TOKEN_FILE (option "
-           "storage) there. Else log in to %s again and configure the refresh token that you get (LUCID_REFRESH_TOKEN, "
-           "or the option refresh_token).",
-           instead ? "The refresh token that is stored in" : "No successor of it is stored in", storage,
-           instead ? " is dead, too" : "", settings->another_provider ? "the provider" : "Lucid");
+  snprintf(
+      out, FLOW_MESSAGE,
+      "The configured refresh token was used before, or it has expired, so it is not sent. %s %s%s. If another "
+      "folder or program uses this grant, its token file holds the successor: point LUCID_TOKEN_FILE (option "
+      "storage) there. If none does, only a new login helps. Log in to %s again and configure the refresh token that "
+      "you get (LUCID_REFRESH_TOKEN, or the option refresh_token).",
+      instead ? "The refresh token that is stored in" : "No successor of it is stored in", storage,
+      instead ? " is dead, too" : "", settings->another_provider ? "the provider" : "Lucid");
 }
 
 void words_set_back(char out[FLOW_MESSAGE], const struct flow_settings *settings)
