@@ -171,6 +171,15 @@ int disk_open(const char *path, int flags, struct stat *found, struct store_erro
   return -1;
 }
 
+struct timespec disk_modified(const struct stat *found)
+{
+#if defined(__APPLE__)
+  return found->st_mtimespec;
+#else
+  return found->st_mtim;
+#endif
+}
+
 bool disk_make_private(int fd)
 {
   struct stat found;

@@ -29,6 +29,9 @@ int disk_try_open(const char *path, int flags);
  * or -1: error says why, and errno is ENOENT when there is no such file. */
 int disk_open(const char *path, int flags, struct stat *found, struct store_error *error);
 
+/* When the file was last written. */
+struct timespec disk_modified(const struct stat *found);
+
 /* Take away whatever permissions the open file has beyond reading and writing by its owner. False: errno says why;
  * ENOTSUP when its file system has no permissions. */
 bool disk_make_private(int fd);

@@ -44,18 +44,9 @@ struct file_store {
   bool told;           /* that a group may write in the folder */
 };
 
-static struct timespec modified(const struct stat *found)
-{
-#if defined(__APPLE__)
-  return found->st_mtimespec;
-#else
-  return found->st_mtim;
-#endif
-}
-
 static bool is_older(const struct stat *one, const struct stat *other)
 {
-  struct timespec a = modified(one), b = modified(other);
+  struct timespec a = disk_modified(one), b = disk_modified(other);
   return a.tv_sec < b.tv_sec || (a.tv_sec == b.tv_sec && a.tv_nsec < b.tv_nsec);
 }
 
@@ -66,7 +57,7 @@ static struct version version_of(const struct stat *found)
                           .device = found->st_dev,
                           .inode = found->st_ino,
                           .size = found->st_size,
-                          .modified = modified(found)};
+                          .modified = disk_modified(found)};
 }
 
 static bool is_version(const struct version *seen, const struct stat *found)

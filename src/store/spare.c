@@ -133,15 +133,6 @@ bool spare_holds(const struct spare *spare, const char *record)
   return same;
 }
 
-static struct timespec modified(const struct stat *found)
-{
-#if defined(__APPLE__)
-  return found->st_mtimespec;
-#else
-  return found->st_mtim;
-#endif
-}
-
 /* Recovery takes the younger one of the record and a spare for the newer one. A clock that was set back between two
  * saves must not mislead it. Best effort: it matters only if we also die right behind it. */
 static void date_after(int fd, const struct stat *present)
@@ -149,7 +140,7 @@ static void date_after(int fd, const struct stat *present)
   struct stat found;
   if (!present || fstat(fd, &found) != 0)
     return;
-  struct timespec ours = modified(&found), theirs = modified(present);
+  struct timespec ours = disk_modified(&found), theirs = disk_modified(present);
   if (ours.tv_sec > theirs.tv_sec || (ours.tv_sec == theirs.tv_sec && ours.tv_nsec >= theirs.tv_nsec))
     return;
   struct timespec times[2] = {{.tv_nsec = UTIME_OMIT}, theirs};
