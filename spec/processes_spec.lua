@@ -188,7 +188,7 @@ describe("a second process", function()
   end)
 end)
 
--- lua-posix is not there for every Lua; spec/client/fork_test.c has more of this.
+-- lua-posix is not there for every Lua; spec/account/fork_test.c has more of this.
 if pcall(require, "posix.unistd") and pcall(require, "posix.sys.wait") then
   describe("fork()", function()
     local FORK = [[

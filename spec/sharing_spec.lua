@@ -333,7 +333,7 @@ with open(path, "w") as file:
     end)
   end
 
-  -- within the second: spec/client/account_test.c
+  -- within the second: spec/account/account_test.c
   it("is noticed", function()
     local client = scene:client()
     assert(client:token())

@@ -1,9 +1,9 @@
 /* Any bytes as the answer of a server. The first byte picks the status, the rest is the body, and serves as headers and
  * the transport's words as well. Build with clang -fsanitize=fuzzer,address,undefined. */
+#include "../base/json.h"
+#include "../base/secret.h"
+#include "../base/utf8.h"
 #include "answer.h"
-#include "json.h"
-#include "secret.h"
-#include "utf8.h"
 
 #include <math.h>
 #include <stdint.h>

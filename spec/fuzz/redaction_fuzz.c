@@ -2,8 +2,8 @@
  * safe eight letters or digits. What the fuzzer makes is the
  * answer; a byte 0x80 to 0xBF in it stands for a part of the secret in one of several spellings, and the spelling must
  * not come through either. */
+#include "../base/quote.h"
 #include "answer.h"
-#include "quote.h"
 
 #include <stdint.h>
 #include <stdio.h>

@@ -1,8 +1,8 @@
 /* Any few bytes, again and again: what is done with 200 KB of them takes in proportion to what 20 KB take. The first byte
  * says how much of the input stands before what is repeated, the second one how much behind. */
+#include "../base/json.h"
+#include "../base/secret.h"
 #include "answer.h"
-#include "json.h"
-#include "secret.h"
 
 #include <stdint.h>
 #include <stdlib.h>

@@ -1,6 +1,6 @@
 /* One POST against real servers over TCP and TLS. */
 #define _GNU_SOURCE
-#include "../../src/core/secret.h"
+#include "../../src/base/secret.h"
 #include "../../src/http/http.h"
 #include "server.h"
 
@@ -162,7 +162,7 @@ static void name_file(char path[96], const char *name)
   snprintf(path, 96, "%s/%s", world.folder, name);
 }
 
-static const char *url_of(const struct server *server, const char *base)
+static const char *url_of(const struct origin *server, const char *base)
 {
   static char url[128];
   snprintf(url, sizeof url, "%s:%d/oauth2/token", base, server->port);
@@ -188,7 +188,7 @@ static void post_to(const char *url, struct http_response *response)
 
 /* One POST to a server with this talker; afterwards the server has ended and `server.seen` is final. */
 struct run {
-  struct server server;
+  struct origin server;
   struct http_response response;
 };
 
@@ -1050,7 +1050,7 @@ static void test_trust_without_descriptors(void **state)
   struct tls tls = {world.certificate, world.key};
   int refused = 0, received = 0;
   for (rlim_t left = 0; received == 0; left++) {
-    struct server server;
+    struct origin server;
     struct http_response response;
     server_start(&server, says_ok, &tls);
     rlim_t before = set_descriptors(lowest_descriptor() + left);
@@ -1082,7 +1082,7 @@ static void refuses_to_proxy(struct talk *talk)
                    "Content-Length: 2\r\n\r\nno");
 }
 
-static void set_proxy(const char *variable, const struct server *proxy)
+static void set_proxy(const char *variable, const struct origin *proxy)
 {
   char url[96];
   snprintf(url, sizeof url, "http://someone:sesame@127.0.0.1:%d", proxy->port);
@@ -1093,7 +1093,7 @@ static void test_proxy(void **state)
 {
   (void)state;
   struct tls tls = {world.certificate, world.key};
-  struct server server, proxy;
+  struct origin server, proxy;
   struct http_response response;
   server_start(&server, says_ok, &tls);
   proxied_port = server.port;
@@ -1124,7 +1124,7 @@ static void test_proxy_refuses(void **state)
   (void)state;
   server_talk *talkers[] = {refuses_to_proxy, leaves, hangs};
   for (size_t i = 0; i < sizeof talkers / sizeof *talkers; i++) {
-    struct server proxy;
+    struct origin proxy;
     struct http_response response;
     struct http_request request = request_to("https://localhost:1/");
     request.timeout = i == 2 ? 0.2 : 20;
@@ -1177,7 +1177,7 @@ static void test_proxy_excepted(void **state)
 {
   (void)state;
   struct tls tls = {world.certificate, world.key};
-  struct server proxy;
+  struct origin proxy;
   server_start(&proxy, hangs, NULL);
   set_proxy("http_proxy", &proxy);
   set_proxy("all_proxy", &proxy);
@@ -1228,7 +1228,7 @@ static void test_sigpipe(void **state)
 static void test_standard_files_stay_closed(void **state)
 {
   (void)state;
-  struct server server;
+  struct origin server;
   struct http_response response;
   server_start(&server, says_ok, NULL);
   int kept[3];
@@ -1265,7 +1265,7 @@ static void answers_when_told(struct talk *talk)
 }
 
 struct flight {
-  struct server server;
+  struct origin server;
   struct http_session *session;
   struct http_response response;
 };
@@ -1345,7 +1345,7 @@ static void test_stopped_while_the_answer_comes(void **state)
 /* Stopped at each look at the clocks, for longer than it has. The machine may have slept: then one clock stood still. */
 static void stop_before_sending(struct moment distance)
 {
-  struct server server;
+  struct origin server;
   int refused = 0, received = 0;
   server_start(&server, says_ok, NULL);
   for (int look = 2; received == 0; look++) {
@@ -1384,7 +1384,7 @@ static void test_stopped_before_sending(void **state)
 static void test_stopped_while_connecting(void **state)
 {
   (void)state;
-  struct server server;
+  struct origin server;
   struct http_response response;
   server_start(&server, hangs, NULL);
   struct http_request request = request_to(url_of(&server, "https://127.0.0.1"));
@@ -1406,7 +1406,7 @@ static void test_stopped_while_connecting(void **state)
 static void test_sent_by(void **state)
 {
   (void)state;
-  struct server server;
+  struct origin server;
   server_start(&server, says_ok, NULL);
   struct http_request request = request_to(url_of(&server, "http://127.0.0.1"));
   for (int i = 0; i < 4; i++) {
@@ -1429,7 +1429,7 @@ static void test_sent_by(void **state)
 /* A process that is stopped in the middle of a POST, until twice its time has passed. False: it was not stopped in time. */
 static bool is_stopped_in_time(double timeout)
 {
-  struct server server;
+  struct origin server;
   int status = 0;
   server_start(&server, answers_when_told, NULL);
   struct http_request request = request_to(url_of(&server, "http://127.0.0.1"));
@@ -1505,7 +1505,7 @@ enum { MUCH = 20000 };
  * nothing was sent, or the whole answer is there. */
 static void sweep_allocations(server_talk *talker, size_t length, const struct tls *tls, bool for_good, int step)
 {
-  struct server server;
+  struct origin server;
   int received = 0, refused = 0;
   server_start(&server, talker, tls);
   for (int number = 1, failed = 1; failed > 0; number += step) {
@@ -1557,7 +1557,7 @@ static void test_memory_runs_out_on_many(void **state)
   (void)state;
   enum { MANY = 12 };
   static struct http_response responses[MANY], refused;
-  struct server server;
+  struct origin server;
   make_answer("head -c 20000 /dev/zero | gzip -c");
   server_start(&server, says_much_when_told, NULL);
   struct http_request request = request_to(url_of(&server, "http://127.0.0.1"));
@@ -1613,7 +1613,7 @@ static void test_threads(void **state)
 {
   (void)state;
   struct tls tls = {world.certificate, world.key};
-  struct server server;
+  struct origin server;
   pthread_t threads[4];
   server_start(&server, says_ok, &tls);
   char url[128];
@@ -1728,7 +1728,7 @@ static void test_nothing_left(server_talk *talker, const char *base, const struc
 {
   if (getenv("SPEC_SLOWED"))
     skip(); /* a sanitizer and valgrind keep copies of their own */
-  struct server server;
+  struct origin server;
   struct http_response response;
   char *body = calloc(1, 4 * MARK), *authorization = calloc(1, MARK + 1);
   assert_int_equal(count_marks(), 0);

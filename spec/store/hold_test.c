@@ -1,7 +1,7 @@
 /* What is held over a refresh: whatever becomes of descriptors, memory, the disk and the folder meanwhile, the answer's
  * tokens are saved; and what a crash leaves of it is found again. */
 #define _GNU_SOURCE
-#include "../../src/core/secret.h"
+#include "../../src/base/secret.h"
 #include "../../src/store/file.h"
 #include "scratch.h"
 

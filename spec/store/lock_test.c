@@ -2,7 +2,7 @@
 #define _GNU_SOURCE
 #include "../../src/store/lockfile.h"
 
-#include "../../src/core/secret.h"
+#include "../../src/base/secret.h"
 #include "../../src/store/file.h"
 #include "scratch.h"
 

@@ -1,6 +1,6 @@
 #include "../../src/store/memory.h"
 
-#include "../../src/core/secret.h"
+#include "../../src/base/secret.h"
 
 #include <setjmp.h>
 #include <stdarg.h>

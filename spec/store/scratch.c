@@ -1,7 +1,7 @@
 #define _GNU_SOURCE
 #include "scratch.h"
 
-#include "../../src/core/secret.h"
+#include "../../src/base/secret.h"
 #include "../../src/store/file.h"
 
 #include <dirent.h>

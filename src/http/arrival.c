@@ -1,7 +1,7 @@
 #define _GNU_SOURCE
 #include "transfer.h"
 
-#include "../core/secret.h"
+#include "../base/secret.h"
 
 #include <stdio.h>
 #include <stdlib.h>

@@ -3,8 +3,8 @@
 #ifndef HTTP_HTTP_H
 #define HTTP_HTTP_H
 
-#include "../core/answer.h"
-#include "../core/world.h"
+#include "../base/world.h"
+#include "../oauth/answer.h"
 
 #include <stddef.h>
 

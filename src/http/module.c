@@ -2,7 +2,7 @@
 #define _GNU_SOURCE
 #include "http.h"
 
-#include "../core/secret.h"
+#include "../base/secret.h"
 #include "../system/held_signal.h"
 #include "session.h"
 #include "start.h"

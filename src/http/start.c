@@ -1,7 +1,7 @@
 #define _GNU_SOURCE
 #include "start.h"
 
-#include "../core/secret.h"
+#include "../base/secret.h"
 #include "reserve.h"
 
 #include <curl/curl.h>

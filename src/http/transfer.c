@@ -1,7 +1,7 @@
 #define _GNU_SOURCE
 #include "transfer.h"
 
-#include "../core/secret.h"
+#include "../base/secret.h"
 #include "../system/clock.h"
 #include "../system/descriptor.h"
 #include "reserve.h"

@@ -1,7 +1,7 @@
 #define _DEFAULT_SOURCE
 #include "disk.h"
 
-#include "../core/quote.h"
+#include "../base/quote.h"
 #include "../system/descriptor.h"
 #include "../system/held_signal.h"
 

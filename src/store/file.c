@@ -1,10 +1,10 @@
 #define _DEFAULT_SOURCE
 #include "file.h"
 
-#include "../core/json.h"
-#include "../core/quote.h"
-#include "../core/record.h"
-#include "../core/secret.h"
+#include "../base/json.h"
+#include "../base/quote.h"
+#include "../base/secret.h"
+#include "../record/record.h"
 #include "disk.h"
 #include "lockfile.h"
 #include "place.h"

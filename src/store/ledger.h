@@ -6,7 +6,7 @@
 #ifndef STORE_LEDGER_H
 #define STORE_LEDGER_H
 
-#include "../core/record.h"
+#include "../record/record.h"
 
 #include <stdbool.h>
 #include <stddef.h>

@@ -1,6 +1,6 @@
 #include "memory.h"
 
-#include "../core/secret.h"
+#include "../base/secret.h"
 
 #include <stdio.h>
 #include <stdlib.h>

@@ -1,7 +1,7 @@
 #define _DEFAULT_SOURCE
 #include "place.h"
 
-#include "../core/quote.h"
+#include "../base/quote.h"
 #include "disk.h"
 
 #include <errno.h>

@@ -1,7 +1,7 @@
 #define _GNU_SOURCE
 #include "spare.h"
 
-#include "../core/secret.h"
+#include "../base/secret.h"
 #include "../system/random.h"
 #include "disk.h"
 

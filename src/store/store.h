@@ -4,7 +4,7 @@
 #ifndef STORE_STORE_H
 #define STORE_STORE_H
 
-#include "../core/code.h"
+#include "../base/code.h"
 
 #include <stdatomic.h>
 #include <stdbool.h>

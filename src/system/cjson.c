@@ -1,6 +1,6 @@
 /* The core's table of cJSON. */
 #define CJSON_BY_NAME
-#include "../core/cjson.h"
+#include "../base/cjson.h"
 
 #include "own.h"
 

@@ -1,6 +1,6 @@
 #include "clock.h"
 
-#include "../core/calendar.h"
+#include "../base/calendar.h"
 
 #include <errno.h>
 #include <math.h>

@@ -2,7 +2,7 @@
 #ifndef CLOCK_H
 #define CLOCK_H
 
-#include "../core/world.h"
+#include "../base/world.h"
 
 #include <pthread.h>
 #include <stdint.h>

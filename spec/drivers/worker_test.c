@@ -1,0 +1,621 @@
+/* The thread of the background, and those who wait for it, at the moments that no sandbox can be made to meet. */
+#define _GNU_SOURCE
+#include "../../src/account/account.h"
+#include "../system/clock.h"
+#include "drive.h"
+#include "scene.h"
+
+#include <errno.h>
+#include <pthread.h>
+#include <setjmp.h>
+#include <stdarg.h>
+#include <stddef.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/stat.h>
+#include <unistd.h>
+
+#include <cmocka.h>
+
+static struct {
+  pthread_t caller;
+  atomic_bool hold_landings, let_land; /* a flight that has landed goes no further before it is told to */
+  const char *slow_account;
+  atomic_bool disk_goes_on;
+  bool no_threads;
+  int tries; /* to start one meanwhile */
+  atomic_int freeze;
+  _Atomic double ahead; /* seconds that the library's clock is ahead of the machine's */
+} world;
+
+struct moment __real_clock_now(void);
+struct moment __wrap_clock_now(void);
+
+struct moment __wrap_clock_now(void)
+{
+  return moment_after(__real_clock_now(), atomic_load(&world.ahead));
+}
+
+/* The caller is stopped while it waits, and so is everybody else; only when it waits again has the endpoint had time. */
+static void freeze(void)
+{
+  if (world.freeze == 1)
+    endpoint_go_on();
+  else
+    atomic_store(&world.ahead, atomic_load(&world.ahead) + 1000);
+  world.freeze--;
+}
+
+void __real_clock_wait(pthread_cond_t *condition, pthread_mutex_t *mutex, double until);
+void __wrap_clock_wait(pthread_cond_t *condition, pthread_mutex_t *mutex, double until);
+
+void __wrap_clock_wait(pthread_cond_t *condition, pthread_mutex_t *mutex, double until)
+{
+  if (world.freeze && pthread_equal(pthread_self(), world.caller)) {
+    freeze();
+    return;
+  }
+  __real_clock_wait(condition, mutex, until - atomic_load(&world.ahead));
+}
+
+static int set_up(void **state)
+{
+  memset(&world, 0, sizeof world);
+  world.caller = pthread_self();
+  return scene_set_up(state);
+}
+
+/* Ask until there is an answer. */
+static char *poll_for(lucidauth_account *account, lucidauth_ticket *ticket, lucidauth_error *error)
+{
+  double deadline = endpoint_now() + ENDPOINT_PATIENCE;
+  char *token = lucidauth_poll(account, ticket, true, NULL, error);
+  while (!token && error->code == LUCIDAUTH_NOT_READY && endpoint_now() < deadline) {
+    endpoint_pause();
+    token = lucidauth_poll(account, ticket, true, NULL, error);
+  }
+  return token;
+}
+
+/* ---- between a landing and the next flight ---- */
+
+char *__real_account_land(struct lucidauth_account *account, uint64_t *serial, lucidauth_error *error);
+char *__wrap_account_land(struct lucidauth_account *account, uint64_t *serial, lucidauth_error *error);
+
+char *__wrap_account_land(struct lucidauth_account *account, uint64_t *serial, lucidauth_error *error)
+{
+  char *token = __real_account_land(account, serial, error);
+  if (!pthread_equal(pthread_self(), world.caller) && atomic_exchange(&world.hold_landings, false))
+    scene_wait_for(&world.let_land);
+  return token;
+}
+
+/* A refresh is boarded after the landing of the one before, and before the thread has turned away from that. */
+static void board_at_the_landing(lucidauth_account *account)
+{
+  lucidauth_error error;
+  lucidauth_ticket first = {.refresh = true}, second = {.refresh = true};
+  atomic_store(&world.hold_landings, true);
+  scene_assert_token(poll_for(account, &first, &error), "A1");
+  endpoint_hold();
+  assert_null(lucidauth_poll(account, &second, true, NULL, &error));
+  assert_int_equal(error.code, LUCIDAUTH_NOT_READY);
+  atomic_store(&world.let_land, true);
+  assert_true(endpoint_has_seen(2));
+}
+
+static void *answer_in_a_while(void *unused)
+{
+  (void)unused;
+  for (int i = 0; i < 50; i++)
+    endpoint_pause();
+  endpoint_go_on();
+  return NULL;
+}
+
+static void a_flight_that_follows_at_once_is_waited_for_by_close(void **state)
+{
+  (void)state;
+  pthread_t thread;
+  lucidauth *client = scene_client(true);
+  board_at_the_landing(lucidauth_get_account(client, NULL, NULL));
+  assert_int_equal(pthread_create(&thread, NULL, answer_in_a_while, NULL), 0);
+  lucidauth_close(client);
+  assert_int_equal(endpoint->answered, 2);
+  assert_true(scene_stored("\"A2\""));
+  assert_false(scene_stored("pending"));
+  assert_int_equal(pthread_join(thread, NULL), 0);
+}
+
+static void a_flight_that_follows_at_once_is_not_called_landed(void **state)
+{
+  (void)state;
+  lucidauth *client = scene_client(true);
+  board_at_the_landing(lucidauth_get_account(client, NULL, NULL));
+  assert_false(lucidauth_leave(client));
+  endpoint_go_on();
+  lucidauth_close(client);
+  assert_true(scene_stored("\"A2\""));
+}
+
+/* ---- how long a caller waits ---- */
+
+void __real_drive_step(struct craft *craft, const struct flow_action *action, struct came_of *came);
+void __wrap_drive_step(struct craft *craft, const struct flow_action *action, struct came_of *came);
+
+/* A disk that is slow for one account. */
+void __wrap_drive_step(struct craft *craft, const struct flow_action *action, struct came_of *came)
+{
+  if (world.slow_account && strcmp(account_of(craft)->name, world.slow_account) == 0)
+    scene_wait_for(&world.disk_goes_on);
+  __real_drive_step(craft, action, came);
+}
+
+/* A token that lives is stored, the refresh is at the server and stays there. */
+static void a_token_that_lives_is_served_in_the_first_flight(void **state)
+{
+  (void)state;
+  lucidauth_options chosen = scene_options(true);
+  chosen.refresh_wait = 0.05;
+  scene_store(100);
+  endpoint_hold();
+  lucidauth *client = scene_open(&chosen);
+  scene_assert_token(lucidauth_token(client, NULL, NULL), "A0");
+  assert_true(endpoint_has_seen(1));
+  assert_int_equal(endpoint->answered, 0);
+  endpoint_go_on();
+  lucidauth_close(client);
+  assert_true(scene_stored("\"R1\""));
+}
+
+static void *ask(void *client)
+{
+  return lucidauth_token(client, NULL, NULL);
+}
+
+static void a_thread_that_waits_is_served_in_another_ones_first_flight(void **state)
+{
+  (void)state;
+  pthread_t thread;
+  void *token;
+  lucidauth_options chosen = scene_options(false);
+  chosen.refresh_wait = 0.05;
+  scene_store(100);
+  endpoint_hold();
+  lucidauth *client = scene_open(&chosen);
+  assert_int_equal(pthread_create(&thread, NULL, ask, client), 0);
+  assert_true(endpoint_has_seen(1));
+  scene_assert_token(lucidauth_token(client, NULL, NULL), "A0");
+  assert_int_equal(endpoint->answered, 0);
+  endpoint_go_on();
+  assert_int_equal(pthread_join(thread, &token), 0);
+  scene_assert_token(token, "A1");
+  lucidauth_close(client);
+}
+
+static void a_token_that_was_rejected_is_not_served_so(void **state)
+{
+  (void)state;
+  lucidauth_error error;
+  lucidauth_ticket ticket = {0};
+  lucidauth_options chosen = scene_options(true);
+  chosen.refresh_wait = 0;
+  scene_store(100);
+  endpoint_hold();
+  lucidauth *client = scene_open(&chosen);
+  lucidauth_account *account = lucidauth_get_account(client, NULL, NULL);
+  world.slow_account = "default";
+  assert_null(lucidauth_poll(account, &ticket, true, NULL, &error));
+  (void)lucidauth_reject(client, NULL, "A0", NULL);
+  atomic_store(&world.disk_goes_on, true);
+  assert_true(endpoint_has_seen(1));
+  assert_null(lucidauth_poll(account, &ticket, true, NULL, &error));
+  assert_int_equal(error.code, LUCIDAUTH_NOT_READY);
+  endpoint_go_on();
+  scene_assert_token(poll_for(account, &ticket, &error), "A1");
+  lucidauth_close(client);
+}
+
+/* Who cannot come back has it from the file, at once; what is no record is not waited for, nor read again and again. */
+static void who_has_no_patience_is_served_from_the_file(void **state)
+{
+  (void)state;
+  lucidauth_error error;
+  lucidauth_ticket damaged = {0}, first = {0}, later = {0};
+  lucidauth_account *account;
+  scene_store_account("token", "{\"access_tok");
+  world.no_threads = true;
+  lucidauth *client = scene_client(true);
+  account = lucidauth_get_account(client, NULL, NULL);
+  assert_null(lucidauth_poll(account, &damaged, false, NULL, &error));
+  assert_int_equal(error.code, LUCIDAUTH_NOT_READY);
+  scene_store(3000);
+  assert_null(lucidauth_poll(account, &first, false, NULL, &error));
+  atomic_store(&world.ahead, 1);
+  scene_assert_token(lucidauth_poll(account, &later, false, NULL, &error), "A0");
+  world.no_threads = false;
+  lucidauth_close(client);
+}
+
+static void nor_is_one_that_another_process_may_have_spent(void **state)
+{
+  (void)state;
+  lucidauth_options chosen = scene_options(true);
+  chosen.refresh_wait = 0;
+  scene_store_unfinished(100);
+  lucidauth *client = scene_open(&chosen);
+  endpoint_hold();
+  lucidauth_error error;
+  lucidauth_ticket ticket = {0};
+  lucidauth_account *account = lucidauth_get_account(client, NULL, NULL);
+  assert_null(lucidauth_poll(account, &ticket, false, NULL, &error));
+  assert_true(endpoint_has_seen(1));
+  assert_null(lucidauth_poll(account, &ticket, false, NULL, &error));
+  assert_int_equal(endpoint->asked, 1);
+  endpoint_go_on();
+  scene_assert_token(poll_for(account, &ticket, &error), "A1");
+  lucidauth_close(client);
+}
+
+/* A client that has a token in use, which has fallen due; nobody has noticed yet, and the endpoint does not answer. */
+static lucidauth *client_with_a_due_token(lucidauth_storage storage, double refresh_wait, uint64_t *serial)
+{
+  lucidauth_options chosen = scene_options(true);
+  chosen.refresh_wait = refresh_wait;
+  chosen.storage = storage;
+  lucidauth *client = scene_open(&chosen);
+  scene_assert_token(lucidauth_token_of(lucidauth_get_account(client, NULL, NULL), serial, NULL), "A1");
+  endpoint_hold();
+  atomic_store(&world.ahead, 3500);
+  return client;
+}
+
+static void who_finds_the_token_due_waits_for_the_next(lucidauth_storage storage)
+{
+  lucidauth_error error;
+  uint64_t serial;
+  lucidauth_ticket ticket = {0}, another = {0}, hurried = {0};
+  lucidauth *client = client_with_a_due_token(storage, ENDPOINT_PATIENCE, &serial);
+  lucidauth_account *account = lucidauth_get_account(client, NULL, NULL);
+  assert_null(lucidauth_poll(account, &ticket, true, NULL, &error));
+  assert_int_equal(error.code, LUCIDAUTH_NOT_READY);
+  assert_true(endpoint_has_seen(2));
+  assert_null(lucidauth_poll(account, &ticket, true, NULL, &error));
+  assert_null(lucidauth_poll(account, &another, true, NULL, &error));
+  assert_false(lucidauth_is_current(account, serial));
+  scene_assert_token(lucidauth_poll(account, &hurried, false, NULL, &error), "A1");
+  endpoint_go_on();
+  scene_assert_token(poll_for(account, &ticket, &error), "A2");
+  scene_assert_token(poll_for(account, &another, &error), "A2");
+  lucidauth_close(client);
+}
+
+static void a_token_that_is_being_refreshed_is_not_handed_out(void **state)
+{
+  (void)state;
+  who_finds_the_token_due_waits_for_the_next(LUCIDAUTH_FILE);
+}
+
+static void nor_is_one_whose_refresh_is_not_announced(void **state)
+{
+  (void)state;
+  who_finds_the_token_due_waits_for_the_next(LUCIDAUTH_MEMORY);
+}
+
+static void but_for_a_flight_that_was_waited_for_long_enough(void **state)
+{
+  (void)state;
+  lucidauth_error error;
+  uint64_t serial;
+  lucidauth_ticket ticket = {0}, another = {0};
+  lucidauth *client = client_with_a_due_token(LUCIDAUTH_FILE, 0.05, &serial);
+  lucidauth_account *account = lucidauth_get_account(client, NULL, NULL);
+  assert_null(lucidauth_poll(account, &ticket, true, NULL, &error));
+  assert_true(endpoint_has_seen(2)); /* it has been announced: this is the flight that is waited for */
+  scene_assert_token(poll_for(account, &ticket, &error), "A1");
+  scene_assert_token(lucidauth_poll(account, &another, true, NULL, &error), "A1");
+  endpoint_go_on();
+  lucidauth_close(client);
+}
+
+static double time_until_timeout(lucidauth *client)
+{
+  lucidauth_error error;
+  double began = endpoint_now();
+  assert_null(lucidauth_token(client, NULL, &error));
+  assert_int_equal(error.code, LUCIDAUTH_TIMEOUT);
+  return endpoint_now() - began;
+}
+
+/* But for an answer whose refresh was sent: that long again. */
+static void nobody_waits_for_longer_than_the_timeout(void **state)
+{
+  (void)state;
+  lucidauth_options chosen = scene_options(true);
+  chosen.timeout = 2;
+  endpoint_hold();
+  lucidauth *client = scene_open(&chosen);
+  double sent = time_until_timeout(client);
+  endpoint_go_on();
+  lucidauth_close(client);
+  assert_true(scene_stored("\"R1\""));
+
+  world.slow_account = "default";
+  client = scene_open(&chosen);
+  double unsent = time_until_timeout(client);
+  atomic_store(&world.disk_goes_on, true);
+  lucidauth_close(client);
+  assert_true(unsent >= 1.9 && sent >= 3.9);
+  assert_true(unsent < 0.8 * sent);
+}
+
+/* ---- after a freeze ---- */
+
+static lucidauth *client_to_freeze(bool background)
+{
+  lucidauth_options chosen = scene_options(background);
+  chosen.timeout = ENDPOINT_PATIENCE;
+  endpoint_hold();
+  return scene_open(&chosen);
+}
+
+static void a_caller_that_was_frozen_looks_first(void **state)
+{
+  (void)state;
+  lucidauth *client = client_to_freeze(true);
+  world.freeze = 2;
+  scene_assert_token(lucidauth_token(client, NULL, NULL), "A1");
+  lucidauth_close(client);
+}
+
+static void so_does_one_that_waits_for_another_thread(void **state)
+{
+  (void)state;
+  pthread_t thread;
+  void *token;
+  lucidauth *client = client_to_freeze(false);
+  assert_int_equal(pthread_create(&thread, NULL, ask, client), 0);
+  assert_true(endpoint_has_seen(1));
+  world.freeze = 2;
+  scene_assert_token(lucidauth_token(client, NULL, NULL), "A1");
+  assert_int_equal(pthread_join(thread, &token), 0);
+  scene_assert_token(token, "A1");
+  lucidauth_close(client);
+}
+
+static void *ask_and_forget(void *client)
+{
+  lucidauth_free_token(lucidauth_token(client, NULL, NULL));
+  return NULL;
+}
+
+static void end_with_a_flight_in_the_air(bool background)
+{
+  pthread_t thread;
+  lucidauth_ticket ticket = {0};
+  alarm(ENDPOINT_PATIENCE);
+  lucidauth *client = client_to_freeze(background);
+  if (background)
+    lucidauth_poll(lucidauth_get_account(client, NULL, NULL), &ticket, true, NULL, NULL);
+  else
+    (void)(pthread_create(&thread, NULL, ask_and_forget, client) == 0 && pthread_detach(thread) == 0);
+  endpoint_has_seen(1);
+  world.freeze = 2;
+  exit(0);
+}
+
+/* With a client that works in the background, and without. */
+static void so_does_a_process_that_ends(void **state)
+{
+  (void)state;
+  for (int background = 0; background < 2; background++) {
+    fflush(stdout);
+    pid_t child = fork();
+    if (child == 0)
+      end_with_a_flight_in_the_air(background != 0);
+    assert_int_equal(scene_status(child), 0);
+    assert_true(scene_stored("\"R1\""));
+    assert_false(scene_stored("pending"));
+    scene_store(-1);
+    atomic_store(&endpoint->rotation, 0);
+    atomic_store(&endpoint->posts, 0);
+  }
+}
+
+/* ---- accounts side by side ---- */
+
+static void a_slow_disk_holds_up_its_own_account_alone(void **state)
+{
+  (void)state;
+  lucidauth_error error;
+  lucidauth_ticket ticket = {0};
+  lucidauth_options chosen = scene_options(true);
+  chosen.storage = LUCIDAUTH_DIRECTORY;
+  chosen.path = scene.folder;
+  scene_store_account("slow", "{\"access_token\": \"S\", \"refresh_token\": \"RS\", \"expires_at\": 9999999999}");
+  scene_store_account("fast", "{\"refresh_token\": \"R0\"}");
+  world.slow_account = "slow";
+  lucidauth *client = scene_open(&chosen);
+  lucidauth_account *slow = lucidauth_get_account(client, "slow", NULL);
+  assert_null(lucidauth_poll(slow, &ticket, true, NULL, &error));
+  scene_assert_token(lucidauth_token(client, "fast", NULL), "A1");
+  scene_assert_token(lucidauth_refresh(client, "fast", NULL), "A2");
+  assert_null(lucidauth_poll(slow, &ticket, true, NULL, &error));
+  assert_int_equal(error.code, LUCIDAUTH_NOT_READY);
+  atomic_store(&world.disk_goes_on, true);
+  scene_assert_token(poll_for(slow, &ticket, &error), "S");
+  lucidauth_close(client);
+}
+
+/* ---- the status ---- */
+
+static lucidauth_status status_when(lucidauth *client, const char *state)
+{
+  lucidauth_status status = LUCIDAUTH_STATUS_INIT;
+  double deadline = endpoint_now() + ENDPOINT_PATIENCE;
+  do {
+    endpoint_pause();
+    assert_true(lucidauth_get_status(client, NULL, &status, NULL));
+  } while (strcmp(status.state, state) != 0 && endpoint_now() < deadline);
+  assert_string_equal(status.state, state);
+  return status;
+}
+
+static void the_status_shows_what_is_stored_without_waiting_for_the_disk(void **state)
+{
+  (void)state;
+  lucidauth_status status = LUCIDAUTH_STATUS_INIT;
+  scene_store(3000);
+  world.slow_account = "default";
+  lucidauth *client = scene_client(true);
+  assert_true(lucidauth_get_status(client, NULL, &status, NULL));
+  assert_string_equal(status.state, "empty");
+  assert_true(lucidauth_get_status(client, NULL, &status, NULL));
+  atomic_store(&world.disk_goes_on, true);
+  status = status_when(client, "ready");
+  assert_true(status.expires_in > 2900 && status.expires_in <= 3000);
+  assert_int_equal(status.past_count, 0);
+  assert_int_equal(endpoint->posts, 0);
+  scene_assert_token(lucidauth_token(client, NULL, NULL), "A0");
+  lucidauth_close(client);
+}
+
+static void the_status_shows_what_others_have_stored_since(void **state)
+{
+  (void)state;
+  lucidauth *client = scene_client(true);
+  status_when(client, "empty");
+  scene_store(3000);
+  status_when(client, "ready");
+  assert_int_equal(endpoint->posts, 0);
+  lucidauth_close(client);
+}
+
+static void a_caller_who_meets_a_look_gets_a_token_all_the_same(void **state)
+{
+  (void)state;
+  lucidauth_status status = LUCIDAUTH_STATUS_INIT;
+  lucidauth_error error;
+  lucidauth_ticket ticket = {0};
+  scene_store(3000);
+  world.slow_account = "default";
+  lucidauth *client = scene_client(true);
+  lucidauth_account *account = lucidauth_get_account(client, NULL, NULL);
+  assert_true(lucidauth_get_status(client, NULL, &status, NULL));
+  assert_null(lucidauth_poll(account, &ticket, true, NULL, &error));
+  atomic_store(&world.disk_goes_on, true);
+  scene_assert_token(poll_for(account, &ticket, &error), "A0");
+  lucidauth_close(client);
+}
+
+/* ---- no thread to be had ---- */
+
+int __real_pthread_create(pthread_t *thread, const pthread_attr_t *attributes, void *(*body)(void *), void *data);
+int __wrap_pthread_create(pthread_t *thread, const pthread_attr_t *attributes, void *(*body)(void *), void *data);
+
+int __wrap_pthread_create(pthread_t *thread, const pthread_attr_t *attributes, void *(*body)(void *), void *data)
+{
+  if (!world.no_threads)
+    return __real_pthread_create(thread, attributes, body, data);
+  world.tries++;
+  return EAGAIN;
+}
+
+static void a_caller_that_may_wait_flies_by_itself(void **state)
+{
+  (void)state;
+  lucidauth *client = scene_client(true);
+  scene_store(3000);
+  world.no_threads = true;
+  scene_assert_token(lucidauth_token(client, NULL, NULL), "A0");
+  scene_assert_token(lucidauth_refresh(client, NULL, NULL), "A1");
+  scene_assert_token(lucidauth_token(client, NULL, NULL), "A1");
+  assert_in_range(world.tries, 1, 5);
+  assert_true(scene_stored("\"R1\""));
+  world.no_threads = false;
+  scene_assert_token(lucidauth_refresh(client, NULL, NULL), "A2");
+  lucidauth_close(client);
+}
+
+static void a_caller_that_may_not_is_told_why(void **state)
+{
+  (void)state;
+  lucidauth_error error;
+  lucidauth_ticket ticket = {0}, again = {0};
+  lucidauth_options chosen = scene_options(true);
+  chosen.timeout = 2;
+  lucidauth *client = scene_open(&chosen);
+  lucidauth_account *account = lucidauth_get_account(client, NULL, NULL);
+  world.no_threads = true;
+  assert_null(lucidauth_poll(account, &ticket, true, NULL, &error));
+  assert_int_equal(error.code, LUCIDAUTH_NOT_READY);
+  assert_non_null(strstr(error.message, "thread"));
+  assert_null(poll_for(account, &ticket, &error));
+  assert_int_equal(error.code, LUCIDAUTH_TIMEOUT);
+  assert_non_null(strstr(error.message, "thread"));
+  assert_int_equal(endpoint->posts, 0);
+  world.no_threads = false;
+  scene_assert_token(poll_for(account, &again, &error), "A1");
+  lucidauth_close(client);
+}
+
+/* The lock stays with tokens that could not be saved, whoever flies next. */
+static void a_lock_that_is_kept_is_not_forgotten_for_lack_of_a_thread(void **state)
+{
+  (void)state;
+  pthread_t thread;
+  void *token;
+  char aside[96];
+  lucidauth_ticket ticket = {0};
+  lucidauth_options chosen = scene_options(true);
+  snprintf(aside, sizeof aside, "%s.aside", scene.path);
+  chosen.timeout = 2;
+  lucidauth *client = scene_open(&chosen);
+  world.no_threads = true;
+  endpoint_hold();
+  assert_int_equal(__real_pthread_create(&thread, NULL, ask, client), 0);
+  assert_true(endpoint_has_seen(1));
+  assert_true(rename(scene.path, aside) == 0 && mkdir(scene.path, 0700) == 0); /* stops even root */
+  endpoint_go_on();
+  assert_int_equal(pthread_join(thread, &token), 0);
+  scene_assert_token(token, "A1");
+  assert_false(scene_stored("\"R1\""));
+  scene_assert_token(lucidauth_poll(lucidauth_get_account(client, NULL, NULL), &ticket, false, NULL, NULL), "A1");
+  assert_true(rmdir(scene.path) == 0 && rename(aside, scene.path) == 0);
+  world.no_threads = false;
+  scene_assert_token(lucidauth_refresh(client, NULL, NULL), "A2");
+  assert_true(scene_stored("\"R2\""));
+  lucidauth_close(client);
+}
+
+#define TEST(name) cmocka_unit_test_setup_teardown(name, set_up, scene_tear_down)
+
+int main(void)
+{
+  const struct CMUnitTest tests[] = {
+      TEST(a_flight_that_follows_at_once_is_waited_for_by_close),
+      TEST(a_flight_that_follows_at_once_is_not_called_landed),
+      TEST(a_token_that_lives_is_served_in_the_first_flight),
+      TEST(a_thread_that_waits_is_served_in_another_ones_first_flight),
+      TEST(a_token_that_was_rejected_is_not_served_so),
+      TEST(who_has_no_patience_is_served_from_the_file),
+      TEST(nor_is_one_that_another_process_may_have_spent),
+      TEST(a_token_that_is_being_refreshed_is_not_handed_out),
+      TEST(nor_is_one_whose_refresh_is_not_announced),
+      TEST(but_for_a_flight_that_was_waited_for_long_enough),
+      TEST(nobody_waits_for_longer_than_the_timeout),
+      TEST(a_caller_that_was_frozen_looks_first),
+      TEST(so_does_one_that_waits_for_another_thread),
+      TEST(so_does_a_process_that_ends),
+      TEST(a_slow_disk_holds_up_its_own_account_alone),
+      TEST(the_status_shows_what_is_stored_without_waiting_for_the_disk),
+      TEST(the_status_shows_what_others_have_stored_since),
+      TEST(a_caller_who_meets_a_look_gets_a_token_all_the_same),
+      TEST(a_caller_that_may_wait_flies_by_itself),
+      TEST(a_caller_that_may_not_is_told_why),
+      TEST(a_lock_that_is_kept_is_not_forgotten_for_lack_of_a_thread),
+  };
+  alarm(3 * ENDPOINT_PATIENCE);
+  return cmocka_run_group_tests(tests, NULL, NULL);
+}

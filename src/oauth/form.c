@@ -1,0 +1,103 @@
+#include "form.h"
+
+#include "../base/secret.h"
+
+#include <stdint.h>
+#include <stdlib.h>
+#include <string.h>
+
+/* A form is written as JSON text, so that json_read settles duplicate names, NULs and bytes that are not UTF-8.
+ * A pair of one byte, its separator, becomes `"":"",`; any other byte becomes two at most. */
+enum { GROWTH = 6, BRACES = 3 };
+
+static bool is_space(char c)
+{
+  return c == ' ' || c == '\t' || c == '\r' || c == '\n';
+}
+
+static bool is_name_character(char c)
+{
+  return (c >= 'a' && c <= 'z') || (c >= 'A' && c <= 'Z') || (c >= '0' && c <= '9') || (c && strchr("_-.~+*%[]", c));
+}
+
+static int hex_digit(char c)
+{
+  if (c >= '0' && c <= '9')
+    return c - '0';
+  c = (char)(c | 0x20);
+  return c >= 'a' && c <= 'f' ? c - 'a' + 10 : -1;
+}
+
+/* One byte, decoded; returns where the next one starts. A percent sign without two digits stands for itself. */
+static const char *decode(const char *at, const char *end, char *byte)
+{
+  *byte = *at == '+' ? ' ' : *at;
+  if (*at != '%' || end - at < 3 || hex_digit(at[1]) < 0 || hex_digit(at[2]) < 0)
+    return at + 1;
+  *byte = (char)(hex_digit(at[1]) * 16 + hex_digit(at[2]));
+  return at + 3;
+}
+
+static char *put_string(char *out, const char *at, const char *end)
+{
+  *out++ = '"';
+  while (at < end) {
+    char byte;
+    at = decode(at, end, &byte);
+    if (byte == '"' || byte == '\\')
+      *out++ = '\\';
+    *out++ = byte;
+  }
+  *out++ = '"';
+  return out;
+}
+
+/* One pair, [at, end); NULL when its name cannot be one. */
+static char *put_pair(char *out, const char *at, const char *end)
+{
+  const char *name_end = at;
+  while (name_end < end && *name_end != '=') {
+    if (!is_name_character(*name_end))
+      return NULL;
+    name_end++;
+  }
+  out = put_string(out, at, name_end);
+  *out++ = ':';
+  return put_string(out, name_end < end ? name_end + 1 : end, end);
+}
+
+static char *put_pairs(char *out, const char *at, const char *end)
+{
+  *out++ = '{';
+  while (out && at < end) {
+    const char *separator = memchr(at, '&', (size_t)(end - at));
+    const char *pair_end = separator ? separator : end;
+    out = put_pair(out, at, pair_end);
+    at = separator ? separator + 1 : end;
+    if (out && at < end)
+      *out++ = ',';
+  }
+  if (out)
+    *out++ = '}';
+  return out;
+}
+
+cJSON *form_read(const char *text, size_t length)
+{
+  const char *end = text + length;
+  while (text < end && is_space(*text))
+    text++;
+  while (end > text && is_space(end[-1]))
+    end--;
+  length = (size_t)(end - text);
+  if (length >= SIZE_MAX / GROWTH - BRACES)
+    return NULL;
+  size_t size = GROWTH * length + GROWTH + BRACES;
+  char *json = calloc(1, size);
+  char *json_end = json ? put_pairs(json, text, end) : NULL;
+  cJSON *tree = json_end ? json_read(json, (size_t)(json_end - json)) : NULL;
+  if (json)
+    secret_wipe(json, size);
+  free(json);
+  return tree;
+}
