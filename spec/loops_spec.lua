@@ -3,7 +3,9 @@
 
 local socket = require("socket")
 
+local core = require("lucidauth.core")
 local helper = require("spec.helper")
+local loop = require("lucidauth.loop")
 local lucid = require("lucidauth")
 local tokens = require("spec.tokens")
 
@@ -113,12 +115,12 @@ local function hang()
   scene.sandbox:faults({ kind = "held", when = "before", endpoint = "token" })
 end
 
-for name, loop in pairs({ copas = in_copas, luv = in_luv, cqueues = in_cqueues }) do
+for name, in_loop in pairs({ copas = in_copas, luv = in_luv, cqueues = in_cqueues }) do
   describe("in " .. name, function()
     local sleep, run
 
     setup(function()
-      sleep, run = loop()
+      sleep, run = in_loop()
     end)
 
     it("a refresh that hangs holds up nothing but those who wait for it", function()
@@ -275,6 +277,80 @@ describe("where nobody may yield", function()
     end)
     assert.are.equal(0, saves)
     assert.are.equal(posts, scene:posts())
+  end)
+end)
+
+-- A stopped process finds that all time is over when it goes on, though nobody
+-- has had any.
+describe("a process that was stopped", function()
+  local now, ran, at, stopped
+
+  -- The loop's clock is ours; in its `stopped`th sleep the process is stopped.
+  local function sleep(seconds)
+    at = at + 1
+    now = now + (at == stopped and 3600 or seconds)
+  end
+
+  before_each(function()
+    now, at = 1000, 0
+    local clock = core.clock_of_waits()
+    ran = core.ran
+    core.ran = function(within)
+      return clock(within, now)
+    end
+  end)
+
+  after_each(function()
+    core.ran = ran
+  end)
+
+  it("lets those who wait look before it closes", function()
+    local function looks_until_closed()
+      local looks = 0
+      loop.by(sleep).close_when_all_is_over(function() return true end, function()
+        looks = looks + 1
+        return true
+      end, nothing)
+      return looks
+    end
+    stopped = 0
+    local looks = looks_until_closed()
+    assert.is_true(looks > 3)
+    for when = 1, looks - 1 do
+      stopped = at + when
+      assert.are.equal(looks, looks_until_closed())
+    end
+  end)
+
+  it("waits for a token in nginx as long as if it had run", function()
+    local functions = {}
+    _G.ngx = {
+      worker = { exiting = nothing },
+      get_phase = function() return "content" end,
+      sleep = sleep,
+      timer = { at = function(_, run) functions[#functions + 1] = run return true end },
+    }
+    package.loaded["lucidauth.nginx"] = nil
+    local can_yield = core.can_yield
+    core.can_yield = function() return true end
+    finally(function()
+      _G.ngx, package.loaded["lucidauth.nginx"], core.can_yield = nil, nil, can_yield
+    end)
+    local host = require("lucidauth.nginx")
+    local function wait()
+      local first = at
+      local started, token = host.apart(nothing, function() return "old" end, 2)
+      assert.is_true(started)
+      assert.are.equal("old", token)
+      return at - first
+    end
+    stopped = 0
+    local sleeps = wait()
+    for when = 1, sleeps - 2, 10 do
+      stopped = at + when
+      local taken = wait()
+      assert.is_true(math.abs(taken - sleeps) <= 1, taken)
+    end
   end)
 end)
 

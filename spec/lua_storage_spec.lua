@@ -4,6 +4,7 @@ local socket = require("socket")
 
 local cjson = require("cjson")
 local codec = require("lucidauth.sandbox.codec")
+local core = require("lucidauth.core")
 local helper = require("spec.helper")
 local lucid = require("lucidauth")
 local tokens = require("spec.tokens")
@@ -1203,6 +1204,54 @@ describe("a coroutine that nobody resumes", function()
       end
     end
     assert.are.equal(1, scene:posts())
+  end)
+
+  describe("that was stopped with its process", function()
+    local ran = core.ran
+    local now
+
+    before_each(function()
+      now = 1000
+      core.ran = function()
+        return now
+      end
+    end)
+
+    after_each(function()
+      core.ran = ran
+    end)
+
+    local function stopped_in(name, count)
+      local client = client_with(yielding_storage(), { timeout = helper.LONG })
+      local thread = coroutine.create(function()
+        return client:token()
+      end)
+      run_to(thread, name, count)
+      now = now + 3600
+      scene:assert_failure("not_ready", client:token())
+      return client, thread
+    end
+
+    for _, step in ipairs({ "load 1", "lock 1", "load 2", "save 1", "save 2" }) do
+      it("goes on when the process does: " .. step, function()
+        local name, count = step:match("^(%l+) (%d)$")
+        local client, thread = stopped_in(name, tonumber(count))
+        local ok, token, message = finish(thread)
+        assert.is_true(ok, token)
+        assert.is_string(token, message)
+        assert.are.equal(token, client:token())
+        assert.are.equal(1, scene:posts())
+      end)
+    end
+
+    it("is given up when it does not", function()
+      local client = stopped_in("load", 1)
+      now = now + 3600
+      local _, token, message = finish(coroutine.create(function()
+        return client:token()
+      end))
+      assert.is_string(token, message)
+    end)
   end)
 
   it("may be resumed after its client was closed, to no avail", function()

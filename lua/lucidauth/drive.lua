@@ -35,7 +35,9 @@ local M = {}
 ---@field storage LucidStorage
 ---@field account string
 ---@field host? lucidauth.Host
----@field since? number when it asked for its last step, by core.clock
+---@field since? number when it asked for its last step, by core.ran
+---@field looked? number when somebody has looked last whether it goes on
+---@field missed? boolean and nobody had for a while before
 ---@field step? string what the flight asked for last
 ---@field argument? string|number
 ---@field seen? string the record that was loaded last
@@ -72,6 +74,7 @@ end
 
 local function wait_for(run, seconds)
   local sleep = run.storage.sleep or (run.host and run.host.sleep) or core.sleep
+  core.ran(seconds)
   if not pcall(sleep, seconds) then
     core.sleep(seconds)
   end
@@ -121,7 +124,7 @@ local function tell_the_overdue(run, text)
 end
 
 local function do_step(run)
-  run.since = core.clock()
+  run.since = core.ran()
   local result, text = steps[run.step](run, run.argument)
   if run.step == "save" and result == "did" and run.flight:is_flying() then
     tell_the_overdue(run, run.argument)
@@ -199,14 +202,22 @@ end
 -- One that is to begin elsewhere has a second for it.
 local shortest_patience = 1
 
+-- A process that was stopped while nobody waited finds everybody's time over: it
+-- looks once more, and lets others run, before it believes that.
+local function has_taken(run, seconds)
+  local now = core.ran()
+  local missed = now - math.max(run.looked or 0, run.since) > shortest_patience
+  run.looked, run.missed = now, missed and not run.missed
+  return now - run.since > seconds and not run.missed
+end
+
 -- Whoever carried it out is cut off, or a storage's function has been out for so
 -- long that nobody is going to resume it.
 local function is_abandoned(run)
-  local age = run.since and core.clock() - run.since
   if not run.busy then
-    return not age or age > shortest_patience
+    return not run.since or has_taken(run, shortest_patience)
   end
-  return not work.is_under_way(run) or age and age > run.flights.patience
+  return not work.is_under_way(run) or run.since and has_taken(run, run.flights.patience)
 end
 
 -- The next flight brings home what has come of it. Whatever is done here may be
@@ -470,7 +481,7 @@ function M.apart(functions, timeout, host, patience)
     if not run then
       return token, message, code
     end
-    run.since = core.clock()
+    run.since = core.ran()
     local started
     started, token, message, code = host.apart(function()
       return carry_out(run)

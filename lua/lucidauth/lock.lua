@@ -15,7 +15,7 @@ local is_at_work = work.is_under_way
 ---@field process integer in which
 ---@field late boolean it was asked for by a run that was over already
 ---@field answer? table what `lock` did; nil: it has not returned
----@field since? number `unlock` was called, by core.clock
+---@field since? number `unlock` was called, by core.ran
 ---@field gave? boolean and has returned
 ---@field former? lucidauth.Hold of the same account, not settled either
 
@@ -33,7 +33,7 @@ local function is_in_use(hold)
   if not is_at_work(run) then
     return false
   elseif hold.since then
-    return core.clock() - hold.since < run.flights.patience
+    return core.ran() - hold.since < run.flights.patience
   end
   return hold.late or run.flight:is_flying()
 end
@@ -45,7 +45,7 @@ end
 
 -- An unlock that was cut off is called once more: it may not have come to it.
 local function give_back(hold)
-  hold.since = core.clock()
+  hold.since = core.ran()
   hold.gave = pcall(hold.run.storage.unlock, hold.run.account)
   if not hold.gave then
     doubt(hold.run)
@@ -96,8 +96,8 @@ end
 
 local function ask_in_doubt(run, doubted)
   local result, message = ask(run)
-  doubted.since = doubted.since or core.clock()
-  if result == "busy" and core.clock() - doubted.since >= credit(run)
+  doubted.since = doubted.since or core.ran()
+  if result == "busy" and core.ran() - doubted.since >= credit(run)
     and not is_another_s(run) then
     pcall(run.storage.unlock, run.account)
     result, message = ask(run)

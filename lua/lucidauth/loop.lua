@@ -25,6 +25,11 @@ end
 -- landed.
 local last_look = 2 * longest
 
+local function nap(host, seconds)
+  core.ran(seconds)
+  host.sleep(whole(seconds))
+end
+
 local function add_waiting(host)
   --- Calls a function until it returns a true value, with pauses in between in
   --- which the loop does other things. It may say in how many seconds to expect
@@ -37,10 +42,10 @@ local function add_waiting(host)
     local answer, left = ask()
     while not answer do
       if left and left > 0 and left < pause then
-        host.sleep(whole(left))
+        nap(host, left)
         pause = shortest
       else
-        host.sleep(whole(pause))
+        nap(host, pause)
         pause = math.min(pause * 2, longest)
       end
       answer, left = ask()
@@ -51,9 +56,9 @@ local function add_waiting(host)
   --- Waits until no refresh is in the air and nobody waits for one, and closes.
   function host.close_when_all_is_over(is_idle, has_waiters, close)
     host.wait_for(is_idle)
-    local until_then = core.clock() + last_look
+    local until_then = core.ran() + last_look
     host.wait_for(function()
-      return not has_waiters() or core.clock() > until_then
+      return not has_waiters() or core.ran() > until_then
     end)
     return close()
   end

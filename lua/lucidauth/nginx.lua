@@ -122,10 +122,10 @@ local function start(run)
 end
 
 local function wait_until_landed(box, living, patience)
-  local until_then = ngx.now() + patience
+  local until_then = core.ran() + patience
   local token
   M.wait_for(function()
-    local left = until_then - ngx.now()
+    local left = until_then - core.ran()
     if not box.landed and left <= 0 then
       token = living()
     end

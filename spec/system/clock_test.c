@@ -329,12 +329,40 @@ static void a_machine_that_is_always_slow_comes_to_an_end(void **state)
   assert_in_range(looks, 5, 6);
 }
 
+static void time_counts_unless_a_look_that_was_announced_comes_late(void **state)
+{
+  (void)state;
+  struct ran ran = {0};
+  assert_true(ran_look(&ran, 1000, -1) == 0);
+  assert_true(ran_look(&ran, 1500, 0.25) == 500); /* nobody had said that he would look */
+  assert_true(ran_look(&ran, 1501, 0.25) == 501); /* a busy machine */
+  assert_true(ran_look(&ran, 5000, 0.25) == 501.25);
+  assert_true(ran_look(&ran, 5000.25, -1) == 501.5);
+  assert_true(ran_look(&ran, 6000, 8) == 1501.25);
+  assert_true(ran_look(&ran, 6001, 2) == 1502.25);
+  assert_true(ran_look(&ran, 9000, -1) == 1504.25); /* the one who was to come first */
+  assert_true(ran_look(&ran, 8000, -1) == 1504.25);
+}
+
+static void waits_end_where_every_look_comes_late(void **state)
+{
+  (void)state;
+  struct ran ran = {0};
+  double steady = 1000;
+  int looks = 0;
+  for (ran_look(&ran, steady, 0); ran.seconds < 10 && looks < 40; looks++)
+    ran_look(&ran, steady += 3, 0);
+  assert_in_range(looks, 10, 11);
+}
+
 int main(void)
 {
   const struct CMUnitTest tests[] = {
       cmocka_unit_test(time_that_was_waited_counts),
       cmocka_unit_test(a_freeze_counts_little_and_is_followed_by_another_look),
       cmocka_unit_test(a_machine_that_is_always_slow_comes_to_an_end),
+      cmocka_unit_test(time_counts_unless_a_look_that_was_announced_comes_late),
+      cmocka_unit_test(waits_end_where_every_look_comes_late),
       cmocka_unit_test_teardown(readings_that_come_once, back_to_utc),
       cmocka_unit_test_teardown(readings_that_come_twice_mean_the_first_time, back_to_utc),
       cmocka_unit_test_teardown(both_rounds_of_an_hour_read_alike, back_to_utc),

@@ -42,7 +42,7 @@ int luaopen_lucidauth_core(lua_State *L)
                                        {"hot", core_hot},
                                        {"ticket", core_ticket},
                                        {"sleep", core_sleep},
-                                       {"clock", core_clock},
+                                       {"clock_of_waits", core_clock_of_waits},
                                        {"process", core_process},
                                        {"thread", core_thread},
                                        {"is_running", core_is_running},
@@ -58,6 +58,8 @@ int luaopen_lucidauth_core(lua_State *L)
   new_class(L, HOT, hot_methods);
   lua_newtable(L);
   compat_setfuncs(L, functions);
+  core_clock_of_waits(L);
+  lua_setfield(L, -2, "ran");
   lua_pushstring(L, lucidauth_version());
   lua_setfield(L, -2, "version");
   return 1;

@@ -1,5 +1,6 @@
 /* What Lua itself lacks: to sleep, a clock that nobody sets, the process, what runs on a coroutine, SHA-256. */
 #include "../http/http.h"
+#include "../system/clock.h"
 #include "binding.h"
 #include "compat.h"
 
@@ -25,12 +26,26 @@ int core_sleep(lua_State *L)
   return 0;
 }
 
-/* core.clock() -> seconds of a clock that nobody sets */
-int core_clock(lua_State *L)
+/* A clock of waits: clock([within [, steady]]) -> seconds that this process ran. `within`: the caller sleeps now, and
+ * looks again in so many seconds. `steady`: what the steady clock reads. */
+static int ran(lua_State *L)
 {
+  struct ran *clock = lua_touserdata(L, lua_upvalueindex(1));
   struct timespec now;
   clock_gettime(CLOCK_MONOTONIC, &now);
-  lua_pushnumber(L, (lua_Number)now.tv_sec + (lua_Number)now.tv_nsec / 1e9);
+  double within = (double)luaL_optnumber(L, 1, -1);
+  double steady = (double)luaL_optnumber(L, 2, (lua_Number)now.tv_sec + (lua_Number)now.tv_nsec / 1e9);
+  lua_pushnumber(L, (lua_Number)ran_look(clock, steady, within));
+  return 1;
+}
+
+/* core.clock_of_waits() -> a new one. core.ran is the one on which all waits in Lua take their time; each Lua state has
+ * its own, as several threads may have one each. */
+int core_clock_of_waits(lua_State *L)
+{
+  struct ran *clock = lua_newuserdata(L, sizeof *clock);
+  *clock = (struct ran){0};
+  lua_pushcclosure(L, ran, 1);
   return 1;
 }
 

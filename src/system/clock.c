@@ -98,6 +98,23 @@ double patience_until(const struct patience *patience, double seconds)
   return patience->looked + (left > 0 ? fmin(left, PATIENCE_PAUSE) : PATIENCE_PAUSE);
 }
 
+double ran_look(struct ran *ran, double steady, double within)
+{
+  double gap = ran->looked > 0 ? fmax(0, steady - ran->looked) : 0;
+  bool late = ran->due > 0 && steady - ran->due > PATIENCE_GAP;
+  /* a machine that is always that slow comes to an end, too */
+  if (late)
+    gap = ran->due - ran->looked + (ran->late ? PATIENCE_GAP : 0);
+  ran->seconds += gap;
+  ran->late = late;
+  ran->looked = steady;
+  if (ran->due <= steady)
+    ran->due = 0;
+  if (within >= 0)
+    ran->due = ran->due > 0 ? fmin(ran->due, steady + within) : steady + within;
+  return ran->seconds;
+}
+
 bool clock_lock(pthread_mutex_t *mutex)
 {
   for (int i = 0; i < LOCK_TRIES; i++) {

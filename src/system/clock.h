@@ -54,6 +54,17 @@ bool patience_ends(const struct patience *patience, double seconds);
 /* When to look again at the latest, for clock_wait. */
 double patience_until(const struct patience *patience, double seconds);
 
+/* Seconds that this process ran, as far as they can be told by those who look. One who is about to sleep says when it
+ * looks again; if nobody has looked by then, and for a second more, the process was stopped. Starts as {0}. */
+struct ran {
+  double seconds;
+  double looked, due; /* steady seconds: last; the next look that was announced. 0: none */
+  bool late;          /* the last look came after that */
+};
+
+/* A look, now that the steady clock reads this. `within`: the next one comes in so many seconds; negative: nobody knows. */
+double ran_look(struct ran *ran, double steady, double within);
+
 /* Lock a mutex that nobody holds for long. False: it is not to be had, since its holder is this very thread,
  * interrupted by a signal. */
 bool clock_lock(pthread_mutex_t *mutex);
