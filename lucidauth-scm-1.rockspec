@@ -1,7 +1,7 @@
 rockspec_format = "3.0"
 package = "lucidauth"
 version = "scm-1"
-source = { url = "." }
+source = { url = "git+https://github.com/lucidauth/lucidauth.git", branch = "main" }
 description = {
   summary = "OAuth2 access tokens for the Lucid API that always work",
   detailed = [[
@@ -9,6 +9,7 @@ description = {
     of threads, processes and machines at once. No crash, fault or race loses
     or double-spends the refresh token.
   ]],
+  homepage = "https://github.com/lucidauth/lucidauth",
   license = "MIT",
 }
 supported_platforms = { "unix" }

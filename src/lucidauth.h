@@ -60,7 +60,7 @@ extern "C" {
 #define LUCIDAUTH_API __attribute__((visibility("default")))
 #endif
 
-/* The library's version, "0.1.0"; static text. */
+/* The library's version, "0.2.0"; static text. */
 LUCIDAUTH_API const char *lucidauth_version(void);
 
 /* ---- errors ---- */
