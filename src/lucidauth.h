@@ -117,7 +117,8 @@ typedef enum lucidauth_event_kind {
   LUCIDAUTH_EVENT_REJECTED,       /* the API did not accept the token in use (lucidauth_reject) */
   LUCIDAUTH_EVENT_LOST,           /* a rotation is lost: a new login is needed */
   LUCIDAUTH_EVENT_REPAIRED,       /* the token file could be read by others; its mode was mended */
-  LUCIDAUTH_EVENT_EXPOSED         /* a group may write in the token file's folder, and so replace the file; told once */
+  LUCIDAUTH_EVENT_EXPOSED,        /* a group may write in the token file's folder, and so replace the file; told once */
+  LUCIDAUTH_EVENT_STORED          /* the program has stored what a login gave */
 } lucidauth_event_kind;
 
 /* "refreshed", "save_failed", ...; never NULL; static text. */

@@ -33,6 +33,7 @@ local in_nginx = package.loaded.ngx ~= nil
 ---| "lost" a rotation is lost: a new login is needed
 ---| "repaired" the token file could be read by others; its mode is mended
 ---| "exposed" a group may write in the token file's folder
+---| "stored" the program has stored what a login gave
 
 ---@class LucidEvent
 ---@field name LucidEventName

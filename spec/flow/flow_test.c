@@ -1,6 +1,7 @@
 /* The refresh flow, step by step, with every outcome of every step in the test's hand. */
 #include "../../src/base/secret.h"
 #include "../../src/flow/flow.h"
+#include "../../src/oauth/given.h"
 #include "../../src/oauth/token.h"
 
 #include <math.h>
@@ -62,7 +63,10 @@ struct desk {
   const char *appears;   /* what another writer stores at the first WAIT */
   const char *intrudes;  /* and just before the first SAVE that is not a mark */
   double waited;
-  char body[400]; /* of the last POST */
+  char body[400];    /* of the last POST */
+  const char *given; /* what a login gave */
+  bool replaces;     /* and is to take the place of a grant that lives */
+  int announcements;
 };
 
 static const struct reply ok_reply = {.delivery = REPLY_RECEIVED,
@@ -206,6 +210,7 @@ static void do_save(struct desk *desk, const struct flow_action *action, struct 
     fail_event(event);
   } else {
     store(desk, action->record);
+    desk->announcements += action->announces;
     if (action->spends) {
       pass(desk, desk->freezes);
       desk->freezes = 0;
@@ -267,12 +272,23 @@ static struct flow_event carry_out(struct desk *desk, const struct flow_action *
   return event;
 }
 
+static void start(struct desk *desk, enum flow_goal goal)
+{
+  flow_start(desk->flow, goal, desk->now, desk->now.steady + desk->settings.timeout);
+  if (goal == FLOW_STORE) {
+    struct answer given;
+    const struct answer_context context = {.now = desk->now.wall, .default_lifetime = HOUR};
+    assert_null(given_read(&given, desk->given, strlen(desk->given), &context));
+    flow_give(desk->flow, &given, desk->replaces);
+  }
+}
+
 static const struct flow_outcome *fly(struct desk *desk, enum flow_goal goal)
 {
   desk->steps[0] = '\0';
   desk->posts = desk->waits = desk->introspections = 0;
   desk->waited = 0;
-  flow_start(desk->flow, goal, desk->now, desk->now.steady + desk->settings.timeout);
+  start(desk, goal);
   struct flow_event event = {.now = desk->now};
   struct flow_action action = flow_next(desk->flow, &event);
   for (int i = 0; action.step != FLOW_DONE; i++) {
@@ -1845,6 +1861,280 @@ static void a_child_does_not_save_over_what_its_parent_saved(void **state)
 
 #define TEST(name) cmocka_unit_test_setup_teardown(name, set_up, tear_down)
 
+/* ---- what a login gave ---- */
+
+static const char login[] = "{\"access_token\":\"A5\",\"refresh_token\":\"R5\",\"expires_in\":3600,\"scope\":\"s\"}";
+
+static const struct flow_outcome *give(struct desk *desk, const char *given)
+{
+  desk->given = given;
+  return fly(desk, FLOW_STORE);
+}
+
+static void check_stored(struct desk *desk, const struct flow_outcome *outcome)
+{
+  assert_string_equal(outcome->message, "");
+  assert_int_equal(outcome->code, CODE_OK);
+  assert_true(noted(outcome, FLOW_STORED));
+  assert_non_null(strstr(desk->stored, "R5"));
+  assert_null(strstr(desk->stored, "pending"));
+}
+
+static void check_declined(struct desk *desk, const char *part)
+{
+  bool others_write = desk->appears || desk->intrudes;
+  char *before = others_write ? NULL : strdup(desk->stored);
+  const struct flow_outcome *outcome = give(desk, login);
+  check_failure(outcome, CODE_CONFIG, part);
+  assert_non_null(strstr(outcome->message, "{ replace = true }"));
+  if (!others_write)
+    assert_string_equal(desk->stored, before);
+  assert_null(strstr(desk->stored, "R5"));
+  assert_null(strstr(desk->steps, "save"));
+  assert_null(strstr(desk->steps, "mark"));
+  assert_null(strstr(desk->steps, "post"));
+  assert_int_equal(flow_status(desk->flow).last_code, CODE_OK);
+  free(before);
+}
+
+static void a_login_starts_an_empty_storage(void **state)
+{
+  struct desk *desk = *state;
+  desk->settings.token_url = "https://issuer.example/token";
+  const struct flow_outcome *outcome = give(desk, login);
+  check_stored(desk, outcome);
+  assert_string_equal(outcome->token, "A5");
+  assert_string_equal(desk->steps, "load lock load save unlock");
+  assert_int_equal(desk->announcements, 1);
+  assert_non_null(strstr(desk->stored, "\"origin\":"));
+  assert_non_null(strstr(desk->stored, "\"scope\":\"s\""));
+  assert_non_null(strstr(desk->stored, "\"server\":\"https://issuer.example\""));
+  check_token(token(desk), "A5");
+  assert_string_equal(desk->steps, "load");
+}
+
+static void a_bare_refresh_token_is_refreshed_at_the_next_call(void **state)
+{
+  struct desk *desk = *state;
+  const struct flow_outcome *outcome = give(desk, "R5\n");
+  check_stored(desk, outcome);
+  assert_null(outcome->token);
+  assert_null(strstr(desk->stored, "expire"));
+  check_token(token(desk), "A2");
+  assert_non_null(strstr(desk->body, "\"refresh_token\":\"R5\""));
+  assert_int_equal(desk->posts, 1);
+}
+
+static void a_login_loses_to_no_refresh_token_that_is_configured(void **state)
+{
+  struct desk *desk = *state;
+  desk->settings.refresh_token = "R0";
+  desk->says = alive_reply;
+  check_stored(desk, give(desk, "R5"));
+  check_token(token(desk), "A2");
+  assert_non_null(strstr(desk->body, "\"refresh_token\":\"R5\""));
+}
+
+static void a_grant_that_lives_is_replaced_only_when_told_so(void **state)
+{
+  struct desk *desk = *state;
+  store(desk, record("A1", "R1", NOW + HOUR));
+  check_declined(desk, "a grant that lives");
+  assert_string_equal(desk->steps, "load lock load unlock");
+  check_token(token(desk), "A1");
+  desk->replaces = true;
+  check_stored(desk, give(desk, login));
+  assert_null(strstr(desk->stored, "R1"));
+  check_token(token(desk), "A5");
+}
+
+static void introspection_says_whether_a_grant_without_a_good_access_token_lives(void **state)
+{
+  struct desk *desk = *state;
+  desk->says = alive_reply;
+  store(desk, record("A1", "R1", NOW - 1));
+  check_declined(desk, "a grant that lives");
+  assert_int_equal(desk->introspections, 1);
+  desk->says = dead_reply;
+  check_stored(desk, give(desk, login));
+  assert_null(strstr(desk->steps, "post"));
+}
+
+static void without_an_answer_of_introspection_nothing_is_replaced(void **state)
+{
+  struct desk *desk = *state;
+  desk->says = answer(500, "");
+  store(desk, record("A1", "R1", NOW - 1));
+  const struct flow_outcome *outcome = give(desk, login);
+  assert_int_equal(outcome->code, CODE_SERVER_ERROR);
+  assert_non_null(strstr(outcome->message, "{ replace = true }"));
+  assert_non_null(strstr(desk->stored, "R1"));
+  desk->replaces = true;
+  check_stored(desk, give(desk, login));
+  assert_int_equal(desk->introspections, 0);
+}
+
+static void without_introspection_a_grant_may_live_until_it_is_known_as_dead(void **state)
+{
+  struct desk *desk = *state;
+  desk->settings.introspection = false;
+  store(desk, record("A1", "R1", NOW - 1));
+  check_declined(desk, "may still live");
+  desk->replies[0] = answer(400, "{\"error\":\"invalid_grant\"}");
+  check_failure(token(desk), CODE_INVALID_GRANT, "invalid_grant");
+  check_stored(desk, give(desk, login));
+  check_token(token(desk), "A5");
+  assert_int_equal(flow_status(desk->flow).last_code, CODE_OK);
+}
+
+static void a_grant_that_is_lost_is_replaced(void **state)
+{
+  struct desk *desk = *state;
+  desk->replies[0] = lost;
+  desk->says = dead_reply;
+  store(desk, record("A1", "R1", NOW - 1));
+  check_failure(token(desk), CODE_LOST_ROTATION, "lost");
+  check_failure(give(desk, record("A1", "R1", NOW + HOUR)), CODE_INVALID_GRANT, "used before");
+  check_stored(desk, give(desk, login));
+  assert_int_equal(desk->introspections, 0);
+  check_token(token(desk), "A5");
+}
+
+static void an_access_token_without_a_refresh_token_is_replaced_once_it_has_ended(void **state)
+{
+  struct desk *desk = *state;
+  char text[200];
+  snprintf(text, sizeof text, "{\"access_token\":\"A1\",\"expires_at\":%.0f}", NOW + HOUR);
+  store(desk, text);
+  check_declined(desk, "a grant that lives");
+  snprintf(text, sizeof text, "{\"access_token\":\"A1\",\"expires_at\":%.0f}", NOW - 1);
+  store(desk, text);
+  check_stored(desk, give(desk, login));
+  assert_int_equal(desk->introspections, 0);
+}
+
+static void what_is_damaged_is_kept_in_the_record_that_takes_its_place(void **state)
+{
+  struct desk *desk = *state;
+  store(desk, "{\"refresh_token\":\"R1");
+  check_stored(desk, give(desk, login));
+  assert_non_null(strstr(desk->stored, "\"damaged\":\"{\\\"refresh_token\\\":\\\"R1\""));
+  check_token(token(desk), "A5");
+}
+
+static void a_refresh_in_flight_is_waited_for(void **state)
+{
+  struct desk *desk = *state;
+  for (int replaces = 0; replaces < 2; replaces++) {
+    store(desk, marked("R1"));
+    desk->replaces = replaces;
+    desk->busy = 100000;
+    const struct flow_outcome *outcome = give(desk, login);
+    assert_int_equal(outcome->code, replaces ? CODE_LOCKED : CODE_TIMEOUT); /* the one lock for so long */
+    assert_non_null(strstr(desk->stored, "R1"));
+    assert_null(strstr(desk->steps, "save"));
+    desk->busy = 0;
+  }
+}
+
+static void a_refresh_under_another_lock_is_waited_for(void **state)
+{
+  struct desk *desk = *state;
+  char text[700];
+  snprintf(text, sizeof text, "%.*s,\"lock\":\"old\",\"lasts\":65}}", (int)strlen(marked("R1")) - 2, marked("R1"));
+  store(desk, text);
+  desk->lock = "new";
+  desk->replaces = true;
+  assert_int_equal(give(desk, login)->code, CODE_LOCKED);
+  assert_non_null(strstr(desk->stored, "R1"));
+  assert_null(strstr(desk->steps, "save"));
+}
+
+static void a_refresh_that_its_process_left_unfinished_is_settled(void **state)
+{
+  struct desk *desk = *state;
+  store(desk, marked("R1"));
+  desk->says = alive_reply;
+  check_declined(desk, "a grant that lives");
+  assert_string_equal(desk->steps, "load lock load wait load introspect unlock");
+  desk->says = dead_reply;
+  check_stored(desk, give(desk, login));
+  store(desk, marked("R1"));
+  desk->replaces = true;
+  check_stored(desk, give(desk, login));
+  assert_string_equal(desk->steps, "load lock load wait load save unlock");
+}
+
+static void and_what_it_brings_meanwhile_is_a_grant_that_lives(void **state)
+{
+  struct desk *desk = *state;
+  store(desk, marked("R1"));
+  desk->appears = record("A9", "R9", NOW + HOUR);
+  check_declined(desk, "a grant that lives");
+  assert_non_null(strstr(desk->stored, "R9"));
+}
+
+static void a_refresh_token_that_was_spent_is_not_stored(void **state)
+{
+  struct desk *desk = *state;
+  store(desk, record("A1", "R5", NOW - 1));
+  check_token(token(desk), "A2");
+  desk->replaces = true;
+  check_failure(give(desk, login), CODE_INVALID_GRANT, "used before");
+  assert_non_null(strstr(desk->stored, "R2"));
+  check_token(token(desk), "A2");
+}
+
+static void a_login_that_another_writer_comes_before_is_judged_anew(void **state)
+{
+  struct desk *desk = *state;
+  desk->intrudes = record("A9", "R9", NOW + HOUR);
+  check_declined(desk, "a grant that lives");
+}
+
+static void a_login_that_cannot_be_saved_is_with_its_user_alone(void **state)
+{
+  struct desk *desk = *state;
+  store(desk, record("A1", "R1", NOW + HOUR));
+  check_token(token(desk), "A1");
+  desk->replaces = true;
+  desk->failing_saves = 1;
+  check_failure(give(desk, login), CODE_STORAGE, "keep it");
+  assert_false(flow_unsaved(desk->flow));
+  assert_non_null(strstr(desk->steps, "unlock"));
+  check_token(token(desk), "A1");
+  check_stored(desk, give(desk, login));
+  desk->replaces = false;
+  check_stored(desk, give(desk, login)); /* the very same once more */
+}
+
+static void a_login_that_is_refused_leaves_the_dead_grant_and_not_the_replaced_one(void **state)
+{
+  struct desk *desk = *state;
+  for (int replaces = 0; replaces < 2; replaces++) {
+    store(desk, record("A1", "R1", replaces ? NOW + HOUR : NOW - 1));
+    desk->replaces = replaces;
+    desk->says = dead_reply;
+    check_stored(desk, give(desk, "R5"));
+    desk->replies[0] = answer(400, "{\"error\":\"invalid_grant\"}");
+    assert_int_equal(token(desk)->code, CODE_INVALID_GRANT);
+    assert_true((strstr(desk->stored, "R1") != NULL) == (replaces == 0));
+    flow_free(desk->flow);
+    desk->flow = flow_new(&desk->settings, 1);
+  }
+}
+
+static void a_login_that_is_handed_over_late_ends_when_it_ends(void **state)
+{
+  struct desk *desk = *state;
+  desk->now.wall = 1.7e9;
+  const struct flow_outcome *outcome =
+      give(desk, "{\"access_token\":\"A5\",\"refresh_token\":\"R5\",\"expires_in\":3600,\"expires_at\":1700000600}");
+  assert_true(outcome->dead_at.wall == 1.7e9 + 600);
+  desk->replaces = true;
+  check_failure(give(desk, "{\"access_token\":\"A6\",\"expires_at\":1699999999}"), CODE_CONFIG, "has expired");
+}
+
 int main(void)
 {
   const struct CMUnitTest tests[] = {
@@ -1954,6 +2244,25 @@ int main(void)
       TEST(tokens_of_another_server_are_not_handed_out),
       TEST(a_child_saves_what_its_parent_could_not),
       TEST(a_child_does_not_save_over_what_its_parent_saved),
+      TEST(a_login_starts_an_empty_storage),
+      TEST(a_bare_refresh_token_is_refreshed_at_the_next_call),
+      TEST(a_login_loses_to_no_refresh_token_that_is_configured),
+      TEST(a_grant_that_lives_is_replaced_only_when_told_so),
+      TEST(introspection_says_whether_a_grant_without_a_good_access_token_lives),
+      TEST(without_an_answer_of_introspection_nothing_is_replaced),
+      TEST(without_introspection_a_grant_may_live_until_it_is_known_as_dead),
+      TEST(a_grant_that_is_lost_is_replaced),
+      TEST(an_access_token_without_a_refresh_token_is_replaced_once_it_has_ended),
+      TEST(what_is_damaged_is_kept_in_the_record_that_takes_its_place),
+      TEST(a_refresh_in_flight_is_waited_for),
+      TEST(a_refresh_under_another_lock_is_waited_for),
+      TEST(a_refresh_that_its_process_left_unfinished_is_settled),
+      TEST(and_what_it_brings_meanwhile_is_a_grant_that_lives),
+      TEST(a_refresh_token_that_was_spent_is_not_stored),
+      TEST(a_login_that_another_writer_comes_before_is_judged_anew),
+      TEST(a_login_that_cannot_be_saved_is_with_its_user_alone),
+      TEST(a_login_that_is_refused_leaves_the_dead_grant_and_not_the_replaced_one),
+      TEST(a_login_that_is_handed_over_late_ends_when_it_ends),
   };
   return cmocka_run_group_tests(tests, NULL, NULL);
 }

@@ -441,7 +441,7 @@ static void keep_status(struct lucidauth_account *account)
 
 static void publish(struct lucidauth_account *account, const struct flow_outcome *outcome)
 {
-  if (account->goal == FLOW_KEEP)
+  if (account->goal == FLOW_KEEP || (account->goal == FLOW_STORE && outcome->code != CODE_OK))
     return;
   if (account->goal == FLOW_LOOK) {
     /* what was looked at will not show as a change any more */

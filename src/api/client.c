@@ -20,7 +20,8 @@
 
 _Static_assert((int)LUCIDAUTH_NOT_READY == (int)CODE_NOT_READY && (int)LUCIDAUTH_TIMEOUT == (int)CODE_TIMEOUT,
                "lucidauth.h repeats the codes of the core");
-_Static_assert((int)LUCIDAUTH_EVENT_LOST == (int)FLOW_LOST, "lucidauth.h repeats the notes of the flow");
+_Static_assert((int)LUCIDAUTH_EVENT_LOST == (int)FLOW_LOST && (int)LUCIDAUTH_EVENT_STORED == (int)FLOW_STORED,
+               "lucidauth.h repeats the notes of the flow");
 _Static_assert(sizeof((lucidauth_error *)0)->message >= FLOW_MESSAGE, "an outcome's message fits an error");
 
 const char *lucidauth_version(void)

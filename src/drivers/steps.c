@@ -115,6 +115,8 @@ static void save(struct craft *craft, const struct flow_action *action, struct c
   came->event.result = result_of(result);
   if (result == STORE_OK && action->spent && store->ops->spend)
     store->ops->spend(store, action->spent);
+  if (result == STORE_OK && action->announces)
+    store->ops->begin(store); /* unlocking tells that it is done */
   if (!action->spends || result != STORE_OK)
     return;
   store->ops->begin(store);

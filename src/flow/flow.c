@@ -75,6 +75,7 @@ enum state {
   RELOOK_PAUSE,
   REVIEWING,  /* loading what another writer stored just before a save of ours */
   CLEARING,   /* saving the record without the mark */
+  STORING,    /* saving what a login gave */
   RETREATING, /* the same, under a lock that keeps nobody out any more */
   RELOCKING,  /* giving that lock back, for the one that has taken its place */
   UNLOCKING
@@ -110,7 +111,8 @@ struct flow {
   enum flow_goal goal;
   struct moment now;
   double deadline, started;
-  double takes; /* seconds that the step under way may take by itself */
+  double started_at; /* epoch seconds */
+  double takes;      /* seconds that the step under way may take by itself */
   struct record record;
   char lock[80], held[160]; /* what tells the lock from others; what the storage holds for the answer */
   struct pending pending;   /* the mark of the refresh under way */
@@ -140,6 +142,10 @@ struct flow {
   int spends, turns;
   int resends, failures, looks, reviews;
   enum state reviewed; /* the save that another writer came before */
+  struct answer given; /* what a login gave */
+  bool replaces;       /* it takes the place of a grant that lives, too */
+  bool given_is_spent; /* its refresh token is known to be */
+  bool settled;        /* the refresh that was under way has had its time */
   struct flow_outcome outcome;
 };
 
@@ -153,6 +159,11 @@ static struct flow_action relook(struct flow *flow);
 static struct flow_action judge_empty(struct flow *flow);
 static struct flow_action go_on_with(struct flow *flow, struct record *found);
 static bool held_back(struct flow *flow, bool *dead);
+static struct flow_action judge_given(struct flow *flow);
+static struct flow_action settle_for_given(struct flow *flow);
+static struct flow_action asked_for_given(struct flow *flow, const struct introspection *found);
+static struct flow_action give(struct flow *flow);
+static struct flow_action give_over_damaged(struct flow *flow, const char *text);
 
 static const char keeps_changing[] = "Another program keeps changing the token record.";
 
@@ -311,6 +322,7 @@ static void clear_flight(struct flow *flow)
   (void)use_reserve(flow);
   record_free(&flow->record);
   request_free(&flow->request);
+  answer_free(&flow->given);
   secret_free(flow->text);
   flow->text = NULL;
 }
@@ -332,6 +344,11 @@ static struct flow_action finish(struct flow *flow)
     outcome->token = flow->served.token;
     outcome->code = CODE_OK;
     outcome->message[0] = '\0';
+  }
+  if (flow->goal == FLOW_STORE && outcome->code == CODE_OK && alive(flow)) {
+    outcome->token = flow->served.token;
+    outcome->refresh_at = flow->served.refresh_at;
+    outcome->dead_at = flow->served.dead_at;
   }
   clear_flight(flow);
   return step(flow, IDLE, FLOW_DONE);
@@ -400,6 +417,7 @@ static struct flow_action save(struct flow *flow, enum state state, const struct
   struct flow_action action = step(flow, state, FLOW_SAVE);
   action.record = flow->text;
   action.spends = state == MARKING ? flow->pending.refresh_token : NULL;
+  action.announces = state == STORING;
   action.spent = flow->untold[0] ? flow->untold : NULL;
   flow->telling = action.spent != NULL;
   if (state != MARKING)
@@ -475,13 +493,13 @@ static struct flow_action not_bearer(struct flow *flow)
                         "kept in the storage; refresh() asks for another.");
 }
 
-/* Whether the record holds what a login gave and nothing that has come since; a salvaged refresh token is more. */
+/* Whether the record holds what is configured and nothing that has come since; a salvaged refresh token is more. */
 static bool is_as_given(const struct flow *flow)
 {
   char hash[RECORD_HASH];
   const struct record *record = &flow->record;
   const char *origin = json_string(record->json, "origin");
-  if (!origin || !record->refresh_token || record->access_token || record->lifetime > 0)
+  if (!origin || !record->refresh_token || record->access_token || record->lifetime > 0 || record_is_login(record))
     return false;
   record_hash(&flow->settings->world, record->refresh_token, hash);
   return strcmp(origin, hash) == 0;
@@ -681,6 +699,8 @@ static struct flow_action lost_already(struct flow *flow)
 static struct flow_action judge(struct flow *flow)
 {
   struct record *record = &flow->record;
+  if (flow->goal == FLOW_STORE)
+    return judge_given(flow);
   bool dead, for_use = flow->goal == FLOW_TOKEN || flow->goal == FLOW_REFRESH;
   if (is_foreign(flow))
     return for_use ? foreign(flow) : leave(flow);
@@ -715,6 +735,8 @@ static struct flow_action judge_empty(struct flow *flow)
   record_free(&flow->record);
   if (flow->goal == FLOW_LOOK || flow->goal == FLOW_KEEP)
     return leave(flow);
+  if (flow->goal == FLOW_STORE)
+    return judge_given(flow);
   if (!flow->settings->refresh_token)
     return empty(flow);
   if (held_back(flow, &dead)) {
@@ -745,9 +767,14 @@ static void hear_of_spent(struct flow *flow, const struct flow_event *event)
 {
   char hash[RECORD_HASH];
   const char *configured = flow->settings->refresh_token, *stored = flow->record.refresh_token;
-  flow->spent_before = false;
+  flow->spent_before = flow->given_is_spent = false;
   if (!flow->locked)
     return;
+  const char *given = json_string(flow->given.fields, "refresh_token");
+  if (given) {
+    record_hash(&flow->settings->world, given, hash);
+    flow->given_is_spent = was_spent_here(flow, hash) || is_listed(event->spent, hash);
+  }
   if (configured) {
     record_hash(&flow->settings->world, configured, hash);
     bool is_successor = stored && strcmp(stored, configured) != 0 &&
@@ -772,7 +799,9 @@ static struct flow_action loaded(struct flow *flow, const struct flow_event *eve
     return judge_empty(flow);
   if (read)
     return judge(flow);
-  return flow->looks < LOOK_PAUSES ? wait(flow, TORN_PAUSE, look_pauses[flow->looks++]) : damaged(flow);
+  if (flow->looks < LOOK_PAUSES)
+    return wait(flow, TORN_PAUSE, look_pauses[flow->looks++]);
+  return flow->goal == FLOW_STORE ? give_over_damaged(flow, event->text) : damaged(flow);
 }
 
 /* ---- the lock ---- */
@@ -906,7 +935,7 @@ static struct flow_action recover(struct flow *flow)
     return wait_for_owner(flow);
   flow->recovering = flow->doubted = true;
   if (is_long_over(flow))
-    return introspect(flow);
+    return flow->goal == FLOW_STORE ? settle_for_given(flow) : introspect(flow);
   return let_it_settle(flow);
 }
 
@@ -1402,6 +1431,8 @@ static struct flow_action asked(struct flow *flow, const struct flow_event *even
   struct answer_context known = context(flow);
   struct introspection found = answer_introspection(event->reply, &known);
   request_free(&flow->request);
+  if (flow->goal == FLOW_STORE)
+    return asked_for_given(flow, &found);
   if (found.said == INTROSPECTION_ACTIVE)
     return flow->unclear ? refused_for_other_reasons(flow) : unspent_after_all(flow);
   if (found.said == INTROSPECTION_NONE)
@@ -1472,6 +1503,8 @@ static struct flow_action bury(struct flow *flow)
       "helps: "
       "configure the refresh token that you get (LUCID_REFRESH_TOKEN, or the option refresh_token).";
   char what[FLOW_MESSAGE];
+  if (flow->goal == FLOW_STORE)
+    return give(flow);
   if (flow->starting)
     return not_again(flow);
   if (flow->doubted && record_salvage(&flow->record))
@@ -1514,6 +1547,7 @@ static struct flow_action go_on_with(struct flow *flow, struct record *found)
   flow->record = *found;
   flow->recovering = flow->doubted = flow->unclear = flow->marked = flow->keeps_mark = false;
   flow->starting = flow->allowed = flow->burying = flow->spent_for_sure = flow->spent_before = false;
+  flow->settled = false;
   flow->resends = 0;
   if (flow->turns++ < TURNS_MOST)
     return judge(flow);
@@ -1558,6 +1592,213 @@ static struct flow_action relooked(struct flow *flow, const struct flow_event *e
   return bury(flow);
 }
 
+/* ---- what a login gave ---- */
+
+/* Nothing was done, and nothing is wrong with what is stored. */
+static struct flow_action decline(struct flow *flow, enum code code)
+{
+  flow->outcome.code = code;
+  return leave(flow);
+}
+
+static struct flow_action decline_for_living(struct flow *flow, bool known)
+{
+  words_living(flow->outcome.message, flow->settings, known);
+  return decline(flow, CODE_CONFIG);
+}
+
+static struct flow_action decline_spent(struct flow *flow)
+{
+  words_given_is_spent(flow->outcome.message, flow->settings);
+  return decline(flow, CODE_INVALID_GRANT);
+}
+
+static struct flow_action decline_expired(struct flow *flow)
+{
+  words_given_is_expired(flow->outcome.message);
+  return decline(flow, CODE_CONFIG);
+}
+
+static bool is_given(const struct flow *flow, const char *name)
+{
+  const char *stored = json_string(flow->record.json, name), *given = json_string(flow->given.fields, name);
+  return stored && given ? strcmp(stored, given) == 0 : stored == given;
+}
+
+/* Whatever is told to be replaced, a refresh token that is spent is none to start from. */
+static bool is_known_as_spent(const struct flow *flow)
+{
+  struct pending mark;
+  const char *given = json_string(flow->given.fields, "refresh_token");
+  if (!given)
+    return false;
+  if (flow->given_is_spent)
+    return true;
+  if (is_given(flow, "refresh_token"))
+    return record_pending(&flow->record, &flow->settings->world, &mark) && mark.lost > 0;
+  return record_came_from(&flow->record, given, &flow->settings->world);
+}
+
+/* A save that failed may have been one all the same, and a program may store twice. */
+static bool is_stored_already(const struct flow *flow)
+{
+  struct pending mark;
+  return flow->record.json && is_given(flow, "refresh_token") && is_given(flow, "access_token") &&
+         !record_pending(&flow->record, &flow->settings->world, &mark);
+}
+
+static bool has_living_access_token(const struct flow *flow)
+{
+  struct pending mark;
+  const struct record *record = &flow->record;
+  return !record_pending(record, &flow->settings->world, &mark) && served_allows(&flow->served, record) &&
+         flow->now.wall < record->expires_at && !record_implausible(record, flow->now.wall);
+}
+
+static bool can_ask_for_given(const struct flow *flow)
+{
+  return can_ask(flow) && !words_missing_setting(flow->settings);
+}
+
+static struct flow_action ask_for_given(struct flow *flow)
+{
+  request_free(&flow->request);
+  if (!request_introspection(&flow->request, &flow->settings->credentials, flow->record.refresh_token))
+    return out_of_memory(flow);
+  return post(flow, ASKING);
+}
+
+/* Under the lock. Nothing is spent to find out whether the stored grant lives. */
+static struct flow_action give_or_decline(struct flow *flow)
+{
+  const struct record *record = &flow->record;
+  bool dead;
+  if (!record->json || flow->replaces || is_stored_already(flow))
+    return give(flow);
+  /* a broken answer may hold the refresh token that lives */
+  if (is_foreign(flow) || record_salvage(&flow->record))
+    return decline_for_living(flow, false);
+  (void)held_back(flow, &dead);
+  if (dead || (flow->spent_before && !can_ask_for_given(flow)) || record_is_refused(record))
+    return give(flow);
+  if (has_living_access_token(flow))
+    return decline_for_living(flow, true);
+  if (!record->refresh_token)
+    return give(flow);
+  return can_ask_for_given(flow) ? ask_for_given(flow) : decline_for_living(flow, false);
+}
+
+static struct flow_action judge_given(struct flow *flow)
+{
+  struct pending mark;
+  if (!flow->locked)
+    return lock(flow);
+  if (is_known_as_spent(flow))
+    return decline_spent(flow);
+  bool under_way = record_pending(&flow->record, &flow->settings->world, &mark) && !(mark.lost > 0);
+  if (under_way && !flow->settled) {
+    flow->pending = mark;
+    return recover(flow);
+  }
+  return give_or_decline(flow);
+}
+
+/* A refresh that was under way has had its time, or introspection that did not answer. */
+static struct flow_action settle_for_given(struct flow *flow)
+{
+  bool settled = flow->settled;
+  flow->settled = true;
+  return settled ? give_or_decline(flow) : step(flow, LOADING, FLOW_LOAD);
+}
+
+static struct flow_action ask_again_for_given(struct flow *flow, const struct introspection *found)
+{
+  double pause = fmax(backoff(++flow->failures, RETRY_FIRST, RETRY_MOST, &flow->random), found->retry_after);
+  if (found->transient && flow->now.steady + pause < flow->deadline)
+    return wait(flow, ASK_PAUSE, pause);
+  words_explain(flow->outcome.message, flow->settings, found->code, found->message,
+                "Whether the stored grant still lives could not be asked, so nothing was changed. { replace = true } "
+                "(in C: the flag LUCIDAUTH_REPLACE) stores the answer without asking.");
+  return decline(flow, found->code);
+}
+
+static struct flow_action asked_for_given(struct flow *flow, const struct introspection *found)
+{
+  if (found->said == INTROSPECTION_ACTIVE)
+    return decline_for_living(flow, true);
+  if (found->said == INTROSPECTION_INACTIVE)
+    return relook(flow);
+  if (!found->refused)
+    return ask_again_for_given(flow, found);
+  flow->deaf = true;
+  return give_or_decline(flow);
+}
+
+static struct flow_action save_given(struct flow *flow, struct record *given)
+{
+  if (!given->refresh_token && !(given->expires_at > flow->now.wall)) {
+    record_free(given);
+    return decline_expired(flow);
+  }
+  record_free(&flow->record);
+  flow->record = *given;
+  if (!record_set_server(&flow->record, flow->settings->token_url))
+    return out_of_memory(flow);
+  return save(flow, STORING, &flow->record);
+}
+
+/* It takes the place of the record in hand. The fields stay for another try. */
+static bool make_given(struct flow *flow, struct record *made)
+{
+  struct answer copy = flow->given;
+  double since = fmin(flow->started_at, flow->now.wall);
+  copy.fields = cJSON_Duplicate(flow->given.fields, 1);
+  bool done = copy.fields && record_give(made, &copy, since, &flow->record, !flow->replaces && !is_stored_already(flow),
+                                         !flow->replaces, &flow->settings->world);
+  answer_free(&copy);
+  return done;
+}
+
+static struct flow_action give(struct flow *flow)
+{
+  struct record made;
+  return make_given(flow, &made) ? save_given(flow, &made) : out_of_memory(flow);
+}
+
+/* What was there is kept as it is, in the record. */
+static struct flow_action give_over_damaged(struct flow *flow, const char *text)
+{
+  struct record made;
+  if (!flow->locked)
+    return lock(flow);
+  if (strlen(text) > RAW_MOST)
+    return damaged(flow);
+  if (is_known_as_spent(flow))
+    return decline_spent(flow);
+  if (!make_given(flow, &made))
+    return out_of_memory(flow);
+  if (*text && !json_set_string(made.json, "damaged", text)) {
+    record_free(&made);
+    return out_of_memory(flow);
+  }
+  return save_given(flow, &made);
+}
+
+static struct flow_action given_or_not(struct flow *flow, const struct flow_event *event)
+{
+  char message[FLOW_MESSAGE];
+  if (event->result == FLOW_FAILED) {
+    words_not_stored(message, event->text);
+    return fail_and_leave(flow, event->code, message);
+  }
+  take(flow, &flow->record);
+  setback_forget(&flow->setback);
+  setback_forget(&flow->start_setback);
+  succeed(flow);
+  note(flow, FLOW_STORED, CODE_OK, "");
+  return leave(flow);
+}
+
 /* ---- tokens that could not be saved ---- */
 
 static struct flow_action checked(struct flow *flow, const struct flow_event *event)
@@ -1593,7 +1834,9 @@ static struct flow_action saved(struct flow *flow, const struct flow_event *even
 static struct flow_action review(struct flow *flow)
 {
   flow->reviewed = flow->state;
-  if (flow->state == MARKING)
+  if (flow->state == STORING)
+    flow->recovering = flow->doubted = flow->settled = false; /* of the record that was there */
+  if (flow->state == MARKING || flow->state == STORING)
     return step(flow, LOADING, FLOW_LOAD);
   if (flow->state == SAVING)
     return step(flow, CHECKING, FLOW_LOAD);
@@ -1703,7 +1946,7 @@ static struct flow_action go_on_after_wait(struct flow *flow)
   case PAUSING:
     return send_again(flow);
   case ASK_PAUSE:
-    return introspect(flow);
+    return flow->goal == FLOW_STORE ? settle_for_given(flow) : introspect(flow);
   case TORN_PAUSE:
     return step(flow, flow->locked ? LOADING : LOOKING, FLOW_LOAD);
   default:
@@ -1752,6 +1995,8 @@ static struct flow_action go_on_after_save(struct flow *flow, const struct flow_
     return kept_or_not(flow, event);
   case SALVAGING:
     return salvage_kept_or_not(flow, event);
+  case STORING:
+    return given_or_not(flow, event);
   case NOTING:
     flow->unnoted = event->result == FLOW_FAILED;
     return let_it_settle(flow);
@@ -1833,14 +2078,22 @@ void flow_start(struct flow *flow, enum flow_goal goal, struct moment now, doubl
   flow->goal = goal;
   flow->now = now;
   flow->started = now.steady;
+  flow->started_at = now.wall;
   flow->deadline = deadline;
   flow->recovering = flow->marked = flow->keeps_mark = flow->doubted = flow->unclear = false;
   flow->salvaged = flow->allowed = flow->deaf = flow->starting = flow->burying = flow->relocked = false;
   flow->spent_before = flow->spent_for_sure = flow->lags = flow->unnoted = false;
+  flow->replaces = flow->given_is_spent = flow->settled = false;
   flow->spends = flow->turns = 0;
   flow->resends = flow->failures = flow->looks = flow->reviews = 0;
   flow->lock_pause = 0;
   flow->outcome = (struct flow_outcome){0};
+}
+
+void flow_give(struct flow *flow, const struct answer *given, bool replaces)
+{
+  flow->given = *given;
+  flow->replaces = replaces;
 }
 
 const struct flow_outcome *flow_outcome(const struct flow *flow)
@@ -1906,6 +2159,6 @@ const char *flow_note_name(enum flow_note_kind kind)
   static const char *const names[] = {
       [FLOW_REFRESHED] = "refreshed",     [FLOW_ADOPTED] = "adopted", [FLOW_REFRESH_FAILED] = "refresh_failed",
       [FLOW_SAVE_FAILED] = "save_failed", [FLOW_SAVED] = "saved",     [FLOW_RECOVERED] = "recovered",
-      [FLOW_REJECTED] = "rejected",       [FLOW_LOST] = "lost"};
+      [FLOW_REJECTED] = "rejected",       [FLOW_LOST] = "lost",       [FLOW_STORED] = "stored"};
   return names[kind];
 }

@@ -50,7 +50,8 @@ enum flow_goal {
   FLOW_TOKEN,   /* a token that works */
   FLOW_REFRESH, /* a new one, whatever the expiry of the present one */
   FLOW_LOOK,    /* only see what is stored, for flow_status */
-  FLOW_KEEP     /* only save what could not be saved before */
+  FLOW_KEEP,    /* only save what could not be saved before */
+  FLOW_STORE    /* store what a login gave, which flow_give tells */
 };
 
 enum flow_step { FLOW_LOAD, FLOW_LOCK, FLOW_HOLD, FLOW_SAVE, FLOW_UNLOCK, FLOW_POST, FLOW_WAIT, FLOW_DONE };
@@ -61,6 +62,7 @@ struct flow_action {
   const char *record; /* SAVE: the text to store; secret */
   const char *spends; /* SAVE: it is the mark before a POST, of the refresh token with this hash; others are told
                                   * that a refresh is in flight. Else NULL */
+  bool announces;     /* SAVE: the tokens change without a mark having told others so */
   const char *spent;  /* SAVE: the refresh token with this hash is known to be spent, for the storage's own list, be the
                         * record there or not. Else NULL */
   const struct request *request; /* POST */
@@ -97,7 +99,8 @@ enum flow_note_kind {
   FLOW_SAVED,
   FLOW_RECOVERED,
   FLOW_REJECTED,
-  FLOW_LOST
+  FLOW_LOST,
+  FLOW_STORED = FLOW_LOST + 3 /* what lies between is for others to tell: what a storage finds */
 };
 
 struct flow_note {
@@ -137,6 +140,10 @@ void flow_free(struct flow *flow);
 /* Begin a flight. `deadline` is in seconds of the steady clock; a POST that was sent is waited for past it.
  * Not while another is under way. */
 void flow_start(struct flow *flow, enum flow_goal goal, struct moment now, double deadline);
+
+/* After a start with FLOW_STORE: what a login gave, as given_read has read it; its fields are the flow's from now on.
+ * `replaces`: also a grant that lives. */
+void flow_give(struct flow *flow, const struct answer *given, bool replaces);
 
 /* The next thing to do; `event` tells what came of the last one (ignored at the first call except for its
  * time). After FLOW_DONE: the outcome. */

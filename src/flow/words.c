@@ -42,21 +42,23 @@ static const char *advice_of_another(const struct flow_settings *settings, enum 
   }
 }
 
+/* Names that come from outside, as they may be shown. */
+enum { NAME = 120, PLACE = 180, ACCOUNT = 70, STORAGE = 280, ADVICE = 200 };
+
 /* A configured refresh token is the default account's. */
-static const char *advice_of_account(enum code code)
+static void put_advice_of_account(char out[ADVICE], const struct flow_settings *settings)
 {
-  return code == CODE_INVALID_GRANT || code == CODE_LOST_ROTATION
-             ? " Log in again as this account, and store the refresh token that you get as its record: "
-               "{\"refresh_token\": \"...\"}. LUCID_REFRESH_TOKEN (option refresh_token) is for the default account "
-               "alone."
-             : "";
+  char account[ACCOUNT];
+  quote_escape(account, sizeof account, settings->account);
+  snprintf(out, ADVICE, " Log in again as this account, and store the answer: client:store(answer, \"%s\").", account);
 }
 
-static const char *advice(const struct flow_settings *settings, enum code code)
+static const char *advice(char of_account[ADVICE], const struct flow_settings *settings, enum code code)
 {
-  const char *of_account = settings->account ? advice_of_account(code) : "";
-  if (*of_account)
+  if (settings->account && (code == CODE_INVALID_GRANT || code == CODE_LOST_ROTATION)) {
+    put_advice_of_account(of_account, settings);
     return of_account;
+  }
   const char *of_another = settings->another_provider ? advice_of_another(settings, code) : "";
   if (*of_another)
     return of_another;
@@ -87,17 +89,14 @@ void words_capitalize(char *sentence)
     *sentence = (char)(*sentence - 'a' + 'A');
 }
 
-/* Names that come from outside, as they may be shown. */
-enum { NAME = 120, PLACE = 180, ACCOUNT = 70, STORAGE = 280 };
-
 void words_explain(char out[FLOW_MESSAGE], const struct flow_settings *settings, enum code code, const char *what,
                    const char *safe)
 {
-  char account[NAME];
+  char account[NAME], of_account[ADVICE];
   quote_escape(account, sizeof account, settings->account);
   const char *of = settings->account ? "for the account \"" : "", *end = settings->account ? "\": " : "";
   snprintf(out, FLOW_MESSAGE, "%s%s%s%s%s%s%s", of, account, end, what,
-           *what && what[strlen(what) - 1] != '.' ? ". " : " ", safe, advice(settings, code));
+           *what && what[strlen(what) - 1] != '.' ? ". " : " ", safe, advice(of_account, settings, code));
   words_capitalize(out);
 }
 
@@ -235,12 +234,12 @@ void words_damaged(char out[FLOW_MESSAGE], const struct flow_settings *settings)
 
 void words_empty(char out[FLOW_MESSAGE], const struct flow_settings *settings)
 {
-  char place[PLACE], account[NAME];
+  char place[PLACE], account[NAME], of_account[ADVICE];
   quote_escape(place, sizeof place, settings->storage);
   quote_escape(account, sizeof account, settings->account);
   if (settings->account)
     snprintf(out, FLOW_MESSAGE, "There is no token yet for the account \"%s\": the token storage %s is empty.%s",
-             account, place, advice(settings, CODE_INVALID_GRANT));
+             account, place, advice(of_account, settings, CODE_INVALID_GRANT));
   else
     snprintf(out, FLOW_MESSAGE,
              "There is no token yet: the token storage %s is empty, and no refresh token is configured. Log in to %s "
@@ -250,12 +249,48 @@ void words_empty(char out[FLOW_MESSAGE], const struct flow_settings *settings)
 
 void words_grantless(char out[FLOW_MESSAGE], const struct flow_settings *settings)
 {
-  char storage[STORAGE];
+  char storage[STORAGE], of_account[ADVICE];
   put_storage(storage, settings);
   snprintf(out, FLOW_MESSAGE,
            "The access token in %s has expired, and there is no refresh token beside it: it was issued without the "
            "scope offline_access. %s%s",
-           storage, words_kept, advice(settings, CODE_INVALID_GRANT));
+           storage, words_kept, advice(of_account, settings, CODE_INVALID_GRANT));
+}
+
+void words_living(char out[FLOW_MESSAGE], const struct flow_settings *settings, bool known)
+{
+  char storage[STORAGE];
+  put_storage(storage, settings);
+  snprintf(out, FLOW_MESSAGE,
+           "%s holds a grant that %s, so the answer was not stored; nothing was changed. To put the answer into its "
+           "place, say so: { replace = true } (in C: the flag LUCIDAUTH_REPLACE).",
+           storage, known ? "lives" : "may still live");
+  words_capitalize(out);
+}
+
+void words_given_is_spent(char out[FLOW_MESSAGE], const struct flow_settings *settings)
+{
+  char storage[STORAGE];
+  put_storage(storage, settings);
+  snprintf(out, FLOW_MESSAGE,
+           "The refresh token in this answer was used before, by what %s knows, so it is dead and was not stored; "
+           "nothing was changed. Log in to %s again, and store what that gives.",
+           storage, provider(settings));
+}
+
+void words_given_is_expired(char out[FLOW_MESSAGE])
+{
+  snprintf(out, FLOW_MESSAGE,
+           "The access token in this answer has expired, and there is no refresh token beside it, so it was not "
+           "stored; nothing was changed. Log in again, with the scope offline_access, and store what that gives.");
+}
+
+void words_not_stored(char out[FLOW_MESSAGE], const char *why)
+{
+  snprintf(out, FLOW_MESSAGE,
+           "%s The answer was not stored, and is in no other place than with you: keep it, and store it again when "
+           "this is mended.",
+           why);
 }
 
 void words_foreign(char out[FLOW_MESSAGE], const struct flow_settings *settings, const char *server)

@@ -20,6 +20,9 @@
 /* Clocks are set back by this much at most, in seconds: for the summer's end by an hour, in some years by two. */
 #define SET_BACK_MOST (2 * 3600.0)
 
+/* An earlier date is none: epoch seconds. */
+#define EARLIEST_EXPIRY 1e9
+
 enum { ORIGINS_MOST = 32 };
 
 static const char *usable(const cJSON *json, const char *name)
@@ -386,6 +389,69 @@ bool record_replace(struct record *record, struct answer *answer, const struct w
   return true;
 }
 
+/* An answer that is handed over late may say itself when its token ends. */
+static bool shorten(struct record *record, double told, const struct world *world)
+{
+  if (!(told >= EARLIEST_EXPIRY && told < record->expires_at))
+    return true;
+  bool set = json_set_number(record->json, "expires_at", told) && set_expiration(record->json, told, world);
+  point_into(record, world);
+  return set;
+}
+
+static bool set_origin(cJSON *json, const char *refresh_token, const struct world *world)
+{
+  char hash[RECORD_HASH];
+  if (!refresh_token)
+    return true;
+  record_hash(world, refresh_token, hash);
+  return json_set_string(json, "origin", hash);
+}
+
+static bool bury_former(struct record *record, const struct record *before, const struct world *world)
+{
+  char hash[RECORD_HASH];
+  if (!before->refresh_token || (record->refresh_token && strcmp(record->refresh_token, before->refresh_token) == 0))
+    return true;
+  record_hash(world, before->refresh_token, hash);
+  return record_remember_spent(record, hash);
+}
+
+/* Nothing is known yet of an access token: only when the login was. */
+static void leave_expiry_open(struct record *record, const struct world *world)
+{
+  json_remove(record->json, "expires_at");
+  json_remove(record->json, "expiration");
+  json_remove(record->json, "expires_in");
+  json_remove(record->json, "expires");
+  point_into(record, world);
+}
+
+bool record_give(struct record *record, struct answer *answer, double since, const struct record *before, bool dead,
+                 bool keeps_before, const struct world *world)
+{
+  struct record told = {.json = answer->fields};
+  point_into(&told, world);
+  double expires_at = told.expires_at;
+  *record = (struct record){.json = cJSON_CreateObject()};
+  bool made = record->json && set_origin(record->json, told.refresh_token, world) &&
+              carry_origins(record->json, before) && carry_spent(record->json, before) &&
+              record_rotate(record, answer, since, world) && shorten(record, expires_at, world) &&
+              (!dead || bury_former(record, before, world));
+  if (made && !record->access_token) {
+    leave_expiry_open(record, world);
+    made = !keeps_before || put_aside(record->json, before);
+  }
+  if (!made)
+    record_free(record);
+  return made;
+}
+
+bool record_is_login(const struct record *record)
+{
+  return !record->access_token && has(record->json, "obtained_at") && !has(record->json, "expires_at");
+}
+
 char *record_write(const struct record *record)
 {
   return json_write(record->json);
@@ -590,6 +656,11 @@ void record_refuse_origin(struct record *record)
 {
   if (!record->access_token && has(record->json, "origin"))
     (void)json_set(record->json, "origin_refused", cJSON_CreateTrue());
+}
+
+bool record_is_refused(const struct record *record)
+{
+  return !record->access_token && has(record->json, "origin_refused");
 }
 
 const char *record_server(const struct record *record)

@@ -35,6 +35,16 @@ bool record_read(struct record *record, const char *text, const struct world *wo
 bool record_start(struct record *record, const char *refresh_token, const struct record *before,
                   const struct world *world);
 
+/* A record from what a login gave. `before` (an empty record is allowed) is the grant whose place it takes; `dead`: its
+ * refresh token is known to be, and is not to be tried again. Where the answer brings no access token, nothing has shown
+ * that it works: with `keeps_before` the former grant is put aside in it, as by record_start. Takes the answer's fields.
+ * False: out of memory. */
+bool record_give(struct record *record, struct answer *answer, double since, const struct record *before, bool dead,
+                 bool keeps_before, const struct world *world);
+
+/* Whether the program has stored it so, and nothing has come since: it counts, whatever is configured. */
+bool record_is_login(const struct record *record);
+
 /* Whether another grant has been put aside for this one. */
 bool record_is_trial(const struct record *record);
 
@@ -128,6 +138,8 @@ bool record_remember_spent(struct record *record, const char hash[RECORD_HASH]);
 /* The server refused the refresh token that the record was started from: no process that still has it configured is to
  * start from it again. */
 void record_refuse_origin(struct record *record);
+/* Whether it did, and nothing has come since. */
+bool record_is_refused(const struct record *record);
 
 /* The API did not accept the access token: no process is to hand it out. False: memory is out. */
 bool record_reject(struct record *record);
