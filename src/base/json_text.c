@@ -1,5 +1,6 @@
 #include "json_text.h"
 
+#include "ascii.h"
 #include "cjson.h"
 #include "decimal.h"
 #include "secret.h"
@@ -54,14 +55,6 @@ static bool accept(struct scan *scan, char c)
   return true;
 }
 
-static int hex_digit(char c)
-{
-  if (c >= '0' && c <= '9')
-    return c - '0';
-  c = (char)(c | 0x20);
-  return c >= 'a' && c <= 'f' ? c - 'a' + 10 : -1;
-}
-
 /* The code unit of a \uXXXX at `at`, or -1. */
 static int escaped_unit(const char *at, const char *end)
 {
@@ -69,7 +62,7 @@ static int escaped_unit(const char *at, const char *end)
     return -1;
   int unit = 0;
   for (int i = 2; i < 6; i++) {
-    int digit = hex_digit(at[i]);
+    int digit = ascii_hex_digit(at[i]);
     if (digit < 0)
       return -1;
     unit = unit * 16 + digit;
@@ -128,7 +121,7 @@ static void scan_character(struct scan *scan)
   }
 }
 
-static bool is_plain(char c)
+static bool stands_for_itself(char c)
 {
   return c > 0 && c < 127 && c != '"' && c != '\\';
 }
@@ -137,7 +130,7 @@ static bool is_plain(char c)
 static size_t plain_run(const struct scan *scan)
 {
   const char *p = scan->at;
-  while (p < scan->end && is_plain(*p))
+  while (p < scan->end && stands_for_itself(*p))
     p++;
   return (size_t)(p - scan->at);
 }

@@ -1,5 +1,6 @@
 #include "quote.h"
 
+#include "ascii.h"
 #include "secret.h"
 #include "utf8.h"
 
@@ -8,17 +9,6 @@
 #include <string.h>
 
 enum { WORD_MOST = 19, NAME_MOST = 60, RUN = 8, SHORTEST = 4 };
-
-static char lower(char c)
-{
-  return c >= 'A' && c <= 'Z' ? (char)(c - 'A' + 'a') : c;
-}
-
-static bool is_alphanumeric(char c)
-{
-  c = lower(c);
-  return (c >= '0' && c <= '9') || (c >= 'a' && c <= 'z');
-}
 
 /* ---- what it looks like ---- */
 
@@ -36,7 +26,7 @@ static bool is_made_of(const char *text, bool (*allowed)(char), bool (*ends)(cha
 
 static bool is_of_name(char c)
 {
-  return is_alphanumeric(c) || strchr("._-:[]", c);
+  return ascii_is_alphanumeric(c) || strchr("._-:[]", c);
 }
 
 static bool is_plain(char c)
@@ -46,10 +36,10 @@ static bool is_plain(char c)
 
 static bool is_no_letter(char c)
 {
-  return !is_alphanumeric(c);
+  return !ascii_is_alphanumeric(c);
 }
 
-static bool is_space(char c)
+static bool is_blank(char c)
 {
   return c == ' ';
 }
@@ -61,7 +51,7 @@ bool quote_is_name(const char *text)
 
 bool quote_is_prose(const char *text)
 {
-  return *text && is_made_of(text, is_plain, is_space);
+  return *text && is_made_of(text, is_plain, is_blank);
 }
 
 bool quote_is_report(const char *text)
@@ -133,9 +123,9 @@ static bool seek(struct sought *sought, const char *text)
   for (; text[length]; length++) {
     if (length == QUOTE_TEXT)
       return false;
-    sought->whole[length] = lower(text[length]);
-    if (is_alphanumeric(text[length]))
-      sought->joined[joined++] = lower(text[length]);
+    sought->whole[length] = ascii_lower(text[length]);
+    if (ascii_is_alphanumeric(text[length]))
+      sought->joined[joined++] = ascii_lower(text[length]);
   }
   for (size_t i = 0; i < joined; i++)
     sought->backwards[i] = sought->joined[joined - 1 - i];
@@ -149,10 +139,10 @@ static bool shows_as_it_is(const struct sought *sought, const char *secret)
 {
   struct window whole = {0}, joined = {0};
   for (; *secret; secret++) {
-    char c = lower(*secret);
+    char c = ascii_lower(*secret);
     if (is_full(&whole, c) && has_run(&sought->runs, whole.run))
       return true;
-    if (is_alphanumeric(c) && is_full(&joined, c) && has_run(&sought->runs, joined.run))
+    if (ascii_is_alphanumeric(c) && is_full(&joined, c) && has_run(&sought->runs, joined.run))
       return true;
   }
   return false;
@@ -161,7 +151,7 @@ static bool shows_as_it_is(const struct sought *sought, const char *secret)
 /* One digit went by. */
 static bool has_digit(const struct sought *sought, struct window *window, char digit)
 {
-  return is_alphanumeric(digit) && is_full(window, digit) && has_run(&sought->runs, window->run);
+  return ascii_is_alphanumeric(digit) && is_full(window, digit) && has_run(&sought->runs, window->run);
 }
 
 /* Digits of `bits` bits each, as base64 (6), base32 (5) and hexadecimal (4) have them, in lower case; the last one is
@@ -195,10 +185,10 @@ static bool shows_short(const struct sought *sought, const char *secret)
   char whole[RUN] = "", joined[RUN] = "";
   size_t length = 0, letters = 0;
   for (; *secret; secret++) {
-    if (letters < RUN && is_alphanumeric(*secret) && ++letters < RUN)
-      joined[letters - 1] = lower(*secret);
+    if (letters < RUN && ascii_is_alphanumeric(*secret) && ++letters < RUN)
+      joined[letters - 1] = ascii_lower(*secret);
     if (length < RUN && ++length < RUN)
-      whole[length - 1] = lower(*secret);
+      whole[length - 1] = ascii_lower(*secret);
   }
   bool shown =
       (length >= SHORTEST && length < RUN && strstr(sought->whole, whole)) ||
@@ -224,8 +214,8 @@ static bool names_secret(const char *name)
   char joined[32] = "";
   size_t length = 0;
   for (; name && *name && length < sizeof joined - 1; name++)
-    if (is_alphanumeric(*name))
-      joined[length++] = lower(*name);
+    if (ascii_is_alphanumeric(*name))
+      joined[length++] = ascii_lower(*name);
   if (strstr(joined, "type") || strstr(joined, "expire"))
     return false;
   for (size_t i = 0; i < sizeof parts / sizeof *parts; i++)

@@ -1,5 +1,6 @@
 #include "form.h"
 
+#include "../base/ascii.h"
 #include "../base/secret.h"
 
 #include <stdint.h>
@@ -10,40 +11,27 @@
  * A pair of one byte, its separator, becomes `"":"",`; any other byte becomes two at most. */
 enum { GROWTH = 6, BRACES = 3 };
 
-static bool is_space(char c)
-{
-  return c == ' ' || c == '\t' || c == '\r' || c == '\n';
-}
-
 static bool is_name_character(char c)
 {
-  return (c >= 'a' && c <= 'z') || (c >= 'A' && c <= 'Z') || (c >= '0' && c <= '9') || (c && strchr("_-.~+*%[]", c));
-}
-
-static int hex_digit(char c)
-{
-  if (c >= '0' && c <= '9')
-    return c - '0';
-  c = (char)(c | 0x20);
-  return c >= 'a' && c <= 'f' ? c - 'a' + 10 : -1;
+  return ascii_is_alphanumeric(c) || (c && strchr("_-.~+*%[]", c));
 }
 
 /* One byte, decoded; returns where the next one starts. A percent sign without two digits stands for itself. */
-static const char *decode(const char *at, const char *end, char *byte)
+static const char *decode_byte(const char *at, const char *end, char *byte)
 {
   *byte = *at == '+' ? ' ' : *at;
-  if (*at != '%' || end - at < 3 || hex_digit(at[1]) < 0 || hex_digit(at[2]) < 0)
+  if (*at != '%' || end - at < 3 || ascii_hex_digit(at[1]) < 0 || ascii_hex_digit(at[2]) < 0)
     return at + 1;
-  *byte = (char)(hex_digit(at[1]) * 16 + hex_digit(at[2]));
+  *byte = (char)(ascii_hex_digit(at[1]) * 16 + ascii_hex_digit(at[2]));
   return at + 3;
 }
 
-static char *put_string(char *out, const char *at, const char *end)
+static char *put_quoted(char *out, const char *at, const char *end)
 {
   *out++ = '"';
   while (at < end) {
     char byte;
-    at = decode(at, end, &byte);
+    at = decode_byte(at, end, &byte);
     if (byte == '"' || byte == '\\')
       *out++ = '\\';
     *out++ = byte;
@@ -61,9 +49,9 @@ static char *put_pair(char *out, const char *at, const char *end)
       return NULL;
     name_end++;
   }
-  out = put_string(out, at, name_end);
+  out = put_quoted(out, at, name_end);
   *out++ = ':';
-  return put_string(out, name_end < end ? name_end + 1 : end, end);
+  return put_quoted(out, name_end < end ? name_end + 1 : end, end);
 }
 
 static char *put_pairs(char *out, const char *at, const char *end)
@@ -85,9 +73,9 @@ static char *put_pairs(char *out, const char *at, const char *end)
 cJSON *form_read(const char *text, size_t length)
 {
   const char *end = text + length;
-  while (text < end && is_space(*text))
+  while (text < end && ascii_is_space(*text))
     text++;
-  while (end > text && is_space(end[-1]))
+  while (end > text && ascii_is_space(end[-1]))
     end--;
   length = (size_t)(end - text);
   if (length >= SIZE_MAX / GROWTH - BRACES)

@@ -1,16 +1,13 @@
 #include "origin.h"
 
-#include <string.h>
+#include "../base/ascii.h"
 
-static char lower(char c)
-{
-  return c >= 'A' && c <= 'Z' ? (char)(c - 'A' + 'a') : c;
-}
+#include <string.h>
 
 static bool is_same_text(const char *text, const char *other, size_t length)
 {
   for (size_t i = 0; i < length; i++)
-    if (lower(text[i]) != lower(other[i]))
+    if (ascii_lower(text[i]) != ascii_lower(other[i]))
       return false;
   return true;
 }
@@ -18,30 +15,19 @@ static bool is_same_text(const char *text, const char *other, size_t length)
 static bool begins(const char *text, const char *word)
 {
   for (; *word; text++, word++)
-    if (lower(*text) != *word)
+    if (ascii_lower(*text) != *word)
       return false;
   return true;
 }
 
-static bool is_digit(char c)
+static bool is_host_character(char c)
 {
-  return c >= '0' && c <= '9';
-}
-
-static int hex_digit(char c)
-{
-  c = lower(c);
-  return is_digit(c) ? c - '0' : c >= 'a' && c <= 'f' ? c - 'a' + 10 : -1;
-}
-
-static bool is_name_character(char c)
-{
-  return is_digit(c) || (lower(c) >= 'a' && lower(c) <= 'z') || (c && strchr("-._", c));
+  return ascii_is_digit(c) || (ascii_lower(c) >= 'a' && ascii_lower(c) <= 'z') || (c && strchr("-._", c));
 }
 
 static bool is_address_character(char c)
 {
-  return hex_digit(c) >= 0 || c == ':' || c == '.';
+  return ascii_hex_digit(c) >= 0 || c == ':' || c == '.';
 }
 
 static bool is_host(const char *host, size_t length)
@@ -49,7 +35,7 @@ static bool is_host(const char *host, size_t length)
   bool bracketed = length > 2 && host[0] == '[' && host[length - 1] == ']';
   size_t first = bracketed ? 1 : 0, last = bracketed ? length - 1 : length;
   for (size_t i = first; i < last; i++)
-    if (!(bracketed ? is_address_character(host[i]) : is_name_character(host[i])))
+    if (!(bracketed ? is_address_character(host[i]) : is_host_character(host[i])))
       return false;
   return true;
 }
@@ -59,7 +45,7 @@ static bool read_port(const char *text, size_t length, int *port)
 {
   int value = 0;
   for (size_t i = 0; i < length; i++) {
-    if (!is_digit(text[i]) || value > 65535)
+    if (!ascii_is_digit(text[i]) || value > 65535)
       return false;
     value = value * 10 + (text[i] - '0');
   }
@@ -68,39 +54,39 @@ static bool read_port(const char *text, size_t length, int *port)
 }
 
 /* Cut ":port" off the host. False: there is a port, and it cannot be one. */
-static bool cut_port(struct origin *server)
+static bool cut_port(struct origin *origin)
 {
-  const char *host = server->host;
-  size_t colon = server->host_length;
+  const char *host = origin->host;
+  size_t colon = origin->host_length;
   while (colon > 0 && host[colon - 1] != ':' && host[colon - 1] != ']')
     colon--;
   if (colon == 0 || host[colon - 1] == ']')
-    return colon == 0 || colon == server->host_length;
-  size_t length = server->host_length - colon;
-  server->host_length = colon - 1;
-  return read_port(host + colon, length, &server->port);
+    return colon == 0 || colon == origin->host_length;
+  size_t length = origin->host_length - colon;
+  origin->host_length = colon - 1;
+  return read_port(host + colon, length, &origin->port);
 }
 
-enum origin_fault origin_read(const char *url, struct origin *server)
+enum origin_fault origin_read(const char *url, struct origin *origin)
 {
   bool secure = begins(url, "https://");
   if (!secure && !begins(url, "http://"))
     return ORIGIN_NO_SCHEME;
   const char *host = url + strlen(secure ? "https://" : "http://");
-  *server =
+  *origin =
       (struct origin){.secure = secure, .host = host, .host_length = strcspn(host, "/?#"), .port = secure ? 443 : 80};
-  if (memchr(host, '@', server->host_length))
+  if (memchr(host, '@', origin->host_length))
     return ORIGIN_HAS_USER;
-  if (!cut_port(server))
+  if (!cut_port(origin))
     return ORIGIN_BAD_PORT;
-  if (server->host_length == 0)
+  if (origin->host_length == 0)
     return ORIGIN_NO_HOST;
-  return is_host(host, server->host_length) ? ORIGIN_SOUND : ORIGIN_BAD_HOST;
+  return is_host(host, origin->host_length) ? ORIGIN_SOUND : ORIGIN_BAD_HOST;
 }
 
-static bool host_is(const struct origin *server, const char *name)
+static bool host_is(const struct origin *origin, const char *name)
 {
-  return server->host_length == strlen(name) && is_same_text(server->host, name, server->host_length);
+  return origin->host_length == strlen(name) && is_same_text(origin->host, name, origin->host_length);
 }
 
 /* One decimal number from 0 to 255 without leading zeros, which some parsers read as octal. NULL: it is none. */
@@ -108,17 +94,17 @@ static const char *skip_octet(const char *text, const char *end)
 {
   int value = 0;
   const char *at = text;
-  while (at < end && is_digit(*at) && value <= 255)
+  while (at < end && ascii_is_digit(*at) && value <= 255)
     value = value * 10 + (*at++ - '0');
   if (at == text || value > 255 || (*text == '0' && at - text > 1))
     return NULL;
   return at;
 }
 
-static bool is_loopback_ipv4(const struct origin *server)
+static bool is_loopback_ipv4(const struct origin *origin)
 {
-  const char *at = server->host, *end = at + server->host_length;
-  if (server->host_length < 4 || memcmp(at, "127.", 4) != 0)
+  const char *at = origin->host, *end = at + origin->host_length;
+  if (origin->host_length < 4 || memcmp(at, "127.", 4) != 0)
     return false;
   for (int octet = 0; octet < 4; octet++) {
     bool dotted = at < end && *at == '.';
@@ -131,9 +117,9 @@ static bool is_loopback_ipv4(const struct origin *server)
   return at == end;
 }
 
-bool origin_is_loopback(const struct origin *server)
+bool origin_is_loopback(const struct origin *origin)
 {
-  return host_is(server, "localhost") || host_is(server, "[::1]") || is_loopback_ipv4(server);
+  return host_is(origin, "localhost") || host_is(origin, "[::1]") || is_loopback_ipv4(origin);
 }
 
 size_t origin_length(const char *url)
@@ -149,10 +135,10 @@ enum { GROUPS = 8 };
 static int read_groups(const char **at, const char *end, unsigned groups[GROUPS])
 {
   int count = 0;
-  while (count < GROUPS && *at < end && hex_digit(**at) >= 0) {
+  while (count < GROUPS && *at < end && ascii_hex_digit(**at) >= 0) {
     unsigned value = 0;
-    for (int digits = 0; *at < end && digits < 4 && hex_digit(**at) >= 0; digits++, (*at)++)
-      value = value * 16 + (unsigned)hex_digit(**at);
+    for (int digits = 0; *at < end && digits < 4 && ascii_hex_digit(**at) >= 0; digits++, (*at)++)
+      value = value * 16 + (unsigned)ascii_hex_digit(**at);
     groups[count++] = value;
     if (end - *at < 2 || **at != ':' || (*at)[1] == ':')
       break;
@@ -162,11 +148,11 @@ static int read_groups(const char **at, const char *end, unsigned groups[GROUPS]
 }
 
 /* The address in an IPv6 host (RFC 4291 section 2.2), but for the form that ends in an IPv4 address. */
-static bool read_ipv6(const struct origin *server, unsigned address[GROUPS])
+static bool read_ipv6(const struct origin *origin, unsigned address[GROUPS])
 {
   unsigned behind[GROUPS];
-  const char *at = server->host + 1, *end = server->host + server->host_length - 1;
-  if (server->host[0] != '[')
+  const char *at = origin->host + 1, *end = origin->host + origin->host_length - 1;
+  if (origin->host[0] != '[')
     return false;
   memset(address, 0, GROUPS * sizeof *address);
   int before = read_groups(&at, end, address);

@@ -1,5 +1,5 @@
-/* Which server a URL names. The only place that takes one apart: what is compared, what plain http may reach and what
- * is shown go by the same reading. */
+/* The origin that a URL names. No other place takes a URL apart: comparing, allowing plain http and showing go by the
+ * same reading. */
 #ifndef OAUTH_ORIGIN_H
 #define OAUTH_ORIGIN_H
 
@@ -23,12 +23,12 @@ enum origin_fault {
   ORIGIN_BAD_HOST /* neither a host name nor an address */
 };
 
-/* Take the URL apart; `server` is filled when it is sound. Only what stands in front of the path is looked at. */
-enum origin_fault origin_read(const char *url, struct origin *server);
+/* Take the URL apart; `origin` is filled when it is sound. Only what stands in front of the path is looked at. */
+enum origin_fault origin_read(const char *url, struct origin *origin);
 
 /* Whether it is this machine by its exact name or address: localhost, 127.0.0.0/8 in its four numbers, [::1]. Other
  * spellings are not: some resolver may see another host in them. */
-bool origin_is_loopback(const struct origin *server);
+bool origin_is_loopback(const struct origin *origin);
 
 /* How many bytes of a URL name the server: scheme, host and port. */
 size_t origin_length(const char *url);

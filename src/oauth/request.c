@@ -1,5 +1,6 @@
 #include "request.h"
 
+#include "../base/ascii.h"
 #include "../base/json.h"
 #include "../base/secret.h"
 
@@ -15,19 +16,19 @@ enum { FIELDS = 4 };
 
 static const char *const none[] = {NULL};
 
-static bool unreserved(unsigned char c)
+static bool unreserved(char c)
 {
-  return (c >= 'A' && c <= 'Z') || (c >= 'a' && c <= 'z') || (c >= '0' && c <= '9') || (c && strchr("-._~", c));
+  return ascii_is_alphanumeric(c) || (c && strchr("-._~", c));
 }
 
 /* Append `text` percent-encoded (RFC 3986 section 2.1; a form decodes it as well); returns the new end. */
 static char *put_encoded(char *end, const char *text)
 {
-  for (const unsigned char *p = (const unsigned char *)text; *p; p++)
-    if (unreserved(*p))
-      *end++ = (char)*p;
+  for (; *text; text++)
+    if (unreserved(*text))
+      *end++ = *text;
     else
-      end += sprintf(end, "%%%02X", *p);
+      end += sprintf(end, "%%%02X", (unsigned char)*text);
   *end = '\0';
   return end;
 }
@@ -132,7 +133,7 @@ static bool build(struct request *request, const struct credentials *credentials
 static bool names_same(const char *name, const char *reserved)
 {
   for (; *name && *reserved; name++, reserved++) {
-    char c = *name >= 'A' && *name <= 'Z' ? (char)(*name - 'A' + 'a') : *name;
+    char c = ascii_lower(*name);
     if ((strchr(".-", c) ? '_' : c) != *reserved)
       return false;
   }
@@ -146,7 +147,7 @@ const char *request_parameter_problem(const char *name)
   if (!*name)
     return "has an empty name";
   for (const char *p = name; *p; p++)
-    if (!unreserved((unsigned char)*p) || *p == '~')
+    if (!unreserved((char)*p) || *p == '~')
       return "has a name that is not of letters, digits, \"-\", \".\" and \"_\"";
   for (size_t i = 0; i < sizeof reserved / sizeof *reserved; i++)
     if (names_same(name, reserved[i]))

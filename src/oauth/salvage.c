@@ -2,6 +2,7 @@
  * have a broken byte in it, so strings are looked for one by one. */
 #include "answer.h"
 
+#include "../base/ascii.h"
 #include "../base/secret.h"
 #include "../base/utf8.h"
 #include "form.h"
@@ -32,22 +33,17 @@ static const char *closing_quote(const char *open, const char *end)
   return NULL;
 }
 
-static bool is_space(char c)
-{
-  return c == ' ' || c == '\t' || c == '\r' || c == '\n';
-}
-
 /* From the name to its value: a colon in white space, where a broken byte is taken for either. */
 static const char *skip_colon(const char *at, const char *end)
 {
   bool colon = false;
   for (; at < end && (*at == ':' || (unsigned char)*at <= ' ' || (unsigned char)*at >= 0x7F); at++)
-    colon = colon || !is_space(*at);
+    colon = colon || !ascii_is_space(*at);
   return colon ? at : end;
 }
 
 /* The string, quotes and all, without its escapes; the caller frees it with secret_free. NULL: it cannot be one. */
-static char *decode(const char *open, const char *close)
+static char *read_string(const char *open, const char *close)
 {
   cJSON *string = json_read(open, (size_t)(close - open) + 1);
   char *text = cJSON_IsString(string) ? secret_copy(string->valuestring) : NULL;
@@ -62,7 +58,7 @@ static bool is_name(const char *open, const char *close)
     return memcmp(open + 1, name, NAME_LENGTH) == 0;
   if (length < NAME_LENGTH || !memchr(open + 1, '\\', length))
     return false;
-  char *text = decode(open, close);
+  char *text = read_string(open, close);
   bool is = text && strcmp(text, name) == 0;
   secret_free(text);
   return is;
@@ -90,7 +86,7 @@ static void take(struct search *search, const char *open, const char *close)
 {
   if (search->found && search->depth > search->found_depth)
     return;
-  char *token = decode(open, close);
+  char *token = read_string(open, close);
   if (!is_new(token, search->sent)) {
     secret_free(token);
     return;
