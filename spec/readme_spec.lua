@@ -62,7 +62,8 @@ end)
 
 describe("each function that programs call", function()
   for file, pattern in pairs({
-    ["lua/lucidauth.lua"] = "^function lucid%.",
+    ["lua/lucidauth.lua"] = "^lucid%.",
+    ["lua/lucidauth/module.lua"] = "^function lucid%.",
     ["lua/lucidauth/client.lua"] = "^function Client:",
     ["lua/lucidauth/sandbox.lua"] = "^function sandbox%.",
     ["lua/lucidauth/sandbox/server.lua"] = "^function Server:",

@@ -2,6 +2,7 @@
  * same in Lua. Settings come from the environment. Its arguments are what to do:
  *
  *   token, refresh   prints "token <access token>" or "failure <code> <message>"
+ *   ask=N            asks for the token N times, and prints "asked <seconds>"; C alone
  *   status           prints "status <state> saved|unsaved shared|private settled|under_way"
  *   open=PATH        tries to open a file; it need not be there
  *   run=COMMAND      runs a shell command, which must succeed
@@ -23,6 +24,7 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <time.h>
 
 static void tell(void *data, const lucidauth_event *event)
 {
@@ -37,6 +39,25 @@ static void print_token(char *token, const lucidauth_error *error)
   else
     printf("failure %s %s\n", lucidauth_code_name(error->code), error->message);
   lucidauth_free_token(token);
+}
+
+static double now(void)
+{
+  struct timespec time;
+  clock_gettime(CLOCK_MONOTONIC, &time);
+  return (double)time.tv_sec + (double)time.tv_nsec / 1e9;
+}
+
+static void ask(lucidauth *client, long times)
+{
+  double began = now();
+  for (long i = 0; i < times; i++) {
+    char *token = lucidauth_token(client, NULL, NULL);
+    if (!token)
+      exit(2);
+    lucidauth_free_token(token);
+  }
+  printf("asked %.3f\n", now() - began);
 }
 
 static void print_status(lucidauth *client)
@@ -89,6 +110,8 @@ static void do_step(lucidauth **client, const char *step)
     print_token(lucidauth_token(*client, NULL, &error), &error);
   } else if (strcmp(step, "refresh") == 0) {
     print_token(lucidauth_refresh(*client, NULL, &error), &error);
+  } else if (starts(step, "ask=")) {
+    ask(*client, atol(step + strlen("ask=")));
   } else if (strcmp(step, "status") == 0) {
     print_status(*client);
   } else if (strcmp(step, "begin") == 0) {

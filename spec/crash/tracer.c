@@ -13,6 +13,7 @@
  *   --at-lift COMMAND         run a shell command then
  *   --at-connect COMMAND      run a shell command when the program first connects to anybody, before it does
  *   --list                    report every point
+ *   --all                     there are points for each system call whatever, from the start
  *
  * There are two points for each system call that concerns a file in FOLDER, and from the first lock on two for each
  * system call whatever: one before it is carried out and one after it. All threads of the program count, programs that
@@ -122,7 +123,7 @@ static struct {
   enum { TO_KILL, TO_RUN, TO_EXHAUST } deed;
   const char *command; /* TO_RUN */
   struct fault fault;
-  bool list;
+  bool list, all;
   /* what has happened */
   pid_t program;
   struct thread threads[THREADS];
@@ -395,7 +396,7 @@ static void on_entry(struct thread *thread, const struct __ptrace_syscall_info *
   heed_connect(thread->id, &call, info->entry.args);
   heed_lift(&call);
   run.locked = run.locked || (call.lock && call.inside);
-  thread->counted = run.locked || call.inside;
+  thread->counted = run.all || run.locked || call.inside;
   if (thread->counted) {
     snprintf(thread->line, sizeof thread->line, "%s\t%s%s%.255s", call.name, call.lock ? call.lock : "",
              call.lock ? " " : "", shown(&call));
@@ -555,6 +556,9 @@ static void read_option(int letter)
   case 'a':
     run.list = true;
     break;
+  case 'A':
+    run.all = true;
+    break;
   default:
     misused("an option is not known");
   }
@@ -562,12 +566,17 @@ static void read_option(int letter)
 
 static char **read_arguments(int count, char **arguments)
 {
-  static const struct option options[] = {
-      {"kill", required_argument, NULL, 'k'},    {"fail", required_argument, NULL, 'f'},
-      {"at", required_argument, NULL, 't'},      {"do", required_argument, NULL, 'd'},
-      {"exhaust", required_argument, NULL, 'e'}, {"at-lift", required_argument, NULL, 'o'},
-      {"lift", required_argument, NULL, 'l'},    {"at-connect", required_argument, NULL, 'c'},
-      {"list", no_argument, NULL, 'a'},          {0}};
+  static const struct option options[] = {{"kill", required_argument, NULL, 'k'},
+                                          {"fail", required_argument, NULL, 'f'},
+                                          {"at", required_argument, NULL, 't'},
+                                          {"do", required_argument, NULL, 'd'},
+                                          {"exhaust", required_argument, NULL, 'e'},
+                                          {"at-lift", required_argument, NULL, 'o'},
+                                          {"lift", required_argument, NULL, 'l'},
+                                          {"at-connect", required_argument, NULL, 'c'},
+                                          {"list", no_argument, NULL, 'a'},
+                                          {"all", no_argument, NULL, 'A'},
+                                          {0}};
   int letter;
   while ((letter = getopt_long(count, arguments, "+", options, NULL)) != -1)
     read_option(letter);

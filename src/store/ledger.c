@@ -45,7 +45,7 @@ static struct entry entry_in(const unsigned char bytes[ENTRY])
 {
   struct entry entry = {.number = number_in(bytes + SAID)};
   memcpy(entry.said, bytes, SAID);
-  if (number_in(bytes + SAID + 8) != sum_of(bytes))
+  if (entry.number != 0 && number_in(bytes + SAID + 8) != sum_of(bytes))
     entry.number = 0;
   return entry;
 }

@@ -1,0 +1,227 @@
+--- The module's functions, and its own client, which they work on: made by
+--- `configure`, or at first use from the environment (LUCID_CLIENT_ID,
+--- LUCID_CLIENT_SECRET, LUCID_REFRESH_TOKEN, LUCID_TOKEN_FILE,
+--- LUCID_API_URL). `new` makes as many clients more as you like; each
+--- function is a method of theirs too.
+---
+--- Misuse (an unknown option, a wrong type) raises. What can fail at run time
+--- returns `nil, message, code`; the codes are the `LucidCode` below.
+
+local clients = require "lucidauth.client"
+local check_dot = clients.check_dot
+
+-- nginx's older Lua modules give each request a table of globals of its own
+local in_nginx = package.loaded.ngx ~= nil
+
+---@alias LucidCode
+---| "config" a setting is missing or cannot be used
+---| "invalid_client" the server does not accept client id and secret
+---| "invalid_grant" the server refuses the refresh token: log in again
+---| "lost_rotation" a refresh was spent and its answer never arrived
+---| "network" the server could not be reached
+---| "timeout" no answer in time
+---| "rate_limited" the server said: later
+---| "server_error" the server failed
+---| "bad_response" the server's answer cannot be used
+---| "storage" the token storage cannot be read or written
+---| "locked" another process holds the account's lock for too long
+---| "not_ready" no token yet, and this caller may not wait
+
+---@class lucidauth
+local lucid = {}
+
+---@type LucidClient?
+local default
+-- the core of the client to come, while nothing but token() was called
+local handle
+-- functions in C, as long as nothing below them has to yield on LuaJIT
+local fast_token, fast_authorization
+-- what `lucid.token` and `lucid.authorization` are as long as no client has a
+-- better one
+local first_token, first_authorization
+
+-- The workers' user may not be able to read what the master's can.
+if in_nginx then
+  for _, part in ipairs { "drive", "loop", "metrics", "nginx", "options" } do
+    require("lucidauth." .. part)
+  end
+end
+
+-- Where a token may have to be waited for by yielding, a client brings a Lua
+-- function of its own. Whoever kept it from a client that is closed by now gets
+-- the present one's token.
+local function adopt(own)
+  if own and own.bare_token then
+    own.heir = first_token
+    lucid.token, lucid.authorization = own.bare_token, own.bare_authorization
+  end
+end
+
+-- The environment may be set later in the program: a failure is not kept.
+local function default_client()
+  local message, code
+  if not default then
+    default, message, code = clients.new(handle)
+    handle = nil
+    adopt(default)
+  end
+  return default, message, code
+end
+
+local function call(method, ...)
+  local own, message, code = default_client()
+  if not own then
+    return nil, message, code
+  end
+  return own[method](own, ...)
+end
+
+local function yielding_token(account)
+  check_dot(account, "token", 2)
+  local own, message, code = default_client()
+  if not own then
+    return nil, message, code
+  end
+  return (own.bare_token or fast_token)(account)
+end
+
+local function yielding_authorization(account)
+  check_dot(account, "authorization", 2)
+  local own, message, code = default_client()
+  if not own then
+    return nil, message, code
+  end
+  return (own.bare_authorization or fast_authorization)(account)
+end
+
+--- A new access token now, whatever the expiry of the present one.
+---@param account? string
+---@return string? token
+---@return string? message
+---@return LucidCode? code
+function lucid.refresh(account)
+  check_dot(account, "refresh", 2)
+  return call("refresh", account)
+end
+
+--- The API answered 401 to this very token: it is never handed out again, and
+--- the next `token()` brings another. A token that is no longer in use, or a
+--- second rejection, changes nothing.
+---@param token string the token that the API did not accept, or the header's "Bearer ..."
+---@param account? string
+---@return true? rejected
+---@return string? message
+---@return LucidCode? code
+function lucid.reject(token, account)
+  check_dot(token, "reject", 2)
+  return call("reject", token, account)
+end
+
+--- How an account stands; there is no secret in it.
+---@param account? string
+---@return LucidStatus? status
+---@return string? message
+---@return LucidCode? code
+function lucid.status(account)
+  check_dot(account, "status", 2)
+  return call("status", account)
+end
+
+--- The numbers of status() for every account that is in use in this process, as
+--- Prometheus text.
+---@param prefix? string of the metrics' names, "lucidauth_"
+---@return string? text
+---@return string? message
+---@return LucidCode? code
+function lucid.metrics(prefix)
+  check_dot(prefix, "metrics", 2)
+  return call("metrics", prefix)
+end
+
+local function install(client)
+  default = client
+  lucid.token = client and fast_token or first_token
+  lucid.authorization = client and fast_authorization or first_authorization
+  adopt(client)
+end
+
+-- A client that cannot save its newest tokens stays, unless there is another one
+-- by now: this may yield, and others may call meanwhile.
+local function succeed(former, successor)
+  install(successor)
+  if not former then
+    return true
+  end
+  local closed, message, code = former:close()
+  if closed then
+    return true
+  elseif default == successor then
+    install(former)
+  end
+  return nil, message, code
+end
+
+--- Close the module's own client and wipe its secrets. The next call makes a
+--- new one from the environment.
+---@return true? closed
+---@return string? message
+---@return LucidCode? code "storage": the newest tokens could not be saved, so it stays
+function lucid.close(...)
+  check_dot((...), "close", 2)
+  return succeed((default or handle) and default_client(), nil)
+end
+
+--- Set up the module's own client. Options that are left out come from the
+--- environment, or have their default. Raises when an option cannot be used.
+---@param options LucidOptions
+---@return true? configured
+---@return string? message
+---@return LucidCode? code "storage": the former client cannot save its tokens, so it stays
+function lucid.configure(options)
+  check_dot(options, "configure", 2)
+  local own = clients.configured(options, 2)
+  local former = (default or handle) and default_client()
+  local succeeded, message, code = succeed(former, own)
+  if succeeded then
+    return true
+  end
+  own:close()
+  return nil, message, code
+end
+
+--- A client of its own. Raises when an option cannot be used. Close it when you
+--- are done with it: one that is only collected while its refresh is under way is
+--- waited for on the spot, and inside nginx that holds the worker up.
+---@param options? LucidOptions
+---@return LucidClient
+function lucid.new(options)
+  check_dot(options, "new", 2)
+  -- not a tail call: an error is to name the line of our caller
+  local own = clients.configured(options or {}, 2)
+  return own
+end
+
+local M = {}
+
+--- Gives the module the rest of its functions.
+---@param module lucidauth
+---@param token function its own, in C
+---@param authorization function
+---@param started? userdata the core of its own client, if there is one already
+---@return fun(method: string, ...): any what calls a method of its own client
+function M.complete(module, token, authorization, started)
+  handle = started
+  fast_token, fast_authorization = token, authorization
+  first_token = in_nginx and yielding_token or token
+  first_authorization = in_nginx and yielding_authorization or authorization
+  for name, run in pairs(lucid) do
+    module[name] = run
+  end
+  lucid = module
+  if in_nginx then
+    lucid.token, lucid.authorization = first_token, first_authorization
+  end
+  return call
+end
+
+return M
