@@ -171,3 +171,56 @@ describe("accounts by name", function()
     end
   end)
 end)
+
+describe("the rest of the module", function()
+  local function run(program)
+    tokens.write(scene.path, { access_token = "A", refresh_token = "R",
+      expires_at = os.time() + 3600 })
+    local out, err, code = helper.run_lua(program, scene:env())
+    assert.are.equal("", err)
+    assert.are.equal(0, code)
+    return out
+  end
+
+  it("is not loaded for a token that is good", function()
+    local out = run([[
+      local lucid = require("lucidauth")
+      assert(lucid.token() == "A")
+      assert(lucid.authorization() == "Bearer A")
+      for name in pairs(package.loaded) do
+        if name:find("lucidauth", 1, true) then print(name) end
+      end
+    ]])
+    local names = helper.lines(out)
+    table.sort(names)
+    assert.are.same({ "lucidauth", "lucidauth.core" }, names)
+  end)
+
+  it("is there for all who ask for it", function()
+    run([[
+      local lucid = require("lucidauth")
+      local token = lucid.token
+      assert(token() == "A")
+      for name in ("refresh reject status metrics configure new close"):gmatch("%a+") do
+        assert(type(lucid[name]) == "function", name)
+      end
+      assert(lucid.no_such_function == nil)
+      assert(lucid.status().state == "ready")
+      assert(lucid.token == token and token() == "A" and token(nil) == "A")
+      assert(lucid.close())
+      assert(token() == "A")
+    ]])
+  end)
+
+  if not rawget(_G, "jit") then -- which asks nobody what a table holds
+    it("is listed with it", function()
+      run([[
+        local count = 0
+        for _, value in pairs(require("lucidauth")) do
+          count = count + (type(value) == "function" and 1 or 0)
+        end
+        assert(count >= 9)
+      ]])
+    end)
+  end
+end)
