@@ -1,0 +1,319 @@
+-- What docs/ shows in Lua, shell, C and nginx's words, run as it stands there but for the servers'
+-- names; and what it lists, held against the code. A comment before a block says why it is not run,
+-- or which file it shows:
+--
+--     <!-- not run: it needs root -->
+--     <!-- file: examples/storage/redis_storage.lua -->
+
+local helper = require("spec.helper")
+local tokens = require("spec.tokens")
+
+local scene = require("spec.scene").new(setup, teardown, before_each, after_each)
+
+local SERVERS = { "https://api%.lucid%.co", "https://login%.example%.com" }
+
+local function all(command)
+  return helper.lines(helper.shell(command))
+end
+
+local PAGES = all("ls docs/*.md")
+local FENCE = "^```(%a*)%s*$"
+
+---@class spec.Block
+---@field page string
+---@field line integer
+---@field kind string "lua", "sh", "c", "nginx" or something else
+---@field mark string|nil the comment before it
+---@field text string
+
+---@return spec.Block[]
+local function blocks_of(page)
+  local blocks, block, mark, number = {}, nil, nil, 0
+  for line in (helper.read_file(page) .. "\n"):gmatch("(.-)\n") do
+    number = number + 1
+    local kind = line:match(FENCE)
+    if block and kind then
+      block.text = table.concat(block, "\n") .. "\n"
+      blocks[#blocks + 1], block, mark = block, nil, nil
+    elseif block then
+      block[#block + 1] = line
+    elseif kind then
+      block = { page = page, line = number, kind = kind, mark = mark }
+    elseif line ~= "" then
+      mark = line:match("^<!%-%- (.-) %-%->$")
+    end
+  end
+  assert(not block, page .. ": a block without an end")
+  return blocks
+end
+
+local function at_the_sandbox(text)
+  for _, server in ipairs(SERVERS) do
+    text = text:gsub(server, scene.sandbox.url)
+  end
+  return text
+end
+
+-- A folder of its own, and the interpreter of this spec under every name.
+local function run(command, block)
+  local folder = scene.folder
+  for _, name in ipairs({ "lua", "lua5.4", "luajit" }) do
+    helper.write_file(folder .. "/bin/" .. name,
+      "#!/bin/sh\nexec " .. helper.quote(helper.interpreter) .. ' "$@"\n')
+  end
+  helper.shell("chmod 755 " .. folder .. "/bin/*")
+  local out, err, status = helper.run("cd " .. folder .. " && " .. command,
+    scene:env({ PATH = folder .. "/bin:" .. os.getenv("PATH") .. ":/usr/sbin" }))
+  assert.are.equal(0, status, ("%s:%d: %s%s"):format(block.page, block.line, out, err))
+  scene:assert_no_secret(err)
+  return out, err
+end
+
+local function write(name, block)
+  helper.shell("mkdir -p " .. scene.folder .. "/bin")
+  helper.write_file(scene.folder .. "/" .. name, at_the_sandbox(block.text))
+end
+
+local ways = {}
+
+function ways.lua(block)
+  write("block.lua", block)
+  local _, err = run("exec lua block.lua", block)
+  assert.are.equal("", err)
+end
+
+function ways.sh(block)
+  write("block.sh", block)
+  run("exec sh -eu block.sh", block)
+end
+
+function ways.c(block)
+  write("block.c", block)
+  local build = helper.interpreter:match("^(.*)/") .. "/lib"
+  local source = helper.shell("pwd"):gsub("\n", "")
+  run(("cc -std=c11 -Wall -Wextra -Werror -I %s/src block.c -o block -L %s -Wl,-rpath,%s"
+    .. " -llucidauth && exec ./block"):format(source, build, build), block)
+end
+
+function ways.nginx(block)
+  write("nginx.conf", block)
+  helper.write_file(scene.folder .. "/whole.conf", "include /etc/nginx/modules-enabled/*.conf;\n"
+    .. ("pid %s/nginx.pid; error_log stderr;\n"):format(scene.folder)
+    .. helper.read_file(scene.folder .. "/nginx.conf"))
+  run("ln -s /usr/share/nginx/modules modules && exec nginx -t -p . -c whole.conf", block)
+end
+
+local function shows(block, file)
+  assert.are.equal(helper.read_file(file), block.text)
+end
+
+describe("the documentation", function()
+  for _, page in ipairs(PAGES) do
+    for _, block in ipairs(blocks_of(page)) do
+      local file = block.mark and block.mark:match("^file: (%S+)$")
+      local excuse = block.mark and block.mark:match("^not run: (.+)$")
+      local way = ways[block.kind]
+      if file then
+        it(("shows %s as it is: %s:%d"):format(file, page, block.line), function()
+          shows(block, file)
+        end)
+      elseif way and not excuse then
+        it(("has a block of %s that works: %s:%d"):format(block.kind, page, block.line), function()
+          way(block)
+        end)
+      end
+    end
+  end
+
+  it("points at nothing that is not there", function()
+    local pages = all("ls *.md docs/*.md")
+    for _, page in ipairs(pages) do
+      local folder = page:match("^(.*/)") or ""
+      local prose = helper.read_file(page):gsub("\n```.-\n```", "")
+      for target in prose:gmatch("%]%(([^)%s#]+)") do
+        local there = target:find("://", 1, true)
+          or helper.run("test -e " .. helper.quote(folder .. target) .. " && echo there") ~= ""
+        assert.is_true(there and true, page .. " points at " .. target)
+      end
+    end
+  end)
+end)
+
+describe("the page about trouble", function()
+  it("has every code, and no other", function()
+    local codes, found = {}, {}
+    local source = helper.read_file(all("find src -name code.c")[1])
+    for name in source:gmatch('%[CODE_[A-Z_]+%] = "([a-z_]+)"') do
+      codes[name] = name ~= "ok" or nil
+    end
+    for name in helper.read_file("docs/TROUBLESHOOTING.md"):gmatch("\n### `([a-z_]+)`") do
+      found[name] = true
+    end
+    assert.is_truthy(next(codes))
+    assert.are.same(codes, found)
+  end)
+end)
+
+-- Storages ------------------------------------------------------------------
+
+describe("the page about storages", function()
+  -- two questions, pauses, and ten calls: see the page
+  local BESIDES = 2 + 1 + 10
+
+  it("tells the smallest lease that is safe by default", function()
+    local lasts
+    local storage = {
+      load = function() end,
+      save = function(_, record)
+        lasts = record.pending.lasts
+        error("it has been seen")
+      end,
+    }
+    scene:client({ storage = storage, timeout = 30 }):token()
+    local smallest = lasts and lasts + BESIDES
+    assert.is_truthy(smallest and helper.read_file("docs/STORAGE.md"):find(
+      ("**%d seconds** with the default `timeout` of 30"):format(smallest), 1, true))
+  end)
+end)
+
+package.path = package.path .. ";./examples/storage/?.lua"
+-- Debian's redis-lua is plain Lua, and is installed for Lua 5.1 to 5.3
+package.path = package.path .. ";/usr/share/lua/5.3/?.lua"
+
+local databases = { redis = {}, sqlite = {} }
+
+function databases.redis.start()
+  local folder = helper.tmpdir()
+  databases.redis.path = folder .. "/socket"
+  databases.redis.server = helper.start(("exec redis-server --port 0 --unixsocket %s --dir %s"
+    .. " --save '' --daemonize no"):format(folder .. "/socket", folder))
+  helper.eventually(function()
+    return helper.run("test -S " .. folder .. "/socket && echo there") ~= ""
+  end, "Redis's socket")
+end
+
+function databases.redis.stop()
+  databases.redis.server:kill("TERM")
+  databases.redis.server:wait()
+end
+
+function databases.sqlite.start()
+  databases.sqlite.path = helper.tmpdir() .. "/tokens.db"
+end
+
+function databases.sqlite.stop()
+  helper.shell("rm -rf " .. helper.quote(databases.sqlite.path:match("^(.*)/")))
+end
+
+local UNTIL_CALL = [[
+  local storage = require("%s_storage").new { path = %q, lease = %f }
+  local name, left = %q, %d
+  local body = storage[name]
+  storage[name] = function(...)
+    left = left - 1
+    if left == 0 then
+      os.exit(7)
+    end
+    return body(...)
+  end
+  require("lucidauth").new({ storage = storage }):token()
+]]
+
+for name, database in pairs(databases) do
+  describe("the storage in " .. name, function()
+    local module = require(name .. "_storage")
+
+    local function new(options)
+      return module.new(helper.merge({ path = database.path }, options))
+    end
+
+    local function client_over(storage)
+      return scene:client({ storage = storage })
+    end
+
+    -- A process that ends at the call of this function, the `count`-th one.
+    local function end_at(call, count, lease)
+      local _, err, status = helper.run_lua(UNTIL_CALL:format(name, database.path, lease, call,
+        count), scene:env({ LUCID_TOKEN_FILE = false }))
+      assert.are.equal(7, status, err)
+    end
+
+    before_each(function()
+      database.start()
+    end)
+
+    after_each(function()
+      database.stop()
+    end)
+
+    it("keeps the tokens for the next client", function()
+      local token = assert(client_over(new()):token())
+      assert.are.equal(token, client_over(new()):token())
+      assert.are.equal(1, scene:posts())
+      assert.is_true(tokens.works(scene.sandbox, token))
+      assert.are.equal(token, new().load("default").access_token)
+      assert.is_nil(new().load("another"))
+    end)
+
+    it("refreshes, and gives its lock back", function()
+      local client = client_over(new())
+      local first = assert(client:token())
+      assert.are_not.equal(first, client:refresh())
+      assert.are.equal(2, scene:posts())
+      assert.is_true(new().lock("default"))
+    end)
+
+    it("keeps accounts apart, whatever they are called", function()
+      local account = "O'Neil ?1 %s"
+      new().save(account, { refresh_token = "it's" })
+      assert.are.equal("it's", new().load(account).refresh_token)
+      assert.is_true(new().lock(account))
+      assert.is_true(new().lock("default"))
+    end)
+
+    it("has a lock that one has at a time, and that its owner alone gives back", function()
+      local one, other = new(), new()
+      assert.is_true(one.lock("default"))
+      assert.is_false(other.lock("default"))
+      other.unlock("default")
+      assert.is_false(other.lock("default"))
+      one.unlock("default")
+      one.unlock("default")
+      assert.is_true(other.lock("default"))
+      one.unlock("default")
+      assert.is_false(one.lock("default"))
+    end)
+
+    it("has a lock that ends by itself", function()
+      local one, other = new({ lease = 0.02 }), new()
+      assert.is_true(one.lock("default"))
+      helper.eventually(function()
+        return other.lock("default")
+      end, "the end of the lease")
+      one.unlock("default")
+      assert.is_false(new().lock("default"))
+    end)
+
+    it("says what is wrong with it, and nothing is sent", function()
+      local client = client_over(new())
+      database.stop()
+      scene:assert_failure("storage", client:token())
+      assert.are.equal(0, scene:posts())
+    end)
+
+    it("loses nothing when a process ends before the request", function()
+      end_at("load", 3, 0.02)
+      assert.is_truthy(new().load("default").pending)
+      assert.are.equal(0, scene:posts())
+      local token = assert(client_over(new()):token())
+      assert.is_true(tokens.works(scene.sandbox, token))
+    end)
+
+    it("tells when a process has ended between the answer and its save", function()
+      end_at("save", 2, 0.02)
+      local _, message, code = client_over(new()):token()
+      assert.are.equal("lost_rotation", code)
+      assert.is_true(helper.contains(message, "process"), message)
+    end)
+  end)
+end
