@@ -59,6 +59,8 @@ struct desk {
   int introspections;
   bool unreadable_later; /* once introspection was asked */
   double freezes;        /* seconds that the process is stopped behind the first mark */
+  double saving;         /* seconds that a save takes, and is not a mark's */
+  double unlocking;      /* that the unlock takes */
   int fails_after_mark;  /* saves that fail and are not a mark's */
   const char *appears;   /* what another writer stores at the first WAIT */
   const char *intrudes;  /* and just before the first SAVE that is not a mark */
@@ -211,6 +213,8 @@ static void do_save(struct desk *desk, const struct flow_action *action, struct 
   } else {
     store(desk, action->record);
     desk->announcements += action->announces;
+    if (!action->spends)
+      pass(desk, desk->saving);
     if (action->spends) {
       pass(desk, desk->freezes);
       desk->freezes = 0;
@@ -261,9 +265,10 @@ static struct flow_event carry_out(struct desk *desk, const struct flow_action *
     do_wait(desk, action);
   else if (action->step == FLOW_HOLD)
     log_step(desk, "hold");
-  else if (action->step == FLOW_UNLOCK)
+  else if (action->step == FLOW_UNLOCK) {
     log_step(desk, "unlock");
-  else if (action->step == FLOW_LOCK) {
+    pass(desk, desk->unlocking);
+  } else if (action->step == FLOW_LOCK) {
     log_step(desk, "lock");
     event.result = desk->busy-- > 0 ? FLOW_BUSY : FLOW_OK;
     event.text = desk->lock;
@@ -1449,6 +1454,44 @@ static void what_the_storage_knows_as_spent_is_not_sent_without_introspection_s_
   check_token(fly(desk, FLOW_REFRESH), "A2");
 }
 
+/* The storage was empty when it failed; a record has come since. */
+static void what_failed_with_the_configured_token_is_remembered_beside_another_record(void **state)
+{
+  struct desk *desk = *state;
+  char untried[300], hash[RECORD_HASH];
+  desk->settings.refresh_token = "R0";
+  desk->says =
+      (struct reply){.delivery = REPLY_RECEIVED, .whole = true, .status = 503, .body = "", .retry_after = "600"};
+  check_failure(token(desk), CODE_SERVER_ERROR, "");
+  record_hash(&desk->settings.world, "R1", hash);
+  snprintf(untried, sizeof untried, "{\"refresh_token\":\"R1\",\"origin\":\"%s\"}", hash);
+  store(desk, untried);
+  check_token(token(desk), "A2");
+  assert_int_equal(desk->introspections, 0);
+  assert_non_null(strstr(desk->body, "\"refresh_token\":\"R1\""));
+}
+
+static void a_configured_token_is_not_called_spent_while_another_writer_stores_tokens(void **state)
+{
+  struct desk *desk = *state;
+  static const char *const stored[] = {"A8", "A9"};
+  static const struct reply words[] = {
+      {.delivery = REPLY_RECEIVED, .status = 404, .body = "", .whole = true},
+      {.delivery = REPLY_RECEIVED, .status = 200, .body = "{\"active\":false}", .length = 16}};
+  char hash[RECORD_HASH];
+  record_hash(&desk->settings.world, "R0", hash);
+  desk->settings.refresh_token = "R0";
+  for (size_t i = 0; i < sizeof words / sizeof *words; i++) {
+    store(desk, NULL);
+    desk->spent = hash;
+    desk->says = words[i];
+    desk->appears = record(stored[i], i ? "R9" : "R8", desk->now.wall + HOUR);
+    check_token(token(desk), stored[i]);
+    assert_int_equal(desk->posts, 0);
+    flow_reject(desk->flow, stored[i]);
+  }
+}
+
 static void a_storage_that_was_set_back_has_its_token_asked_about(void **state)
 {
   struct desk *desk = *state;
@@ -1491,6 +1534,20 @@ static void a_storage_that_lags_is_waited_for(void **state)
   assert_string_equal(desk->steps, "load lock load hold mark load wait load wait load wait load post save load unlock");
 }
 
+static void a_token_that_died_while_it_was_saved_is_not_handed_out(void **state)
+{
+  struct desk *desk = *state;
+  store(desk, record("A1", "R1", NOW - 1));
+  desk->replies[0] = answer(200, "{\"access_token\":\"A2\",\"refresh_token\":\"R2\",\"expires_in\":10}");
+  desk->saving = 20;
+  check_failure(token(desk), CODE_TIMEOUT, "longer than the token lives");
+  assert_int_equal(desk->posts, 1);
+  desk->saving = 0;
+  desk->replies[0] = answer(200, "{\"access_token\":\"A3\",\"refresh_token\":\"R3\",\"expires_in\":10}");
+  check_token(token(desk), "A3");
+  assert_non_null(strstr(desk->body, "\"refresh_token\":\"R2\""));
+}
+
 /* ---- locks that are gone ---- */
 
 static void a_lock_that_is_removed_before_the_request_is_taken_anew(void **state)
@@ -1531,6 +1588,21 @@ static void a_refresh_under_a_lock_that_is_gone_is_given_its_time(void **state)
   assert_true(desk->now.wall - began >= 65); /* another host's clocks are not believed */
 }
 
+static void a_token_that_dies_while_its_time_passes_leaves_a_word(void **state)
+{
+  struct desk *desk = *state;
+  char text[700];
+  const char *plain = marked("R1"), *since = strstr(plain, "\"since\"");
+  desk->now.wall = NOW + HOUR - 3;
+  snprintf(text, sizeof text, "%.*s\"lock\":\"1\",\"lasts\":65,\"since\":%.0f,\"pid\":7,\"host\":\"elsewhere\"}}",
+           (int)(since - plain), plain, desk->now.wall);
+  store(desk, text);
+  desk->lock = "2";
+  check_token(token(desk), "A1");
+  desk->unlocking = 5;
+  check_failure(token(desk), CODE_LOCKED, "although its lock is gone");
+}
+
 static void its_answer_is_adopted_meanwhile(void **state)
 {
   struct desk *desk = *state;
@@ -1551,6 +1623,35 @@ static void under_the_same_lock_its_owner_is_dead(void **state)
   desk->says = alive_reply;
   check_token(token(desk), "A2");
   assert_true(desk->waited <= 1);
+}
+
+/* In two containers both may have the same number, and marks are told apart to the millisecond. */
+static void anothers_mark_of_the_same_number_and_moment_is_not_ours(void **state)
+{
+  struct desk *desk = *state;
+  static const char *const locks[] = {"2", "1"};
+  desk->lock = "1";
+  store(desk, record("A1", "R1", NOW - 1));
+  check_token(token(desk), "A2");
+  for (int i = 0; i < 2; i++) {
+    char text[900];
+    const char *plain = marked("R2"), *since = strstr(plain, "\"since\"");
+    snprintf(text, sizeof text,
+             "%.*s\"lock\":\"%s\",\"lasts\":65,\"since\":%.0f,\"steady\":50,\"pid\":42,\"host\":\"here\"}}",
+             (int)(since - plain), plain, locks[i], NOW);
+    store(desk, text);
+    flow_reject(desk->flow, "A1");
+    desk->lock = "3";
+    desk->now = (struct moment){.wall = NOW, .steady = 50};
+    desk->says = alive_reply;
+    desk->replies[0] = answer(200, "{\"access_token\":\"A3\",\"refresh_token\":\"R3\",\"expires_in\":3600}");
+    if (i == 0) {
+      check_failure(fly(desk, FLOW_REFRESH), CODE_LOCKED, "although its lock is gone");
+      assert_int_equal(desk->introspections + desk->posts, 0);
+    } else {
+      check_token(fly(desk, FLOW_REFRESH), "A3");
+    }
+  }
 }
 
 static void a_process_that_was_stopped_marks_anew_before_it_sends(void **state)
@@ -2218,13 +2319,18 @@ int main(void)
       TEST(introspection_that_is_refused_is_as_good_as_none),
       TEST(a_record_that_vanishes_does_not_have_its_token_spent_again),
       TEST(what_the_storage_knows_as_spent_is_not_sent_without_introspection_s_word),
+      TEST(what_failed_with_the_configured_token_is_remembered_beside_another_record),
+      TEST(a_configured_token_is_not_called_spent_while_another_writer_stores_tokens),
       TEST(a_storage_that_was_set_back_has_its_token_asked_about),
       TEST(a_storage_that_keeps_nothing_is_found_before_anything_is_sent),
       TEST(a_storage_that_lags_is_waited_for),
+      TEST(a_token_that_died_while_it_was_saved_is_not_handed_out),
       TEST(a_lock_that_is_removed_before_the_request_is_taken_anew),
       TEST(a_refresh_under_a_lock_that_is_gone_is_given_its_time),
+      TEST(a_token_that_dies_while_its_time_passes_leaves_a_word),
       TEST(its_answer_is_adopted_meanwhile),
       TEST(under_the_same_lock_its_owner_is_dead),
+      TEST(anothers_mark_of_the_same_number_and_moment_is_not_ours),
       TEST(a_process_that_was_stopped_marks_anew_before_it_sends),
       TEST(what_another_process_rejected_is_not_handed_out),
       TEST(a_rejection_is_left_in_the_record_for_others),

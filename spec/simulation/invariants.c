@@ -65,11 +65,11 @@ static void check_back_off(struct simulation *sim, struct worker *worker, struct
                        worker->known.retry_at - now);
 }
 
-/* A lock that was removed keeps nobody out; then the time that the mark gives does. Whose clocks jump, or are not those
- * of the mark's machine, may reckon wrongly. */
+/* A lock that was removed keeps nobody out; then the time that the mark gives does, unless a script that knows neither
+ * has written over it. Whose clocks jump, or are not those of the mark's machine, may reckon wrongly. */
 static bool may_take_over(const struct simulation *sim, const struct account *account)
 {
-  bool sure = sim->clocks_jumped < account->flight_since && !sim->apart;
+  bool sure = sim->clocks_jumped < account->flight_since && !sim->apart && !sim->weather.script;
   bool removed = sim->workers[account->flight].lock != account->storage.lock;
   return removed && (!sure || sim->now - account->flight_since > 2 * sim->weather.timeout);
 }
@@ -585,9 +585,9 @@ static void watch_back_off(struct simulation *sim, struct worker *worker)
   if (status.retry_at == worker->known.retry_at)
     return;
   if (!worker->known.posted_any) {
-    /* another process's failure, which this one has read of */
+    /* another process's failure, which this one has read of; or, without a record, of the configured refresh token */
     worker->known.retry_at = status.retry_at;
-    worker->known.retry_of = worker->known.loaded.refresh;
+    worker->known.retry_of = worker->known.loaded_any ? worker->known.loaded.refresh : (struct token){0};
     worker->known.failures = 0;
     return;
   }
@@ -712,7 +712,8 @@ void invariants_landed(struct simulation *sim, struct worker *worker)
     simulation_violate(sim, worker, worker->account, "a caller gets neither a token nor an error");
   if (wanted && outcome->code != CODE_OK && !*outcome->message)
     simulation_violate(sim, worker, worker->account, "a caller gets %s without a word", code_name(outcome->code));
-  if (wanted && worker->known.answered_any && worker->known.answered_usable && outcome->code != CODE_OK)
+  bool outlived = simulation_moment(sim, worker).steady >= worker->known.own_dies;
+  if (wanted && worker->known.answered_any && worker->known.answered_usable && !outlived && outcome->code != CODE_OK)
     simulation_violate(sim, worker, worker->account, "the server has issued %s, and the caller gets %s",
                        name(worker->known.answered), code_name(outcome->code));
   bool dead = outcome->code == CODE_INVALID_GRANT || outcome->code == CODE_LOST_ROTATION;

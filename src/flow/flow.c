@@ -95,7 +95,8 @@ struct flow {
   char untold[RECORD_HASH]; /* the last of them, until a save has told the storage */
   bool telling;
   bool inherited;                 /* what is unsaved is a parent's, which may save it itself */
-  double marked_at;               /* epoch seconds of this process's last mark */
+  double marked_at, marks_last;   /* of this process's last mark: epoch seconds, and for how long it counts */
+  char marked_under[80];          /* the lock that it was set under */
   double owner_since, owner_seen; /* a mark of another lock, and when it was seen first, by the steady clock */
   long owner_pid;
   bool configured_is_spent; /* a record that has come from the configured refresh token was seen, or it was sent */
@@ -132,6 +133,7 @@ struct flow {
   bool allowed;    /* introspection has called the refresh token alive that was asked about first */
   bool deaf;       /* the introspection endpoint refuses to answer */
   bool starting;   /* asked about first: the configured refresh token, not the stored one */
+  bool came_alive; /* the token lived when it was taken; a server may say that it never does */
   bool relocked;
   bool lags;           /* the storage gives out what it was given a while later */
   bool burying;        /* the stored grant is dead; the configured refresh token is looked at */
@@ -187,6 +189,7 @@ static bool fresh(const struct flow *flow, const struct record *record)
 static void take(struct flow *flow, const struct record *record)
 {
   served_take(&flow->served, record, flow->settings->refresh_before, flow->now);
+  flow->came_alive = alive(flow);
 }
 
 /* ---- what is said of it ---- */
@@ -334,6 +337,8 @@ static struct flow_action finish(struct flow *flow)
   bool wanted = flow->goal == FLOW_TOKEN || flow->goal == FLOW_REFRESH;
   if (wanted && outcome->code == CODE_OK && !flow->served.token)
     fail(flow, CODE_BAD_RESPONSE, "The server issued the very access token again that the API does not accept.");
+  if (wanted && outcome->code == CODE_OK && flow->came_alive && !alive(flow))
+    fail(flow, CODE_TIMEOUT, "The call took longer than the token lives. Nothing is lost: a later call refreshes it.");
   bool serve = wanted && (outcome->code == CODE_OK || (flow->goal == FLOW_TOKEN && alive(flow)));
   if (serve) {
     double again = fmax(SERVE_LEAST, flow->setback.until - flow->now.steady);
@@ -505,6 +510,11 @@ static bool is_as_given(const struct flow *flow)
   return strcmp(origin, hash) == 0;
 }
 
+static bool forbids(const struct setback *setback, const char hash[RECORD_HASH], double now)
+{
+  return setback_is_death(setback, hash) || setback_holds(setback, hash, now);
+}
+
 /* Whether the configured refresh token is to be tried: the user has logged in again since the grant was started. */
 static bool superseded(const struct flow *flow, bool dead)
 {
@@ -516,7 +526,8 @@ static bool superseded(const struct flow *flow, bool dead)
     return false;
   char hash[RECORD_HASH];
   record_hash(&flow->settings->world, configured, hash);
-  return !setback_is_death(&flow->start_setback, hash) && !setback_holds(&flow->start_setback, hash, flow->now.steady);
+  /* it may have failed when nothing was stored yet */
+  return !forbids(&flow->start_setback, hash, flow->now.steady) && !forbids(&flow->setback, hash, flow->now.steady);
 }
 
 static struct flow_action begin_from_configured(struct flow *flow)
@@ -601,7 +612,7 @@ static struct flow_action asked_first(struct flow *flow, const struct flow_event
     return flow->starting ? relook(flow) : not_again(flow);
   }
   if (flow->deaf && (flow->starting ? flow->configured_is_spent : flow->spent_before))
-    return not_again(flow);
+    return flow->starting ? relook(flow) : not_again(flow);
   if (found.said == INTROSPECTION_ACTIVE || flow->deaf) {
     flow->allowed = true;
     return flow->starting ? begin_from_configured(flow) : mark(flow);
@@ -893,13 +904,20 @@ static bool tell_rejection(struct flow *flow)
   return served_allows(&flow->served, &flow->record) || !flow->record.bearer || record_reject(&flow->record);
 }
 
+/* Process and moment do not tell alone: containers number their processes alike, and who goes on with a refresh in
+ * doubt leaves both in the mark. */
+static bool is_own_mark(const struct flow *flow, const struct pending *mark)
+{
+  return mark->pid == flow->settings->pid && mark->since == flow->marked_at &&
+         fabs(mark->lasts - flow->marks_last) < 0.001 && strcmp(mark->lock, flow->marked_under) == 0;
+}
+
 /* The mark was set under another lock than the one that is held: whoever set it may be at work. It is over when its time
  * has passed, by the clocks that it was noted by, or by this process's own since it first saw the mark. */
 static bool owner_may_live(struct flow *flow)
 {
   const struct pending *mark = &flow->pending;
-  bool own = mark->pid == flow->settings->pid && mark->since == flow->marked_at;
-  if (own || !*mark->lock || !*flow->lock || strcmp(mark->lock, flow->lock) == 0)
+  if (is_own_mark(flow, mark) || !*mark->lock || !*flow->lock || strcmp(mark->lock, flow->lock) == 0)
     return false;
   if (flow->owner_since != mark->since || flow->owner_pid != mark->pid) {
     flow->owner_since = mark->since;
@@ -917,14 +935,14 @@ static struct flow_action wait_for_owner(struct flow *flow)
 {
   char message[FLOW_MESSAGE];
   double waited = flow->now.steady - flow->owner_seen;
-  if (flow->goal == FLOW_TOKEN && alive(flow) && waited >= flow->settings->refresh_wait) {
-    fail(flow, CODE_LOCKED, "");
+  bool serves = flow->goal == FLOW_TOKEN && alive(flow);
+  words_owner_may_live(message, flow->settings, &flow->pending);
+  if (serves && waited >= flow->settings->refresh_wait) {
+    fail(flow, CODE_LOCKED, message); /* the token may die before the lock is given back */
     return leave(flow);
   }
-  if (time_is_over(flow)) {
-    words_owner_may_live(message, flow->settings, &flow->pending);
+  if (time_is_over(flow))
     return fail_and_leave(flow, CODE_LOCKED, message);
-  }
   return wait(flow, OWNER_PAUSE, fmin(OWNER_PAUSE_MOST, fmax(LOCK_PAUSE_FIRST, flow->deadline - flow->now.steady)));
 }
 
@@ -977,6 +995,8 @@ static struct flow_action put_mark(struct flow *flow)
     record_hash(&flow->settings->world, flow->record.refresh_token, flow->pending.refresh_token);
   }
   flow->marked_at = floor(flow->pending.since * 1000) / 1000; /* as the record keeps it */
+  flow->marks_last = flow->pending.lasts;
+  snprintf(flow->marked_under, sizeof flow->marked_under, "%s", flow->lock);
   snprintf(flow->pending.lock, sizeof flow->pending.lock, "%s", flow->lock);
   snprintf(flow->pending.held, sizeof flow->pending.held, "%s", flow->held);
   if (!set_reserve_aside(flow) || !tell_rejection(flow) || !record_mark(&flow->record, &flow->pending, NULL))
