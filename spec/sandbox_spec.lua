@@ -450,8 +450,8 @@ describe("the sandbox", function()
         local counts = box:counts()
       until counts.token_requests == 1
       -- The count shows that the request is in; a rotation takes a while yet.
-      local is_waiting = socket.gettime() - started < 0.2
       local rotations = box:grant().rotations
+      local is_waiting = socket.gettime() - started < 0.2
       assert.is_true(rotations == 0 or not is_waiting)
       assert.are.equal(200, (read_answer(client)))
       assert.is_true(socket.gettime() - started >= 0.2)

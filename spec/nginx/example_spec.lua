@@ -223,7 +223,8 @@ describe("the status page", function()
       }
     ]]):format(port, folder))
     stage:await_posts(3)
-    stage.sandbox:faults({ { kind = "pass" }, { kind = "answer", status = 429 } })
+    stage.sandbox:faults({ { kind = "pass" }, 
+      { kind = "answer", status = 429, headers = { ["Retry-After"] = "600" } } })
     local document, picture = look_at("http://127.0.0.1:" .. port .. "/")
     local anna = document:match('<section id="anna">.-</section>') or document
     local bert = document:match('<section id="bert">.-</section>') or document
