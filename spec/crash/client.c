@@ -8,8 +8,9 @@
  *   run=COMMAND      runs a shell command, which must succeed
  *   begin            begins a refresh on another thread and waits until its request is about to be sent; C alone
  *   close            closes the client
- *   starve=N         the N-th allocation from now on fails; C alone, with starve.c preloaded, as the two below
+ *   starve=N         the N-th allocation from now on fails; C alone, with starve.c preloaded, as the three below
  *   famine=N         memory is out from the N-th allocation on, but for what is freed
+ *   drought=N        memory is out from the N-th allocation on, whatever is freed
  *   fed              no allocation fails any more; prints "starved <how many failed> of <all>"
  *   exit             ends the process at once by exit(), whatever is behind it
  *
@@ -86,15 +87,15 @@ static void begin(lucidauth *client)
 }
 
 /* starve() of starve.c, which is there if it was preloaded. */
-static long starve(const char *number, bool alone, long *refused)
+static long starve(const char *number, int way, long *refused)
 {
   void *found = dlsym(RTLD_DEFAULT, "starve");
-  long (*function)(long, bool, long *);
+  long (*function)(long, int, long *);
   memcpy(&function, &found, sizeof function);
   if (!function)
     exit(2);
   fflush(stdout);
-  return function(atol(number), alone, refused);
+  return function(atol(number), way, refused);
 }
 
 static bool starts(const char *text, const char *with)
@@ -122,11 +123,13 @@ static void do_step(lucidauth **client, const char *step)
   } else if (strcmp(step, "exit") == 0) {
     exit(0);
   } else if (starts(step, "starve=")) {
-    starve(step + strlen("starve="), true, &refused);
+    starve(step + strlen("starve="), 0, &refused);
   } else if (starts(step, "famine=")) {
-    starve(step + strlen("famine="), false, &refused);
+    starve(step + strlen("famine="), 1, &refused);
+  } else if (starts(step, "drought=")) {
+    starve(step + strlen("drought="), 2, &refused);
   } else if (strcmp(step, "fed") == 0) {
-    long count = starve("0", false, &refused);
+    long count = starve("0", 0, &refused);
     printf("starved %ld of %ld\n", refused, count);
   } else if (starts(step, "open=")) {
     FILE *file = fopen(step + 5, "re");

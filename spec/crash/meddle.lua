@@ -94,8 +94,7 @@ local function overtake(self)
 end
 
 -- What `does` it at a point, and what `mends` it in the end. The client is
--- `user`, and the folder has this `mode`. What a rename replaces is looked at
--- just before, and no later: there nobody can `overtake` the mark unharmed.
+-- `user`, and the folder has this `mode`.
 local FAULTS = {
   { name = "descriptors", exhausts = true },
   { name = "memory", starves = true },
@@ -110,7 +109,7 @@ local FAULTS = {
     mends = in_folder("if test -d FOLDER.away && ! test -f FOLDER/token.json; then "
       .. "rm -rf FOLDER && mv FOLDER.away FOLDER; fi") },
   { name = "unlocked", does = in_folder("rm -f FOLDER/token.json.lock") },
-  { name = "overtaken", does = overtake, second = true, never_at = "rename" },
+  { name = "overtaken", does = overtake, second = true },
 }
 
 local function new_stage(client, fault)
@@ -281,11 +280,6 @@ local function list_points(self, full)
   return full and points or choose(points)
 end
 
-local function is_possible(fault, point)
-  return not fault.never_at
-    or not (point.call:find(fault.never_at) and tonumber(point.occurrence) == 1)
-end
-
 -- A whole fault ------------------------------------------------------------------
 
 local function new_row()
@@ -317,7 +311,7 @@ local function at_each_point(self, fault, full)
   set_scene(self, fault)
   for _, point in ipairs(list_points(self, full)) do
     local endings = full and { "again", "closed" } or { "again" }
-    for _, ending in ipairs(is_possible(fault, point) and endings or {}) do
+    for _, ending in ipairs(endings) do
       local problem, outcome = strike(self, fault, point, ending)
       if problem == nil then
         row.unreached = row.unreached + 1

@@ -17,18 +17,20 @@ extern void __libc_free(void *memory);
 
 /* An allocation's number is that since the last call of starve. */
 static atomic_long asked, failed, first = LONG_MAX;
-static atomic_bool alone;
+static atomic_int way;
 static atomic_long left; /* bytes that came back since memory ran out */
 
-/* Allocation `number` from now on fails: `alone`, or else memory is out from there on, but for what is freed. 0: none
- * does. Returns how many there were since the last call, and how many of them have failed. */
-PUBLIC long starve(long number, bool only, long *refused)
+enum { ALONE, FROM_THERE_ON, WHATEVER_IS_FREED };
+
+/* Allocation `number` from now on fails: alone, or with all that follow, but for what is freed meanwhile, or with all
+ * that follow. 0: none does. Returns how many there were since the last call, and how many of them have failed. */
+PUBLIC long starve(long number, int how, long *refused)
 {
   atomic_store(&first, LONG_MAX);
   *refused = atomic_exchange(&failed, 0);
   long count = atomic_exchange(&asked, 0);
   atomic_store(&left, 0);
-  atomic_store(&alone, only);
+  atomic_store(&way, how);
   if (number > 0)
     atomic_store(&first, number);
   return count;
@@ -36,14 +38,19 @@ PUBLIC long starve(long number, bool only, long *refused)
 
 static bool is_out(void)
 {
-  return !atomic_load(&alone) && atomic_load(&asked) >= atomic_load(&first);
+  return atomic_load(&way) != ALONE && atomic_load(&asked) >= atomic_load(&first);
+}
+
+static bool has_come_back(size_t size)
+{
+  return atomic_load(&way) == FROM_THERE_ON && atomic_load(&left) >= (long)size;
 }
 
 static bool fails(size_t size)
 {
   long number = atomic_fetch_add(&asked, 1) + 1;
-  bool enough = atomic_load(&alone) ? number != atomic_load(&first)
-                                    : number < atomic_load(&first) || atomic_load(&left) >= (long)size;
+  bool enough =
+      atomic_load(&way) == ALONE ? number != atomic_load(&first) : number < atomic_load(&first) || has_come_back(size);
   if (enough)
     return false;
   atomic_fetch_add(&failed, 1);

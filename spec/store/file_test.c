@@ -800,7 +800,7 @@ static unsigned next_descriptor(void)
 static void fail_to_write(const struct scratch *scratch)
 {
   struct store *store = open_in(scratch);
-  inject(SYS_write, 0, next_descriptor() + 1, EDQUOT);
+  inject(SYS_pwrite64, 0, next_descriptor() + 1, EDQUOT);
   EXPECT(refuses_save(store, "The disk is full") && is_untouched(scratch));
   store->ops->close(store);
 }

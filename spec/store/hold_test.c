@@ -98,12 +98,12 @@ int __wrap_openat(int folder, const char *path, int flags, ...)
   return acquire() ? __real_openat(folder, path, flags, 0600) : refused();
 }
 
-ssize_t __real_write(int fd, const void *bytes, size_t length);
-ssize_t __wrap_write(int fd, const void *bytes, size_t length);
-ssize_t __wrap_write(int fd, const void *bytes, size_t length)
+ssize_t __real_pwrite(int fd, const void *bytes, size_t length, off_t offset);
+ssize_t __wrap_pwrite(int fd, const void *bytes, size_t length, off_t offset);
+ssize_t __wrap_pwrite(int fd, const void *bytes, size_t length, off_t offset)
 {
-  note("write");
-  return __real_write(fd, bytes, length);
+  note("pwrite");
+  return __real_pwrite(fd, bytes, length, offset);
 }
 
 int __real_ftruncate(int fd, off_t length);
@@ -112,6 +112,27 @@ int __wrap_ftruncate(int fd, off_t length)
 {
   note("ftruncate");
   return __real_ftruncate(fd, length);
+}
+
+/* Just before a rename other writers put their records there, one a rename. */
+struct meddler {
+  const char *path, *records[3];
+  int renames, dies_at;
+};
+static struct meddler meddler;
+
+static void meddle(void)
+{
+  char aside[300];
+  int number = meddler.renames++;
+  if (meddler.dies_at > 0 && number == meddler.dies_at)
+    kill(getpid(), SIGKILL);
+  const char *record = meddler.path && number < 3 ? meddler.records[number] : NULL;
+  if (!record)
+    return;
+  snprintf(aside, sizeof aside, "%s.aside", meddler.path);
+  put(aside, record, 0600);
+  rename(aside, meddler.path);
 }
 
 static int failing_syncs;
@@ -130,7 +151,23 @@ int __wrap_renameat(int folder, const char *from, int other, const char *to);
 int __wrap_renameat(int folder, const char *from, int other, const char *to)
 {
   note("renameat");
+  meddle();
   return __real_renameat(folder, from, other, to);
+}
+
+static bool exchanges = true; /* the system does */
+
+int __real_renameat2(int folder, const char *from, int other, const char *to, unsigned flags);
+int __wrap_renameat2(int folder, const char *from, int other, const char *to, unsigned flags);
+int __wrap_renameat2(int folder, const char *from, int other, const char *to, unsigned flags)
+{
+  note("renameat2");
+  if (exchanges) {
+    meddle();
+    return __real_renameat2(folder, from, other, to, flags);
+  }
+  errno = EINVAL;
+  return -1;
 }
 
 static void watch(bool on)
@@ -151,6 +188,13 @@ static bool locks(struct store *store)
   if (result == STORE_FAILED)
     fprintf(stderr, "%s\n", error.message);
   return result == STORE_OK;
+}
+
+static bool has_no_record(struct store *store)
+{
+  struct store_error error;
+  char *record;
+  return store->ops->load(store, &record, &error) == STORE_NONE;
 }
 
 static const char *held_by(struct store *store)
@@ -236,7 +280,7 @@ static void a_save_of_what_is_held_only_writes_and_renames(void **state)
   watch(false);
   assert_true(saved);
   assert_int_equal(acquired, 0);
-  assert_string_equal(calls, "write ftruncate fsync renameat fsync ");
+  assert_string_equal(calls, "pwrite ftruncate fsync renameat fsync ");
   assert_true(ends_well(*state, store));
 }
 
@@ -694,7 +738,7 @@ static void die_at(const struct scratch *scratch, long call)
 
 static void die_at_write(const struct scratch *scratch)
 {
-  die_at(scratch, SYS_write);
+  die_at(scratch, SYS_pwrite64);
 }
 
 /* Then NULs stand behind the record. */
@@ -750,6 +794,113 @@ static void a_crash_in_the_mark_leaves_nothing_for_ever(void **state)
   assert_true(is_settled(*state, mark));
 }
 #endif
+
+/* ---- other writers at the moment of a mark's rename ---- */
+
+static const char THIRD[] = "{\"access_token\":\"third-access\",\"refresh_token\":\"third-refresh\"}";
+static const char FOURTH[] = "{\"access_token\":\"fourth-access\",\"refresh_token\":\"fourth-refresh\"}";
+
+/* Locked, about to set a mark, with what `meddles` then. */
+static struct store *about_to_mark(const struct scratch *scratch, const char *present, struct meddler meddles)
+{
+  static char path[300];
+  struct store *store = open_in(scratch);
+  snprintf(path, sizeof path, "%s/token.json", scratch->folder);
+  if (present)
+    put(path, present, 0600);
+  EXPECT(locks(store));
+  if (present)
+    EXPECT(loads(store, present));
+  else
+    EXPECT(has_no_record(store));
+  EXPECT(held_by(store));
+  meddler = meddles;
+  meddler.path = path;
+  return store;
+}
+
+static void a_record_that_comes_just_before_the_mark_stays(void **state)
+{
+  static const struct {
+    const char *present, *records[3], *stays;
+  } cases[] = {
+      {OLD, {NEW}, NEW},
+      {OLD, {NEW, THIRD}, THIRD},
+      {OLD, {NEW, THIRD, FOURTH}, FOURTH},
+      {OLD, {NEW, NULL, THIRD}, NEW},
+      {NULL, {NEW}, NEW},
+  };
+  const struct scratch *scratch = *state;
+  char *path = scratch_path(scratch, "token.json"), mark[300];
+  for (size_t i = 0; i < sizeof cases / sizeof *cases; i++) {
+    struct meddler meddles = {.records = {cases[i].records[0], cases[i].records[1], cases[i].records[2]}};
+    struct store *store = about_to_mark(scratch, cases[i].present, meddles);
+    struct store_error error;
+    mark_text(mark, held_by(store));
+    assert_int_equal(store->ops->save_mark(store, mark, &error), STORE_CHANGED);
+    meddler = (struct meddler){0};
+    assert_true(loads(store, cases[i].stays));
+    store->ops->unlock(store);
+    assert_false(has_leftover(scratch));
+    store->ops->close(store);
+    assert_true(is_settled(scratch, cases[i].stays));
+    assert_int_equal(unlink(path), 0);
+  }
+  free(path);
+}
+
+#if defined(__linux__)
+static int dies_at;
+
+static void die_with_another_record_in_hand(const struct scratch *scratch)
+{
+  struct store *store = about_to_mark(scratch, OLD, (struct meddler){.records = {NEW}, .dies_at = dies_at});
+  (void)marks(store, "");
+}
+
+static void die_with_the_old_record_in_hand(const struct scratch *scratch)
+{
+  struct store *store = about_to_mark(scratch, OLD, (struct meddler){0});
+  inject(SYS_unlinkat, -1, 0, SUDDEN_DEATH);
+  (void)marks(store, "");
+}
+
+static void a_crash_between_two_exchanges_loses_nothing(void **state)
+{
+  dies_at = 1;
+  assert_true(WIFSIGNALED(run_child(die_with_another_record_in_hand, *state)));
+  assert_true(is_settled(*state, NEW));
+}
+
+/* Nothing was sent yet. */
+static void a_crash_behind_an_exchange_leaves_the_record(void **state)
+{
+  assert_true(WIFSIGNALED(run_child(die_with_the_old_record_in_hand, *state)));
+  assert_true(is_settled(*state, OLD));
+}
+
+static void refuse_the_mark(const struct scratch *scratch)
+{
+  struct store *store = about_to_mark(scratch, OLD, (struct meddler){0});
+  struct store_error error;
+  inject(SYS_unlinkat, -1, 0, EIO);
+  EXPECT(store->ops->save_mark(store, NEW, &error) == STORE_FAILED && error.code == CODE_STORAGE);
+}
+
+/* It would pass for the record after a crash. */
+static void an_old_record_that_cannot_be_removed_allows_no_request(void **state)
+{
+  assert_int_equal(run_child(refuse_the_mark, *state), 0);
+}
+#endif
+
+static void a_system_without_exchange_renames(void **state)
+{
+  exchanges = false;
+  struct store *store = spend(*state);
+  exchanges = true;
+  assert_true(ends_well(*state, store));
+}
 
 /* Under a lock file that was removed. */
 static void what_a_living_owner_holds_is_left_alone(void **state)
@@ -1054,6 +1205,8 @@ int main(void)
       SPEC(a_copy_of_the_mark_gets_them_too),
       SPEC(another_login_in_its_place_stays),
       SPEC(tokens_are_saved_along_the_path_where_the_folder_is_gone),
+      SPEC(a_record_that_comes_just_before_the_mark_stays),
+      SPEC(a_system_without_exchange_renames),
       SPEC(what_a_living_owner_holds_is_left_alone),
       SPEC(what_it_leaves_when_it_ends_is_adopted_then),
       SPEC(nuls_behind_a_record_are_read_past),
@@ -1075,6 +1228,9 @@ int main(void)
       SPEC(space_is_taken_where_it_cannot_be_set_apart),
       SPEC(what_a_crash_leaves_is_found),
       SPEC(a_crash_in_the_mark_leaves_nothing_for_ever),
+      SPEC(a_crash_between_two_exchanges_loses_nothing),
+      SPEC(a_crash_behind_an_exchange_leaves_the_record),
+      SPEC(an_old_record_that_cannot_be_removed_allows_no_request),
   };
   failed += cmocka_run_group_tests_name("what is held, on Linux", on_linux, NULL, NULL);
 #endif

@@ -692,7 +692,7 @@ static void save_until(const struct scratch *scratch, long call, int opened)
 
 static void die_at_write(const struct scratch *scratch)
 {
-  save_until(scratch, SYS_write, TEMPORARY);
+  save_until(scratch, SYS_pwrite64, TEMPORARY);
 }
 
 static void die_at_sync(const struct scratch *scratch)

@@ -209,36 +209,6 @@ bool disk_read(int fd, char *bytes, size_t *length)
   return true;
 }
 
-static bool write_all(int fd, const char *bytes, size_t length)
-{
-  while (length > 0) {
-    ssize_t count = write(fd, bytes, length);
-    if (count < 0 && errno != EINTR)
-      return false;
-    if (count == 0) {
-      errno = EIO;
-      return false;
-    }
-    if (count > 0) {
-      bytes += count;
-      length -= (size_t)count;
-    }
-  }
-  return true;
-}
-
-/* Where a file may not grow any further, the system sends SIGXFSZ besides. */
-bool disk_write(int fd, const char *bytes, size_t length)
-{
-  struct held_signal held;
-  held_signal_begin(&held, SIGXFSZ);
-  bool good = write_all(fd, bytes, length);
-  int cause = errno;
-  held_signal_end(&held);
-  errno = cause;
-  return good;
-}
-
 bool disk_write_at(int fd, const void *bytes, size_t length, off_t offset)
 {
   const char *next = bytes;
@@ -257,6 +227,18 @@ bool disk_write_at(int fd, const void *bytes, size_t length, off_t offset)
     }
   }
   return true;
+}
+
+/* Where a file may not grow any further, the system sends SIGXFSZ besides. */
+bool disk_write_longer(int fd, const void *bytes, size_t length, off_t offset)
+{
+  struct held_signal held;
+  held_signal_begin(&held, SIGXFSZ);
+  bool good = disk_write_at(fd, bytes, length, offset);
+  int cause = errno;
+  held_signal_end(&held);
+  errno = cause;
+  return good;
 }
 
 bool disk_allocate(int fd, off_t size)

@@ -39,11 +39,11 @@ bool disk_make_private(int fd);
 /* Read at most *length bytes from the start; *length becomes what was there. False: errno says why. */
 bool disk_read(int fd, char *bytes, size_t *length);
 
-/* Write all of it. False: errno says why. */
-bool disk_write(int fd, const char *bytes, size_t length);
-
-/* The same at `offset`, for a few bytes of a file that is long enough. */
+/* Write all of it at `offset` of a file that is long enough. False: errno says why. */
 bool disk_write_at(int fd, const void *bytes, size_t length, off_t offset);
+
+/* The same where the file may have to grow. */
+bool disk_write_longer(int fd, const void *bytes, size_t length, off_t offset);
 
 /* Make the file at least so long, with space of its own on the disk where the system can. False: errno says why. */
 bool disk_allocate(int fd, off_t size);

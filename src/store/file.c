@@ -302,22 +302,120 @@ static bool fill_spare(struct file_store *file, struct spare *spare, const char 
   return false;
 }
 
-/* False with `taken`: somebody has removed the file, and another one may do. */
-static bool put_spare_in_place(struct file_store *file, struct spare *spare, const struct version *version, bool *taken,
+/* ---- a mark takes the record's place ---- */
+
+enum { EXCHANGES_MOST = 8 };
+
+static bool is_same_file(const struct stat *one, const struct stat *other)
+{
+  return one->st_dev == other->st_dev && one->st_ino == other->st_ino;
+}
+
+/* Another writer's record has come out. It is back, or a later one is, once an exchange brings out what the one before
+ * has put there. False: errno says why, and it stays under the spare's name, where the next process that locks finds
+ * it. */
+static bool give_back(const struct file_store *file, struct spare *spare, struct stat out)
+{
+  struct stat put, back;
+  if (fstat(spare->file.fd, &put) != 0)
+    return false;
+  for (int i = 0; i < EXCHANGES_MOST; i++) {
+    if (!spare_exchange(spare, file->path) || !spare_stat(spare, file->path, &back))
+      return false;
+    if (is_same_file(&back, &put))
+      return true;
+    put = out;
+    out = back;
+  }
+  errno = EBUSY;
+  return false;
+}
+
+/* What has come out of its place is what was looked at, and is not needed any more, or it is another writer's. A file
+ * that stays would be taken for the record after a crash. */
+static enum store_result judge_replaced(const struct file_store *file, struct spare *spare)
+{
+  struct stat out;
+  if (!spare_stat(spare, file->path, &out))
+    return STORE_FAILED;
+  if (is_version(&file->seen, &out))
+    return spare_unlink(spare, file->path) ? STORE_OK : STORE_FAILED;
+  if (give_back(file, spare, out))
+    return STORE_CHANGED;
+  int cause = errno;
+  spare_leave(spare);
+  errno = cause;
+  return STORE_FAILED;
+}
+
+static bool is_unknown_call(int cause)
+{
+  return cause == EINVAL || cause == ENOSYS || cause == ENOTSUP || cause == EOPNOTSUPP || cause == EPERM;
+}
+
+static enum store_result place_plainly(const struct file_store *file, const struct spare *spare)
+{
+  return spare_place(spare, file->path) ? STORE_OK : STORE_FAILED;
+}
+
+static enum store_result place_first(const struct file_store *file, const struct spare *spare)
+{
+  if (spare_place_first(spare, file->path))
+    return STORE_OK;
+  if (errno == EEXIST)
+    return STORE_CHANGED;
+  return is_unknown_call(errno) ? place_plainly(file, spare) : STORE_FAILED;
+}
+
+/* Dated as what it replaces: of the two, the one that lies under the spare's name after a crash is never the older one,
+ * and nothing was spent yet. */
+static enum store_result place_by_exchange(const struct file_store *file, struct spare *spare, struct version *version)
+{
+  struct stat dated;
+  if (spare_date(spare, file->seen.modified) && fstat(spare->file.fd, &dated) == 0)
+    *version = version_of(&dated);
+  if (spare_exchange(spare, file->path))
+    return judge_replaced(file, spare);
+  int cause = errno;
+  if (cause == ENOENT && !spare_stat_record(spare, file->path, &dated))
+    return STORE_CHANGED;
+  errno = cause;
+  return is_unknown_call(cause) ? place_plainly(file, spare) : STORE_FAILED;
+}
+
+/* ---- it is in place ---- */
+
+/* FAILED: errno says why. The tokens of an answer are worth more than what another writer may put there at the very
+ * moment of a rename; a mark is not. */
+static enum store_result take_place(const struct file_store *file, struct spare *spare, struct version *version)
+{
+  if (spare == &file->held || !file->seen.known)
+    return place_plainly(file, spare);
+  return file->seen.exists ? place_by_exchange(file, spare, version) : place_first(file, spare);
+}
+
+static bool make_place_durable(struct file_store *file, struct spare *spare, const struct version *version,
                                struct store_error *error)
 {
-  *taken = false;
-  if (!spare_place(spare, file->path)) {
-    *taken = errno == ENOENT;
-    disk_fail(error, "replace", file->path, errno);
-    return false;
-  }
   file->seen = *version;
   file->in_doubt = !spare_sync_folder(spare);
   if (file->in_doubt)
     disk_doubt(error, file->path, errno);
   spare_leave(spare);
   return !file->in_doubt;
+}
+
+/* FAILED with `taken`: somebody has removed the file, and another one may do. */
+static enum store_result put_spare_in_place(struct file_store *file, struct spare *spare, struct version *version,
+                                            bool *taken, struct store_error *error)
+{
+  enum store_result result = take_place(file, spare, version);
+  *taken = result == STORE_FAILED && errno == ENOENT;
+  if (result == STORE_FAILED)
+    disk_fail(error, "replace", file->path, errno);
+  if (result == STORE_OK && !make_place_durable(file, spare, version, error))
+    result = STORE_FAILED;
+  return result;
 }
 
 static bool fill_anew(struct file_store *file, struct spare *spare, const char *record, struct version *version,
@@ -355,17 +453,18 @@ static enum store_result replace_record(struct file_store *file, struct spare *s
                                         struct store_error *error)
 {
   struct version version;
-  bool good = false, taken = true;
+  enum store_result result = STORE_FAILED;
+  bool taken = true;
   for (int i = 0; i < 2 && taken; i++) {
     if (!fill_anew(file, spare, record, &version, error))
       return STORE_FAILED;
     if (file->seen.known && !is_unchanged(file, spare))
       return STORE_CHANGED;
-    good = put_spare_in_place(file, spare, &version, &taken, error);
+    result = put_spare_in_place(file, spare, &version, &taken, error);
     if (taken)
       spare_leave(spare);
   }
-  return good ? STORE_OK : STORE_FAILED;
+  return result;
 }
 
 /* ---- a folder that was moved meanwhile ---- */
@@ -394,12 +493,11 @@ static void save_along_path(struct file_store *file, const char *name, const cha
   struct store_error unheeded;
   struct spare other;
   struct version version;
-  bool taken;
   if (!is_ours_to_replace(file, name) || !spare_begin(&other, file->path, file->folder, &unheeded) ||
       !spare_make(&other, file->path, 0, 0, &unheeded))
     return;
-  if (!fill_spare(file, &other, record, &version, &unheeded) ||
-      !put_spare_in_place(file, &other, &version, &taken, &unheeded))
+  if (!fill_spare(file, &other, record, &version, &unheeded) || !spare_place(&other, file->path) ||
+      !make_place_durable(file, &other, &version, &unheeded))
     spare_remove(&other, file->path);
 }
 

@@ -283,7 +283,7 @@ static bool is_blank(const char *bytes, size_t length)
 
 static bool sign(int fd, off_t at)
 {
-  return lseek(fd, at, SEEK_SET) == at && disk_write(fd, line, sizeof line - 1);
+  return disk_write_longer(fd, line, sizeof line - 1, at);
 }
 
 /* Several processes may lay out the same page at once: they write the same lines, and no other byte. Space first: a

@@ -52,7 +52,7 @@ static bool fill_with_nuls(int fd, off_t size)
 {
   static const char nuls[4096];
   for (off_t at = 0; at < size; at += (off_t)sizeof nuls)
-    if (!disk_write(fd, nuls, sizeof nuls))
+    if (!disk_write_longer(fd, nuls, sizeof nuls, at))
       return false;
   return true;
 }
@@ -112,13 +112,10 @@ bool spare_make(struct spare *spare, const char *path, off_t space, off_t least,
 
 bool spare_is_ready(const struct spare *spare, const char *path)
 {
-  char file[SPARE_PATH];
   struct stat named;
   if (!spare->name[0] || !descriptor_is_ours(&spare->folder) || !descriptor_is_ours(&spare->file))
     return false;
-  spare_path(path, spare->name, file);
-  return fstatat(spare->folder.fd, file, &named, AT_SYMLINK_NOFOLLOW) == 0 && named.st_dev == spare->file.device &&
-         named.st_ino == spare->file.inode;
+  return spare_stat(spare, path, &named) && named.st_dev == spare->file.device && named.st_ino == spare->file.inode;
 }
 
 bool spare_holds(const struct spare *spare, const char *record)
@@ -162,11 +159,11 @@ bool spare_write(struct spare *spare, const char *record, const struct stat *pre
   size_t length = strlen(record);
   if (!spare_holds(spare, record))
     spare->whole = 0;
-  if (!disk_make_private(fd) || lseek(fd, 0, SEEK_SET) != 0)
+  if (!disk_make_private(fd))
     return false;
   if ((off_t)length > spare->written)
     spare->written = (off_t)length;
-  if (!disk_write(fd, record, length) || !cut_behind(spare, (off_t)length))
+  if (!disk_write_longer(fd, record, length, 0) || !cut_behind(spare, (off_t)length))
     return false;
   spare->written = (off_t)length;
   spare->whole = length;
@@ -185,6 +182,42 @@ bool spare_place(const struct spare *spare, const char *path)
   return result == 0;
 }
 
+#ifndef RENAME_NOREPLACE
+enum { RENAME_NOREPLACE = 1, RENAME_EXCHANGE = 2 };
+#endif
+
+/* A rename of another kind, where the system has it; else ENOSYS. */
+static bool rename_in(int folder, const char *from, const char *to, bool exchanged)
+{
+  int result;
+  do {
+#if defined(__APPLE__)
+    result = renameatx_np(folder, from, folder, to, exchanged ? RENAME_SWAP : RENAME_EXCL);
+#elif defined(__linux__)
+    result = renameat2(folder, from, folder, to, exchanged ? RENAME_EXCHANGE : RENAME_NOREPLACE);
+#else
+    (void)folder, (void)from, (void)to, (void)exchanged;
+    errno = ENOSYS;
+    result = -1;
+#endif
+  } while (result != 0 && errno == EINTR);
+  return result == 0;
+}
+
+bool spare_exchange(const struct spare *spare, const char *path)
+{
+  char file[SPARE_PATH];
+  spare_path(path, spare->name, file);
+  return rename_in(spare->folder.fd, file, base_of(path), true);
+}
+
+bool spare_place_first(const struct spare *spare, const char *path)
+{
+  char file[SPARE_PATH];
+  spare_path(path, spare->name, file);
+  return rename_in(spare->folder.fd, file, base_of(path), false);
+}
+
 bool spare_sync_folder(const struct spare *spare)
 {
   return disk_sync(spare->folder.fd) || errno == EINVAL;
@@ -193,6 +226,26 @@ bool spare_sync_folder(const struct spare *spare)
 bool spare_stat_record(const struct spare *spare, const char *path, struct stat *found)
 {
   return fstatat(spare->folder.fd, base_of(path), found, AT_SYMLINK_NOFOLLOW) == 0;
+}
+
+bool spare_stat(const struct spare *spare, const char *path, struct stat *found)
+{
+  char file[SPARE_PATH];
+  spare_path(path, spare->name, file);
+  return fstatat(spare->folder.fd, file, found, AT_SYMLINK_NOFOLLOW) == 0;
+}
+
+bool spare_date(const struct spare *spare, struct timespec modified)
+{
+  struct timespec times[2] = {{.tv_nsec = UTIME_OMIT}, modified};
+  return futimens(spare->file.fd, times) == 0;
+}
+
+bool spare_unlink(const struct spare *spare, const char *path)
+{
+  char file[SPARE_PATH];
+  spare_path(path, spare->name, file);
+  return unlinkat(spare->folder.fd, file, 0) == 0;
 }
 
 void spare_leave(struct spare *spare)
@@ -204,9 +257,7 @@ void spare_leave(struct spare *spare)
 
 void spare_remove(struct spare *spare, const char *path)
 {
-  char file[SPARE_PATH];
-  spare_path(path, spare->name, file);
   if (descriptor_is_ours(&spare->folder))
-    (void)unlinkat(spare->folder.fd, file, 0);
+    (void)spare_unlink(spare, path);
   spare_leave(spare);
 }

@@ -50,11 +50,27 @@ bool spare_write(struct spare *spare, const char *record, const struct stat *pre
 /* Put it in the record's place. False: errno says why. */
 bool spare_place(const struct spare *spare, const char *path);
 
+/* The same, but what was there is under the spare's name afterwards. False: errno says why; ENOSYS or EINVAL where there
+ * is no such thing. */
+bool spare_exchange(const struct spare *spare, const char *path);
+
+/* The same where there is no record. False: errno says why; EEXIST: there is one. */
+bool spare_place_first(const struct spare *spare, const char *path);
+
 /* Make that durable. Some file systems cannot sync a folder, say so, and do not need it. False: errno says why. */
 bool spare_sync_folder(const struct spare *spare);
 
 /* What stands in the record's place, lstat's way. False: errno says why. */
 bool spare_stat_record(const struct spare *spare, const char *path, struct stat *found);
+
+/* The same of what is under the spare's name. */
+bool spare_stat(const struct spare *spare, const char *path, struct stat *found);
+
+/* Say when it was last written. False: errno says why. */
+bool spare_date(const struct spare *spare, struct timespec modified);
+
+/* Remove what is under its name. False: errno says why. */
+bool spare_unlink(const struct spare *spare, const char *path);
 
 /* Close it. Async-signal-safe. */
 void spare_leave(struct spare *spare);
