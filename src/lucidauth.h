@@ -36,9 +36,10 @@
  *             that was there before. One that is installed later gets ours until the storage is next looked at, within a
  *             second of use, when ours is put in front of it again: it does well to pass on what is not its own. A thread
  *             that blocks SIGBUS is beyond help, as the system ends the process: let none that asks for tokens block it.
- *   names     A program may export functions under the names of cJSON's (-Wl,-E): the shared library still calls the cJSON
- *             that it was built with. Under the names of libcurl's, libsodium's or OpenSSL's it has to export what does
- *             the same. With the static library the program's link says which functions are meant.
+ *   names     A program may export functions under the names of cJSON's, libcurl's and libsodium's (-Wl,-E): the shared
+ *             library still calls those that it was built with, and libcurl and libsodium call themselves, on x86-64
+ *             and arm64. Elsewhere, and under the names of what libcurl itself needs (OpenSSL, zlib), it has to export
+ *             what does the same. With the static library the program's link says which functions are meant.
  *   the end   A process that ends by exit(), or by returning from main, waits for refreshes under way, for twice the
  *             timeout at most, and saves what could not be saved; flights of the program's own are its own business.
  *             What comes later still gets a token that lives, but no refresh begins (LUCIDAUTH_NOT_READY). A process

@@ -74,8 +74,9 @@ static void sha256(const void *data, size_t size, unsigned char digest[32])
     digest[i] = i < size ? bytes[i] : 0;
 }
 
-static void start(void)
+static const char *start(void)
 {
+  return NULL;
 }
 
 const struct http_ops lucidauth_http = {

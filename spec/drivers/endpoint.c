@@ -126,8 +126,9 @@ static void answer(const struct http_request *request, struct http_response *res
 
 /* ---- the module ---- */
 
-static void start(void)
+static const char *start(void)
 {
+  return NULL;
 }
 
 static void post(const struct http_request *request, struct http_response *response)

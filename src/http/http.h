@@ -40,14 +40,15 @@ struct http_response {
   char error[256];
 };
 
-enum { HTTP_OPS_VERSION = 5, HTTP_BODY_MAX = 1024 * 1024 };
+enum { HTTP_OPS_VERSION = 6, HTTP_BODY_MAX = 1024 * 1024 };
 
 /* Thread-safe, all of them. */
 struct http_ops {
   int version;         /* HTTP_OPS_VERSION: of this very struct, else nothing behind it means anything */
   const char *product; /* LUCIDAUTH_VERSION: module and library come from one */
-  /* Set libcurl and libsodium up, once a process; the others do it too if nobody has. http_load calls it. */
-  void (*start)(void);
+  /* Set libcurl and libsodium up, once a process; the others do it too if nobody has. http_load calls it.
+   * NULL: it is done; else the name of a function that they do not have, and nothing of this may be called. */
+  const char *(*start)(void);
   /* One POST on a fresh connection, never repeated, no redirect followed. Always fills `response`, whatever
    * was in it. Runs for at most `timeout`, but with a libcurl before 7.87 until the system's resolver gives
    * a name up. https goes through the proxy that the environment names (https_proxy, all_proxy, no_proxy);

@@ -9,6 +9,7 @@
 static const struct http_ops *find(char *message, size_t size)
 {
   (void)message, (void)size;
+  lucidauth_http.start();
   return &lucidauth_http;
 }
 
@@ -90,6 +91,17 @@ static bool module_path(int number, char path[PATH_SIZE + 64])
   return true;
 }
 
+/* The linker's words for what it would have found itself if the module named the functions to it. */
+static bool start(const struct http_ops *ops, const char *path, char *message, size_t size)
+{
+  const char *missing = ops->start();
+  char reason[REASON_SIZE];
+  snprintf(reason, sizeof reason, "undefined symbol: %s", missing ? missing : "");
+  if (missing)
+    unloaded_unlinked(path, reason, message, size);
+  return !missing;
+}
+
 /* In English, whatever the program speaks. */
 static void *link_module(const char *path, char *message, size_t size)
 {
@@ -119,7 +131,7 @@ static const struct http_ops *load(const char *path, char *message, size_t size)
     snprintf(message, size, "the file %s is of another version of lucidauth: install lucidauth again", path);
     return NULL;
   }
-  return ops;
+  return start(ops, path, message, size) ? ops : NULL;
 }
 
 /* 0: it can be read. Else an errno. */
@@ -181,8 +193,6 @@ static const struct http_ops *load_once(char *message, size_t size)
   const struct http_ops *ops = atomic_load_explicit(&loaded, memory_order_relaxed);
   if (!ops) {
     ops = find(message, size);
-    if (ops)
-      ops->start();
     atomic_store_explicit(&loaded, ops, memory_order_release);
   }
   pthread_mutex_unlock(&loading);

@@ -4,11 +4,10 @@
 
 #include "../base/secret.h"
 #include "../system/held_signal.h"
+#include "libraries.h"
 #include "session.h"
 #include "start.h"
 #include "transfer.h"
-
-#include <sodium.h>
 
 /* Seconds. */
 #define BEAT 0.2

@@ -2,11 +2,10 @@
 #include "start.h"
 
 #include "../base/secret.h"
+#include "libraries.h"
 #include "reserve.h"
 
-#include <curl/curl.h>
 #include <pthread.h>
-#include <sodium.h>
 #include <stdalign.h>
 #include <stdint.h>
 #include <stdlib.h>
@@ -76,10 +75,15 @@ static char *wiped_strdup(const char *text)
   return copy ? memcpy(copy, text, size) : NULL;
 }
 
+static const char *missing;
+
 /* When the process has initialized libcurl before, its allocator stays as it is; there is nothing to be done
  * about it. Never cleaned up: the module stays loaded. */
 static void set_up(void)
 {
+  missing = libraries_find();
+  if (missing)
+    return;
   curl_global_init_mem(CURL_GLOBAL_DEFAULT, wiped_malloc, wiped_free, wiped_realloc, wiped_strdup, wiped_calloc);
   /* Its manual wants this before any other call; what can fail here are random numbers, which hashes do not need. */
   int ready = sodium_init();
@@ -87,8 +91,9 @@ static void set_up(void)
   pthread_atfork(reserve_before_fork, reserve_after_fork, reserve_after_fork);
 }
 
-void http_start(void)
+const char *http_start(void)
 {
   static pthread_once_t once = PTHREAD_ONCE_INIT;
   pthread_once(&once, set_up);
+  return missing;
 }

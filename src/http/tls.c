@@ -27,7 +27,7 @@ static int openssl_version(void)
  * them is libcurl's. */
 static void *find(const char *name)
 {
-  CURLcode (*curl)(CURL *) = curl_easy_perform;
+  CURL *(*curl)(void) = curl_easy_init;
   void *address = NULL, *library = NULL;
   Dl_info info;
   memcpy(&address, &curl, sizeof address);

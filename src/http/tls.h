@@ -2,7 +2,8 @@
 #ifndef HTTP_TLS_H
 #define HTTP_TLS_H
 
-#include <curl/curl.h>
+#include "libraries.h"
+
 #include <stdbool.h>
 
 /* OpenSSL frees its read buffer with the answer in it unless it is told to wipe it. Where it cannot be told, the POST

@@ -4,8 +4,7 @@
 #define HTTP_TRANSFER_H
 
 #include "http.h"
-
-#include <curl/curl.h>
+#include "libraries.h"
 
 #if LIBCURL_VERSION_NUM < 0x073d00
 #error "libcurl 7.61 or newer is needed"

@@ -6,8 +6,9 @@
 
 /* Where the linker keeps one list of names for all, a program that exports functions gives them to every library that
  * calls functions of that name, whatever it was linked with. Put the addresses of `names`, as our object and what it
- * needs have them, into `found`, an array of function pointers. Where they cannot all be found, as in a program that we
- * are linked into, `found` stays as it is: as the linker has bound them. */
-void own_functions(const char *const names[], void *found, size_t count);
+ * needs have them, into `found`, an array of function pointers. NULL: that is done. Else `found` stays as it is, and the
+ * first name that was not found comes back: any name in a program that we are linked into, where the linker's word
+ * holds. */
+const char *own_functions(const char *const names[], void *found, size_t count);
 
 #endif
