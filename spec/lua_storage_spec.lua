@@ -1689,3 +1689,29 @@ describe("a call that is cut off", function()
     end)
   end
 end)
+
+describe("a login over a storage in Lua", function()
+  it("starts it, and replaces what lives only when told so", function()
+    local client = client_with(storage_with())
+    local answer = tokens.pair(sandbox)
+    assert.is_true(client:store(answer, "anna"))
+    assert.are.equal(answer.refresh_token, records.anna.refresh_token)
+    assert.are.equal(answer.access_token, client:token("anna"))
+    local stored, message, code = client:store("another-000", "anna")
+    scene:assert_failure("config", stored, message, code)
+    assert.is_true(client:store("another-000", "anna", { replace = true }))
+    assert.are.equal("another-000", records.anna.refresh_token)
+  end)
+
+  it("is with its user alone when it cannot be saved", function()
+    local client = client_with(storage_with({
+      save = function()
+        return nil, "the disk is full"
+      end,
+    }))
+    local stored, message, code = client:store(tokens.pair(sandbox))
+    scene:assert_failure("storage", stored, message, code)
+    assert.is_truthy(message:find("keep it", 1, true))
+    assert.is_false(client:status().unsaved)
+  end)
+end)

@@ -1028,7 +1028,7 @@ describe("a dot or a colon in the wrong place", function()
   end
 
   for _, name in ipairs({
-    "token", "authorization", "refresh", "reject", "status", "metrics", "close",
+    "token", "authorization", "refresh", "reject", "status", "metrics", "close", "store",
   }) do
     local colon = with_a_colon:format(name, name)
     local dot = with_a_dot:format(name, name)
@@ -1127,6 +1127,174 @@ describe("metrics()", function()
     for line in text:gmatch("[^\n]+") do
       assert.is_truthy(line:find("^# HELP x_[%l_]+ %S") or line:find("^# TYPE x_[%l_]+ %l+$")
         or line:find('^x_[%l_]+{account="default"[^{}]*} %-?[%d.e+]+$'), line)
+    end
+  end)
+end)
+
+describe("what a login gave", function()
+  local codec = require("lucidauth.sandbox.codec")
+
+  local function directory(changes)
+    return scene:client(helper.merge({
+      storage = { type = "file", directory = scene.folder },
+    }, changes))
+  end
+
+  local function file_of(account)
+    return tokens.read(scene.folder .. "/" .. account .. ".json")
+  end
+
+  local dead = { refresh_token = "gone-for-good-000" }
+
+  for kind, given in pairs({
+    ["as a table"] = function(answer)
+      return answer
+    end,
+    ["as JSON text"] = codec.encode_json,
+    ["wrapped into something"] = function(answer)
+      return { data = answer }
+    end,
+  }) do
+    it("starts an account of its own, " .. kind, function()
+      local client, other = directory(), directory()
+      local token, message, code = client:token("anna")
+      scene:assert_failure("config", token, message, code)
+      assert.is_truthy(message:find('client:store(answer, "anna")', 1, true))
+      assert.is_nil(message:find("LUCID_REFRESH_TOKEN", 1, true))
+      local answer = tokens.pair(sandbox)
+      local posts = scene:posts()
+      assert.is_true(client:store(given(answer), "anna"))
+      assert.are.equal(answer.access_token, client:token("anna"))
+      assert.are.equal(answer.access_token, other:token("anna"))
+      assert.are.equal(posts, scene:posts())
+      assert.are.equal(answer.scope, file_of("anna").scope)
+      assert.are.equal("stored", scene:names_of_events())
+      assert(client:refresh("anna"))
+    end)
+  end
+
+  it("may be a refresh token alone, which the next call uses", function()
+    local client = directory()
+    assert.is_true(client:store(sandbox.refresh_token .. "\n", "anna"))
+    assert.is_true(tokens.works(sandbox, assert(client:token("anna"))))
+    assert.are.equal(1, scene:posts())
+  end)
+
+  it("takes the place of a dead grant, and of a living one only when told so", function()
+    local client, other = directory(), directory()
+    assert.is_true(client:store(dead, "anna"))
+    local token, message, code = client:token("anna")
+    scene:assert_failure("invalid_grant", token, message, code)
+    assert.is_truthy(message:find('client:store(answer, "anna")', 1, true))
+    local answer = tokens.pair(sandbox)
+    assert.is_true(other:store(answer, "anna")) -- as introspection says
+    assert.are.equal(answer.access_token, client:token("anna"))
+    local refused
+    refused, message, code = client:store("another-000", "anna")
+    scene:assert_failure("config", refused, message, code)
+    assert.is_truthy(message:find("{ replace = true }", 1, true))
+    assert.are.equal(answer.refresh_token, file_of("anna").refresh_token)
+    assert.is_true(client:store("another-000", "anna", { replace = true }))
+    assert.are.equal("another-000", file_of("anna").refresh_token)
+    assert.is_nil(client:status("anna").last_error)
+  end)
+
+  it("is refused when its refresh token was spent here", function()
+    local client = scene:client()
+    assert(client:token())
+    assert(client:refresh())
+    local refused, message, code = client:store(sandbox.refresh_token, { replace = true })
+    scene:assert_failure("invalid_grant", refused, message, code)
+    scene:assert_no_secret(message)
+  end)
+
+  it("is stored for the module's own client as well", function()
+    lucid.configure(scene:options())
+    local answer = tokens.pair(sandbox)
+    assert.is_true(lucid.store(answer))
+    assert.are.equal(answer.access_token, lucid.token())
+  end)
+
+  it("is stored in memory, and by the background's thread while a loop goes on", function()
+    local client = scene:client({
+      storage = { type = "memory" },
+      sleep = function()
+        coroutine.yield()
+      end,
+    })
+    local answer, stored, message = tokens.pair(sandbox), nil, nil
+    local yields = 0
+    local thread = coroutine.create(function()
+      stored, message = client:store(answer)
+    end)
+    while coroutine.status(thread) ~= "dead" do
+      assert(coroutine.resume(thread))
+      yields = yields + 1
+      require("socket").sleep(0.001)
+    end
+    assert.is_true(stored, message)
+    assert.is_true(yields > 1)
+    assert.are.equal(answer.access_token, client:token())
+  end)
+
+  local secret = "hush-hush-0123456789"
+  for what, given in pairs({
+    ["nothing"] = "",
+    ["white space"] = " \t\r\n",
+    ["a header"] = "Bearer " .. secret,
+    ["words"] = secret .. " and more",
+    ["a word for nothing"] = "null",
+    ["a list"] = "[1]",
+    ["a string in quotes"] = '"' .. secret .. '"',
+    ["a page"] = "<html>" .. secret .. "</html>",
+    ["an address"] = "https://app.example/callback?code=" .. secret,
+    ["half an answer"] = '{"access_token":"' .. secret .. '","refr',
+    ["an empty table"] = {},
+    ["a list of tokens"] = { secret },
+    ["an error"] = { error = "invalid_grant", error_description = secret },
+    ["an error and its echo"] = { error = { code = secret } },
+    ["a number for a token"] = { access_token = secret, refresh_token = 7 },
+    ["a broken access token"] = { access_token = secret .. "\n", refresh_token = secret },
+    ["a header for a token"] = { access_token = "Bearer " .. secret, refresh_token = "r" },
+    ["a token of another type"] = { access_token = secret, token_type = "mac" },
+    ["an unfinished refresh"] = { refresh_token = secret, pending = { since = 1 } },
+    ["an expired token"] = { access_token = secret, expires_at = 1700000000 },
+    ["something huge"] = { refresh_token = secret, junk = ("x"):rep(2000000) },
+    ["a huge token"] = ("x"):rep(70000),
+    ["a NUL byte"] = secret .. "\0x",
+    ["NUL bytes in JSON"] = '{"refresh_token":"' .. secret .. '\0"}',
+    ["an escaped NUL byte"] = { refresh_token = secret .. "\0" },
+    ["a function"] = { refresh_token = secret, more = print },
+  }) do
+    it("is not " .. what, function()
+      local client = directory()
+      local stored, message, code = client:store(given, "anna")
+      scene:assert_failure("config", stored, message, code)
+      assert.is_nil(message:find("hush", 1, true))
+      assert.is_nil(file_of("anna"))
+    end)
+  end
+
+  it("is a table or a string, and there is one option", function()
+    local client = directory()
+    for text, call in pairs({
+      ["store takes a token answer"] = function()
+        client:store(7)
+      end,
+      ["store has no option \"force\""] = function()
+        client:store("r", "anna", { force = true })
+      end,
+      ["replace must be true or false"] = function()
+        client:store("r", "anna", { replace = 1 })
+      end,
+      ["options of store must be a table"] = function()
+        client:store("r", "anna", true)
+      end,
+    }) do
+      local ok, message = pcall(call)
+      assert.is_false(ok)
+      assert.is_truthy(message:find(text, 1, true), message)
+      assert.is_truthy(message:find("token_spec.lua:%d+: "), message)
     end
   end)
 end)

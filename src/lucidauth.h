@@ -229,6 +229,19 @@ LUCIDAUTH_API void lucidauth_free_token(char *token);
  * that the storage has no room for, or no token at all. */
 LUCIDAUTH_API bool lucidauth_reject(lucidauth *client, const char *account, const char *token, lucidauth_error *error);
 
+enum { LUCIDAUTH_REPLACE = 1 }; /* flags of lucidauth_store: also a grant that lives */
+
+/* Here is what a login gave: store it. `answer`, of `length` bytes, is a token answer as JSON text, or a refresh token
+ * alone. It starts an empty account, and takes the place of a grant that is dead: refused, lost, expired without a
+ * refresh token, or a damaged record, which is kept in the field `damaged` of the new one. A grant that lives is replaced
+ * with the flag LUCIDAUTH_REPLACE alone; whether it lives, its record and introspection say, and nothing is spent to
+ * find out. A refresh that is under way is waited for. The same answer may be stored twice. False, and nothing was
+ * changed: LUCIDAUTH_CONFIG, the grant lives, or there are no tokens in the answer; LUCIDAUTH_INVALID_GRANT, its refresh
+ * token is spent already; LUCIDAUTH_STORAGE, it could not be saved, so keep it; any other code of lucidauth_token. Waits
+ * as lucidauth_token does. Not for LUCIDAUTH_CUSTOM: lucidauth_flight_store. */
+LUCIDAUTH_API bool lucidauth_store(lucidauth *client, const char *account, const char *answer, size_t length,
+                                   unsigned flags, lucidauth_error *error);
+
 /* One line of an account's past. */
 typedef struct lucidauth_past {
   double at; /* epoch seconds */
@@ -327,6 +340,12 @@ typedef struct lucidauth_ticket {
 LUCIDAUTH_API char *lucidauth_poll(lucidauth_account *account, lucidauth_ticket *ticket, bool patient, uint64_t *serial,
                                    lucidauth_error *error);
 
+/* lucidauth_store for event loops. *order starts as 0. LUCIDAUTH_NOT_READY with *order other than 0: ask again with the
+ * same order and the same answer after a short pause; with 0: another flight is under way, ask again likewise. True, or
+ * any other code, is the end. */
+LUCIDAUTH_API bool lucidauth_poll_store(lucidauth_account *account, uint64_t *order, const char *answer, size_t length,
+                                        unsigned flags, lucidauth_error *error);
+
 /* Events of the background are queued, and given to on_event by this call, by every other that returns a token, and by
  * lucidauth_close, on the calling thread. */
 LUCIDAUTH_API void lucidauth_deliver_events(lucidauth *client);
@@ -371,6 +390,11 @@ LUCIDAUTH_API lucidauth_flight *lucidauth_flight_begin(lucidauth_account *accoun
  * else can do it for a storage of the program's own. It is ended as the others are, with no token; LUCIDAUTH_OK says
  * that all is saved. NULL: there is nothing to save, or another flight of this account is under way. */
 LUCIDAUTH_API lucidauth_flight *lucidauth_flight_keep(lucidauth_account *account);
+
+/* Begin a flight that stores what a login gave, as lucidauth_store does. It is ended as the others are, with a token or
+ * none; LUCIDAUTH_OK says that it is stored. NULL: `error` says why; LUCIDAUTH_NOT_READY: another one is under way. */
+LUCIDAUTH_API lucidauth_flight *lucidauth_flight_store(lucidauth_account *account, const char *answer, size_t length,
+                                                       unsigned flags, lucidauth_error *error);
 
 /* The next thing to do. At the first call `result` and `text` do not matter. */
 LUCIDAUTH_API lucidauth_action lucidauth_flight_next(lucidauth_flight *flight, lucidauth_result result,

@@ -277,6 +277,77 @@ function Client:refresh(account)
   return obtain(self, account, true)
 end
 
+local function store_now(self, account, login)
+  if self.flights then
+    return self.drive(self.core, account, login)
+  elseif self.host then
+    local _, message, code = self.host.refusal()
+    if message then
+      return nil, message, code
+    end
+    return self.host.store(self.core, account, login)
+  end
+  return self.core:store(account, login.answer, login.replace)
+end
+
+local function text_of_answer(answer, level)
+  if type(answer) == "table" then
+    return require("lucidauth.answer").encode(answer)
+  elseif type(answer) ~= "string" then
+    error("store takes a token answer (a table, or its JSON text) or a refresh token", level + 1)
+  end
+  return answer
+end
+
+local function check_store_options(options, level)
+  if options ~= nil and type(options) ~= "table" then
+    error("the options of store must be a table: { replace = true }", level + 1)
+  end
+  for name, value in pairs(options or {}) do
+    if name ~= "replace" then
+      error(("store has no option %q, only replace"):format(tostring(name)), level + 1)
+    elseif type(value) ~= "boolean" then
+      error("the option replace must be true or false", level + 1)
+    end
+  end
+  return options and options.replace or false
+end
+
+local no_answer = "This table cannot be written as JSON: it is nested too deeply, or there is a "
+  .. "function or another value in it that no token answer has. Nothing was changed."
+
+--- Here is what a login gave: store it. It starts an empty account, and takes the
+--- place of a grant that is dead (refused, lost, expired without a refresh token,
+--- or damaged, which is kept in the new record's field `damaged`). A grant that
+--- lives is replaced only with `{ replace = true }`; else "config". A refresh
+--- that is under way is waited for. The same answer may be stored twice.
+---@param answer table|string a token answer, or its JSON text, or a refresh token alone
+---@param account? string
+---@param options? { replace?: boolean } without an account they may stand in its place
+---@return true? stored
+---@return string? message
+---@return LucidCode? code "invalid_grant": its refresh token is spent already; "storage": keep it
+function Client:store(answer, account, options)
+  check_open(self, "store", 2)
+  if type(account) == "table" and options == nil then
+    account, options = nil, account
+  end
+  check_account(account, "store", 2)
+  local replace = check_store_options(options, 2)
+  local text = text_of_answer(answer, 2)
+  if not text then
+    return nil, no_answer, "config"
+  end
+  local login = { answer = text, replace = replace }
+  local stored, message, code = store_now(self, account, login)
+  get_to_know(self, account, stored, code)
+  deliver(self)
+  if stored then
+    return true
+  end
+  return nil, explain(self, message, code), code
+end
+
 --- The API answered 401 to this very token: it is never handed out again, and
 --- the next `token()` brings another. A token that is no longer in use, or a
 --- second rejection, changes nothing.

@@ -346,8 +346,8 @@ local function guard(flights, handle)
   return proxy
 end
 
--- As a flight's begin(); a flight whose coroutine does not go on stands in
--- nobody's way.
+-- As a flight's begin(), or its store() for a table instead of `refresh`; a flight
+-- whose coroutine does not go on stands in nobody's way.
 local function take_off(flights, handle, account, refresh)
   local name = account or "default"
   if is_closing(flights) then
@@ -359,6 +359,9 @@ local function take_off(flights, handle, account, refresh)
   end
   flights.guard = flights.guard or guard(flights, handle)
   return launch(flights, handle, name, function(flight)
+    if type(refresh) == "table" then
+      return flight:store(account, refresh.answer, refresh.replace)
+    end
     return flight:begin(account, refresh)
   end)
 end

@@ -75,6 +75,20 @@ local function add_tokens(host)
     return handle:poll(ticket, account, host.can_yield())
   end
 
+  --- What a login gave, stored by the background's thread; yields meanwhile.
+  function host.store(handle, account, login)
+    local stored, message, code, order = handle:poll_store(account, login.answer, login.replace)
+    if stored or code ~= "not_ready" or not host.can_yield() then
+      return stored, message, code
+    end
+    host.wait_for(function()
+      stored, message, code, order =
+        handle:poll_store(account, login.answer, login.replace, order)
+      return stored or code ~= "not_ready"
+    end)
+    return stored, message, code
+  end
+
   --- A token from the background's thread; yields while it is refreshed.
   ---@param handle userdata the client's core
   ---@param account? string

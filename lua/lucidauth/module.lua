@@ -42,7 +42,7 @@ local first_token, first_authorization
 
 -- The workers' user may not be able to read what the master's can.
 if in_nginx then
-  for _, part in ipairs { "drive", "loop", "metrics", "nginx", "options" } do
+  for _, part in ipairs { "answer", "drive", "loop", "metrics", "nginx", "options" } do
     require("lucidauth." .. part)
   end
 end
@@ -102,6 +102,18 @@ end
 function lucid.refresh(account)
   check_dot(account, "refresh", 2)
   return call("refresh", account)
+end
+
+--- Here is what a login gave: store it. See `LucidClient.store`.
+---@param answer table|string a token answer, or its JSON text, or a refresh token alone
+---@param account? string
+---@param options? { replace?: boolean } without an account they may stand in its place
+---@return true? stored
+---@return string? message
+---@return LucidCode? code
+function lucid.store(answer, account, options)
+  check_dot(answer, "store", 2)
+  return call("store", answer, account, options)
 end
 
 --- The API answered 401 to this very token: it is never handed out again, and

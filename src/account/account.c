@@ -340,6 +340,8 @@ static bool may_take_off(const struct lucidauth_account *account, enum flow_goal
 
 bool account_suits(const struct lucidauth_account *account, bool refresh, double since)
 {
+  if (account->goal == FLOW_STORE)
+    return false;
   return !refresh || (account->goal == FLOW_REFRESH && account->took_off >= since);
 }
 
@@ -367,6 +369,31 @@ bool account_take_off(struct lucidauth_account *account, enum flow_goal goal, bo
   mine = mine && may_take_off(account, goal, error);
   if (mine)
     take_off(account, goal, fmax(0, account->settings.timeout - patience.waited));
+  pthread_mutex_unlock(&account->mutex);
+  return mine;
+}
+
+/* The flow has it now. */
+static void hand_over(struct lucidauth_account *account, struct answer *given, bool replaces)
+{
+  flow_give(account->craft.flow, given, replaces);
+  given->fields = NULL;
+  account->stores++;
+}
+
+bool account_take_off_to_store(struct lucidauth_account *account, struct answer *given, bool replaces, bool wait,
+                               lucidauth_error *error)
+{
+  struct patience patience = {.looked = clock_now().steady};
+  pthread_mutex_lock(&account->mutex);
+  bool mine = wait_for_others(account, true, wait, &patience, error);
+  if (mine && account->forked)
+    mine = account_settle_in_child(account, error);
+  mine = mine && may_take_off(account, FLOW_REFRESH, error);
+  if (mine) {
+    take_off(account, FLOW_STORE, fmax(0, account->settings.timeout - patience.waited));
+    hand_over(account, given, replaces);
+  }
   pthread_mutex_unlock(&account->mutex);
   return mine;
 }
@@ -512,7 +539,11 @@ char *account_land(struct lucidauth_account *account, uint64_t *serial, lucidaut
     *serial = atomic_load_explicit(&account->serial, memory_order_relaxed);
   keep_status(account);
   history_add_flight(&account->history, &outcome);
-  error_set(&account->landed_with, (lucidauth_code)outcome.code, "%s", outcome.message);
+  bool stores = account->goal == FLOW_STORE;
+  error_set(stores ? &account->stored_with : &account->landed_with, (lucidauth_code)outcome.code, "%s",
+            outcome.message);
+  if (stores)
+    account->stored = account->stores;
   account->landings++;
   account->landed_elsewhere = false;
   if (account->job)
@@ -551,6 +582,16 @@ bool account_take_off_in_background(struct lucidauth_account *account, enum flow
   if (account_grounded(account) || !background_watch(account->job))
     return false;
   take_off(account, goal, account->settings.timeout);
+  background_submit(account->job);
+  return true;
+}
+
+bool account_take_off_to_store_in_background(struct lucidauth_account *account, struct answer *given, bool replaces)
+{
+  if (account_grounded(account) || !background_watch(account->job))
+    return false;
+  take_off(account, FLOW_STORE, account->settings.timeout);
+  hand_over(account, given, replaces);
   background_submit(account->job);
   return true;
 }

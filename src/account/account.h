@@ -36,6 +36,8 @@ struct lucidauth_account {
   uint64_t sat_out;                   /* 1 + the landings before a flight that was waited for long enough; 0: none */
   uint64_t landings;                  /* flights that have ended */
   struct lucidauth_error landed_with; /* what the last one came to */
+  uint64_t stores, stored;            /* flights that store a login: begun, and ended */
+  struct lucidauth_error stored_with; /* what the last of those came to */
   bool landed_elsewhere;              /* it has stayed with the parent of a fork */
   bool flying;                        /* somebody carries out a flight: flow and store are theirs */
   pthread_t pilot;                    /* who began that flight */
@@ -112,6 +114,13 @@ bool account_take_off(struct lucidauth_account *account, enum flow_goal goal, bo
 /* The same for a flight that only saves what could not be saved. False: there is nothing to save, or another flight is
  * under way. */
 bool account_take_off_to_keep(struct lucidauth_account *account);
+
+/* The same for one that stores what a login gave, whose fields are the flight's from now on. False: there is an `error`;
+ * LUCIDAUTH_NOT_READY, unless `wait`: another one is under way. */
+bool account_take_off_to_store(struct lucidauth_account *account, struct answer *given, bool replaces, bool wait,
+                               lucidauth_error *error);
+/* In the background; with the mutex held, and no flight in the air. */
+bool account_take_off_to_store_in_background(struct lucidauth_account *account, struct answer *given, bool replaces);
 
 /* The flight that has taken off is the program's own; NULL: it was. And whether it still is, which ends in the child
  * of a fork. */

@@ -6,6 +6,7 @@
 #include "../base/secret.h"
 #include "../drivers/background.h"
 #include "../drivers/drive.h"
+#include "../oauth/given.h"
 #include "../system/cancel.h"
 #include "../system/clock.h"
 #include "error.h"
@@ -250,6 +251,101 @@ char *lucidauth_token(lucidauth *client, const char *name, lucidauth_error *erro
 char *lucidauth_refresh(lucidauth *client, const char *name, lucidauth_error *error)
 {
   return fly_by_name(client, name, FLOW_REFRESH, error);
+}
+
+bool client_read_given(const struct lucidauth_account *account, struct answer *given, const char *text, size_t length,
+                       lucidauth_error *error)
+{
+  const struct answer_context context = {.now = clock_now().wall,
+                                         .default_lifetime = account->settings.default_lifetime};
+  const char *flaw = given_read(given, text ? text : "", text ? length : 0, &context);
+  error_set(error, flaw ? LUCIDAUTH_CONFIG : LUCIDAUTH_OK, "%s", flaw ? flaw : "");
+  return !flaw;
+}
+
+static bool store_here(struct lucidauth_account *account, struct answer *given, unsigned flags, lucidauth_error *error)
+{
+  lucidauth_error said = {.code = LUCIDAUTH_OK};
+  bool flies = account_take_off_to_store(account, given, flags & LUCIDAUTH_REPLACE, true, &said);
+  if (flies) {
+    drive_blocking(&account->craft);
+    lucidauth_free_token(account_land(account, NULL, &said));
+  }
+  if (error)
+    *error = said;
+  return flies && said.code == LUCIDAUTH_OK;
+}
+
+static bool store_in(struct lucidauth_account *account, const char *text, size_t length, unsigned flags,
+                     lucidauth_error *error)
+{
+  struct answer given;
+  if (!account->craft.store) {
+    error_set(error, LUCIDAUTH_CONFIG, "The storage is the program's own: carry out flights (lucidauth_flight_store).");
+    return false;
+  }
+  bool stored = client_read_given(account, &given, text, length, error) && store_here(account, &given, flags, error);
+  answer_free(&given);
+  events_deliver(account->client);
+  return stored;
+}
+
+bool lucidauth_store(lucidauth *client, const char *name, const char *answer, size_t length, unsigned flags,
+                     lucidauth_error *error)
+{
+  int cancel = cancel_put_off();
+  lucidauth_account *account = lucidauth_get_account(client, name, error);
+  bool stored = account && store_in(account, answer, length, flags, error);
+  lucidauth_release_account(account);
+  cancel_allow(cancel);
+  return stored;
+}
+
+/* With the mutex held; NULL: it goes on, or begins. Else what it came to, or why it does not begin. */
+static void poll_store(struct lucidauth_account *account, uint64_t *order, struct answer *given, unsigned flags,
+                       lucidauth_error *error)
+{
+  static const char *const goes_on = "The answer is being stored in the background. Ask again in a moment.";
+  if (*order && account->stored == *order) {
+    *error = account->stored_with;
+    return;
+  }
+  error_set(error, LUCIDAUTH_NOT_READY, "%s", goes_on);
+  bool waits = (account->flying || account->looked_after) && !account->forked;
+  /* the outcome of one that another has come behind is not known any more, and to store twice does no harm */
+  if (waits || (*order && account->stored < *order && !account->forked))
+    return;
+  *order = 0;
+  if (account_grounded(account))
+    error_set(error, LUCIDAUTH_CONFIG, "%s", account_grounded(account));
+  else if ((!account->forked || account_settle_in_child(account, error)) &&
+           account_take_off_to_store_in_background(account, given, flags & LUCIDAUTH_REPLACE))
+    *order = account->stores;
+  else if (background_is_forbidden())
+    error_set(error, LUCIDAUTH_CONFIG,
+              "This process may start no thread (its limit RLIMIT_NPROC is 0; HAProxy: set insecure-fork-wanted), so "
+              "the answer was not stored. Nothing was changed.");
+}
+
+bool lucidauth_poll_store(lucidauth_account *account, uint64_t *order, const char *answer, size_t length,
+                          unsigned flags, lucidauth_error *error)
+{
+  struct answer given;
+  lucidauth_error said;
+  int cancel = cancel_put_off();
+  if (!account->job)
+    error_set(&said, LUCIDAUTH_CONFIG, "Only a client with the option background can be polled.");
+  else if (client_read_given(account, &given, answer, length, &said)) {
+    pthread_mutex_lock(&account->mutex);
+    poll_store(account, order, &given, flags, &said);
+    pthread_mutex_unlock(&account->mutex);
+    answer_free(&given);
+  }
+  if (error)
+    *error = said;
+  events_deliver(account->client);
+  cancel_allow(cancel);
+  return said.code == LUCIDAUTH_OK;
 }
 
 void lucidauth_free_token(char *token)

@@ -48,4 +48,9 @@ struct lucidauth {
 bool options_copy(struct options *options, const lucidauth_options *given, lucidauth_error *error);
 void options_free(struct options *options);
 
+/* What a program gives to be stored; to be freed with answer_free in both cases. */
+struct lucidauth_account;
+bool client_read_given(const struct lucidauth_account *account, struct answer *given, const char *text, size_t length,
+                       lucidauth_error *error);
+
 #endif

@@ -62,6 +62,33 @@ lucidauth_flight *lucidauth_flight_begin(lucidauth_account *account, bool refres
   return NULL;
 }
 
+lucidauth_flight *lucidauth_flight_store(lucidauth_account *account, const char *answer, size_t length, unsigned flags,
+                                         lucidauth_error *error)
+{
+  struct answer given;
+  lucidauth_error said;
+  lucidauth_flight *flight = NULL;
+  if (account->craft.store)
+    error_set(&said, LUCIDAUTH_CONFIG, "The library uses this storage by itself: call lucidauth_store.");
+  else if (client_read_given(account, &given, answer, length, &said)) {
+    flight = calloc(1, sizeof *flight);
+    if (!flight)
+      error_set(&said, LUCIDAUTH_STORAGE, "There is not enough memory to store the answer. Nothing was changed.");
+    if (flight && account_take_off_to_store(account, &given, flags & LUCIDAUTH_REPLACE, false, &said)) {
+      flight->account = account;
+      roster_hold(account);
+      account_give_flight(account, flight);
+    } else {
+      free(flight);
+      flight = NULL;
+    }
+    answer_free(&given);
+  }
+  if (error)
+    *error = said;
+  return flight;
+}
+
 lucidauth_flight *lucidauth_flight_keep(lucidauth_account *account)
 {
   lucidauth_flight *flight = account->craft.store ? NULL : calloc(1, sizeof *flight);
@@ -249,7 +276,7 @@ static char *end(lucidauth_flight *flight, uint64_t *serial, lucidauth_error *er
   account->broken_off = flight->action.step != FLOW_DONE;
   if (account->broken_off)
     flow_abandon(account->craft.flow, false);
-  bool keeps = account->goal == FLOW_KEEP;
+  bool keeps = account->goal == FLOW_KEEP || account->goal == FLOW_STORE;
   lucidauth_error said;
   char *token = account_land(account, serial, &said);
   held_signals_pass_on(&flight->held);

@@ -1522,6 +1522,9 @@ static struct flow_action bury(struct flow *flow)
       "The stored record is kept as it is. If the refresh token has been revoked or has expired, only a new login "
       "helps: "
       "configure the refresh token that you get (LUCID_REFRESH_TOKEN, or the option refresh_token).";
+  static const char *const unclear_of_account =
+      "The stored record is kept as it is. If the refresh token has been revoked or has expired, only a new login "
+      "helps: store its answer with client:store(answer, account).";
   char what[FLOW_MESSAGE];
   if (flow->goal == FLOW_STORE)
     return give(flow);
@@ -1537,7 +1540,7 @@ static struct flow_action bury(struct flow *flow)
     return lose(flow);
   snprintf(what, sizeof what, "%s", flow->outcome.message);
   enum code code = flow->outcome.code == CODE_OK ? CODE_INVALID_GRANT : flow->outcome.code;
-  fail_refresh(flow, code, what, flow->unclear ? unclear : safe, -1);
+  fail_refresh(flow, code, what, !flow->unclear ? safe : flow->settings->account ? unclear_of_account : unclear, -1);
   if (!flow->unclear)
     record_refuse_origin(&flow->record);
   return clear_and_leave(flow);

@@ -222,13 +222,18 @@ void words_owner_may_live(char out[FLOW_MESSAGE], const struct flow_settings *se
 
 void words_damaged(char out[FLOW_MESSAGE], const struct flow_settings *settings)
 {
-  char storage[STORAGE];
+  char storage[STORAGE], of_account[ADVICE];
   put_storage(storage, settings);
+  if (settings->account)
+    put_advice_of_account(of_account, settings);
+  else
+    snprintf(of_account, sizeof of_account,
+             " Move it out of the way (keep it, it may be of use), log in to %s again and configure the new refresh "
+             "token.",
+             provider(settings));
   snprintf(out, FLOW_MESSAGE,
-           "%s does not hold a token record: it is damaged, or something else's. Nothing was "
-           "changed in it. Move it out of the way (keep it, it may be of use), log in to %s again and configure "
-           "the new refresh token.",
-           storage, provider(settings));
+           "%s does not hold a token record: it is damaged, or something else's. Nothing was changed in it.%s", storage,
+           of_account);
   words_capitalize(out);
 }
 

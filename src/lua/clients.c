@@ -93,6 +93,40 @@ int client_refresh(lua_State *L)
   return push_token(L, lucidauth_refresh(client->client, luaL_optstring(L, 2, NULL), &error), &error);
 }
 
+/* client:store(account, answer, replace) -> true | nil, message, code */
+int client_store(lua_State *L)
+{
+  size_t length;
+  lucidauth_error error;
+  struct client *client = check_client(L);
+  const char *answer = luaL_checklstring(L, 3, &length);
+  unsigned flags = lua_toboolean(L, 4) ? LUCIDAUTH_REPLACE : 0;
+  if (!lucidauth_store(client->client, luaL_optstring(L, 2, NULL), answer, length, flags, &error))
+    return push_error(L, &error);
+  lua_pushboolean(L, true);
+  return 1;
+}
+
+/* client:poll_store(account, answer, replace, order) -> true | nil, message, code, order; "not_ready": ask again with
+ * this order */
+int client_poll_store(lua_State *L)
+{
+  size_t length;
+  lucidauth_error error;
+  struct client *client = check_client(L);
+  lucidauth_account *account = account_at(L, client, 2, &error);
+  const char *answer = luaL_checklstring(L, 3, &length);
+  unsigned flags = lua_toboolean(L, 4) ? LUCIDAUTH_REPLACE : 0;
+  uint64_t order = (uint64_t)luaL_optnumber(L, 5, 0);
+  if (account && lucidauth_poll_store(account, &order, answer, length, flags, &error)) {
+    lua_pushboolean(L, true);
+    return 1;
+  }
+  int results = push_error(L, &error);
+  lua_pushnumber(L, (lua_Number)order);
+  return results + 1;
+}
+
 /* core.ticket(refresh) -> a caller's wish for a token, for poll */
 int core_ticket(lua_State *L)
 {

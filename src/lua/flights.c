@@ -52,6 +52,20 @@ int flight_begin(lua_State *L)
   return flight->flight ? 1 : 1 + push_token(L, token, &error);
 }
 
+/* flight:store(account, answer, replace) -> true | false, nil, message, code */
+int flight_store(lua_State *L)
+{
+  size_t length;
+  lucidauth_error error;
+  struct flight *flight = check_grounded(L);
+  lucidauth_account *account = account_at(L, flight->client, 2, &error);
+  const char *answer = luaL_checklstring(L, 3, &length);
+  unsigned flags = lua_toboolean(L, 4) ? LUCIDAUTH_REPLACE : 0;
+  flight->flight = account ? lucidauth_flight_store(account, answer, length, flags, &error) : NULL;
+  lua_pushboolean(L, flight->flight != NULL);
+  return flight->flight ? 1 : 1 + push_error(L, &error);
+}
+
 /* flight:keep(account) -> whether there is something to save, and nothing but that */
 int flight_keep(lua_State *L)
 {

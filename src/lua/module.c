@@ -18,6 +18,8 @@ int luaopen_lucidauth_core(lua_State *L)
   static const luaL_Reg client_methods[] = {{"token", client_token},
                                             {"poll", client_poll},
                                             {"refresh", client_refresh},
+                                            {"store", client_store},
+                                            {"poll_store", client_poll_store},
                                             {"reject", client_reject},
                                             {"status", client_status},
                                             {"new_flight", client_new_flight},
@@ -28,6 +30,7 @@ int luaopen_lucidauth_core(lua_State *L)
                                             {NULL, NULL}};
   static const luaL_Reg flight_methods[] = {{"begin", flight_begin},
                                             {"keep", flight_keep},
+                                            {"store", flight_store},
                                             {"is_flying", flight_is_flying},
                                             {"next", flight_next},
                                             {"post", flight_post},
