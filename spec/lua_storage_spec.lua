@@ -121,7 +121,7 @@ describe("a storage in Lua", function()
       return save(account, record)
     end
     local token = assert(client_with(storage):token())
-    assert.are.equal("load lock load save load save unlock", names_of_calls())
+    assert.are.equal("load lock load save load save load unlock", names_of_calls())
     assert.are.same({ "marked", token }, marks)
     assert.is_true(tokens.works(sandbox, token))
   end)
@@ -129,7 +129,7 @@ describe("a storage in Lua", function()
   it("needs no lock", function()
     local client = client_with(storage_with({ lock = false, unlock = false }))
     local token = assert(client:token())
-    assert.are.equal("load load save load save", names_of_calls())
+    assert.are.equal("load load save load save load", names_of_calls())
     assert.are.equal(token, records.default.access_token)
   end)
 
@@ -186,7 +186,7 @@ describe("a storage in Lua", function()
     local token = assert(client:token("alice"))
     assert.are.equal(token, records.alice.access_token)
     assert.are_not.equal(token, records.default.access_token)
-    assert.are.same({ "default", "default", "default", "alice", "alice", "alice" }, asked)
+    assert.are.same({ "default", "default", "default", "default", "alice", "alice", "alice", "alice" }, asked)
     assert.are.equal("alice", scene.events[#scene.events].account)
   end)
 
@@ -390,7 +390,7 @@ describe("a lock in Lua", function()
   }) do
     it("is taken when " .. what .. " is returned", function()
       assert(client_with(storage_with({ lock = taken })):token())
-      assert.are.equal("load lock load save load save unlock", names_of_calls())
+      assert.are.equal("load lock load save load save load unlock", names_of_calls())
     end)
   end
 
@@ -578,7 +578,7 @@ describe("what stands behind a true value", function()
       local token = assert(client:token())
       assert.are.equal(token, records.default.access_token)
       assert.is_false(client:status().unsaved)
-      assert.are.equal("load lock load save load save unlock", names_of_calls())
+      assert.are.equal("load lock load save load save load unlock", names_of_calls())
     end)
   end
 
@@ -1402,7 +1402,31 @@ describe("a storage that does not store", function()
       return client:token()
     end))
     assert.is_true(ok, token)
-    assert.are.equal("load lock load save load save unlock", names_of_calls())
+    assert.are.equal("load lock load save load save load unlock", names_of_calls())
+  end)
+
+  it("is named when it drops the new tokens, which stay in memory", function()
+    local events, drops = {}, true
+    local client = client_with(storage_with({
+      save = function(account, record)
+        if record.pending or not drops then
+          records[account] = copy(record)
+        end
+      end,
+    }), {
+      on_event = function(event)
+        events[#events + 1] = event
+      end,
+    })
+    local token = assert(client:token())
+    assert.is_true(tokens.works(sandbox, token))
+    assert.is_true(client:status().unsaved)
+    assert.are.equal("save_failed", events[#events].name)
+    assert.is_true(contains(events[#events].message, "save was given them, and load does not return them"))
+    drops = false
+    assert.are.equal(token, client:token())
+    assert.is_falsy(client:status().unsaved)
+    assert.are.equal(token, records.default.access_token)
   end)
 
   -- What Debian's lua-cjson, and many a database, make of it is the same to us.

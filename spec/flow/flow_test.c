@@ -62,6 +62,7 @@ struct desk {
   double saving;         /* seconds that a save takes, and is not a mark's */
   double unlocking;      /* that the unlock takes */
   int fails_after_mark;  /* saves that fail and are not a mark's */
+  int forgotten;         /* saves that do nothing, and are not a mark's */
   const char *appears;   /* what another writer stores at the first WAIT */
   const char *intrudes;  /* and just before the first SAVE that is not a mark */
   double waited;
@@ -210,6 +211,8 @@ static void do_save(struct desk *desk, const struct flow_action *action, struct 
     desk->failing_saves -= desk->failing_saves > 0;
     desk->fails_after_mark -= !action->spends;
     fail_event(event);
+  } else if (!action->spends && desk->forgotten > 0) {
+    desk->forgotten--;
   } else {
     store(desk, action->record);
     desk->announcements += action->announces;
@@ -1548,6 +1551,103 @@ static void a_token_that_died_while_it_was_saved_is_not_handed_out(void **state)
   assert_non_null(strstr(desk->body, "\"refresh_token\":\"R2\""));
 }
 
+static int count(const struct desk *desk, const char *word)
+{
+  int found = 0;
+  for (const char *at = desk->steps; (at = strstr(at, word)); at += strlen(word))
+    found++;
+  return found;
+}
+
+static void new_tokens_that_a_storage_drops_stay_in_memory(void **state)
+{
+  struct desk *desk = *state;
+  desk->settings.reads_back = true;
+  store(desk, record("A1", "R1", NOW - 1));
+  desk->forgotten = 2;
+  check_token(token(desk), "A2");
+  assert_true(noted(flow_outcome(desk->flow), FLOW_SAVE_FAILED));
+  check_trouble(desk, CODE_STORAGE, "save was given them, and load does not return them");
+  assert_true(flow_unsaved(desk->flow));
+  assert_true(desk->waited < 1.5);
+  assert_int_equal(count(desk, "unlock"), 0);
+  check_token(token(desk), "A2");
+  assert_string_equal(desk->steps, "load save load"); /* a token that lives is not waited for */
+  check_token(token(desk), "A2");
+  assert_string_equal(desk->steps, "load save load unlock");
+  assert_true(noted(flow_outcome(desk->flow), FLOW_SAVED));
+  assert_false(flow_unsaved(desk->flow));
+  assert_non_null(strstr(desk->stored, "\"R2\""));
+}
+
+static void new_tokens_that_show_late_are_not_saved_twice(void **state)
+{
+  struct desk *desk = *state;
+  desk->settings.reads_back = true;
+  store(desk, record("A1", "R1", NOW - 1));
+  desk->forgotten = 1;
+  check_token(token(desk), "A2");
+  assert_true(flow_unsaved(desk->flow));
+  store(desk, "{\"access_token\":\"A2\",\"refresh_token\":\"R2\",\"expires_at\":1003600,\"obtained_at\":1000000}");
+  check_token(token(desk), "A2");
+  assert_string_equal(desk->steps, "load unlock");
+  assert_true(noted(flow_outcome(desk->flow), FLOW_SAVED));
+}
+
+static void side_fields_that_a_storage_drops_do_not_count(void **state)
+{
+  struct desk *desk = *state;
+  desk->settings.reads_back = true;
+  store(desk, record("A1", "R1", NOW - 1));
+  desk->intrudes = NULL;
+  desk->appears = "{\"access_token\":\"A2\",\"refresh_token\":\"R2\"}";
+  desk->forgotten = 1;
+  check_token(token(desk), "A2");
+  assert_false(flow_unsaved(desk->flow));
+  assert_false(noted(flow_outcome(desk->flow), FLOW_SAVE_FAILED));
+}
+
+static void a_broken_answer_that_a_storage_drops_stays_in_memory(void **state)
+{
+  struct desk *desk = *state;
+  desk->settings.reads_back = true;
+  store(desk, record("A1", "R1", NOW - 1));
+  desk->replies[0] = answer(200, "{\"data\":{\"refresh_token\":\"R2\"}}");
+  desk->says = answer(503, "");
+  desk->forgotten = 1;
+  check_failure(token(desk), CODE_SERVER_ERROR, "could not be asked");
+  assert_true(flow_unsaved(desk->flow));
+  desk->says = dead_reply;
+  desk->replies[0] = answer(200, "{\"access_token\":\"A3\",\"refresh_token\":\"R3\"}");
+  check_token(fly(desk, FLOW_REFRESH), "A3");
+  assert_non_null(strstr(desk->body, "\"R2\""));
+}
+
+static void a_process_knows_a_request_in_doubt_whose_mark_was_forgotten(void **state)
+{
+  struct desk *desk = *state;
+  for (int from = 0; from < 2; from++) {
+    bool own = from == 1;
+    desk->settings.reads_back = own;
+    char name[2][4] = {"R10", "R20"};
+    store(desk, record("A1", name[from], desk->now.wall - 1));
+    desk->replies[0] = lost;
+    desk->says = answer(503, "");
+    check_failure(fly(desk, FLOW_REFRESH), CODE_SERVER_ERROR, "could not be asked");
+    assert_int_equal(desk->posts, 1);
+    store(desk, record("A1", name[from], desk->now.wall - 1));
+    desk->says = dead_reply;
+    check_failure(fly(desk, FLOW_REFRESH), CODE_LOST_ROTATION, "carried out");
+    assert_int_equal(desk->posts, 0);
+    store(desk, record("A1", name[from], desk->now.wall - 1));
+    desk->says = alive_reply;
+    desk->replies[0] = answer(200, own ? "{\"access_token\":\"A21\",\"refresh_token\":\"R21\"}"
+                                       : "{\"access_token\":\"A11\",\"refresh_token\":\"R11\"}");
+    check_token(fly(desk, FLOW_REFRESH), own ? "A21" : "A11");
+    assert_true(desk->introspections > 0);
+  }
+}
+
 /* ---- locks that are gone ---- */
 
 static void a_lock_that_is_removed_before_the_request_is_taken_anew(void **state)
@@ -2325,6 +2425,11 @@ int main(void)
       TEST(a_storage_that_keeps_nothing_is_found_before_anything_is_sent),
       TEST(a_storage_that_lags_is_waited_for),
       TEST(a_token_that_died_while_it_was_saved_is_not_handed_out),
+      TEST(new_tokens_that_a_storage_drops_stay_in_memory),
+      TEST(new_tokens_that_show_late_are_not_saved_twice),
+      TEST(side_fields_that_a_storage_drops_do_not_count),
+      TEST(a_broken_answer_that_a_storage_drops_stays_in_memory),
+      TEST(a_process_knows_a_request_in_doubt_whose_mark_was_forgotten),
       TEST(a_lock_that_is_removed_before_the_request_is_taken_anew),
       TEST(a_refresh_under_a_lock_that_is_gone_is_given_its_time),
       TEST(a_token_that_dies_while_its_time_passes_leaves_a_word),

@@ -83,7 +83,7 @@ static void served(struct simulation *sim, struct worker *worker, const struct f
   worker->refresh_at = outcome->refresh_at;
   if (!use(sim, worker, token_read(outcome->token))) {
     call_at(sim, worker, sim->now + random_magnitude(&sim->random, 0.001, 1));
-  } else if (sim->calm) {
+  } else if (sim->calm && !flow_unsaved(worker->flow)) {
     worker->calm_successes++;
     call_at(sim, worker, INFINITY);
   } else {

@@ -71,7 +71,8 @@ static bool may_take_over(const struct simulation *sim, const struct account *ac
 {
   bool sure = sim->clocks_jumped < account->flight_since && !sim->apart && !sim->weather.script;
   bool removed = sim->workers[account->flight].lock != account->storage.lock;
-  return removed && (!sure || sim->now - account->flight_since > 2 * sim->weather.timeout);
+  bool over = !sim->workers[account->flight].flying;
+  return removed && (over || !sure || sim->now - account->flight_since > 2 * sim->weather.timeout);
 }
 
 static void check_flight(struct simulation *sim, struct worker *worker)
@@ -699,6 +700,13 @@ static void check_inherited(struct simulation *sim, struct worker *worker)
                        name(held), name(loaded));
 }
 
+/* The login that was tried is dead, and the grant before it is the record again. */
+static bool is_of_trial(struct simulation *sim, const struct worker *worker)
+{
+  struct token posted = worker->known.posted;
+  return worker->known.posted_any && posted.grant != worker->known.loaded.refresh.grant && !server_active(sim, posted);
+}
+
 void invariants_landed(struct simulation *sim, struct worker *worker)
 {
   const struct flow_outcome *outcome = flow_outcome(worker->flow);
@@ -718,7 +726,7 @@ void invariants_landed(struct simulation *sim, struct worker *worker)
                        name(worker->known.answered), code_name(outcome->code));
   bool dead = outcome->code == CODE_INVALID_GRANT || outcome->code == CODE_LOST_ROTATION;
   /* where nobody can be asked, a refusal in unknown words has another login tried, and what is said is said of that */
-  bool of_another = worker->known.tried && !simulation_can_ask(sim);
+  bool of_another = worker->known.tried && (!simulation_can_ask(sim) || is_of_trial(sim, worker));
   if (dead && worker->known.loaded_any && !of_another && server_active(sim, worker->known.loaded.refresh))
     simulation_violate(sim, worker, worker->account, "%s is called dead (%s), and is alive",
                        name(worker->known.loaded.refresh), code_name(outcome->code));

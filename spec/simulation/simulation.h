@@ -25,7 +25,7 @@ enum {
   REJECTIONS = 8, /* that a worker remembers */
   REJECTED = FLOW_FINGERPRINTS,
   LISTED = 64,    /* spent refresh tokens that a storage remembers by itself */
-  REMEMBERED = 4, /* that a process remembers */
+  REMEMBERED = 64, /* that a process remembers */
   VERSIONS = 8,   /* that a lagging storage has not shown yet */
   VIOLATION = 600
 };

@@ -28,6 +28,7 @@
 #define SERVE_LEAST 1.0       /* a token that is served after a failure is not looked after again sooner */
 #define BACK_PAUSE_FIRST 0.01 /* a storage of the program's own may be behind: it is looked at again */
 #define BACK_PAUSE_MOST 0.5
+#define BACK_LEAST 1.0       /* one that has shown the mark at once is to show the new tokens within this */
 #define ABSENCE 1.0          /* a step that takes longer than it should by more than this: the process did not run */
 #define MARK_FRESH 5.0       /* a mark older than this is set anew before its refresh token is sent */
 #define CLOCK_SLACK 60.0     /* clocks of two machines differ by this much without either being wrong */
@@ -36,7 +37,7 @@
 /* Of one flight: whatever a server or a storage says, it comes to an end. */
 enum { RESENDS_MOST = 3, REVIEWS_MOST = 3, SPENDS_MOST = 6, TURNS_MOST = 32 };
 
-enum { RAW_MOST = 64 * 1024, RESERVE = 64 * 1024, SPENT_KEPT = 4 };
+enum { RAW_MOST = 64 * 1024, RESERVE = 64 * 1024, SPENT_KEPT = 64 };
 
 /* Another writer's record may be on its way to the disk: look again after these pauses before anything is
  * called lost. */
@@ -50,28 +51,28 @@ enum state {
   SAVING,    /* saving the unsaved record */
   LOOKING,   /* loading without the lock */
   LOCKING,
-  LOCK_PAUSE,      /* another holds the lock */
-  LOADING,         /* loading under the lock */
-  TORN_PAUSE,      /* what was loaded is no record: a writer that knows no rename may be at it */
-  HOLDING,         /* getting hold of what the save of the answer will take */
-  MARKING,         /* saving the pending mark */
-  READING_BACK,    /* loading, to see whether the storage keeps the mark */
-  BACK_PAUSE,      /* it does not yet */
-  WAITING_FOR_LAG, /* loading, to see whether a storage that lags gives out the new tokens */
-  LAG_PAUSE,       /* it does not yet */
-  ASKING_FIRST,    /* introspection says whether a refresh token that may be spent is to be sent at all */
-  FIRST_PAUSE,     /* before it is asked again */
-  OWNER_PAUSE,     /* a refresh may be under way under a lock that is gone */
-  INHERITING,      /* locking, for tokens that a parent could not save */
-  POSTING,         /* the refresh is under way */
-  PAUSING,         /* before the refresh is sent again */
-  RESENDING,       /* loading, to see whether the refresh token is still the one to send */
-  KEEPING,         /* saving the new tokens */
-  SALVAGING,       /* saving a refresh token that was found in a broken answer */
-  NOTING,          /* saving a senseless answer with the mark */
-  ASKING,          /* introspection is under way */
-  ASK_PAUSE,       /* before it is asked again */
-  RELOOKING,       /* loading again before the grant is called dead */
+  LOCK_PAUSE,    /* another holds the lock */
+  LOADING,       /* loading under the lock */
+  TORN_PAUSE,    /* what was loaded is no record: a writer that knows no rename may be at it */
+  HOLDING,       /* getting hold of what the save of the answer will take */
+  MARKING,       /* saving the pending mark */
+  READING_BACK,  /* loading, to see whether the storage keeps the mark */
+  BACK_PAUSE,    /* it does not yet */
+  CONFIRMING,    /* loading, to see whether the storage gives out what the last save gave it */
+  CONFIRM_PAUSE, /* it does not yet */
+  ASKING_FIRST,  /* introspection says whether a refresh token that may be spent is to be sent at all */
+  FIRST_PAUSE,   /* before it is asked again */
+  OWNER_PAUSE,   /* a refresh may be under way under a lock that is gone */
+  INHERITING,    /* locking, for tokens that a parent could not save */
+  POSTING,       /* the refresh is under way */
+  PAUSING,       /* before the refresh is sent again */
+  RESENDING,     /* loading, to see whether the refresh token is still the one to send */
+  KEEPING,       /* saving the new tokens */
+  SALVAGING,     /* saving a refresh token that was found in a broken answer */
+  NOTING,        /* saving a senseless answer with the mark */
+  ASKING,        /* introspection is under way */
+  ASK_PAUSE,     /* before it is asked again */
+  RELOOKING,     /* loading again before the grant is called dead */
   RELOOK_PAUSE,
   REVIEWING,  /* loading what another writer stored just before a save of ours */
   CLEARING,   /* saving the record without the mark */
@@ -89,11 +90,12 @@ struct flow {
   struct served served;
   double busy_since; /* steady seconds: the lock has been another's since; 0: it was free */
   struct setback setback;
-  struct setback start_setback;        /* of the configured refresh token, while another grant is stored */
-  char spent[SPENT_KEPT][RECORD_HASH]; /* by this process, the last ones */
+  struct setback start_setback; /* of the configured refresh token, while another grant is stored */
+  uint64_t spent[SPENT_KEPT];   /* by this process, the last ones; fingerprints of their hashes, 0: none */
   int spends_known;
   char untold[RECORD_HASH]; /* the last of them, until a save has told the storage */
   bool telling;
+  struct pending unsettled;       /* of the last request whose fate nobody has told; its hash is empty: there is none */
   bool inherited;                 /* what is unsaved is a parent's, which may save it itself */
   double marked_at, marks_last;   /* of this process's last mark: epoch seconds, and for how long it counts */
   char marked_under[80];          /* the lock that it was set under */
@@ -140,7 +142,8 @@ struct flow {
   bool keeps_mark;     /* it says who began the refresh in doubt */
   bool spent_before;   /* the stored refresh token, as far as this process or the storage knows */
   bool spent_for_sure; /* introspection says that it is dead */
-  double back_pause;
+  double back_pause, back_since;
+  enum state confirms; /* the save that is looked for in the storage */
   int spends, turns;
   int resends, failures, looks, reviews;
   enum state reviewed; /* the save that another writer came before */
@@ -166,6 +169,7 @@ static struct flow_action settle_for_given(struct flow *flow);
 static struct flow_action asked_for_given(struct flow *flow, const struct introspection *found);
 static struct flow_action give(struct flow *flow);
 static struct flow_action give_over_damaged(struct flow *flow, const char *text);
+static bool shows(const struct flow *flow, const struct flow_event *event, const struct record *given);
 
 static const char keeps_changing[] = "Another program keeps changing the token record.";
 
@@ -260,6 +264,8 @@ static void report_failure(struct flow *flow, enum code code, const char *messag
   fail(flow, code, message);
   setback_remember(setback_in_hand(flow), flow->pending.refresh_token, code, message, server_wait, flow->now.steady,
                    &flow->random);
+  if (flow->starting) /* it counts, too, once something else is stored */
+    flow->start_setback = *setback_in_hand(flow);
   note(flow, code == CODE_LOST_ROTATION ? FLOW_LOST : FLOW_REFRESH_FAILED, code, message);
 }
 
@@ -766,8 +772,9 @@ static bool is_listed(const char *hashes, const char *hash)
 
 static bool was_spent_here(const struct flow *flow, const char *hash)
 {
+  uint64_t fingerprint = token_fingerprint(hash);
   for (int i = 0; i < SPENT_KEPT; i++)
-    if (strcmp(flow->spent[i], hash) == 0)
+    if (flow->spent[i] == fingerprint)
       return true;
   return false;
 }
@@ -1004,9 +1011,24 @@ static struct flow_action put_mark(struct flow *flow)
   return save(flow, MARKING, &flow->record);
 }
 
+/* A storage can forget the mark of a request in doubt, but not the process that sent it. */
+static bool is_in_doubt(struct flow *flow)
+{
+  char hash[RECORD_HASH];
+  if (record_pending(&flow->record, &flow->settings->world, &flow->pending))
+    return true;
+  if (!flow->unsettled.refresh_token[0] || flow->allowed)
+    return false;
+  record_hash(&flow->settings->world, flow->record.refresh_token, hash);
+  if (strcmp(flow->unsettled.refresh_token, hash) != 0)
+    return false;
+  flow->pending = flow->unsettled;
+  return true;
+}
+
 static struct flow_action mark(struct flow *flow)
 {
-  if (!flow->recovering && !flow->marked && record_pending(&flow->record, &flow->settings->world, &flow->pending))
+  if (!flow->recovering && !flow->marked && is_in_doubt(flow))
     return recover(flow);
   if (flow->spent_before && !flow->allowed && !flow->recovering && !flow->marked)
     return ask_first(flow);
@@ -1038,6 +1060,7 @@ static struct flow_action send(struct flow *flow)
       !request_refresh(&flow->request, &flow->settings->credentials, flow->record.refresh_token))
     return out_of_memory(flow);
   flow->spends++;
+  flow->unsettled = flow->pending;
   return post(flow, POSTING);
 }
 
@@ -1045,6 +1068,12 @@ static struct flow_action send(struct flow *flow)
 static struct flow_action send_again(struct flow *flow)
 {
   return step(flow, RESENDING, FLOW_LOAD);
+}
+
+/* A mark that was found is replaced. A storage of the program's own may lag, and have shown the record of a while ago. */
+static struct flow_action mark_anew(struct flow *flow)
+{
+  return flow->settings->reads_back ? send_again(flow) : mark(flow);
 }
 
 /* ---- the mark is there ---- */
@@ -1108,16 +1137,28 @@ static bool is_configured(const struct flow *flow, const char *hash)
   return strcmp(configured, hash) == 0;
 }
 
+static void know_as_spent(struct flow *flow, const char *hash)
+{
+  if (!was_spent_here(flow, hash))
+    flow->spent[flow->spends_known++ % SPENT_KEPT] = token_fingerprint(hash);
+}
+
+static void settle_doubt(struct flow *flow)
+{
+  flow->unsettled = (struct pending){0};
+}
+
 static void remember_spent(struct flow *flow)
 {
   char hash[RECORD_HASH];
+  settle_doubt(flow);
   if (flow->record.refresh_token)
     record_hash(&flow->settings->world, flow->record.refresh_token, hash);
   else
     hash[0] = '\0';
   if (strcmp(hash, flow->pending.refresh_token) == 0)
     return; /* a server that does not rotate */
-  snprintf(flow->spent[flow->spends_known++ % SPENT_KEPT], RECORD_HASH, "%s", flow->pending.refresh_token);
+  know_as_spent(flow, flow->pending.refresh_token);
   snprintf(flow->untold, sizeof flow->untold, "%s", flow->pending.refresh_token);
   flow->configured_is_spent = flow->configured_is_spent || is_configured(flow, flow->pending.refresh_token);
 }
@@ -1142,6 +1183,7 @@ static struct flow_action clear_and_leave(struct flow *flow)
 {
   if (flow->doubted)
     return leave(flow);
+  settle_doubt(flow);
   if (is_configured(flow, flow->pending.refresh_token))
     flow->configured_is_spent = false;
   record_unmark(&flow->record);
@@ -1150,23 +1192,26 @@ static struct flow_action clear_and_leave(struct flow *flow)
   return save(flow, CLEARING, &flow->record);
 }
 
+static struct flow_action kept(struct flow *flow)
+{
+  record_free(&flow->unsaved);
+  return leave(flow);
+}
+
+/* A storage of the program's own may say that it has saved them, and not have done it. */
+static struct flow_action confirm(struct flow *flow, enum state save)
+{
+  flow->confirms = save;
+  flow->back_pause = BACK_PAUSE_FIRST;
+  flow->back_since = flow->now.steady;
+  return step(flow, CONFIRMING, FLOW_LOAD);
+}
+
 static struct flow_action kept_or_not(struct flow *flow, const struct flow_event *event)
 {
   if (event->result == FLOW_FAILED)
     return keep_in_memory(flow, event->text);
-  record_free(&flow->unsaved);
-  return flow->lags ? step(flow, WAITING_FOR_LAG, FLOW_LOAD) : leave(flow);
-}
-
-/* Whoever locks next must not find the mark once more. */
-static struct flow_action caught_up(struct flow *flow, const struct flow_event *event)
-{
-  char fault[160];
-  bool there = event->result == FLOW_OK && readback_same(flow->text, event->text, fault, sizeof fault);
-  if (there || time_is_over(flow))
-    return leave(flow);
-  flow->back_pause = fmin(BACK_PAUSE_MOST, 2 * flow->back_pause);
-  return wait(flow, LAG_PAUSE, fmin(flow->back_pause, fmax(LOCK_PAUSE_FIRST, flow->deadline - flow->now.steady)));
+  return flow->settings->reads_back ? confirm(flow, KEEPING) : kept(flow);
 }
 
 /* New tokens are in the record. */
@@ -1213,6 +1258,8 @@ static struct flow_action keep(struct flow *flow, struct answer *answer)
 static struct flow_action not_spent(struct flow *flow, const struct answer *answer)
 {
   flow->spends--;
+  if (!flow->doubted)
+    settle_doubt(flow);
   double pause = backoff(++flow->failures, RETRY_FIRST, RETRY_MOST, &flow->random);
   pause = fmax(pause, answer->retry_after);
   bool serve = flow->goal == FLOW_TOKEN && alive(flow);
@@ -1262,6 +1309,11 @@ static struct flow_action go_on_with_salvaged(struct flow *flow)
   return save(flow, SALVAGING, &flow->record);
 }
 
+static struct flow_action salvage_kept(struct flow *flow)
+{
+  return flow->stops ? leave(flow) : mark(flow);
+}
+
 static struct flow_action salvage_kept_or_not(struct flow *flow, const struct flow_event *event)
 {
   if (event->result == FLOW_FAILED) {
@@ -1269,7 +1321,7 @@ static struct flow_action salvage_kept_or_not(struct flow *flow, const struct fl
       fail(flow, event->code, event->text);
     return keep_in_memory(flow, event->text);
   }
-  return flow->stops ? leave(flow) : mark(flow);
+  return flow->settings->reads_back && flow->stops ? confirm(flow, SALVAGING) : salvage_kept(flow);
 }
 
 /* With nobody to ask what became of the refresh. What came of the answer is in the mark. */
@@ -1309,12 +1361,21 @@ static char *copy_answer(const struct flow *flow, const struct reply *reply)
   return essence ? essence : copy_text(reply->body, length);
 }
 
+static bool brings_successor(const struct flow *flow, const struct reply *reply)
+{
+  char *found = reply->cut ? NULL : answer_salvage(reply->body, reply->length, flow->record.refresh_token);
+  secret_free(found);
+  return found != NULL;
+}
+
 static struct flow_action doubt(struct flow *flow, const struct answer *answer, const struct reply *reply)
 {
   flow->doubted = true;
   flow->configured_is_spent = flow->configured_is_spent || is_configured(flow, flow->pending.refresh_token);
   fail(flow, answer->code, answer->message);
   flow->pending.settles = reply->status == 502 || reply->status == 504 ? GATEWAY_TIME : 0;
+  if (brings_successor(flow, reply))
+    know_as_spent(flow, flow->pending.refresh_token);
   char *raw = copy_answer(flow, reply);
   bool noted = raw && record_mark(&flow->record, &flow->pending, raw);
   if (raw && !noted) {
@@ -1380,7 +1441,7 @@ static struct flow_action introspect(struct flow *flow)
     return not_again(flow); /* an old copy, with its mark */
   if (!can_ask(flow)) {
     flow->keeps_mark = flow->recovering; /* whose request counted will not be known */
-    return mark(flow);
+    return mark_anew(flow);
   }
   request_free(&flow->request);
   if (!request_introspection(&flow->request, &flow->settings->credentials, flow->record.refresh_token))
@@ -1392,13 +1453,14 @@ static struct flow_action unspent_after_all(struct flow *flow)
 {
   static const char *const safe = "The refresh token is still alive, and stored.";
   flow->doubted = false;
+  settle_doubt(flow);
   if (is_configured(flow, flow->pending.refresh_token))
     flow->configured_is_spent = false;
   bool serve = flow->goal == FLOW_TOKEN && alive(flow) && !flow->recovering;
   if (!serve && flow->resends++ < RESENDS_MOST && flow->now.steady < flow->deadline) {
     /* the other's mark says nothing of this process, and does not show that it can save */
     if (flow->recovering && flow->resends == 1)
-      return mark(flow);
+      return mark_anew(flow);
     return send_again(flow);
   }
   if (flow->outcome.code == CODE_OK)
@@ -1546,6 +1608,12 @@ static struct flow_action bury(struct flow *flow)
   return clear_and_leave(flow);
 }
 
+/* Either may be NULL. */
+static bool same_token(const char *one, const char *other)
+{
+  return one && other ? strcmp(one, other) == 0 : !one && !other;
+}
+
 static bool is_another(const struct record *known, const struct record *found)
 {
   const char *ours = known->refresh_token, *theirs = found->refresh_token;
@@ -1554,14 +1622,14 @@ static bool is_another(const struct record *known, const struct record *found)
   return theirs ? strcmp(ours, theirs) != 0 : found->access_token != NULL;
 }
 
-/* The record as it was before the refresh under way, or the one whose tokens are not saved yet. */
+/* The record as it was before the refresh under way, or before an earlier one of this process. */
 static bool was_spent(const struct flow *flow, const struct record *found)
 {
   char hash[RECORD_HASH];
   if (!found->refresh_token)
     return false;
   record_hash(&flow->settings->world, found->refresh_token, hash);
-  return strcmp(hash, flow->pending.refresh_token) == 0;
+  return strcmp(hash, flow->pending.refresh_token) == 0 || was_spent_here(flow, hash);
 }
 
 static struct flow_action go_on_with(struct flow *flow, struct record *found)
@@ -1603,6 +1671,21 @@ static struct flow_action looked_before_sending(struct flow *flow, const struct 
   return time_is_over(flow) || flow->spends >= SPENDS_MOST ? send_nothing_more(flow) : send(flow);
 }
 
+/* A storage that lags has not shown at first what came of the request in doubt: the refresh token in it is the record's
+ * from now on. */
+static bool shows_answer(struct flow *flow, const struct flow_event *event)
+{
+  struct record found;
+  if (!flow->doubted || flow->starting || event->result != FLOW_OK ||
+      !record_read(&found, event->text, &flow->settings->world))
+    return false;
+  bool salvaged = same_token(found.refresh_token, flow->record.refresh_token) && record_salvage(&found);
+  record_free(salvaged ? &flow->record : &found);
+  if (salvaged)
+    flow->record = found;
+  return salvaged;
+}
+
 static struct flow_action relooked(struct flow *flow, const struct flow_event *event)
 {
   struct record found;
@@ -1612,7 +1695,7 @@ static struct flow_action relooked(struct flow *flow, const struct flow_event *e
     return wait(flow, RELOOK_PAUSE, look_pauses[flow->looks++]);
   if (event->result == FLOW_FAILED) /* nobody could look */
     return fail_and_leave(flow, event->code, event->text);
-  return bury(flow);
+  return shows_answer(flow, event) ? go_on_with_salvaged(flow) : bury(flow);
 }
 
 /* ---- what a login gave ---- */
@@ -1824,12 +1907,41 @@ static struct flow_action given_or_not(struct flow *flow, const struct flow_even
 
 /* ---- tokens that could not be saved ---- */
 
+static struct flow_action saved_at_last(struct flow *flow)
+{
+  note(flow, FLOW_SAVED, CODE_OK, "");
+  flow->inherited = false;
+  flow->record = flow->unsaved;
+  flow->unsaved = (struct record){0};
+  return judge(flow);
+}
+
+static struct flow_action still_unsaved(struct flow *flow, enum code code, const char *message)
+{
+  if (flow->goal != FLOW_TOKEN || !alive(flow))
+    fail(flow, code, message);
+  return finish(flow);
+}
+
+/* Of a server that does not rotate: the refresh token is the same. */
+static bool is_newer(const struct record *ours, const struct record *found)
+{
+  return same_token(ours->refresh_token, found->refresh_token) && ours->access_token && found->access_token &&
+         strcmp(ours->access_token, found->access_token) != 0 && found->expires_at > ours->expires_at;
+}
+
 static struct flow_action checked(struct flow *flow, const struct flow_event *event)
 {
   struct record found = {0};
   bool read = event->result == FLOW_OK && record_read(&found, event->text, &flow->settings->world);
+  if (flow->settings->reads_back && shows(flow, event, &flow->unsaved)) {
+    record_free(&found);
+    record_free(&flow->record);
+    return saved_at_last(flow); /* it was only late */
+  }
   /* a parent may have saved the very same, or somebody has stored better ones */
-  if (read && !was_spent(flow, &found) && (flow->inherited || is_another(&flow->unsaved, &found))) {
+  bool better = !was_spent(flow, &found) && (flow->inherited || is_another(&flow->unsaved, &found));
+  if (read && (better || is_newer(&flow->unsaved, &found))) {
     record_free(&flow->unsaved);
     flow->inherited = false;
     return go_on_with(flow, &found);
@@ -1840,16 +1952,95 @@ static struct flow_action checked(struct flow *flow, const struct flow_event *ev
 
 static struct flow_action saved(struct flow *flow, const struct flow_event *event)
 {
-  if (event->result == FLOW_FAILED) {
-    if (flow->goal != FLOW_TOKEN || !alive(flow))
-      fail(flow, event->code, event->text);
-    return finish(flow);
+  if (event->result == FLOW_FAILED)
+    return still_unsaved(flow, event->code, event->text);
+  return flow->settings->reads_back ? confirm(flow, SAVING) : saved_at_last(flow);
+}
+
+/* ---- whether a storage of the program's own has stored what it was given ---- */
+
+/* Fields beside the grant are not held against the storage: the tokens are there. */
+static bool shows(const struct flow *flow, const struct flow_event *event, const struct record *given)
+{
+  struct record found;
+  struct pending unused;
+  char fault[160];
+  if (event->result != FLOW_OK || !record_read(&found, event->text, &flow->settings->world))
+    return false;
+  bool marked = record_pending(given, &flow->settings->world, &unused);
+  bool same = same_token(found.refresh_token, given->refresh_token) &&
+              same_token(found.access_token, given->access_token) &&
+              marked == record_pending(&found, &flow->settings->world, &unused);
+  record_free(&found);
+  if (!same || !marked)
+    return same;
+  char *text = record_write(given); /* the mark holds an answer */
+  same = text && readback_same(text, event->text, fault, sizeof fault);
+  secret_free(text);
+  return same;
+}
+
+static struct flow_action confirmed(struct flow *flow)
+{
+  switch (flow->confirms) {
+  case SAVING:
+    return saved_at_last(flow);
+  case KEEPING:
+    return kept(flow);
+  case SALVAGING:
+    return salvage_kept(flow);
+  default:
+    return let_it_settle(flow); /* NOTING */
   }
-  note(flow, FLOW_SAVED, CODE_OK, "");
-  flow->inherited = false;
-  flow->record = flow->unsaved;
-  flow->unsaved = (struct record){0};
-  return judge(flow);
+}
+
+static struct flow_action not_confirmed(struct flow *flow, const struct flow_event *event)
+{
+  char message[FLOW_MESSAGE];
+  if (flow->confirms == NOTING) {
+    flow->unnoted = true;
+    return let_it_settle(flow);
+  }
+  if (event->result == FLOW_FAILED)
+    snprintf(message, sizeof message, "%s", event->text);
+  else
+    words_not_shown(message, flow->settings);
+  return flow->confirms == SAVING ? still_unsaved(flow, CODE_STORAGE, message) : keep_in_memory(flow, message);
+}
+
+/* What cannot be had at once: a storage that was seen to lag has all of the call for it, as has one that is left for
+ * good. */
+static bool waits_to_confirm(const struct flow *flow)
+{
+  bool again = flow->confirms == SAVING, patient = flow->lags || flow->goal == FLOW_KEEP;
+  if (time_is_over(flow) || (again && flow->goal == FLOW_TOKEN && alive(flow)))
+    return false;
+  if (flow->served.token && flow->goal == FLOW_TOKEN && flow->now.steady >= flow->served.refresh_at.steady)
+    return false;
+  return patient || flow->now.steady < flow->back_since + BACK_LEAST;
+}
+
+/* A program without the lock has written since; the next call takes up what it finds. */
+static bool is_overwritten(const struct flow *flow, const struct flow_event *event, const struct record *given)
+{
+  struct record found;
+  if (event->result != FLOW_OK || !record_read(&found, event->text, &flow->settings->world))
+    return false;
+  bool another = is_another(given, &found) && !was_spent(flow, &found);
+  record_free(&found);
+  return another;
+}
+
+static struct flow_action looked_whether_stored(struct flow *flow, const struct flow_event *event)
+{
+  const struct record *given = flow->confirms == SAVING ? &flow->unsaved : &flow->record;
+  if (shows(flow, event, given) || is_overwritten(flow, event, given))
+    return confirmed(flow);
+  if (!waits_to_confirm(flow))
+    return not_confirmed(flow, event);
+  double pause = fmin(flow->back_pause, fmax(LOCK_PAUSE_FIRST, flow->deadline - flow->now.steady));
+  flow->back_pause = fmin(BACK_PAUSE_MOST, 2 * flow->back_pause);
+  return wait(flow, CONFIRM_PAUSE, pause);
 }
 
 /* ---- another writer came before a save ---- */
@@ -1960,8 +2151,8 @@ static struct flow_action go_on_after_wait(struct flow *flow)
     return step(flow, LOOKING, FLOW_LOAD);
   case BACK_PAUSE:
     return step(flow, READING_BACK, FLOW_LOAD);
-  case LAG_PAUSE:
-    return step(flow, WAITING_FOR_LAG, FLOW_LOAD);
+  case CONFIRM_PAUSE:
+    return step(flow, CONFIRMING, FLOW_LOAD);
   case FIRST_PAUSE:
     return ask_first(flow);
   case OWNER_PAUSE:
@@ -1992,8 +2183,8 @@ static struct flow_action go_on_after_load(struct flow *flow, const struct flow_
     return checked(flow, event);
   case READING_BACK:
     return read_back(flow, event);
-  case WAITING_FOR_LAG:
-    return caught_up(flow, event);
+  case CONFIRMING:
+    return looked_whether_stored(flow, event);
   case RESENDING:
     return looked_before_sending(flow, event);
   case RELOOKING:
@@ -2022,7 +2213,7 @@ static struct flow_action go_on_after_save(struct flow *flow, const struct flow_
     return given_or_not(flow, event);
   case NOTING:
     flow->unnoted = event->result == FLOW_FAILED;
-    return let_it_settle(flow);
+    return flow->settings->reads_back && !flow->unnoted ? confirm(flow, NOTING) : let_it_settle(flow);
   default:
     return leave(flow); /* CLEARING */
   }

@@ -199,11 +199,20 @@ void words_not_kept(char out[FLOW_MESSAGE], const struct flow_settings *settings
 {
   char storage[STORAGE];
   put_storage(storage, settings);
-  snprintf(
-      out, FLOW_MESSAGE,
-      "The token storage %s does not keep what it is given: %s. A refresh would lose the new tokens, so nothing was "
-      "sent. load has to return the very record that save was given last, with all of its fields.",
-      storage, fault);
+  snprintf(out, FLOW_MESSAGE,
+           "%s does not keep what it is given: %s. A refresh would lose the new tokens, so nothing was sent. load has "
+           "to return the very record that save was given last, with all of its fields.",
+           storage, fault);
+  words_capitalize(out);
+}
+
+void words_not_shown(char out[FLOW_MESSAGE], const struct flow_settings *settings)
+{
+  char storage[STORAGE];
+  put_storage(storage, settings);
+  snprintf(out, FLOW_MESSAGE, "%s does not keep the new tokens: save was given them, and load does not return them.",
+           storage);
+  words_capitalize(out);
 }
 
 void words_owner_may_live(char out[FLOW_MESSAGE], const struct flow_settings *settings, const struct pending *mark)

@@ -48,6 +48,9 @@ void words_set_back(char out[FLOW_MESSAGE], const struct flow_settings *settings
 /* A storage of the program's own did not give back what was saved: `fault` says how. */
 void words_not_kept(char out[FLOW_MESSAGE], const struct flow_settings *settings, const char *fault);
 
+/* It has done the same to the new tokens. */
+void words_not_shown(char out[FLOW_MESSAGE], const struct flow_settings *settings);
+
 /* A refresh may still be under way under a lock that is gone. */
 void words_owner_may_live(char out[FLOW_MESSAGE], const struct flow_settings *settings, const struct pending *mark);
 
