@@ -139,6 +139,25 @@ describe("the documentation", function()
   end)
 end)
 
+describe("the page about providers", function()
+  it("names options that there are", function()
+    local options = helper.read_file("lua/lucidauth/options.lua")
+    local count = 0
+    for name in helper.read_file("docs/PROVIDERS.md"):gmatch("\n| `([a-z_]+)[^`]*` |") do
+      count = count + 1
+      assert.is_true(helper.contains(options, "---@field " .. name .. "? "), name)
+    end
+    assert.is_true(count > 5)
+  end)
+end)
+
+describe("the changelog", function()
+  it("begins with the version that this is", function()
+    local newest = helper.read_file("CHANGELOG.md"):match("\n## %[([%d.]+)%]")
+    assert.are.equal(require("lucidauth")._VERSION, newest)
+  end)
+end)
+
 describe("the page about trouble", function()
   it("has every code, and no other", function()
     local codes, found = {}, {}

@@ -2336,6 +2336,80 @@ static void a_login_that_is_handed_over_late_ends_when_it_ends(void **state)
   check_failure(give(desk, "{\"access_token\":\"A6\",\"expires_at\":1699999999}"), CODE_CONFIG, "has expired");
 }
 
+/* ---- how long a lock is held ---- */
+
+#define CALL 1.0 /* seconds that a function of a storage takes; docs/STORAGE.md reckons with them */
+#define LEAST_LEASE(timeout) (2 * (timeout) + 18.0)
+
+static unsigned pick(unsigned *random, unsigned choices)
+{
+  *random = *random * 1664525u + 1013904223u;
+  return (*random >> 16) % choices;
+}
+
+/* What a server may answer at its worst: late, and nothing that helps. */
+static void choose_replies(struct desk *desk, unsigned *random)
+{
+  const struct reply worst[] = {lost,
+                                not_sent,
+                                answer(502, "<html>"),
+                                answer(400, "{\"error\":\"invalid_grant\"}"),
+                                answer(200, "{\"refresh_token\":\"R"),
+                                answer(400, ""),
+                                ok_reply};
+  const struct reply said[] = {dead_reply, alive_reply, answer(503, ""), answer(403, "{}")};
+  for (int i = 0; i < 8; i++)
+    desk->replies[i] = worst[pick(random, sizeof worst / sizeof *worst)];
+  desk->says = said[pick(random, sizeof said / sizeof *said)];
+}
+
+/* The time that a step takes, beside what a WAIT has let pass. */
+static double step_takes(const struct flow_action *action, unsigned *random)
+{
+  if (action->step == FLOW_POST)
+    return action->limit * pick(random, 5) / 4;
+  return action->step == FLOW_WAIT || action->step == FLOW_HOLD ? 0 : CALL;
+}
+
+/* Seconds from getting the lock to having given it back. */
+static double hold_of(struct desk *desk, unsigned *random)
+{
+  double since = 0, held = 0;
+  desk->steps[0] = '\0';
+  start(desk, FLOW_REFRESH);
+  struct flow_event event = {.now = desk->now};
+  struct flow_action action = flow_next(desk->flow, &event);
+  for (int i = 0; action.step != FLOW_DONE; i++) {
+    assert_true(i < 5000);
+    pass(desk, step_takes(&action, random));
+    event = carry_out(desk, &action);
+    since = action.step == FLOW_LOCK && event.result == FLOW_OK ? desk->now.steady : since;
+    held = action.step == FLOW_UNLOCK ? fmax(held, desk->now.steady - since) : held;
+    action = flow_next(desk->flow, &event);
+  }
+  return held;
+}
+
+static void the_smallest_lease_outlasts_every_refresh(void **state)
+{
+  struct desk *desk = *state;
+  unsigned random = 1;
+  double longest = 0;
+  desk->settings.reads_back = true;
+  for (int round = 0; round < 4000; round++) {
+    flow_free(desk->flow);
+    desk->flow = flow_new(&desk->settings, (uint64_t)round + 1);
+    desk->settings.introspection = pick(&random, 4) > 0;
+    desk->settings.refresh_token = pick(&random, 2) ? "R9" : NULL;
+    desk->posts = 0;
+    choose_replies(desk, &random);
+    store(desk, pick(&random, 4) ? record("A1", "R1", desk->now.wall - 1) : marked("R1"));
+    longest = fmax(longest, hold_of(desk, &random));
+  }
+  assert_true(longest <= LEAST_LEASE(desk->settings.timeout));
+  assert_true(longest > 2 * desk->settings.timeout + 5);
+}
+
 int main(void)
 {
   const struct CMUnitTest tests[] = {
@@ -2474,6 +2548,7 @@ int main(void)
       TEST(a_login_that_cannot_be_saved_is_with_its_user_alone),
       TEST(a_login_that_is_refused_leaves_the_dead_grant_and_not_the_replaced_one),
       TEST(a_login_that_is_handed_over_late_ends_when_it_ends),
+      TEST(the_smallest_lease_outlasts_every_refresh),
   };
   return cmocka_run_group_tests(tests, NULL, NULL);
 }
