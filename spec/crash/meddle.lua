@@ -263,7 +263,7 @@ local function choose(points)
     find_point(points, "^rename", "token.json"),
     find_point(points, "^connect", "socket"),
     find_point(points, "^recv", "socket"),
-    find_point(points, "^write", "token.json.tmp", true),
+    find_point(points, "^pwrite", "token.json.tmp", true),
     find_point(points, "^rename", "token.json", true),
   }
 end

@@ -108,7 +108,7 @@ local SCENES = {
   {
     name = "unsaved",
     title = "an earlier process died with the answer in its memory",
-    set = left_before("unlink", true),
+    set = left_before("pwrite", true),
   },
   {
     name = "unnamed",
