@@ -1,4 +1,4 @@
--- examples/openresty/nginx.conf as it stands: the proxy, the metrics, and the
+-- examples/openresty/nginx.conf as it stands, and openresty.conf, which it includes: the proxy, the metrics, and the
 -- status page, looked at in a real browser.
 
 local codec = require("lucidauth.sandbox.codec")
@@ -194,7 +194,7 @@ describe("the status page", function()
     assert.are.equal("no-store", headers["cache-control"])
     contains(body, '<section id="default">', ">ready</span>", "lifetime 1 h")
     assert_no_secret(body)
-    local text = helper.read_file(stage.server.prefix .. "/nginx.conf")
+    local text = helper.read_file(stage.server.prefix .. "/openresty.conf")
     for _, name in ipairs({ "token%-status", "metrics" }) do
       contains(text:match("location = /" .. name .. " (%b{})"), "allow 127.0.0.1;", "deny all;")
     end

@@ -349,6 +349,11 @@ local function complete(options)
     exports[#exports + 1] = ("export %s=%s; "):format(name, quote(value))
     lines[#lines + 1] = "env " .. name .. ";"
   end
+  if options.whole then
+    for name, folder in pairs({ LUA_PATH = "lua/?.lua;;", LUA_CPATH = "lib/?.so;;" }) do
+      exports[#exports + 1] = ("export %s=%s; "):format(name, quote(nginx.modules() .. "/" .. folder))
+    end
+  end
   if runtime then
     exports[#exports + 1] = ("LD_PRELOAD=%s ASAN_OPTIONS=detect_leaks=0 "):format(quote(runtime))
   end
@@ -358,8 +363,7 @@ end
 -- The example as it stands, but for what it includes.
 local function configure_example(self, options)
   local source = package.searchpath("lucidauth", package.path):match("^(.*)/[^/]*/[^/]*$")
-  shell(("cd %s && cp %s/examples/openresty/* . && ln -sf /etc/nginx/modules-enabled ."):format(
-    quote(self.prefix), quote(source)))
+  shell(("cd %s && cp %s/examples/openresty/* ."):format(quote(self.prefix), quote(source)))
   helper.write_file(self.prefix .. "/listen.conf", "listen 127.0.0.1:" .. self.port .. ";")
   helper.write_file(self.prefix .. "/lucid.conf", fill([[
     map "" $lucid_api { default http://lucid; }
@@ -384,6 +388,9 @@ end
 local function configure(self, options, env_lines)
   if options.example then
     return configure_example(self, options)
+  elseif options.whole then
+    return helper.write_file(self.prefix .. "/nginx.conf",
+      (options.whole:gsub("127%.0%.0%.1:8080", "127.0.0.1:" .. self.port)))
   end
   helper.write_file(self.prefix .. "/nginx.conf", fill(CONFIGURATION, {
     user = nginx.user and "user " .. nginx.user .. ";" or "",
@@ -409,10 +416,11 @@ end
 
 -- It ends with the specs, whatever becomes of them.
 local function try_to_start(self, options, exports)
+  local directives = "daemon off;" .. (options.whole and " pid nginx.pid; env LUCID_API_URL;" or "")
   local command = ("cd %s; rm -f nginx.pid; "
-    .. "%s %s -p %s -e error.log -c nginx.conf -g 'daemon off;' >out 2>&1 & "
+    .. "%s %s -p %s -e error.log -c nginx.conf -g '%s' >out 2>&1 & "
     .. "echo $! >shell; cat >/dev/null; kill -TERM $! 2>/dev/null"):format(
-    quote(self.prefix), exports, options.command or "nginx", quote(self.prefix))
+    quote(self.prefix), exports, options.command or "nginx", quote(self.prefix), directives)
   self.stdin = assert(io.popen(command, "w"))
   self.shell = nginx.eventually(function()
     return tonumber(helper.read_file(self.prefix .. "/shell") or "")
@@ -433,14 +441,17 @@ end
 ---@field workers? integer
 ---@field command? string instead of "nginx"
 ---@field example? boolean examples/openresty/nginx.conf, with `http` added
+---@field whole? string a nginx.conf as it stands, but for the port 8080
 
 --- Starts one.
 ---@param options spec.nginx.Options
 ---@return spec.nginx.Server
 function nginx.start(options)
   local self = setmetatable({ prefix = helper.tmpdir(), options = options }, Server)
-  shell(("cd %s && chmod 711 . .. && ln -s /usr/share/nginx/modules modules"):format(
-    quote(self.prefix)))
+  shell(("cd %s && chmod 711 . .."):format(quote(self.prefix)))
+  if not options.example and not options.whole then
+    shell(("ln -s /usr/share/nginx/modules %s/modules"):format(quote(self.prefix)))
+  end
   local env, exports, lines = complete(options)
   self.token_file, self.env_lines = env.LUCID_TOKEN_FILE, lines
   for _ = 1, 5 do
@@ -448,7 +459,7 @@ function nginx.start(options)
     configure(self, options, lines)
     if try_to_start(self, options, exports) then
       nginx.eventually(function()
-        return #self:workers() >= (options.example and 1 or options.workers or 4)
+        return #self:workers() >= ((options.example or options.whole) and 1 or options.workers or 4)
       end, "the workers' start")
       return self
     end
