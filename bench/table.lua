@@ -171,7 +171,7 @@ local MAPPED = [[
 -- Work for the processor alone: the least of many is the cost.
 local function starts(env)
   local bare, whole = table.unpack(spawn(STARTS, env, { lua, "-e", "" }, { lua, "-e", START }))
-  add_time("process: a token from the file / lua -e ''", whole.least, bare.least, 1.5)
+  add_time("process: a token from the file / lua -e ''", whole.least, bare.least, 1.3)
   local before, after = must_run({ lua, "-e", MAPPED }, env):match("^(.-),(.-)\n")
   add("process: libcurl with a token from the file / after a refresh", before, after, "",
     "not mapped", before == "not mapped" and after == "mapped")
