@@ -11,7 +11,7 @@ local MANY = 20000
 -- for; its name says what has been done, and how long it took.
 local PROGRAM = [[
 local folder, many, background = arg[1], tonumber(arg[2]), os.getenv("BACKGROUND") ~= nil
-local clock = require("lucidauth.core").clock
+local clock = require("socket").gettime
 local lucid = require("lucidauth")
 if background then
   lucid.configure({ background = true })
