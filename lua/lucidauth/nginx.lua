@@ -218,4 +218,18 @@ function M.report(event)
   end
 end
 
+-- The master can read what its workers may not, as another user or in a chroot:
+-- what it loads is theirs, too. A worker loads the rest at its first refresh.
+local function load_early()
+  if ngx.get_phase() == "init" then
+    return pcall(require, "lucidauth.early")
+  end
+  return core.has_http()
+end
+
+local ready, message = load_early()
+if not ready then
+  M.complain("lucidauth: " .. message)
+end
+
 return loop.over(M)

@@ -131,6 +131,48 @@ describe("a storage", function()
   end)
 end)
 
+describe("a part of lucidauth that is loaded later", function()
+  -- A copy of the module's parts in C, which is looked in first.
+  local function copy(change)
+    local folder = nginx.folder()
+    helper.run(("cp -r %s/lib %s/lib && chmod 755 %s %s/.. && cd %s/lib/lucidauth && %s"):format(
+      helper.quote(nginx.modules()), folder, folder, folder, folder, change))
+    return folder, ([[ package.cpath = "%s/lib/?.so;" .. package.cpath ]]):format(folder)
+  end
+  local EARLY = [[ require "lucidauth" ]]
+
+  if nginx.user then
+    it("is the workers', when the master has loaded it, whether they may read it or not", function()
+      local _, path = copy("chmod 600 *.so")
+      stage:start({ workers = 1, init = path .. EARLY })
+      local _, body = stage.server:get("/token")
+      assert.are.equal(stage.sandbox:grant().access_token .. "\n", body)
+      stage:assert_no_problems()
+    end)
+
+    it("is named at once when the workers may not read it", function()
+      local folder, path = copy("chmod 600 curl.so")
+      stage:start({ workers = 1, init = path,
+        http = [[ init_worker_by_lua_block { require "lucidauth" } ]] })
+      nginx.eventually(function()
+        return stage.server:log():find("cannot be read", 1, true)
+      end)
+      contains(stage.server:log(), folder .. "/lib/lucidauth/curl.so is there", "let that user read it")
+      assert.are.equal(0, stage:posts())
+    end)
+  end
+
+  it("is named at the start when it is missing, and nginx starts", function()
+    local folder, path = copy("rm curl.so")
+    stage:start({ workers = 1, init = path .. EARLY })
+    local problem = "part of lucidauth is missing, the file curl.so"
+    contains(stage.server:log(), problem, folder .. "/lib/lucidauth", "install lucidauth again")
+    local _, body = stage.server:get("/token")
+    contains(body, problem)
+    assert.are.equal(0, stage:posts())
+  end)
+end)
+
 describe("a server that is down at the start", function()
   it("is reported, and asked again when it is there", function()
     local port = nginx.free_port()

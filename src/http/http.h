@@ -76,6 +76,9 @@ extern const struct http_ops lucidauth_http;
  * says what could not be loaded and what to install; the next call tries again. */
 const struct http_ops *http_load(char *message, size_t size);
 
+/* Whether the module is there and can be read, without loading it. False: `message` says what is wrong. */
+bool http_locate(char *message, size_t size);
+
 /* Around fork(): nobody loads the module meanwhile. A child that came into being in the middle of it would find libcurl
  * half set up, and its locks held by a thread that is not there. */
 void http_before_fork(void);

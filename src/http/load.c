@@ -3,6 +3,7 @@
 
 #include <pthread.h>
 #include <stdatomic.h>
+#include <stdbool.h>
 
 #ifdef LUCIDAUTH_HTTP_LINKED
 
@@ -11,6 +12,12 @@ static const struct http_ops *find(char *message, size_t size)
   (void)message, (void)size;
   lucidauth_http.start();
   return &lucidauth_http;
+}
+
+static bool locate(char *message, size_t size)
+{
+  (void)message, (void)size;
+  return true;
 }
 
 #else
@@ -23,7 +30,6 @@ static const struct http_ops *find(char *message, size_t size)
 #include <inttypes.h>
 #include <limits.h>
 #include <locale.h>
-#include <stdbool.h>
 #include <stdio.h>
 #include <string.h>
 #include <unistd.h>
@@ -162,14 +168,15 @@ static void explain_trouble(const char *path, int cause, char *message, size_t s
   unloaded_unopened(closed ? folder : path, cause, message, size);
 }
 
-static const struct http_ops *find(char *message, size_t size)
+/* Where the module is. False: it cannot be read, and `message` says why. */
+static bool find_module(char path[PATH_SIZE + 64], char *message, size_t size)
 {
-  char path[PATH_SIZE + 64], troubled[PATH_SIZE + 64];
+  char troubled[PATH_SIZE + 64];
   int trouble = 0;
   for (int number = 0; module_path(number, path); number++) {
     int cause = trouble_with(path);
     if (cause == 0)
-      return load(path, message, size);
+      return true;
     if (cause != ENOENT && cause != ENOTDIR && trouble == 0) {
       trouble = cause;
       memcpy(troubled, path, sizeof troubled);
@@ -179,7 +186,19 @@ static const struct http_ops *find(char *message, size_t size)
     explain_trouble(troubled, trouble, message, size);
   else
     explain_absence(message, size);
-  return NULL;
+  return false;
+}
+
+static const struct http_ops *find(char *message, size_t size)
+{
+  char path[PATH_SIZE + 64];
+  return find_module(path, message, size) ? load(path, message, size) : NULL;
+}
+
+static bool locate(char *message, size_t size)
+{
+  char path[PATH_SIZE + 64];
+  return find_module(path, message, size);
 }
 
 #endif
@@ -205,6 +224,11 @@ const struct http_ops *http_load(char *message, size_t size)
     message[0] = '\0';
   const struct http_ops *ops = atomic_load_explicit(&loaded, memory_order_acquire);
   return ops ? ops : load_once(message, size);
+}
+
+bool http_locate(char *message, size_t size)
+{
+  return atomic_load_explicit(&loaded, memory_order_acquire) || locate(message, size);
 }
 
 void http_before_fork(void)

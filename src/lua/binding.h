@@ -116,6 +116,7 @@ void hot_open(void);
 
 int core_sleep(lua_State *L);
 int core_clock_of_waits(lua_State *L);
+int core_has_http(lua_State *L);
 int core_process(lua_State *L);
 int core_thread(lua_State *L);
 int core_is_running(lua_State *L);

@@ -52,6 +52,7 @@ int luaopen_lucidauth_core(lua_State *L)
                                        {"can_yield", core_can_yield},
                                        {"pack", core_pack},
                                        {"in_c_locale", core_in_c_locale},
+                                       {"has_http", core_has_http},
                                        {"sha256", core_sha256},
                                        {NULL, NULL}};
   hot_open();

@@ -115,6 +115,15 @@ int core_in_c_locale(lua_State *L)
   return failed ? lua_error(L) : lua_gettop(L);
 }
 
+/* core.has_http() -> whether the part that a refresh needs can be read, though not loaded yet | false, message */
+int core_has_http(lua_State *L)
+{
+  char message[512] = "";
+  lua_pushboolean(L, http_locate(message, sizeof message));
+  lua_pushstring(L, message);
+  return 2;
+}
+
 /* core.sha256(text) -> the digest's 32 bytes | nil, message; loads what a refresh needs */
 int core_sha256(lua_State *L)
 {
