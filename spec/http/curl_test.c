@@ -1232,15 +1232,21 @@ static void test_standard_files_stay_closed(void **state)
   struct http_response response;
   server_start(&server, says_ok, NULL);
   int kept[3];
-  for (int fd = 0; fd < 3; fd++) { /* libcurl has some use for the first two by itself */
+  for (int fd = 0; fd < 3; fd++) {
     kept[fd] = fcntl(fd, F_DUPFD_CLOEXEC, 3);
     close(fd);
   }
   post_to(url_of(&server, "http://127.0.0.1"), &response);
+  struct http_session *session = world.http->open(); /* the background's stays open */
+  bool taken = false;
+  for (int fd = 0; fd < 3; fd++)
+    taken = taken || fcntl(fd, F_GETFD) != -1;
+  world.http->close(session);
   for (int fd = 0; fd < 3; fd++) {
     dup2(kept[fd], fd);
     close(kept[fd]);
   }
+  assert_false(taken);
   expect_received(&response, 200, "{\"a\":1}\n");
   assert_in_range(world.sent_to, 3, 1000);
   world.http->release(&response);

@@ -157,7 +157,8 @@ describe("a part of lucidauth that is loaded later", function()
       nginx.eventually(function()
         return stage.server:log():find("cannot be read", 1, true)
       end)
-      contains(stage.server:log(), folder .. "/lib/lucidauth/curl.so is there", "let that user read it")
+      contains(stage.server:log(), folder .. "/lib/lucidauth/curl.so is there",
+        "let that user read it")
       assert.are.equal(0, stage:posts())
     end)
   end

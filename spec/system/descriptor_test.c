@@ -53,12 +53,31 @@ static void one_that_was_closed_is_not_ours(void **state)
   assert_int_equal(held.fd, -1);
 }
 
+static void plugged_numbers_go_to_nobody_else(void **state)
+{
+  (void)state;
+  struct descriptor_plugs plugs;
+  int kept = fcntl(STDIN_FILENO, F_DUPFD_CLOEXEC, 3);
+  close(STDIN_FILENO);
+  descriptor_plug(&plugs);
+  int other = open("/dev/null", O_RDONLY | O_CLOEXEC), count = plugs.count;
+  descriptor_unplug(&plugs);
+  int freed = fcntl(STDIN_FILENO, F_GETFD);
+  dup2(kept, STDIN_FILENO);
+  close(kept);
+  close(other);
+  assert_true(other > STDERR_FILENO);
+  assert_true(count >= 1);
+  assert_int_equal(freed, -1);
+}
+
 int main(void)
 {
   const struct CMUnitTest tests[] = {
       cmocka_unit_test(what_is_held_is_known_and_closed),
       cmocka_unit_test(a_number_that_is_another_file_s_is_left_alone),
       cmocka_unit_test(one_that_was_closed_is_not_ours),
+      cmocka_unit_test(plugged_numbers_go_to_nobody_else),
   };
   return cmocka_run_group_tests(tests, NULL, NULL);
 }

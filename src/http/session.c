@@ -2,6 +2,7 @@
 #include "session.h"
 
 #include "../system/clock.h"
+#include "../system/descriptor.h"
 #include "start.h"
 #include "transfer.h"
 
@@ -15,10 +16,13 @@ struct http_session {
 
 struct http_session *session_open(void)
 {
+  struct descriptor_plugs plugs;
   http_start();
   struct http_session *session = calloc(1, sizeof *session);
+  descriptor_plug(&plugs); /* libcurl has descriptors by which it is woken */
   if (session)
     session->multi = curl_multi_init();
+  descriptor_unplug(&plugs);
   if (session && session->multi)
     return session;
   free(session);

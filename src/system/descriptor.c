@@ -45,3 +45,21 @@ void descriptor_close(struct descriptor *descriptor)
     close(descriptor->fd);
   *descriptor = DESCRIPTOR_NONE;
 }
+
+/* The root folder is there in a chroot, too, and takes nothing that is printed. */
+void descriptor_plug(struct descriptor_plugs *plugs)
+{
+  int fd = -1;
+  plugs->count = 0;
+  while ((fd = open("/", O_RDONLY | O_DIRECTORY | O_CLOEXEC)) >= 0 && fd <= STDERR_FILENO)
+    if (!descriptor_hold(&plugs->held[plugs->count], fd) || ++plugs->count == PLUGS_MOST)
+      return;
+  if (fd >= 0)
+    close(fd);
+}
+
+void descriptor_unplug(struct descriptor_plugs *plugs)
+{
+  while (plugs->count > 0)
+    descriptor_close(&plugs->held[--plugs->count]);
+}

@@ -29,4 +29,16 @@ bool descriptor_is_ours(const struct descriptor *descriptor);
 /* Close it, unless the number is somebody else's by now. */
 void descriptor_close(struct descriptor *descriptor);
 
+enum { PLUGS_MOST = 3 };
+
+/* Numbers of the standard input, output and errors that nobody had. A library that opens descriptors of its own, and keeps
+ * them, gets none of these between the two calls. */
+struct descriptor_plugs {
+  struct descriptor held[PLUGS_MOST];
+  int count;
+};
+
+void descriptor_plug(struct descriptor_plugs *plugs);
+void descriptor_unplug(struct descriptor_plugs *plugs);
+
 #endif
