@@ -63,6 +63,35 @@ describe("phases that may yield", function()
     assert.are.equal("111111\n", body)
   end)
 
+  for what, storage in pairs({
+    ["the file"] = "nil",
+    ["a storage in Lua"] = [[ {
+      load = function() ngx.sleep(0.002) return kept end,
+      save = function(_, record) ngx.sleep(0.002) kept = record end,
+    } ]],
+  }) do
+    it("may be killed while they wait, with " .. what, function()
+      stage:start({ workers = 1, server = ([[
+        location /kill { content_by_lua_block {
+          local kept
+          local client = require("lucidauth").new { storage = %s }
+          for i = 1, 12 do
+            local thread = ngx.thread.spawn(function() return client:refresh() end)
+            ngx.sleep(0.001 * i)
+            ngx.thread.kill(thread)
+          end
+          ngx.say(said(client:refresh()))
+        } }
+      ]]):format(storage) })
+      local _, body = stage.server:get("/kill")
+      assert.is_true(stage:is_token(body), body)
+      assert.is_true(stage:posts() > 1)
+      assert.are.equal(0, stage.sandbox:counts().reuses)
+      assert.are.equal(0, stage.sandbox:counts().overlaps)
+      stage:assert_no_problems()
+    end)
+  end
+
   it("go on side by side while a refresh is under way", function()
     stage:start({
       workers = 1,
@@ -137,6 +166,20 @@ describe("phases that may not yield", function()
       stage:assert_no_problems()
     end)
   end
+
+  it("are served below nginx's own hooks, too", function()
+    stage:start({
+      http = [[ upstream chosen { server 0.0.0.1; balancer_by_lua_block {
+        ngx.log(ngx.NOTICE, "balancer said ", said(require("lucidauth").token()))
+        require("ngx.balancer").set_current_peer("127.0.0.1", tonumber(ngx.var.server_port)) } } ]],
+      server = [[ location /balanced { proxy_pass http://chosen/token; } ]],
+    })
+    local _, token = stage.server:get("/token")
+    local _, body = stage.server:get("/balanced")
+    assert.are.equal(token, body)
+    nginx.assert_contains(stage.server:log(), "balancer said " .. token:gsub("%s+$", ""))
+    stage:assert_no_problems()
+  end)
 
   it("hand out the token that lives while the server hangs", function()
     stage:start({ workers = 1, server = HANDLERS })
