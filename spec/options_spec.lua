@@ -509,3 +509,15 @@ describe("default_lifetime", function()
     assert.is_true(left > 1200 and left <= 1234)
   end)
 end)
+
+it("what is loaded later elsewhere can be loaded early", function()
+  local out = helper.run_lua([[
+    require("lucidauth.early")
+    package.path, package.cpath = "", ""
+    local client = require("lucidauth").new({
+      client_id = "c", client_secret = "s", storage = { load = print, save = print } })
+    local maps = io.open("/proc/self/maps"):read("*a")
+    io.write(tostring(maps:find("libcurl", 1, true) ~= nil), " ", client:metrics() and "works")
+  ]])
+  assert.are.equal("true works", out)
+end)

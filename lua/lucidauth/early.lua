@@ -2,6 +2,7 @@
 --- a program that gives up its rights, or goes into a chroot, before it needs a
 --- token. Raises when a part cannot be loaded, naming it and the remedy.
 
+require "lucidauth"
 for _, part in ipairs { "drive", "loop", "metrics", "module", "options" } do
   require("lucidauth." .. part)
 end
