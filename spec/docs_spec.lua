@@ -176,8 +176,8 @@ end)
 -- Storages ------------------------------------------------------------------
 
 describe("the page about storages", function()
-  -- two questions, pauses, and ten calls: see the page
-  local BESIDES = 2 + 1 + 10
+  -- two questions, pauses, ten calls and two looks: see the page
+  local BESIDES = 2 + 1 + 10 + 2
 
   it("tells the smallest lease that is safe by default", function()
     local lasts

@@ -2339,7 +2339,7 @@ static void a_login_that_is_handed_over_late_ends_when_it_ends(void **state)
 /* ---- how long a lock is held ---- */
 
 #define CALL 1.0 /* seconds that a function of a storage takes; docs/STORAGE.md reckons with them */
-#define LEAST_LEASE(timeout) (2 * (timeout) + 18.0)
+#define LEAST_LEASE(timeout) (2 * (timeout) + 20.0)
 
 static unsigned pick(unsigned *random, unsigned choices)
 {
