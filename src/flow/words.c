@@ -7,6 +7,10 @@
 #include <stdio.h>
 #include <string.h>
 
+const char words_keeps_changing[] = "Another program keeps changing the token record.";
+
+const char words_no_memory_to_write[] = "There is not enough memory to store what the server sent.";
+
 const char words_kept[] = "The stored tokens are untouched.";
 const char words_distrusted[] = "Nothing was sent, and the stored tokens are untouched. If the server's certificate "
                                 "comes from an authority of your "

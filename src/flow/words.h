@@ -4,6 +4,12 @@
 
 #include "flow.h"
 
+/* Somebody else writes the record whenever it is to be saved. */
+extern const char words_keeps_changing[];
+
+/* Tokens have come, and cannot be put into a record. */
+extern const char words_no_memory_to_write[];
+
 /* Of whatever left the storage alone. */
 extern const char words_kept[];
 

@@ -1,0 +1,118 @@
+/* What is known of the token in use, and what is said when a flight fails. */
+#include "../base/quote.h"
+#include "states.h"
+#include "words.h"
+
+#include <stdio.h>
+#include <string.h>
+
+bool flow_token_lives(const struct flow *flow)
+{
+  return served_lives(&flow->served, flow->now);
+}
+
+/* A token beside a pending mark may die at any moment, or be dead already. */
+bool flow_is_fresh(const struct flow *flow, const struct record *record)
+{
+  struct pending pending;
+  return served_allows(&flow->served, record) &&
+         flow->now.wall < record_refresh_at(record, flow->settings->refresh_before) &&
+         !served_is_due(&flow->served, record, flow->now) && !record_implausible(record, flow->now.wall) &&
+         !record_pending(record, &flow->settings->world, &pending);
+}
+
+void flow_take_token(struct flow *flow, const struct record *record)
+{
+  served_take(&flow->served, record, flow->settings->refresh_before, flow->now);
+  flow->came_alive = flow_token_lives(flow);
+}
+
+void flow_add_note(struct flow *flow, enum flow_note_kind kind, enum code code, const char *message)
+{
+  struct flow_outcome *outcome = &flow->outcome;
+  if (outcome->note_count == FLOW_NOTES)
+    return;
+  struct flow_note *added = &outcome->notes[outcome->note_count++];
+  added->kind = kind;
+  added->code = code;
+  snprintf(added->message, sizeof added->message, "%s", message);
+}
+
+/* For the status, until a success follows. */
+void flow_remember_trouble(struct flow *flow, enum code code, const char *message)
+{
+  flow->trouble = code;
+  snprintf(flow->trouble_message, sizeof flow->trouble_message, "%s", message);
+}
+
+/* The flight ends without a new token. */
+void flow_fail(struct flow *flow, enum code code, const char *message)
+{
+  struct flow_outcome *outcome = &flow->outcome;
+  outcome->code = code;
+  if (message != outcome->message)
+    snprintf(outcome->message, sizeof outcome->message, "%s", message);
+  words_capitalize(outcome->message);
+  if (*message)
+    flow_remember_trouble(flow, code, outcome->message);
+}
+
+/* What went wrong earlier in the flight is made good. */
+void flow_succeed(struct flow *flow)
+{
+  flow_fail(flow, CODE_OK, "");
+  flow_remember_trouble(flow, CODE_OK, "");
+}
+
+/* The app that the record says it is of, as servers answer with their client_id; NULL: it does not say, it is this
+ * client's, or it may not be shown. */
+static const char *other_app(const struct flow *flow)
+{
+  const char *app = json_string(flow->record.json, "client_id"), *ours = flow->settings->credentials.client_id;
+  struct answer_context known = flow_context(flow);
+  const struct quote_secrets secrets = {known.secrets, sizeof known.secrets / sizeof *known.secrets, NULL};
+  return app && *app && ours && strcmp(app, ours) != 0 && quote_is_safe(app, &secrets) ? app : NULL;
+}
+
+static bool is_refusal(enum code code)
+{
+  return code == CODE_INVALID_CLIENT || code == CODE_INVALID_GRANT || code == CODE_LOST_ROTATION ||
+         code == CODE_BAD_RESPONSE;
+}
+
+/* What goes wrong with the configured refresh token says nothing of the stored one. */
+static struct setback *setback_in_hand(struct flow *flow)
+{
+  bool beside = (flow->starting && flow->record.json) || record_is_trial(&flow->record);
+  return beside ? &flow->start_setback : &flow->setback;
+}
+
+/* It is remembered for the refresh token. */
+void flow_report_failure(struct flow *flow, enum code code, const char *message, double server_wait)
+{
+  flow_fail(flow, code, message);
+  setback_remember(setback_in_hand(flow), flow->pending.refresh_token, code, message, server_wait, flow->now.steady,
+                   &flow->random);
+  if (flow->starting) /* it counts, too, once something else is stored */
+    flow->start_setback = *setback_in_hand(flow);
+  flow_add_note(flow, code == CODE_LOST_ROTATION ? FLOW_LOST : FLOW_REFRESH_FAILED, code, message);
+}
+
+/* A failure of the server or of the way to it. */
+void flow_fail_refresh(struct flow *flow, enum code code, const char *what, const char *safe, double server_wait)
+{
+  char message[FLOW_MESSAGE];
+  words_explain(message, flow->settings, code, what, safe);
+  if (is_refusal(code) && other_app(flow))
+    words_name_app(message, flow->settings, other_app(flow));
+  if (flow->deaf)
+    words_add(message, words_no_introspection);
+  flow_report_failure(flow, code, message, server_wait);
+}
+
+/* `trusted`: how many seconds it is not asked about again; negative: as after any failure. */
+void flow_report_loss(struct flow *flow, const char *what, double trusted)
+{
+  served_ban(&flow->served, flow->record.access_token);
+  flow_fail_refresh(flow, CODE_LOST_ROTATION, what, "What is known of it is kept in the storage.", trusted);
+}
