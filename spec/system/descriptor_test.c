@@ -7,9 +7,38 @@
 #include <stdarg.h>
 #include <stddef.h>
 #include <stdint.h>
+#include <sys/stat.h>
 #include <unistd.h>
 
 #include <cmocka.h>
+
+static bool broken; /* the disk, or the share */
+
+int __real_fstat(int fd, struct stat *found);
+int __wrap_fstat(int fd, struct stat *found);
+
+int __wrap_fstat(int fd, struct stat *found)
+{
+  if (!broken || fcntl(fd, F_GETFD) < 0)
+    return __real_fstat(fd, found);
+  errno = EIO;
+  return -1;
+}
+
+/* It would keep its lock for as long as the process runs. */
+static void one_that_cannot_be_examined_is_closed(void **state)
+{
+  (void)state;
+  struct descriptor held;
+  assert_true(descriptor_hold(&held, open("/dev/null", O_RDONLY | O_CLOEXEC)));
+  int fd = held.fd;
+  broken = true;
+  assert_false(descriptor_is_ours(&held));
+  descriptor_close(&held);
+  broken = false;
+  assert_int_equal(held.fd, -1);
+  assert_int_equal(fcntl(fd, F_GETFD), -1);
+}
 
 static void what_is_held_is_known_and_closed(void **state)
 {
@@ -78,6 +107,7 @@ int main(void)
       cmocka_unit_test(a_number_that_is_another_file_s_is_left_alone),
       cmocka_unit_test(one_that_was_closed_is_not_ours),
       cmocka_unit_test(plugged_numbers_go_to_nobody_else),
+      cmocka_unit_test(one_that_cannot_be_examined_is_closed),
   };
   return cmocka_run_group_tests(tests, NULL, NULL);
 }

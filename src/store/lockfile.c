@@ -100,7 +100,7 @@ bool lockfile_is_held(const struct lockfile *lock)
 
 bool lockfile_is_lost(const struct lockfile *lock)
 {
-  return lockfile_is_held(lock) && !descriptor_is_ours(&lock->file);
+  return lockfile_is_held(lock) && descriptor_is_gone(&lock->file);
 }
 
 bool lockfile_excludes_others(const struct lockfile *lock)

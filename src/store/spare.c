@@ -91,7 +91,8 @@ static int create(const struct spare *spare, const char *path)
 bool spare_make(struct spare *spare, const char *path, off_t space, off_t least, struct store_error *error)
 {
   const char *doing = "create a file beside";
-  bool good = descriptor_hold(&spare->file, create(spare, path));
+  int fd = create(spare, path);
+  bool made = fd >= 0, good = descriptor_hold(&spare->file, fd);
   if (good) {
     doing = "write a file beside";
     (void)flock(spare->file.fd, LOCK_EX | LOCK_NB); /* where there are no such locks, nobody looks for them either */
@@ -101,7 +102,7 @@ bool spare_make(struct spare *spare, const char *path, off_t space, off_t least,
   if (good)
     return true;
   disk_fail(error, doing, path, errno);
-  if (spare->file.fd >= 0)
+  if (made)
     spare_remove(spare, path);
   else
     spare_leave(spare);
@@ -257,7 +258,7 @@ void spare_leave(struct spare *spare)
 
 void spare_remove(struct spare *spare, const char *path)
 {
-  if (descriptor_is_ours(&spare->folder))
+  if (!descriptor_is_gone(&spare->folder))
     (void)spare_unlink(spare, path);
   spare_leave(spare);
 }

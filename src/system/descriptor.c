@@ -39,9 +39,19 @@ bool descriptor_is_ours(const struct descriptor *descriptor)
          found.st_ino == descriptor->inode;
 }
 
+bool descriptor_is_gone(const struct descriptor *descriptor)
+{
+  struct stat found;
+  if (descriptor->fd < 0)
+    return true;
+  if (fstat(descriptor->fd, &found) != 0)
+    return errno == EBADF;
+  return found.st_dev != descriptor->device || found.st_ino != descriptor->inode;
+}
+
 void descriptor_close(struct descriptor *descriptor)
 {
-  if (descriptor_is_ours(descriptor))
+  if (!descriptor_is_gone(descriptor))
     close(descriptor->fd);
   *descriptor = DESCRIPTOR_NONE;
 }

@@ -26,7 +26,11 @@ bool descriptor_hold(struct descriptor *descriptor, int fd);
 /* Whether it is open, and still leads there. Async-signal-safe, as the next one is. */
 bool descriptor_is_ours(const struct descriptor *descriptor);
 
-/* Close it, unless the number is somebody else's by now. */
+/* Whether it is known not to be ours any more: closed, or another file's. On a disk or a share that has failed neither
+ * can be told; another file of the program's under this very number would hardly lie there too. */
+bool descriptor_is_gone(const struct descriptor *descriptor);
+
+/* Close it, unless it is gone. */
 void descriptor_close(struct descriptor *descriptor);
 
 enum { PLUGS_MOST = 3 };
