@@ -202,6 +202,10 @@ local function fail_each(self, call, error_name, kind_name)
       end
     end
   until not fault
+  if row.faults == 0 then
+    print("WRONG: the client makes no such call")
+    row.wrong = 1
+  end
   print_row(call, error_name, kind_name, row)
   return row
 end
