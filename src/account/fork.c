@@ -3,7 +3,7 @@
 #include "../api/client.h"
 #include "../drivers/background.h"
 #include "../http/http.h"
-#include "../store/page.h"
+#include "../store/mapping.h"
 #include "../system/clock.h"
 #include "account.h"
 #include "roster.h"
@@ -62,12 +62,12 @@ static void before_fork(void)
   for (struct lucidauth *client = clients; client; client = client->next)
     pthread_mutex_lock(&client->events_mutex);
   http_before_fork();
-  page_before_fork();
+  mapping_before_fork();
 }
 
 static void after_fork(void (*visit)(struct lucidauth_account *account))
 {
-  page_after_fork();
+  mapping_after_fork();
   http_after_fork();
   for (struct lucidauth *client = clients; client; client = client->next)
     pthread_mutex_unlock(&client->events_mutex);

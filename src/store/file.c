@@ -7,6 +7,7 @@
 #include "../record/record.h"
 #include "disk.h"
 #include "lockfile.h"
+#include "mapping.h"
 #include "place.h"
 #include "spare.h"
 
@@ -176,7 +177,7 @@ static enum store_result load(struct store *store, char **record, struct store_e
   enum store_result result = read_record(file, record, &file->seen, error);
   if (result == STORE_OK) {
     lockfile_share(&file->lock);
-    store->shared = file->lock.page.shared;
+    store->shared = page_is_shared(&file->lock.page);
   }
   return result;
 }
@@ -828,7 +829,7 @@ static void wait(struct store *store, uint64_t seen, double seconds)
 
 static bool changed(struct store *store)
 {
-  page_guard();
+  mapping_guard();
   return !is_seen((struct file_store *)store);
 }
 

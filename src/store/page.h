@@ -18,11 +18,10 @@
 #include <sys/types.h>
 
 struct page {
-  struct frame *frame;               /* its place in memory, which stays the same, whatever is mapped there */
+  struct mapping *mapping;           /* its place in memory, which stays the same, whatever is mapped there */
   atomic_uint_least64_t *generation; /* readable at any time after page_init */
   bool laid_out;                     /* the file that page_share was last given is a page */
-  atomic_bool shared;                /* a file is mapped there, this one: */
-  dev_t device;
+  dev_t device;                      /* the file that is mapped, if page_is_shared */
   ino_t inode;
   atomic_uint_least64_t rejected[STORE_REJECTED]; /* by this process, for the next file that is mapped */
 };
@@ -38,11 +37,8 @@ bool page_init(struct page *page);
  * inherits it: so `fd` must not be the one that locks. It may be closed afterwards. */
 bool page_share(struct page *page, int fd);
 
-/* Touching a mapped file that was cut short raises SIGBUS. It is caught, and the page goes on as a private one, unless
- * the thread blocks that signal: then the system ends the process, and nothing can be done. A handler that the host has
- * installed since ours is put behind it, here and whenever a file is mapped; faults that are none of the page's go to it.
- * Until then it gets the page's. Cheap; to be called once in a while. */
-void page_guard(void);
+/* Whether a file is mapped there. */
+bool page_is_shared(const struct page *page);
 
 /* True between page_begin and page_settle, by whichever process; for ever if that one died. */
 bool page_is_under_way(const struct page *page);
@@ -63,10 +59,5 @@ void page_wait(const struct page *page, uint64_t seen, double seconds);
 
 /* Unmap. */
 void page_free(struct page *page);
-
-/* Around fork(): nobody makes or frees a page meanwhile. A child would wait for ever for a thread that it does not
- * have. */
-void page_before_fork(void);
-void page_after_fork(void);
 
 #endif
