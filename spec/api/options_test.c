@@ -45,9 +45,9 @@ static void assert_refused(const lucidauth_options *options, const char *name)
 static void assert_endpoints(const lucidauth_options *options, const char *token, const char *introspection)
 {
   lucidauth *client = open_client(options);
-  assert_string_equal(client->options.endpoints.token_url, token);
-  assert_string_equal(client->options.endpoints.introspection_url, introspection);
-  assert_int_equal(client->options.flow.introspection, *introspection != '\0');
+  assert_string_equal(client->options.accounts.endpoints.token_url, token);
+  assert_string_equal(client->options.accounts.endpoints.introspection_url, introspection);
+  assert_int_equal(client->options.accounts.flow.introspection, *introspection != '\0');
   lucidauth_close(client);
 }
 
@@ -79,8 +79,8 @@ static void endpoints_are_below_the_api(void **state)
 static void assert_style(const lucidauth_options *options, enum request_style style, bool another)
 {
   lucidauth *client = open_client(options);
-  assert_int_equal(client->options.flow.credentials.style, style);
-  assert_int_equal(client->options.flow.another_provider, another);
+  assert_int_equal(client->options.accounts.flow.credentials.style, style);
+  assert_int_equal(client->options.accounts.flow.another_provider, another);
   lucidauth_close(client);
 }
 
@@ -111,7 +111,7 @@ static void parameters_are_copied(void **state)
   lucidauth *client = open_client(&options);
   value[0] = 'X';
   given[0] = "other";
-  const char *const *kept = client->options.flow.credentials.parameters;
+  const char *const *kept = client->options.accounts.flow.credentials.parameters;
   assert_string_equal(kept[0], "audience");
   assert_string_equal(kept[1], "https://a.example");
   assert_null(kept[2]);
@@ -151,7 +151,7 @@ static void options_of_a_later_header_are_taken_as_far_as_they_are_known(void **
   options.known.size = sizeof options;
   options.known.timeout = 7;
   lucidauth *client = open_client(&options.known);
-  assert_true(client->options.flow.timeout == 7);
+  assert_true(client->options.accounts.flow.timeout == 7);
   lucidauth_close(client);
 }
 

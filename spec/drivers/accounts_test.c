@@ -1,6 +1,6 @@
 /* Accounts by their names. */
 #define _GNU_SOURCE
-#include "../../src/account/account.h"
+#include "../../src/account/parts.h"
 #include "../../src/api/client.h"
 #include "scene.h"
 
@@ -163,7 +163,7 @@ static void of_made_up_names_nothing_stays(void **state)
   for (size_t i = 0; i < sizeof ways / sizeof *ways; i++) {
     lucidauth *client = client_of_the_folder();
     make_up_names(client, ways[i]);
-    assert_int_equal(client->account_count, 0);
+    assert_int_equal(client->roster.count, 0);
     assert_int_equal(files_in_folder(), 0);
     lucidauth_close(client);
   }
@@ -178,11 +178,11 @@ static void of_made_up_names_nothing_stays_in_the_background(void **state)
     lucidauth *client = client_that_keeps(10000, true);
     make_up_names(client, ways[i]);
     double deadline = endpoint_now() + ENDPOINT_PATIENCE;
-    while (client->account_count > 1 && endpoint_now() < deadline) {
+    while (client->roster.count > 1 && endpoint_now() < deadline) {
       get_handle(client, "another");
       endpoint_pause();
     }
-    assert_true(client->account_count <= 1);
+    assert_true(client->roster.count <= 1);
     assert_int_equal(files_in_folder(), 0);
     lucidauth_close(client);
   }
@@ -196,7 +196,7 @@ static void an_account_is_known_once_it_is_stored(void **state)
   ask(client, "anna");
   scene_store_account("anna", "{\"access_token\": \"A\", \"refresh_token\": \"R\", \"expires_at\": 99999999999}");
   scene_assert_token(lucidauth_token(client, "anna", NULL), "A");
-  assert_int_equal(client->account_count, 1);
+  assert_int_equal(client->roster.count, 1);
   lucidauth_close(client);
 }
 
@@ -226,11 +226,11 @@ static void use_accounts(lucidauth *client, const char *names)
 static void assert_kept(const lucidauth *client, const char *names)
 {
   size_t count = 0;
-  for (const lucidauth_account *account = client->accounts; account; account = account->next, count++)
+  for (const lucidauth_account *account = client->roster.accounts; account; account = account->place.next, count++)
     if (!strstr(names, account->name))
       fail_msg("%s is kept", account->name);
   assert_int_equal(count, strlen(names));
-  assert_int_equal(client->account_count, count);
+  assert_int_equal(client->roster.count, count);
 }
 
 static void the_least_recently_used_account_leaves(void **state)
@@ -384,7 +384,7 @@ static void of_made_up_names_an_own_storage_leaves_nothing_either(void **state)
   (void)state;
   lucidauth *client = client_of_an_own_storage(10000);
   look_for_accounts(client);
-  assert_int_equal(client->account_count, 0);
+  assert_int_equal(client->roster.count, 0);
   lucidauth_close(client);
 }
 
@@ -396,8 +396,8 @@ static void unsaved_tokens_stay(void **state)
   fly_until(flight, LUCIDAUTH_DONE, due, LUCIDAUTH_FAILED);
   scene_assert_token(lucidauth_flight_end(flight, NULL, NULL), "A1");
   look_for_accounts(client);
-  assert_int_equal(client->account_count, 1);
-  assert_string_equal(client->accounts->name, "anna");
+  assert_int_equal(client->roster.count, 1);
+  assert_string_equal(client->roster.accounts->name, "anna");
   lucidauth_close(client);
 }
 
@@ -409,10 +409,10 @@ static void a_flight_stays(void **state)
   lucidauth_flight *flight = begin_flight(client, "anna");
   fly_until(flight, LUCIDAUTH_POST, due, LUCIDAUTH_DID);
   look_for_accounts(client);
-  assert_int_equal(client->account_count, 1);
+  assert_int_equal(client->roster.count, 1);
   assert_null(lucidauth_flight_end(flight, NULL, NULL));
   look_for_accounts(client);
-  assert_int_equal(client->account_count, 1);
+  assert_int_equal(client->roster.count, 1);
   flight = begin_flight(client, "anna");
   assert_int_equal(lucidauth_flight_next(flight, LUCIDAUTH_DID, NULL).step, LUCIDAUTH_UNLOCK);
   fly_until(flight, LUCIDAUTH_DONE, "{\"access_token\": \"A\", \"refresh_token\": \"R\", \"expires_at\": 99999999999}",
@@ -466,7 +466,7 @@ static void threads_may_use_more_accounts_than_are_kept(void **state)
     }
     for (int i = 0; i < 2 * THREADS; i++)
       use_accounts(shared, "abc");
-    assert_int_equal(shared->account_count, 5);
+    assert_int_equal(shared->roster.count, 5);
     lucidauth_close(shared);
   }
 }
@@ -486,7 +486,7 @@ static void accounts_come_and_go_in_a_forked_child_too(void **state)
     int child = fork();
     if (child == 0) {
       use_accounts(client, "defabc");
-      bool bounded = client->account_count == 3;
+      bool bounded = client->roster.count == 3;
       lucidauth_close(client);
       _exit(bounded ? 0 : 1);
     }
@@ -517,10 +517,10 @@ static void the_disk_is_asked_once_a_second(void **state)
   lucidauth *client = client_of_the_folder();
   lucidauth_account *account = lucidauth_get_account(client, NULL, NULL);
   scene_assert_token(lucidauth_token(client, NULL, NULL), "A1");
-  counting = *account->craft.store->ops;
+  counting = *account->flight.store->ops;
   really_changed = counting.changed;
   counting.changed = count_and_ask;
-  account->craft.store->ops = &counting;
+  account->flight.store->ops = &counting;
   double began = endpoint_now();
   for (int i = 0; i < MANY; i++)
     scene_assert_token(i % 2 ? lucidauth_token(client, NULL, NULL) : lucidauth_token_of(account, NULL, NULL), "A1");

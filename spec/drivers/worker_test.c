@@ -1,8 +1,7 @@
 /* The thread of the background, and those who wait for it, at the moments that no sandbox can be made to meet. */
 #define _GNU_SOURCE
-#include "../../src/account/account.h"
+#include "../../src/account/parts.h"
 #include "../system/clock.h"
-#include "drive.h"
 #include "scene.h"
 
 #include <errno.h>
@@ -80,12 +79,12 @@ static char *poll_for(lucidauth_account *account, lucidauth_ticket *ticket, luci
 
 /* ---- between a landing and the next flight ---- */
 
-char *__real_account_land(struct lucidauth_account *account, uint64_t *serial, lucidauth_error *error);
-char *__wrap_account_land(struct lucidauth_account *account, uint64_t *serial, lucidauth_error *error);
+char *__real_turn_end(struct lucidauth_account *account, uint64_t *serial, lucidauth_error *error);
+char *__wrap_turn_end(struct lucidauth_account *account, uint64_t *serial, lucidauth_error *error);
 
-char *__wrap_account_land(struct lucidauth_account *account, uint64_t *serial, lucidauth_error *error)
+char *__wrap_turn_end(struct lucidauth_account *account, uint64_t *serial, lucidauth_error *error)
 {
-  char *token = __real_account_land(account, serial, error);
+  char *token = __real_turn_end(account, serial, error);
   if (!pthread_equal(pthread_self(), world.caller) && atomic_exchange(&world.hold_landings, false))
     scene_wait_for(&world.let_land);
   return token;
@@ -141,15 +140,17 @@ static void a_flight_that_follows_at_once_is_not_called_landed(void **state)
 
 /* ---- how long a caller waits ---- */
 
-void __real_drive_step(struct craft *craft, const struct flow_action *action, struct came_of *came);
-void __wrap_drive_step(struct craft *craft, const struct flow_action *action, struct came_of *came);
+void __real_flight_step(struct flight *flight, const struct flow_action *action, struct flight_event *came);
+void __wrap_flight_step(struct flight *flight, const struct flow_action *action, struct flight_event *came);
 
 /* A disk that is slow for one account. */
-void __wrap_drive_step(struct craft *craft, const struct flow_action *action, struct came_of *came)
+void __wrap_flight_step(struct flight *flight, const struct flow_action *action, struct flight_event *came)
 {
-  if (world.slow_account && strcmp(account_of(craft)->name, world.slow_account) == 0)
+  const struct lucidauth_account *account =
+      (const void *)((const char *)flight - offsetof(struct lucidauth_account, flight));
+  if (world.slow_account && strcmp(account->name, world.slow_account) == 0)
     scene_wait_for(&world.disk_goes_on);
-  __real_drive_step(craft, action, came);
+  __real_flight_step(flight, action, came);
 }
 
 /* A token that lives is stored, the refresh is at the server and stays there. */

@@ -1,8 +1,7 @@
 #include "roster.h"
 
-#include "../api/error.h"
 #include "../system/clock.h"
-#include "account.h"
+#include "parts.h"
 
 #include <stdlib.h>
 #include <string.h>
@@ -18,133 +17,135 @@ static size_t hash(const char *name)
   return (size_t)(mixed ^ mixed >> 32);
 }
 
-/* ---- all of them; with the client's mutex held ---- */
+/* ---- all of them; with the mutex held ---- */
 
-static struct lucidauth_account **place_of(struct lucidauth *client, const char *name)
+static struct lucidauth_account **place_of(struct roster *roster, const char *name)
 {
-  return &client->table[hash(name) & (client->places - 1)];
+  return &roster->table[hash(name) & (roster->places - 1)];
 }
 
-static void put_in_table(struct lucidauth *client, struct lucidauth_account *account)
+static void put_in_table(struct roster *roster, struct lucidauth_account *account)
 {
-  struct lucidauth_account **place = place_of(client, account->name);
-  account->next_in_place = *place;
+  struct lucidauth_account **place = place_of(roster, account->name);
+  account->place.next_in_place = *place;
   *place = account;
 }
 
-/* Room for one more. False: memory is out, and there is no table at all; a fuller one than it should be still
+/* Room for one more. False: out of memory, and there is no table at all; a fuller one than it should be still
  * serves. */
-static bool make_room(struct lucidauth *client)
+static bool make_room(struct roster *roster)
 {
-  if (client->account_count < client->places)
+  if (roster->count < roster->places)
     return true;
-  size_t places = client->places ? 2 * client->places : TABLE_FIRST;
+  size_t places = roster->places ? 2 * roster->places : TABLE_FIRST;
   struct lucidauth_account **table = calloc(places, sizeof(struct lucidauth_account *));
   if (!table)
-    return client->table != NULL;
-  free(client->table);
-  client->table = table;
-  client->places = places;
-  for (struct lucidauth_account *account = client->accounts; account; account = account->next)
-    put_in_table(client, account);
+    return roster->table != NULL;
+  free(roster->table);
+  roster->table = table;
+  roster->places = places;
+  for (struct lucidauth_account *account = roster->accounts; account; account = account->place.next)
+    put_in_table(roster, account);
   return true;
 }
 
-static struct lucidauth_account *find(struct lucidauth *client, const char *name)
+static struct lucidauth_account *find(struct roster *roster, const char *name)
 {
-  struct lucidauth_account *account = client->table ? *place_of(client, name) : NULL;
+  struct lucidauth_account *account = roster->table ? *place_of(roster, name) : NULL;
   while (account && strcmp(account->name, name) != 0)
-    account = account->next_in_place;
+    account = account->place.next_in_place;
   return account;
 }
 
-static struct lucidauth_account *add(struct lucidauth *client, const char *name, lucidauth_error *error)
+static struct lucidauth_account *add(struct roster *roster, const char *name, lucidauth_error *error)
 {
-  if (!make_room(client)) {
+  if (!make_room(roster)) {
     error_set(error, LUCIDAUTH_STORAGE, "There is not enough memory for an account.");
     return NULL;
   }
-  struct lucidauth_account *account = account_new(client, name, error);
+  struct lucidauth_account *account = account_new(roster->client, name, error);
   if (!account)
     return NULL;
-  account->next = client->accounts;
-  if (account->next)
-    account->next->previous = account;
-  client->accounts = account;
-  client->account_count++;
-  put_in_table(client, account);
+  account->place.roster = roster;
+  account->place.next = roster->accounts;
+  if (account->place.next)
+    account->place.next->place.previous = account;
+  roster->accounts = account;
+  roster->count++;
+  put_in_table(roster, account);
   return account;
 }
 
-static void take_out(struct lucidauth *client, struct lucidauth_account *account)
+static void take_out(struct roster *roster, struct lucidauth_account *account)
 {
-  struct lucidauth_account **place = place_of(client, account->name);
+  struct lucidauth_account **place = place_of(roster, account->name);
   while (*place != account)
-    place = &(*place)->next_in_place;
-  *place = account->next_in_place;
-  if (account->previous)
-    account->previous->next = account->next;
+    place = &(*place)->place.next_in_place;
+  *place = account->place.next_in_place;
+  if (account->place.previous)
+    account->place.previous->place.next = account->place.next;
   else
-    client->accounts = account->next;
-  if (account->next)
-    account->next->previous = account->previous;
-  client->account_count--;
+    roster->accounts = account->place.next;
+  if (account->place.next)
+    account->place.next->place.previous = account->place.previous;
+  roster->count--;
 }
 
-/* ---- those that nobody has; with the client's mutex held ---- */
+/* ---- those that nobody has; with the mutex held ---- */
 
 static void lay(struct account_list *list, struct lucidauth_account *account)
 {
-  account->rests_in = list;
-  account->rests_before = NULL;
-  account->rests_behind = list->last;
-  *(list->last ? &list->last->rests_before : &list->first) = account;
+  account->place.rests_in = list;
+  account->place.rests_before = NULL;
+  account->place.rests_behind = list->last;
+  *(list->last ? &list->last->place.rests_before : &list->first) = account;
   list->last = account;
 }
 
 static void lift(struct lucidauth_account *account)
 {
-  struct account_list *list = account->rests_in;
+  struct account_list *list = account->place.rests_in;
   if (!list)
     return;
-  *(account->rests_behind ? &account->rests_behind->rests_before : &list->first) = account->rests_before;
-  *(account->rests_before ? &account->rests_before->rests_behind : &list->last) = account->rests_behind;
-  account->rests_in = NULL;
+  *(account->place.rests_behind ? &account->place.rests_behind->place.rests_before : &list->first) =
+      account->place.rests_before;
+  *(account->place.rests_before ? &account->place.rests_before->place.rests_behind : &list->last) =
+      account->place.rests_behind;
+  account->place.rests_in = NULL;
 }
 
 /* Nobody finds it from now on. False: the background's thread is with it. */
-static bool dismiss(struct lucidauth *client, struct lucidauth_account *account, struct lucidauth_account **dismissed)
+static bool dismiss(struct roster *roster, struct lucidauth_account *account, struct lucidauth_account **dismissed)
 {
   if (!account_may_leave(account))
     return false;
   lift(account);
-  take_out(client, account);
-  account->next = *dismissed;
+  take_out(roster, account);
+  account->place.next = *dismissed;
   *dismissed = account;
   return true;
 }
 
 /* Nobody has it any more. One that is still in the air is seen to when others are. */
-static void rest(struct lucidauth *client, struct lucidauth_account *account, struct lucidauth_account **dismissed)
+static void rest(struct roster *roster, struct lucidauth_account *account, struct lucidauth_account **dismissed)
 {
   lift(account);
   enum account_worth worth = account_worth(account);
-  if (worth == ACCOUNT_EMPTY && dismiss(client, account, dismissed))
+  if (worth == ACCOUNT_EMPTY && dismiss(roster, account, dismissed))
     return;
-  lay(worth == ACCOUNT_STORED ? &client->resting : &client->restless, account);
+  lay(worth == ACCOUNT_STORED ? &roster->resting : &roster->restless, account);
 }
 
 /* A few at a time: so nobody has to go through all. */
-static void tidy(struct lucidauth *client, struct lucidauth_account **dismissed)
+static void tidy(struct roster *roster, struct lucidauth_account **dismissed)
 {
-  for (int i = 0; i < LOOKS_AT_RESTLESS && client->restless.first; i++)
-    rest(client, client->restless.first, dismissed);
-  for (int i = 0; i < LOOKS_AT_RESTING && client->resting.first && client->account_count > client->options.max_accounts;
-       i++) {
-    struct lucidauth_account *oldest = client->resting.first;
-    if (account_worth(oldest) == ACCOUNT_STAYS || !dismiss(client, oldest, dismissed)) {
+  for (int i = 0; i < LOOKS_AT_RESTLESS && roster->restless.first; i++)
+    rest(roster, roster->restless.first, dismissed);
+  for (int i = 0; i < LOOKS_AT_RESTING && roster->resting.first && roster->count > roster->most; i++) {
+    struct lucidauth_account *oldest = roster->resting.first;
+    if (account_worth(oldest) == ACCOUNT_STAYS || !dismiss(roster, oldest, dismissed)) {
       lift(oldest);
-      lay(&client->restless, oldest);
+      lay(&roster->restless, oldest);
     }
   }
 }
@@ -153,75 +154,127 @@ static void tidy(struct lucidauth *client, struct lucidauth_account **dismissed)
 static void free_all(struct lucidauth_account *dismissed)
 {
   for (struct lucidauth_account *account = dismissed, *next; account; account = next) {
-    next = account->next;
+    next = account->place.next;
     account_dismiss(account);
   }
 }
 
 /* ---- */
 
-struct lucidauth_account *roster_take(struct lucidauth *client, const char *name, lucidauth_error *error)
+void roster_init(struct roster *roster, struct client_shared *client, size_t most)
+{
+  *roster = (struct roster){.client = client, .most = most};
+  pthread_mutex_init(&roster->mutex, NULL);
+}
+
+void roster_close(struct roster *roster)
+{
+  pthread_mutex_lock(&roster->mutex);
+  atomic_store(&roster->client->closing, true);
+  pthread_mutex_unlock(&roster->mutex);
+}
+
+bool roster_start_leaving(struct roster *roster)
+{
+  bool idle = true;
+  pthread_mutex_lock(&roster->mutex);
+  for (struct lucidauth_account *account = roster->accounts; account; account = account->place.next)
+    if (!account_start_leaving(account))
+      idle = false;
+  pthread_mutex_unlock(&roster->mutex);
+  return idle;
+}
+
+void roster_free(struct roster *roster)
+{
+  for (struct lucidauth_account *account = roster->accounts, *next; account; account = next) {
+    next = account->place.next;
+    account_free(account);
+  }
+  free(roster->table);
+  pthread_mutex_destroy(&roster->mutex);
+}
+
+struct lucidauth_account *roster_take(struct roster *roster, const char *name, lucidauth_error *error)
 {
   struct lucidauth_account *dismissed = NULL;
-  pthread_mutex_lock(&client->mutex);
-  if (atomic_load(&client->closing)) {
-    pthread_mutex_unlock(&client->mutex);
+  pthread_mutex_lock(&roster->mutex);
+  if (atomic_load(&roster->client->closing)) {
+    pthread_mutex_unlock(&roster->mutex);
     error_set(error, LUCIDAUTH_NOT_READY, "This client is being closed. Nothing was changed.");
     return NULL;
   }
-  struct lucidauth_account *account = find(client, name);
+  struct lucidauth_account *account = find(roster, name);
   if (account) {
     lift(account);
-  } else if ((account = add(client, name, error)) != NULL) {
-    tidy(client, &dismissed);
+  } else if ((account = add(roster, name, error)) != NULL) {
+    tidy(roster, &dismissed);
   }
   if (account)
-    account->users++;
-  pthread_mutex_unlock(&client->mutex);
+    account->place.users++;
+  pthread_mutex_unlock(&roster->mutex);
   free_all(dismissed);
   return account;
 }
 
 void roster_hold(struct lucidauth_account *account)
 {
-  pthread_mutex_lock(&account->client->mutex);
-  account->users++;
-  pthread_mutex_unlock(&account->client->mutex);
+  pthread_mutex_lock(&account->place.roster->mutex);
+  account->place.users++;
+  pthread_mutex_unlock(&account->place.roster->mutex);
 }
 
 /* With the mutex held. While the client is being closed its accounts are gone through. */
 static void give_back(struct lucidauth_account *account, struct lucidauth_account **dismissed)
 {
-  struct lucidauth *client = account->client;
-  if (--account->users > 0 || atomic_load(&client->closing))
+  struct roster *roster = account->place.roster;
+  if (--account->place.users > 0 || atomic_load(&roster->client->closing))
     return;
-  rest(client, account, dismissed);
-  if (client->account_count > client->options.max_accounts)
-    tidy(client, dismissed);
+  rest(roster, account, dismissed);
+  if (roster->count > roster->most)
+    tidy(roster, dismissed);
 }
 
 void roster_give_back(struct lucidauth_account *account)
 {
-  struct lucidauth *client = account->client;
+  struct roster *roster = account->place.roster;
   struct lucidauth_account *dismissed = NULL;
-  pthread_mutex_lock(&client->mutex);
+  pthread_mutex_lock(&roster->mutex);
   give_back(account, &dismissed);
-  pthread_mutex_unlock(&client->mutex);
+  pthread_mutex_unlock(&roster->mutex);
   free_all(dismissed);
 }
 
-struct lucidauth_account *roster_next(struct lucidauth *client, struct lucidauth_account *account)
+struct lucidauth_account *roster_next(struct roster *roster, struct lucidauth_account *account)
 {
-  if (!clock_lock(&client->mutex))
+  if (!clock_lock(&roster->mutex))
     return NULL;
-  struct lucidauth_account *next = account ? account->next : client->accounts, *dismissed = NULL;
+  struct lucidauth_account *next = account ? account->place.next : roster->accounts, *dismissed = NULL;
   if (next) {
     lift(next);
-    next->users++;
+    next->place.users++;
   }
   if (account)
     give_back(account, &dismissed);
-  pthread_mutex_unlock(&client->mutex);
+  pthread_mutex_unlock(&roster->mutex);
   free_all(dismissed);
   return next;
+}
+
+void roster_visit(struct roster *roster, void (*visit)(struct lucidauth_account *account))
+{
+  for (struct lucidauth_account *account = roster->accounts, *next; account; account = next) {
+    next = account->place.next;
+    visit(account);
+  }
+}
+
+void roster_before_fork(struct roster *roster)
+{
+  pthread_mutex_lock(&roster->mutex);
+}
+
+void roster_after_fork(struct roster *roster)
+{
+  pthread_mutex_unlock(&roster->mutex);
 }

@@ -1,18 +1,16 @@
-/* Flights in the program's own hands: the same flow that the blocking driver carries out, step by step. */
-#include "../account/account.h"
-#include "../system/cancel.h"
+/* Flights that the program carries out by itself: the same flow, step by step. */
 #include "client.h"
 
-#include "../account/roster.h"
-#include "../drivers/background.h"
-#include "../drivers/drive.h"
-#include "../system/clock.h"
-#include "error.h"
+#include "../account/turn.h"
+#include "../account/worker.h"
+#include "../base/secret.h"
+#include "../oauth/answer.h"
+#include "../system/cancel.h"
+#include "../system/thread.h"
 
 #include <stdlib.h>
 #include <string.h>
 
-/* A flight in the program's own hands. */
 struct lucidauth_flight {
   struct lucidauth_account *account;
   struct flow_action action; /* what was asked last */
@@ -26,63 +24,75 @@ struct lucidauth_flight {
 
 static const char *const rejected = "The token was rejected this very moment. Nothing is lost; ask again.";
 
+/* The account's flight has begun, and is this one. */
+static lucidauth_flight *given(lucidauth_flight *flight, struct lucidauth_account *account)
+{
+  flight->account = account;
+  roster_hold(account);
+  turn_give(account, flight);
+  return flight;
+}
+
+/* No flight begins: the token in use, or why there is none. */
+static char *token_instead(struct lucidauth_account *account, lucidauth_error *error)
+{
+  char *token = error->code == LUCIDAUTH_OK ? turn_token(account, NULL) : NULL;
+  if (error->code == LUCIDAUTH_OK && !token)
+    error_set(error, LUCIDAUTH_NOT_READY, "%s", rejected);
+  return token;
+}
+
 lucidauth_flight *lucidauth_flight_begin(lucidauth_account *account, bool refresh, char **token, lucidauth_error *error)
 {
-  lucidauth_error failure = {.code = LUCIDAUTH_OK};
+  lucidauth_error said = {.code = LUCIDAUTH_OK};
+  lucidauth_flight *flight = NULL;
+  char *in_use = NULL;
   if (token)
     *token = NULL;
-  if (account->craft.store) {
-    error_set(error, LUCIDAUTH_CONFIG,
+  if (account_has_store(account))
+    error_set(&said, LUCIDAUTH_CONFIG,
               "The library uses this storage by itself, under its lock: flights are for LUCIDAUTH_CUSTOM. Ask "
               "lucidauth_token or lucidauth_poll.");
-    return NULL;
-  }
-  lucidauth_flight *flight = calloc(1, sizeof *flight);
-  if (!flight) {
-    error_set(error, LUCIDAUTH_STORAGE, "There is not enough memory for a refresh. Nothing was changed.");
-    return NULL;
-  }
-  enum flow_goal goal = refresh ? FLOW_REFRESH : FLOW_TOKEN;
-  flight->account = account;
-  if (account_take_off(account, goal, false, &failure)) {
-    roster_hold(account);
-    account_give_flight(account, flight);
-    return flight;
-  }
+  else if (!(flight = calloc(1, sizeof *flight)))
+    error_set(&said, LUCIDAUTH_STORAGE, "There is not enough memory for a refresh. Nothing was changed.");
+  else if (turn_begin(account, refresh ? FLOW_REFRESH : FLOW_TOKEN, false, &said))
+    return given(flight, account);
+  else
+    in_use = token_instead(account, &said);
   free(flight);
   if (error)
-    *error = failure;
-  char *in_use = failure.code == LUCIDAUTH_OK ? account_token(account, NULL) : NULL;
-  if (failure.code == LUCIDAUTH_OK && !in_use)
-    error_set(error, LUCIDAUTH_NOT_READY, "%s", rejected);
+    *error = said;
   if (token)
     *token = in_use;
   else
-    lucidauth_free_token(in_use);
+    secret_free(in_use);
+  return NULL;
+}
+
+static lucidauth_flight *begin_to_store(lucidauth_account *account, struct answer *answer, bool replaces,
+                                        lucidauth_error *error)
+{
+  lucidauth_flight *flight = calloc(1, sizeof *flight);
+  if (!flight)
+    error_set(error, LUCIDAUTH_STORAGE, "There is not enough memory to store the answer. Nothing was changed.");
+  else if (turn_begin_to_store(account, answer, replaces, false, error))
+    return given(flight, account);
+  free(flight);
   return NULL;
 }
 
 lucidauth_flight *lucidauth_flight_store(lucidauth_account *account, const char *answer, size_t length, unsigned flags,
                                          lucidauth_error *error)
 {
-  struct answer given;
-  lucidauth_error said;
+  struct answer read;
   lucidauth_flight *flight = NULL;
-  if (account->craft.store)
+  lucidauth_error said;
+  if (account_has_store(account)) {
     error_set(&said, LUCIDAUTH_CONFIG, "The library uses this storage by itself: call lucidauth_store.");
-  else if (client_read_given(account, &given, answer, length, &said)) {
-    flight = calloc(1, sizeof *flight);
-    if (!flight)
-      error_set(&said, LUCIDAUTH_STORAGE, "There is not enough memory to store the answer. Nothing was changed.");
-    if (flight && account_take_off_to_store(account, &given, flags & LUCIDAUTH_REPLACE, false, &said)) {
-      flight->account = account;
-      roster_hold(account);
-      account_give_flight(account, flight);
-    } else {
-      free(flight);
-      flight = NULL;
-    }
-    answer_free(&given);
+  } else {
+    if (account_read_given(account, &read, answer, length, &said))
+      flight = begin_to_store(account, &read, flags & LUCIDAUTH_REPLACE, &said);
+    answer_free(&read);
   }
   if (error)
     *error = said;
@@ -91,15 +101,9 @@ lucidauth_flight *lucidauth_flight_store(lucidauth_account *account, const char 
 
 lucidauth_flight *lucidauth_flight_keep(lucidauth_account *account)
 {
-  lucidauth_flight *flight = account->craft.store ? NULL : calloc(1, sizeof *flight);
-  if (!flight)
-    return NULL;
-  flight->account = account;
-  if (account_take_off_to_keep(account)) {
-    roster_hold(account);
-    account_give_flight(account, flight);
-    return flight;
-  }
+  lucidauth_flight *flight = account_has_store(account) ? NULL : calloc(1, sizeof *flight);
+  if (flight && turn_begin_to_save(account))
+    return given(flight, account);
   free(flight);
   return NULL;
 }
@@ -118,7 +122,7 @@ static enum flow_result result_of(lucidauth_result result)
   }
 }
 
-static struct flow_event came_of(const lucidauth_flight *flight, lucidauth_result result, const char *text)
+static struct flow_event event_of(const lucidauth_flight *flight, lucidauth_result result, const char *text)
 {
   static const struct reply not_posted = {.delivery = REPLY_NOT_SENT, .error = "the request was not carried out"};
   static const struct reply forbidden = {
@@ -135,7 +139,7 @@ static struct flow_event came_of(const lucidauth_flight *flight, lucidauth_resul
 /* In the child of a fork the flight goes on in the parent alone. */
 static bool is_of_parent(const lucidauth_flight *flight)
 {
-  return !account_has_flight(flight->account, flight);
+  return !turn_is_given(flight->account, flight);
 }
 
 static void await_post(lucidauth_flight *flight)
@@ -149,28 +153,29 @@ static void let_go_of_response(lucidauth_flight *flight)
 {
   await_post(flight);
   if (flight->posted)
-    drive_release(&flight->post.response);
+    flight_release(&flight->post.response);
   flight->posted = false;
 }
 
 static struct flow_action advance(lucidauth_flight *flight, struct flow_event *event)
 {
   char message[STORE_MESSAGE];
+  struct flight *with = account_flight(flight->account);
   if (flight->action.step == FLOW_LOAD)
-    flight->account->craft.empty = event->result == FLOW_NONE;
+    with->empty = event->result == FLOW_NONE;
   event->now = clock_now();
-  struct flow_action action = flow_next(flight->account->craft.flow, event);
+  struct flow_action action = flow_next(with->flow, event);
   while (action.step == FLOW_HOLD) { /* what a program's own storage needs it holds by itself */
     struct flow_event held = {.now = event->now, .result = FLOW_OK};
-    action = flow_next(flight->account->craft.flow, &held);
+    action = flow_next(with->flow, &held);
   }
   if (action.step == FLOW_LOCK)
-    account_show(flight->account);
+    turn_show(flight->account);
   /* what a refresh needs is loaded before anything is promised */
   if (action.step != FLOW_LOCK || http_load(message, sizeof message))
     return action;
   struct flow_event unable = {.now = event->now, .result = FLOW_FAILED, .code = CODE_CONFIG, .text = message};
-  return flow_next(flight->account->craft.flow, &unable);
+  return flow_next(with->flow, &unable);
 }
 
 /* What the program's own functions start is to inherit no mask, so nothing is held while they save; what came before
@@ -198,7 +203,7 @@ lucidauth_action lucidauth_flight_next(lucidauth_flight *flight, lucidauth_resul
   int cancel = cancel_put_off();
   await_post(flight);
   if (flight->begun)
-    event = came_of(flight, result, text);
+    event = event_of(flight, result, text);
   flight->begun = true;
   flight->action = advance(flight, &event);
   let_go_of_response(flight);
@@ -209,11 +214,11 @@ lucidauth_action lucidauth_flight_next(lucidauth_flight *flight, lucidauth_resul
       .step = step_of(flight->action.step), .record = flight->action.record, .seconds = flight->action.seconds};
 }
 
-static bool post_and_hold(lucidauth_flight *flight)
+static bool post_and_hold(lucidauth_flight *flight, const struct endpoints *endpoints)
 {
   held_signals_pass_on(&flight->held);
   held_signals_begin(&flight->held);
-  bool posted = drive_post(flight->account->craft.endpoints, &flight->action, &flight->held, &flight->post.response);
+  bool posted = flight_send_post(endpoints, &flight->action, &flight->held, &flight->post.response);
   held_signals_let_go(&flight->held);
   return posted;
 }
@@ -222,10 +227,11 @@ void lucidauth_flight_post(lucidauth_flight *flight)
 {
   if (flight->action.step != FLOW_POST || flight->posted || is_of_parent(flight))
     return;
+  const struct flight *with = account_flight(flight->account);
   int cancel = cancel_put_off();
-  flight->posted = flight->account->craft.holds_signals && flight->action.request->endpoint == REQUEST_TOKEN
-                       ? post_and_hold(flight)
-                       : drive_post(flight->account->craft.endpoints, &flight->action, NULL, &flight->post.response);
+  flight->posted = with->holds_signals && flight_refreshes(&flight->action)
+                       ? post_and_hold(flight, with->endpoints)
+                       : flight_send_post(with->endpoints, &flight->action, NULL, &flight->post.response);
   cancel_allow(cancel);
 }
 
@@ -233,12 +239,13 @@ void lucidauth_flight_start_post(lucidauth_flight *flight)
 {
   if (flight->action.step != FLOW_POST || flight->posted || flight->started || is_of_parent(flight))
     return;
-  flight->post = (struct background_post){.kind = BACKGROUND_POST,
-                                          .request = drive_request(flight->account->craft.endpoints, &flight->action)};
+  const struct endpoints *endpoints = account_flight(flight->account)->endpoints;
+  flight->post =
+      (struct background_post){.kind = BACKGROUND_POST, .request = flight_request(endpoints, &flight->action)};
   int cancel = cancel_put_off();
-  flight->started = background_post(&flight->post);
+  flight->started = worker_post(&flight->post);
   flight->posted = flight->started;
-  flight->threadless = !flight->started && background_is_forbidden();
+  flight->threadless = !flight->started && thread_is_forbidden();
   cancel_allow(cancel);
 }
 
@@ -253,7 +260,7 @@ static void hear_answer(lucidauth_flight *flight)
   await_post(flight);
   if (flight->action.step != FLOW_POST || !flight->posted)
     return;
-  struct flow_event event = came_of(flight, LUCIDAUTH_DID, NULL);
+  struct flow_event event = event_of(flight, LUCIDAUTH_DID, NULL);
   flight->action = advance(flight, &event);
 }
 
@@ -272,16 +279,12 @@ static char *end(lucidauth_flight *flight, uint64_t *serial, lucidauth_error *er
               "The refresh goes on in the process that this one was forked from. Nothing is lost; ask again.");
     return NULL;
   }
-  account_give_flight(account, NULL);
-  account->broken_off = flight->action.step != FLOW_DONE;
-  if (account->broken_off)
-    flow_abandon(account->craft.flow, false);
-  bool keeps = account->goal == FLOW_KEEP || account->goal == FLOW_STORE;
+  bool wants_token = turn_take_back(account, flight->action.step != FLOW_DONE);
   lucidauth_error said;
-  char *token = account_land(account, serial, &said);
+  char *token = turn_end(account, serial, &said);
   held_signals_pass_on(&flight->held);
   free(flight);
-  if (!token && said.code == LUCIDAUTH_OK && !keeps)
+  if (!token && said.code == LUCIDAUTH_OK && wants_token)
     error_set(&said, LUCIDAUTH_NOT_READY, "%s", rejected);
   if (error)
     *error = said;

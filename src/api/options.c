@@ -5,7 +5,6 @@
 #include "../http/http.h"
 #include "../oauth/origin.h"
 #include "../system/clock.h"
-#include "error.h"
 
 #include <errno.h>
 #include <fcntl.h>
@@ -129,9 +128,9 @@ static bool check(const struct options *options, const lucidauth_options *given,
   return check_client_id(options->client_id, error) &&
          check_token(options->client_secret, "LUCID_CLIENT_SECRET (option client_secret)", error) &&
          check_token(options->refresh_token, "LUCID_REFRESH_TOKEN (option refresh_token)", error) &&
-         check_url(options->endpoints.token_url, given->token_url ? "The option token_url" : api, error) &&
-         (!*options->endpoints.introspection_url ||
-          check_url(options->endpoints.introspection_url,
+         check_url(options->accounts.endpoints.token_url, given->token_url ? "The option token_url" : api, error) &&
+         (!*options->accounts.endpoints.introspection_url ||
+          check_url(options->accounts.endpoints.introspection_url,
                     given->introspection_url ? "The option introspection_url" : api, error)) &&
          check_seconds(given->refresh_before, "refresh_before", error) &&
          check_seconds(given->refresh_wait, "refresh_wait", error) && check_seconds(given->timeout, "timeout", error) &&
@@ -150,7 +149,7 @@ static bool is_relative(const char *path)
 
 static bool uses_path(const struct options *options)
 {
-  return options->storage == LUCIDAUTH_FILE || options->storage == LUCIDAUTH_DIRECTORY;
+  return options->accounts.storage == LUCIDAUTH_FILE || options->accounts.storage == LUCIDAUTH_DIRECTORY;
 }
 
 /* Find out where relative paths start from, while it can be known. */
@@ -185,11 +184,11 @@ static bool find_authorities(struct options *options, const char *path, lucidaut
   if (!path)
     return true;
   size_t size = strlen(path) + (options->base ? strlen(options->base) : 0) + 2;
-  options->endpoints.ca_file = malloc(size);
-  if (options->endpoints.ca_file)
-    snprintf(options->endpoints.ca_file, size, "%s%s%s", is_relative(path) ? options->base : "",
+  options->accounts.endpoints.ca_file = malloc(size);
+  if (options->accounts.endpoints.ca_file)
+    snprintf(options->accounts.endpoints.ca_file, size, "%s%s%s", is_relative(path) ? options->base : "",
              is_relative(path) ? "/" : "", path);
-  int cause = options->endpoints.ca_file ? try_reading(options->endpoints.ca_file) : ENOMEM;
+  int cause = options->accounts.endpoints.ca_file ? try_reading(options->accounts.endpoints.ca_file) : ENOMEM;
   if (cause)
     error_set(error, LUCIDAUTH_CONFIG,
               "The option ca_file names %.200s, which cannot be read: %s. Nothing was sent or changed. Give the path "
@@ -247,11 +246,11 @@ static bool copy_strings(struct options *options, const lucidauth_options *given
   options->refresh_token = secret_copy(refresh_token && *refresh_token ? refresh_token : NULL);
   options->path = strdup(path ? path : default_path);
   options->host = this_host();
-  options->endpoints.token_url = url_below(api_url, given->token_url, "/oauth2/token");
-  options->endpoints.introspection_url = introspection_url(api_url, given);
+  options->accounts.endpoints.token_url = url_below(api_url, given->token_url, "/oauth2/token");
+  options->accounts.endpoints.introspection_url = introspection_url(api_url, given);
   return copy_parameters(options, given->token_parameters) && (options->client_id || !id) &&
-         (options->client_secret || !secret) && options->path && options->host && options->endpoints.token_url &&
-         options->endpoints.introspection_url;
+         (options->client_secret || !secret) && options->path && options->host &&
+         options->accounts.endpoints.token_url && options->accounts.endpoints.introspection_url;
 }
 
 static enum request_style style_of(lucidauth_token_request wanted, bool another_provider)
@@ -263,7 +262,7 @@ static enum request_style style_of(lucidauth_token_request wanted, bool another_
 
 static const char *storage_name(const struct options *options)
 {
-  switch (options->storage) {
+  switch (options->accounts.storage) {
   case LUCIDAUTH_MEMORY:
     return "in memory";
   case LUCIDAUTH_CUSTOM:
@@ -276,21 +275,21 @@ static const char *storage_name(const struct options *options)
 static void fill_settings(struct options *options, const lucidauth_options *given)
 {
   bool another = given->token_url && !origin_is_same(given->token_url, lucid_api);
-  options->flow = (struct flow_settings){
+  options->accounts.flow = (struct flow_settings){
       .credentials = {.client_id = options->client_id,
                       .client_secret = options->client_secret,
                       .style = style_of(given->token_request, another),
                       .parameters = options->token_parameters},
       .refresh_token = options->refresh_token,
-      .token_url = options->endpoints.token_url,
+      .token_url = options->accounts.endpoints.token_url,
       .storage = storage_name(options),
       .refresh_before = given->refresh_before,
       .refresh_wait = given->refresh_wait,
       .timeout = given->timeout,
       .lock_timeout = given->lock_timeout,
       .default_lifetime = given->default_lifetime,
-      .introspection = *options->endpoints.introspection_url != '\0',
-      .reads_back = options->storage == LUCIDAUTH_CUSTOM,
+      .introspection = *options->accounts.endpoints.introspection_url != '\0',
+      .reads_back = options->accounts.storage == LUCIDAUTH_CUSTOM,
       .another_provider = another,
       .pid = (long)getpid(),
       .host = options->host,
@@ -299,12 +298,11 @@ static void fill_settings(struct options *options, const lucidauth_options *give
 
 bool options_copy(struct options *options, const lucidauth_options *given, lucidauth_error *error)
 {
-  *options = (struct options){.storage = given->storage,
-                              .background = given->background,
-                              .hold_signals = given->hold_signals,
-                              .max_accounts = given->max_accounts,
-                              .on_event = given->on_event,
-                              .on_event_data = given->on_event_data};
+  *options = (struct options){
+      .accounts = {.storage = given->storage, .background = given->background, .hold_signals = given->hold_signals},
+      .max_accounts = given->max_accounts,
+      .on_event = given->on_event,
+      .on_event_data = given->on_event_data};
   if (!copy_strings(options, given)) {
     error_set(error, LUCIDAUTH_CONFIG, "There is not enough memory for a client.");
     return false;
@@ -312,6 +310,8 @@ bool options_copy(struct options *options, const lucidauth_options *given, lucid
   if (!check(options, given, error) || !find_base(options, given, error) ||
       !find_authorities(options, given->ca_file, error))
     return false;
+  options->accounts.path = options->path;
+  options->accounts.base = options->base;
   fill_settings(options, given);
   return true;
 }
@@ -324,10 +324,10 @@ void options_free(struct options *options)
   secret_free(options->client_id);
   secret_free(options->client_secret);
   secret_free(options->refresh_token);
-  free(options->endpoints.ca_file);
+  free(options->accounts.endpoints.ca_file);
   free(options->base);
   free(options->path);
   free(options->host);
-  free(options->endpoints.token_url);
-  free(options->endpoints.introspection_url);
+  free(options->accounts.endpoints.token_url);
+  free(options->accounts.endpoints.introspection_url);
 }

@@ -1,19 +1,25 @@
 #include "exit.h"
 
-#include "../system/cancel.h"
-#include "account.h"
-#include "fork.h"
+#include "cancel.h"
 
 #include <stdatomic.h>
 #include <stdlib.h>
 
 static atomic_bool watched, begun;
+static void (*_Atomic at_exit)(void);
+
+void exit_set(void (*settle)(void))
+{
+  atomic_store(&at_exit, settle);
+}
 
 static void settle_all(void)
 {
   int cancel = cancel_put_off();
+  void (*settle)(void) = atomic_load(&at_exit);
   atomic_store(&begun, true);
-  fork_visit_accounts(account_settle);
+  if (settle)
+    settle();
   cancel_allow(cancel);
 }
 

@@ -1,13 +1,13 @@
-/* The steps of a flow that every driver carries out in the same way. */
-#include "drive.h"
+#include "flight.h"
 
 #include "../base/secret.h"
 #include "../system/clock.h"
+#include "../system/exit.h"
 
 #include <stdio.h>
 #include <string.h>
 
-struct http_request drive_request(const struct endpoints *endpoints, const struct flow_action *action)
+struct http_request flight_request(const struct endpoints *endpoints, const struct flow_action *action)
 {
   const struct request *asked = action->request;
   return (struct http_request){.url = asked->endpoint == REQUEST_TOKEN ? endpoints->token_url
@@ -27,10 +27,10 @@ static void look_at_signals(void *held)
   held_signals_look(held, clock_now().steady);
 }
 
-bool drive_post(const struct endpoints *endpoints, const struct flow_action *action, struct held_signal *held,
-                struct http_response *response)
+bool flight_send_post(const struct endpoints *endpoints, const struct flow_action *action, struct held_signal *held,
+                      struct http_response *response)
 {
-  struct http_request request = drive_request(endpoints, action);
+  struct http_request request = flight_request(endpoints, action);
   const struct http_ops *http = http_load(NULL, 0);
   request.beat = held ? look_at_signals : NULL;
   request.beat_data = held;
@@ -39,7 +39,7 @@ bool drive_post(const struct endpoints *endpoints, const struct flow_action *act
   return http != NULL;
 }
 
-void drive_release(struct http_response *response)
+void flight_release(struct http_response *response)
 {
   const struct http_ops *http = http_load(NULL, 0);
   if (http)
@@ -57,10 +57,9 @@ static enum flow_result result_of(enum store_result result)
 }
 
 /* The lock is only ever taken for a refresh: what that needs is loaded before anything is promised. */
-static enum flow_result take_lock(struct craft *craft, const char **identity, struct store_error *error)
+static enum flow_result take_lock(struct flight *flight, const char **identity, struct store_error *error)
 {
-  struct store *store = craft->store;
-  craft->owner->locks(craft);
+  struct store *store = flight->store;
   if (!http_load(error->message, sizeof error->message)) {
     error->code = CODE_CONFIG;
     return FLOW_FAILED;
@@ -71,14 +70,14 @@ static enum flow_result take_lock(struct craft *craft, const char **identity, st
   return result_of(result);
 }
 
-static void load(struct craft *craft, struct came_of *came)
+static void load(struct flight *flight, struct flight_event *came)
 {
-  struct store *store = craft->store;
+  struct store *store = flight->store;
   /* before the record is read: a change in between shows later */
-  craft->seen = atomic_load_explicit(store->generation, memory_order_acquire);
+  flight->seen = atomic_load_explicit(store->generation, memory_order_acquire);
   came->event.result = result_of(store->ops->load(store, &came->record, &came->error));
   came->event.text = came->record;
-  craft->empty = came->event.result == FLOW_NONE;
+  flight->empty = came->event.result == FLOW_NONE;
   if (store->ops->spent)
     came->event.spent = store->ops->spent(store);
   if (store->ops->rejected) {
@@ -87,16 +86,16 @@ static void load(struct craft *craft, struct came_of *came)
   }
 }
 
-static enum flow_result hold(struct craft *craft, const char **note, struct store_error *error)
+static enum flow_result hold(struct flight *flight, const char **note, struct store_error *error)
 {
-  struct store *store = craft->store;
+  struct store *store = flight->store;
   *note = NULL;
   return store->ops->hold ? result_of(store->ops->hold(store, note, error)) : FLOW_OK;
 }
 
-static bool may_spend(const struct craft *craft, struct store_error *error)
+static bool may_spend(struct store_error *error)
 {
-  const char *problem = craft->owner->objection();
+  const char *problem = exit_watch();
   if (!problem)
     return true;
   error->code = CODE_NOT_READY;
@@ -104,11 +103,11 @@ static bool may_spend(const struct craft *craft, struct store_error *error)
   return false;
 }
 
-static void save(struct craft *craft, const struct flow_action *action, struct came_of *came)
+static void save(struct flight *flight, const struct flow_action *action, struct flight_event *came)
 {
-  struct store *store = craft->store;
+  struct store *store = flight->store;
   came->event.result = FLOW_FAILED;
-  if (action->spends && !may_spend(craft, &came->error))
+  if (action->spends && !may_spend(&came->error))
     return;
   bool mark = action->spends && store->ops->save_mark;
   enum store_result result = (mark ? store->ops->save_mark : store->ops->save)(store, action->record, &came->error);
@@ -124,32 +123,32 @@ static void save(struct craft *craft, const struct flow_action *action, struct c
     came->event.result = FLOW_BUSY;
 }
 
-static void unlock(struct craft *craft)
+static void unlock(struct flight *flight)
 {
-  struct store *store = craft->store;
+  struct store *store = flight->store;
   /* the generation that unlocking settles; a later one may be another process's already */
-  craft->seen = (atomic_load_explicit(store->generation, memory_order_relaxed) + 1) & ~UINT64_C(1);
+  flight->seen = (atomic_load_explicit(store->generation, memory_order_relaxed) + 1) & ~UINT64_C(1);
   store->ops->unlock(store);
 }
 
-void drive_step(struct craft *craft, const struct flow_action *action, struct came_of *came)
+void flight_step(struct flight *flight, const struct flow_action *action, struct flight_event *came)
 {
   struct flow_event *event = &came->event;
   switch (action->step) {
   case FLOW_LOAD:
-    load(craft, came);
+    load(flight, came);
     break;
   case FLOW_LOCK:
-    event->result = take_lock(craft, &event->text, &came->error);
+    event->result = take_lock(flight, &event->text, &came->error);
     break;
   case FLOW_HOLD:
-    event->result = hold(craft, &event->text, &came->error);
+    event->result = hold(flight, &event->text, &came->error);
     break;
   case FLOW_SAVE:
-    save(craft, action, came);
+    save(flight, action, came);
     break;
   case FLOW_UNLOCK:
-    unlock(craft);
+    unlock(flight);
     break;
   default:
     break;
@@ -160,11 +159,76 @@ void drive_step(struct craft *craft, const struct flow_action *action, struct ca
   }
 }
 
-void drive_clean_up(struct came_of *came)
+void flight_clean_up(struct flight_event *came)
 {
   secret_free(came->record);
   came->record = NULL;
   if (came->posted)
-    drive_release(&came->response);
+    flight_release(&came->response);
   came->posted = false;
+}
+
+/* ---- on the calling thread ---- */
+
+static void hold_signals(struct flight_run *run)
+{
+  if (run->flight->holds_signals)
+    held_signals_begin(&run->held);
+}
+
+/* From the refresh until its tokens are saved, this process alone has them. Where the flow pauses, or waits for others,
+ * there are none to lose. */
+static void mind_signals(struct flight_run *run)
+{
+  if (flight_refreshes(&run->action))
+    hold_signals(run);
+  else if (run->action.step == FLOW_WAIT || run->action.step == FLOW_LOCK)
+    held_signals_pass_on(&run->held);
+}
+
+static void pause_for(const struct flight *flight, const struct flow_action *action)
+{
+  struct store *store = flight->store;
+  if (action->for_others && store->shared)
+    store->ops->wait(store, flight->seen, action->seconds);
+  else
+    clock_sleep(action->seconds);
+}
+
+static void carry_out(struct flight_run *run, struct flight_event *came)
+{
+  struct flight *flight = run->flight;
+  if (run->action.step == FLOW_POST) {
+    came->posted =
+        flight_send_post(flight->endpoints, &run->action, run->held.holding ? &run->held : NULL, &came->response);
+    came->event.reply = &came->response.reply;
+  } else if (run->action.step == FLOW_WAIT) {
+    pause_for(flight, &run->action);
+  } else {
+    flight_step(flight, &run->action, came);
+  }
+}
+
+void flight_run_begin(struct flight_run *run, struct flight *flight)
+{
+  struct flow_event start = {.now = clock_now()};
+  *run = (struct flight_run){.flight = flight};
+  if (flow_unsaved(flight->flow))
+    hold_signals(run);
+  run->action = flow_next(flight->flow, &start);
+}
+
+void flight_run_next(struct flight_run *run)
+{
+  struct flight_event came = {.event = {.result = FLOW_OK}};
+  mind_signals(run);
+  carry_out(run, &came);
+  came.event.now = clock_now();
+  run->action = flow_next(run->flight->flow, &came.event);
+  flight_clean_up(&came);
+}
+
+void flight_run_end(struct flight_run *run)
+{
+  held_signals_pass_on(&run->held);
 }

@@ -1,0 +1,42 @@
+/* What callers are told: errors, and events on the way to a token. */
+#ifndef ACCOUNT_REPORT_H
+#define ACCOUNT_REPORT_H
+
+#include "../lucidauth.h"
+
+#include <pthread.h>
+
+/* Fill in an error; `error` may be NULL. */
+void error_set(lucidauth_error *error, lucidauth_code code, const char *format, ...)
+    __attribute__((format(printf, 3, 4)));
+
+/* The same with LUCIDAUTH_OK. */
+void error_clear(lucidauth_error *error);
+
+/* A client's events, for the program's on_event. */
+struct events {
+  void (*on_event)(void *data, const lucidauth_event *event); /* NULL: nobody hears of them */
+  void *data;
+  pthread_mutex_t mutex;     /* over what follows; may be taken with an account's mutex held */
+  struct kept_event *oldest; /* of those that are kept */
+  int kept;
+};
+
+void events_init(struct events *events, void (*on_event)(void *data, const lucidauth_event *event), void *data);
+void events_free(struct events *events);
+
+/* Give the event to the program, on this thread. */
+void events_give(const struct events *events, const lucidauth_event *event);
+
+/* Keep it until the program's own thread asks for it. When nobody does it is dropped, the oldest first, and when out of
+ * memory. */
+void events_queue(struct events *events, const lucidauth_event *event);
+
+/* Give what was kept. */
+void events_deliver(struct events *events);
+
+/* Around fork(): the mutex is held. */
+void events_before_fork(struct events *events);
+void events_after_fork(struct events *events);
+
+#endif

@@ -1,0 +1,260 @@
+#include "waiting.h"
+
+#include "../base/secret.h"
+#include "../system/thread.h"
+#include "parts.h"
+#include "worker.h"
+
+#include <math.h>
+
+static const char *const takes_too_long =
+    "The refresh takes too long. It goes on, and nothing is lost; ask again later.";
+static const char *const under_way =
+    "There is no token yet: a refresh is under way in the background. Nothing is lost; ask again in a moment.";
+static const char *const no_thread =
+    "The system has no thread for a refresh in the background: too many of them run, or memory is out. Nothing was "
+    "changed; ask again in a moment.";
+static const char *const forbidden =
+    "This process may not start threads any more: its limit of processes (RLIMIT_NPROC) is 0, so nothing refreshes the "
+    "token in the background. Nothing was changed. HAProxy sets that limit unless its configuration says "
+    "insecure-fork-wanted in the section global: add that line, and restart it.";
+
+/* ---- on this thread ---- */
+
+/* This thread carries a flight out, or waits for another that does. */
+static char *get_here(struct lucidauth_account *account, enum flow_goal goal, uint64_t *serial, lucidauth_error *error)
+{
+  lucidauth_error said;
+  char *token;
+  do {
+    said.code = LUCIDAUTH_OK;
+    if (turn_begin(account, goal, true, &said)) {
+      turn_run(account);
+      token = turn_end(account, serial, &said);
+    } else {
+      token = said.code == LUCIDAUTH_OK ? turn_token(account, serial) : NULL;
+    }
+    /* else another thread has rejected it meanwhile */
+  } while (!token && said.code == LUCIDAUTH_OK);
+  if (error)
+    *error = said;
+  return token;
+}
+
+bool waiting_store(struct lucidauth_account *account, struct answer *given, bool replaces, lucidauth_error *error)
+{
+  lucidauth_error said = {.code = LUCIDAUTH_OK};
+  bool begun = turn_begin_to_store(account, given, replaces, true, &said);
+  if (begun) {
+    turn_run(account);
+    secret_free(turn_end(account, NULL, &said));
+  }
+  if (error)
+    *error = said;
+  return begun && said.code == LUCIDAUTH_OK;
+}
+
+/* ---- a ticket: one caller's wish, while the background's thread carries the flight out ---- */
+
+enum poll {
+  POLL_ANSWERED,
+  POLL_WAIT,     /* a flight is under way: ask again, after turn_wait perhaps */
+  POLL_NO_THREAD /* there is none to be had that would carry one out: ask again later, or do it here */
+};
+
+/* With the mutex held: have a flight under way that this ticket can wait for. False: there is no thread to be had. */
+static bool join_flight(struct lucidauth_account *account, lucidauth_ticket *ticket)
+{
+  bool taken = turn_is_taken(account);
+  if (ticket->boarded || (taken && !turn_suits(account, ticket->refresh, ticket->begun)))
+    return true;
+  if (!taken && !worker_begin(account, ticket->refresh ? FLOW_REFRESH : FLOW_TOKEN))
+    return false;
+  ticket->boarded = true;
+  ticket->landing = turn_number(account);
+  return true;
+}
+
+/* The caller was to come back after `within` seconds at the latest. */
+static void look_at_the_time(lucidauth_ticket *ticket, double steady)
+{
+  struct patience patience = {.waited = ticket->waited, .looked = ticket->looked, .woke = ticket->woke};
+  if (ticket->begun == 0)
+    ticket->begun = steady;
+  patience_look(&patience, steady, ticket->within);
+  ticket->waited = patience.waited;
+  ticket->looked = patience.looked;
+  ticket->woke = patience.woke;
+}
+
+static bool has_waited(const lucidauth_ticket *ticket, double seconds)
+{
+  return patience_ends(&(struct patience){.waited = ticket->waited, .woke = ticket->woke}, seconds);
+}
+
+/* With the mutex held. */
+static bool is_over(const struct lucidauth_account *account, const lucidauth_ticket *ticket)
+{
+  return ticket->boarded && turn_is_over(account, ticket->landing);
+}
+
+/* The token in use may die at any moment, by this process's refresh or another one's; callers that can wait for that do,
+ * once a flight. */
+static bool is_changing(const struct lucidauth_account *account)
+{
+  return turn_may_change_token(account) || in_use_was_announced(&account->in_use);
+}
+
+/* With the mutex held: what there is to say at once. True: it is said. */
+static bool answer_ticket(struct lucidauth_account *account, const lucidauth_ticket *ticket, bool patient,
+                          struct moment now, lucidauth_error *error)
+{
+  bool over = is_over(account, ticket);
+  bool served = !ticket->refresh && in_use_lives(&account->in_use, now);
+  error_clear(error);
+  if (served && (!is_changing(account) || over || !patient))
+    return true;
+  if (served && has_waited(ticket, account->settings.refresh_wait)) {
+    /* until this flight, and this generation, ends the token is handed out without waiting */
+    turn_stop_waiting(account);
+    in_use_overlook(&account->in_use);
+    return true;
+  }
+  if (over) {
+    *error = turn_outcome(account);
+    return true;
+  }
+  if (!ticket->boarded && turn_refusal(account)) {
+    error_set(error, LUCIDAUTH_NOT_READY, "%s", turn_refusal(account));
+    return true;
+  }
+  if (!has_waited(ticket, turn_longest_wait(account)))
+    return false;
+  error_set(error, LUCIDAUTH_TIMEOUT, "%s", turn_is_taken(account) ? takes_too_long : no_thread);
+  return true;
+}
+
+/* There is no thread; `within` 0: nor will there be one. */
+static void tell_of_no_thread(lucidauth_ticket *ticket, lucidauth_error *error)
+{
+  bool never = thread_is_forbidden();
+  if (never)
+    ticket->within = 0;
+  error_set(error, LUCIDAUTH_NOT_READY, "%s", never ? forbidden : no_thread);
+}
+
+/* Seconds until the ticket has waited long enough for an answer. A token that lives may be in the storage alone: the
+ * flight then ends with it after refresh_wait. */
+static double time_left(const struct lucidauth_account *account, const lucidauth_ticket *ticket)
+{
+  double waited = ticket->waited, patience = account->settings.refresh_wait;
+  double left = (!ticket->refresh && waited < patience ? patience : turn_longest_wait(account)) - waited;
+  return left > 0 ? left : PATIENCE_PAUSE;
+}
+
+static enum poll poll_ticket(struct lucidauth_account *account, lucidauth_ticket *ticket, bool patient, char **token,
+                             uint64_t *serial, lucidauth_error *error)
+{
+  struct moment now = clock_now();
+  lucidauth_error said = {.code = LUCIDAUTH_OK};
+  pthread_mutex_lock(&account->mutex);
+  look_at_the_time(ticket, now.steady);
+  bool done = !turn_settle_in_child(account, &said) || (!ticket->refresh && turn_token_is_good(account));
+  bool joined = true;
+  if (!done) {
+    if (is_over(account, ticket) && turn_was_in_vain(account))
+      ticket->boarded = false;
+    joined = join_flight(account, ticket);
+    done = answer_ticket(account, ticket, patient, now, &said);
+    ticket->within = time_left(account, ticket);
+  }
+  *token = done && said.code == LUCIDAUTH_OK ? in_use_copy(&account->in_use, NULL) : NULL;
+  if (serial)
+    *serial = in_use_serial(&account->in_use);
+  pthread_mutex_unlock(&account->mutex);
+  if (!done && joined)
+    error_set(&said, LUCIDAUTH_NOT_READY, "%s", under_way);
+  else if (!done)
+    tell_of_no_thread(ticket, &said);
+  if (error)
+    *error = said;
+  return done ? POLL_ANSWERED : joined ? POLL_WAIT : POLL_NO_THREAD;
+}
+
+char *waiting_poll(struct lucidauth_account *account, lucidauth_ticket *ticket, bool patient, uint64_t *serial,
+                   lucidauth_error *error)
+{
+  char *token;
+  if (!patient && !ticket->refresh)
+    account_read_now(account);
+  (void)poll_ticket(account, ticket, patient, &token, serial, error);
+  events_deliver(&account->client->events);
+  return token;
+}
+
+/* The background's thread carries the flight out, and this one waits for it; where there is no thread to be had, this
+ * one does it. */
+static char *get_from_background(struct lucidauth_account *account, bool refresh, uint64_t *serial,
+                                 lucidauth_error *error)
+{
+  const double look_again = 0.05;
+  lucidauth_error said = {.code = LUCIDAUTH_OK};
+  lucidauth_ticket ticket = {.refresh = refresh};
+  struct held_signal held = {.holding = false};
+  char *token;
+  enum poll polled;
+  while ((polled = poll_ticket(account, &ticket, true, &token, serial, &said)) == POLL_WAIT) {
+    turn_hold_signals(account, &held);
+    turn_wait(account, ticket.within = fmin(look_again, ticket.within));
+    held_signals_look(&held, clock_now().steady);
+    if (!turn_has_sent(account))
+      held_signals_pass_on(&held);
+  }
+  held_signals_pass_on(&held);
+  if (polled == POLL_NO_THREAD)
+    token = get_here(account, refresh ? FLOW_REFRESH : FLOW_TOKEN, serial, &said);
+  if (error)
+    *error = said;
+  events_deliver(&account->client->events);
+  return token;
+}
+
+char *waiting_get(struct lucidauth_account *account, enum flow_goal goal, uint64_t *serial, lucidauth_error *error)
+{
+  return account->job ? get_from_background(account, goal == FLOW_REFRESH, serial, error)
+                      : get_here(account, goal, serial, error);
+}
+
+/* ---- storing in the background ---- */
+
+/* With the mutex held. */
+static void begin_to_store(struct lucidauth_account *account, uint64_t *order, struct answer *given, bool replaces,
+                           lucidauth_error *error)
+{
+  *order = 0;
+  if (turn_refusal(account))
+    error_set(error, LUCIDAUTH_CONFIG, "%s", turn_refusal(account));
+  else if (turn_settle_in_child(account, error) && worker_begin_to_store(account, given, replaces))
+    *order = turn_store_number(account);
+  else if (thread_is_forbidden())
+    error_set(error, LUCIDAUTH_CONFIG,
+              "This process may start no thread (its limit RLIMIT_NPROC is 0; HAProxy: set insecure-fork-wanted), so "
+              "the answer was not stored. Nothing was changed.");
+}
+
+void waiting_poll_store(struct lucidauth_account *account, uint64_t *order, struct answer *given, bool replaces,
+                        lucidauth_error *error)
+{
+  pthread_mutex_lock(&account->mutex);
+  bool known = *order && turn_store_is_last(account, *order);
+  /* the outcome of one that another has come behind is not known any more, and to store twice does no harm */
+  bool goes_on = *order && !turn_store_is_over(account, *order) && !turn_is_in_child(account);
+  if (known) {
+    *error = turn_store_outcome(account);
+  } else {
+    error_set(error, LUCIDAUTH_NOT_READY, "%s", "The answer is being stored in the background. Ask again in a moment.");
+    if (!turn_is_busy(account) && !goes_on)
+      begin_to_store(account, order, given, replaces, error);
+  }
+  pthread_mutex_unlock(&account->mutex);
+}

@@ -1,0 +1,23 @@
+/* How a caller comes to its token: it carries a flight out, waits for another's, or asks again and again while the
+ * background's thread does it. Thread cancellation is off meanwhile. */
+#ifndef ACCOUNT_WAITING_H
+#define ACCOUNT_WAITING_H
+
+#include "../flow/flow.h"
+#include "../lucidauth.h"
+
+struct answer;
+
+/* lucidauth_token and lucidauth_refresh: FLOW_TOKEN, FLOW_REFRESH. */
+char *waiting_get(struct lucidauth_account *account, enum flow_goal goal, uint64_t *serial, lucidauth_error *error);
+
+/* lucidauth_poll. */
+char *waiting_poll(struct lucidauth_account *account, lucidauth_ticket *ticket, bool patient, uint64_t *serial,
+                   lucidauth_error *error);
+
+/* lucidauth_store and lucidauth_poll_store, of what was read already. */
+bool waiting_store(struct lucidauth_account *account, struct answer *given, bool replaces, lucidauth_error *error);
+void waiting_poll_store(struct lucidauth_account *account, uint64_t *order, struct answer *given, bool replaces,
+                        lucidauth_error *error);
+
+#endif

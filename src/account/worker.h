@@ -1,0 +1,22 @@
+/* The background's thread at work: it carries flights out side by side, whatever they wait for, and looks after the
+ * accounts whose flights it has had: it refreshes ahead of their expiry without being asked, and looks for changes that
+ * announce themselves to nobody. */
+#ifndef ACCOUNT_WORKER_H
+#define ACCOUNT_WORKER_H
+
+#include "background.h"
+
+/* With the account's mutex held and no flight under way: begin one, and hand it to the thread. False: there is no thread
+ * to be had, or no flight begins any more. */
+bool worker_begin(struct lucidauth_account *account, enum flow_goal goal);
+
+/* The same for one that stores what a login gave. */
+bool worker_begin_to_store(struct lucidauth_account *account, struct answer *given, bool replaces);
+
+/* background_post. */
+bool worker_post(struct background_post *post);
+
+/* In the child of a fork: what the parent's thread was doing is not its own. */
+void worker_after_fork(void);
+
+#endif

@@ -1,0 +1,18 @@
+/* The end of the process by exit(), or by returning from main. */
+#ifndef EXIT_H
+#define EXIT_H
+
+#include <stdbool.h>
+
+/* What is to be done then: the same function at every call. */
+void exit_set(void (*settle)(void));
+
+/* From now on the end of the process is told of. To be called when libcurl and its TLS library are set up, whose own
+ * last steps are then taken later, and before anything is spent. NULL, or a sentence that says why nothing may be
+ * spent: nobody would wait for the answer. */
+const char *exit_watch(void);
+
+/* The process ends, and what was set is done, or about to be. */
+bool exit_has_begun(void);
+
+#endif
