@@ -774,7 +774,7 @@ static void a_child_carries_no_flight_on(void **state)
     assert_true(ends_well(start_child(closes, client)));
     do_step(&own);
   }
-  assert_int_equal(own.steps, 8);
+  assert_int_equal(own.steps, 9);
   assert_true(is_token(lucidauth_flight_end(own.flight, NULL, NULL), "A1"));
   assert_int_equal(server.seen->posts, 1);
   assert_non_null(strstr(own.stored, "\"R1\""));
