@@ -212,6 +212,37 @@ describe("the rest of the module", function()
     ]])
   end)
 
+  it("is loaded for a call that is a mistake, and names its line", function()
+    run([[
+      local lucid = require("lucidauth")
+      local ok, message = pcall(function()
+        lucid:token()
+      end)
+      assert(not ok and message:find("3: write lucid.token(...), with a dot", 1, true), message)
+      local token, problem, code = lucid.token("anna")
+      assert(token == nil and code == "config" and problem:find("anna", 1, true), problem)
+      assert(lucid.token() == "A")
+    ]])
+  end)
+
+  it("is there after a first call that failed", function()
+    run([[
+      local lucid = require("lucidauth")
+      local path = os.getenv("LUCID_TOKEN_FILE")
+      assert(os.rename(path, path .. ".away"))
+      local file = assert(io.open(path, "w"))
+      file:write("no record")
+      file:close()
+      for _ = 1, 2 do
+        local token, message, code = lucid.token()
+        assert(token == nil and code == "storage" and message:find(path, 1, true), message)
+      end
+      assert(os.rename(path .. ".away", path))
+      assert(lucid.authorization() == "Bearer A")
+      assert(lucid.status().state == "ready")
+    ]])
+  end)
+
   if not rawget(_G, "jit") then -- which asks nobody what a table holds
     it("is listed with it", function()
       run([[

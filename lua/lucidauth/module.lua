@@ -215,12 +215,22 @@ end
 
 local M = {}
 
+-- For `lucid.token` and `lucid.authorization`, where there is no token at hand.
+local function slow(name)
+  local method = "slow_" .. name
+  return function(account)
+    check_dot(account, name, 3)
+    return call(method, account)
+  end
+end
+
 --- Gives the module the rest of its functions.
 ---@param module lucidauth
 ---@param token function its own, in C
 ---@param authorization function
 ---@param started? userdata the core of its own client, if there is one already
----@return fun(method: string, ...): any what calls a method of its own client
+---@return function slow_token what the two ask from now on
+---@return function slow_authorization
 function M.complete(module, token, authorization, started)
   handle = started
   fast_token, fast_authorization = token, authorization
@@ -233,7 +243,7 @@ function M.complete(module, token, authorization, started)
   if in_nginx then
     lucid.token, lucid.authorization = first_token, first_authorization
   end
-  return call
+  return slow("token"), slow("authorization")
 end
 
 return M

@@ -64,6 +64,8 @@ void queue_event(void *data, const lucidauth_event *happened);
 
 /* The oldest of the queue, which is not empty. */
 void drop_event(struct client *client);
+/* Nobody wants to hear of what has happened. */
+void drop_events(struct client *client);
 int client_event(lua_State *L);
 
 /* options.c */
@@ -72,6 +74,12 @@ int client_event(lua_State *L);
 lucidauth_options read_options(lua_State *L);
 
 /* clients.c */
+
+/* A new client, or nil, message, code. Its events are queued, whatever the options say of them. */
+int push_client(lua_State *L, lucidauth_options options);
+
+/* The token of the account at the index, or nil, message, code. */
+int push_account_token(lua_State *L, struct client *client, int index);
 
 int core_new(lua_State *L);
 int core_ticket(lua_State *L);
@@ -104,7 +112,23 @@ int flight_has_posted(lua_State *L);
 int flight_finish(lua_State *L);
 int flight_gc(lua_State *L);
 
+/* front.c */
+
+int core_front(lua_State *L);
+
+/* With the front table at the top: token, client; or nil, message, code. */
+int front_token(lua_State *L);
+
+/* With the front table at the top, which goes: loads the rest of the module. */
+void front_complete(lua_State *L);
+
 /* hot.c */
+
+/* What lucid.token and lucid.authorization are: with the front table instead of a slow function. */
+void push_front_function(lua_State *L, int front, bool header);
+
+/* They ask this function from now on. */
+void set_slow_function(lua_State *L, int function, int slow);
 
 int core_hot(lua_State *L);
 int hot_gc(lua_State *L);

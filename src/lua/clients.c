@@ -10,11 +10,9 @@ struct ticket {
   struct held held; /* while its caller waits */
 };
 
-/* core.new(options) -> client | nil, message, code */
-int core_new(lua_State *L)
+int push_client(lua_State *L, lucidauth_options options)
 {
   lucidauth_error error;
-  luaL_checktype(L, 1, LUA_TTABLE);
   struct client *client = lua_newuserdata(L, sizeof *client);
   *client = (struct client){.last_event = &client->events};
   luaL_getmetatable(L, CLIENT);
@@ -22,15 +20,20 @@ int core_new(lua_State *L)
   int place = lua_gettop(L);
   lua_newtable(L);
   compat_setuservalue(L, place);
-  lucidauth_options options = read_options(L);
   client->names_most = options.max_accounts / 2;
   options.on_event = queue_event;
   options.on_event_data = client;
   client->client = lucidauth_new(&options, &error);
   if (!client->client)
     return push_error(L, &error);
-  lua_pushvalue(L, place);
   return 1;
+}
+
+/* core.new(options) -> client | nil, message, code */
+int core_new(lua_State *L)
+{
+  luaL_checktype(L, 1, LUA_TTABLE);
+  return push_client(L, read_options(L));
 }
 
 /* Serves close() and __gc alike; a second time it does nothing. */
@@ -74,15 +77,19 @@ static int push_serial_token(lua_State *L, struct client *client, const lucidaut
   return results;
 }
 
-/* client:token([account]) -> token | nil, message, code */
-int client_token(lua_State *L)
+int push_account_token(lua_State *L, struct client *client, int index)
 {
   lucidauth_error error;
   uint64_t serial = 0;
-  struct client *client = check_client(L);
-  lucidauth_account *account = account_at(L, client, 2, &error);
+  lucidauth_account *account = account_at(L, client, index, &error);
   char *token = account ? lucidauth_token_of(account, &serial, &error) : NULL;
   return push_serial_token(L, client, account, token, serial, &error);
+}
+
+/* client:token([account]) -> token | nil, message, code */
+int client_token(lua_State *L)
+{
+  return push_account_token(L, check_client(L), 2);
 }
 
 /* client:refresh([account]) -> token | nil, message, code */

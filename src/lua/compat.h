@@ -20,20 +20,24 @@ extern __attribute__((weak)) int(lua_isyieldable)(lua_State *L);
 
 /* Lua 5.1 cannot call a function that yields from C; the Lua layer puts a Lua function in this one's place
  * where that matters. */
-#define compat_call(L, arguments, continuation) (lua_call(L, arguments, LUA_MULTRET), continuation(L))
+#define compat_continue(L, continuation) continuation(L)
+#define compat_call(L, arguments, continuation) (lua_call(L, arguments, LUA_MULTRET), compat_continue(L, continuation))
 #define COMPAT_CONTINUATION(name) static int name(lua_State *L)
 
 #elif LUA_VERSION_NUM < 503
 
 #define compat_setfuncs(L, functions) luaL_setfuncs(L, functions, 0)
-#define compat_call(L, arguments, continuation) (lua_callk(L, arguments, LUA_MULTRET, 0, continuation), continuation(L))
+#define compat_continue(L, continuation) continuation(L)
+#define compat_call(L, arguments, continuation) \
+  (lua_callk(L, arguments, LUA_MULTRET, 0, continuation), compat_continue(L, continuation))
 #define COMPAT_CONTINUATION(name) static int name(lua_State *L)
 
 #else
 
 #define compat_setfuncs(L, functions) luaL_setfuncs(L, functions, 0)
+#define compat_continue(L, continuation) continuation(L, LUA_OK, 0)
 #define compat_call(L, arguments, continuation) \
-  (lua_callk(L, arguments, LUA_MULTRET, 0, continuation), continuation(L, LUA_OK, 0))
+  (lua_callk(L, arguments, LUA_MULTRET, 0, continuation), compat_continue(L, continuation))
 #define COMPAT_CONTINUATION(name) static int name(lua_State *L, int status, lua_KContext context)
 
 #endif

@@ -41,6 +41,14 @@ void drop_event(struct client *client)
   free_event(event);
 }
 
+void drop_events(struct client *client)
+{
+  if (client->client)
+    lucidauth_deliver_events(client->client);
+  while (client->events)
+    drop_event(client);
+}
+
 /* client:event() -> name, account, code, message; nothing when there is none left */
 int client_event(lua_State *L)
 {

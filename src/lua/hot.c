@@ -151,8 +151,20 @@ COMPAT_CONTINUATION(keep_token)
   return 1;
 }
 
+/* As long as nothing else of the module was asked for, the front table stands where the slow function comes. */
 __attribute__((noinline, cold)) static int call_slow(lua_State *L)
 {
+  if (lua_istable(L, lua_upvalueindex(HOT_SLOW))) {
+    bool plain = lua_isnoneornil(L, 1);
+    if (plain)
+      lua_settop(L, 0);
+    lua_pushvalue(L, lua_upvalueindex(HOT_SLOW));
+    if (plain) {
+      front_token(L);
+      return compat_continue(L, keep_token);
+    }
+    front_complete(L);
+  }
   lua_pushvalue(L, lua_upvalueindex(HOT_SLOW));
   lua_insert(L, 1);
   return compat_call(L, lua_gettop(L) - 1, keep_token);
@@ -267,6 +279,26 @@ int hot_gc(lua_State *L)
   return 0;
 }
 
+/* With what is to be its upvalues on the stack: slow, header, self or nil, client or nil. */
+static void push_function(lua_State *L, int slow)
+{
+  bool header = lua_toboolean(L, slow + 1);
+  int self = slow + 2, client = slow + 3;
+  struct hot *hot = lua_newuserdata(L, sizeof *hot);
+  *hot = (struct hot){.header = header, .self = lua_topointer(L, self), .client = lua_touserdata(L, client)};
+  luaL_getmetatable(L, HOT);
+  lua_setmetatable(L, -2);
+  lua_pushnil(L);
+  lua_pushvalue(L, slow);
+  lua_pushvalue(L, client);
+  if (hot->client)
+    compat_getuservalue(L, client);
+  else
+    lua_pushnil(L);
+  lua_pushvalue(L, self);
+  lua_pushcclosure(L, function_for(hot), 6);
+}
+
 /* core.hot(slow, header [, self, client]) -> a function of an account's name that returns its token as long as it is
  * current, or with `header` the value of the Authorization header, and else asks slow(...), which returns token, client,
  * name | token | nil, message, code. With `self` it is a method of it, and slow's first argument is what it was called
@@ -275,18 +307,24 @@ int core_hot(lua_State *L)
 {
   luaL_checktype(L, 1, LUA_TFUNCTION);
   lua_settop(L, 4);
-  struct hot *hot = lua_newuserdata(L, sizeof *hot);
-  *hot = (struct hot){.header = lua_toboolean(L, 2), .self = lua_topointer(L, 3), .client = lua_touserdata(L, 4)};
-  luaL_getmetatable(L, HOT);
-  lua_setmetatable(L, -2);
-  lua_pushnil(L);
-  lua_pushvalue(L, 1);
-  lua_pushvalue(L, 4);
-  if (hot->client)
-    compat_getuservalue(L, 4);
-  else
-    lua_pushnil(L);
-  lua_pushvalue(L, 3);
-  lua_pushcclosure(L, function_for(hot), 6);
+  push_function(L, 1);
   return 1;
+}
+
+void push_front_function(lua_State *L, int front, bool header)
+{
+  int slow = lua_gettop(L) + 1;
+  lua_pushvalue(L, front);
+  lua_pushboolean(L, header);
+  lua_pushnil(L);
+  lua_pushnil(L);
+  push_function(L, slow);
+  lua_replace(L, slow);
+  lua_settop(L, slow);
+}
+
+void set_slow_function(lua_State *L, int function, int slow)
+{
+  lua_pushvalue(L, slow);
+  lua_setupvalue(L, function, HOT_SLOW);
 }
