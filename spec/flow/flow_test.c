@@ -1823,6 +1823,51 @@ static void a_server_that_breaks_every_answer_is_left_alone(void **state)
   }
 }
 
+/* The mark of another process, and the answer that came to it. */
+static const char *marked_with_answer(void)
+{
+  static char text[900];
+  const char *plain = marked("R1"), *since = strstr(plain, "\"since\"");
+  snprintf(text, sizeof text, "%.*s\"answer\":\"{\\\"refresh_token\\\":\\\"R7\\\",\\\"access_to\",%s",
+           (int)(since - plain), plain, since);
+  return text;
+}
+
+static void a_broken_answer_that_a_storage_shows_late_is_used(void **state)
+{
+  struct desk *desk = *state;
+  store(desk, marked("R1"));
+  desk->says = dead_reply;
+  desk->appears = marked_with_answer();
+  check_token(fly(desk, FLOW_REFRESH), "A2");
+  assert_non_null(strstr(desk->body, "\"refresh_token\":\"R7\""));
+}
+
+/* The first time it could not be saved, or that was said. */
+static void a_broken_answer_that_is_saved_with_the_loss_keeps_no_lock(void **state)
+{
+  struct desk *desk = *state;
+  store(desk, record("A1", "R1", NOW - 1));
+  desk->replies[0] = answer(200, "<html>");
+  desk->says = dead_reply;
+  desk->fails_after_mark = 1;
+  check_failure(token(desk), CODE_LOST_ROTATION, "");
+  assert_false(flow_unsaved(desk->flow));
+  assert_non_null(strstr(desk->steps, "unlock"));
+}
+
+static void a_broken_answer_in_an_old_copy_is_asked_about(void **state)
+{
+  struct desk *desk = *state;
+  char hash[RECORD_HASH];
+  record_hash(&desk->settings.world, "R7", hash);
+  store(desk, marked_with_answer());
+  desk->spent = hash;
+  desk->says = dead_reply;
+  check_failure(fly(desk, FLOW_REFRESH), CODE_INVALID_GRANT, "");
+  assert_int_equal(desk->posts, 0);
+}
+
 static void a_broken_answer_s_refresh_token_loses_to_no_old_login(void **state)
 {
   struct desk *desk = *state;
@@ -2515,6 +2560,9 @@ int main(void)
       TEST(a_rejection_is_left_in_the_record_for_others),
       TEST(a_broken_answer_s_refresh_token_is_used_without_introspection),
       TEST(a_server_that_breaks_every_answer_is_left_alone),
+      TEST(a_broken_answer_that_a_storage_shows_late_is_used),
+      TEST(a_broken_answer_that_is_saved_with_the_loss_keeps_no_lock),
+      TEST(a_broken_answer_in_an_old_copy_is_asked_about),
       TEST(a_broken_answer_s_refresh_token_loses_to_no_old_login),
       TEST(a_broken_answer_s_refresh_token_that_cannot_be_saved_is_kept),
       TEST(no_grant_is_called_dead_while_the_storage_cannot_be_read),

@@ -671,6 +671,8 @@ static void check_served(struct simulation *sim, struct worker *worker, struct t
   bool replaced = worker->known.loaded_any && loaded->access.kind && !token_same(loaded->access, token);
   /* whose lock was removed looks once more before it ends, and leaves what it finds to the next call */
   bool looked = sim->weather.lock_vanishes > 0;
+  /* a storage that lags has not shown yet what this process has saved */
+  looked = looked || (sim->accounts[worker->account].storage.lag > 0 && token_older(loaded->access, token));
   if (!worker->known.answered_any && replaced && !looked && !flow_unsaved(worker->flow))
     simulation_violate(sim, worker, worker->account, "%s is served, but the storage has just said %s", name(token),
                        name(loaded->access));

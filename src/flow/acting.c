@@ -78,6 +78,8 @@ void flow_clear_flight(struct flow *flow)
   answer_free(&flow->given);
   secret_free(flow->text);
   flow->text = NULL;
+  free(flow->listed);
+  flow->listed = NULL;
 }
 
 /* The end: a failure is covered up as long as the present token still lives. */
@@ -241,6 +243,13 @@ struct flow_action flow_clear_and_leave(struct flow *flow)
   tell_setback(flow);
   (void)flow_tell_rejection(flow);
   return flow_save(flow, SAVE_UNMARKED, &flow->record);
+}
+
+/* A broken answer is saved with the rest. */
+struct flow_action on_save_unmarked(struct flow *flow, const struct flow_event *event)
+{
+  flow->unnoted = flow->unnoted && event->result == FLOW_FAILED;
+  return flow_leave(flow);
 }
 
 /* What the server has just said to this process holds for the others too. What else may go wrong is of this process's

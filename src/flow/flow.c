@@ -91,7 +91,7 @@ static const struct row rows[] = {
     ROW(SAVE_UNSAVED, SAVE, on_save_unsaved),
     ROW(SAVE_LOGIN, SAVE, on_save_login),
     /* the end */
-    ROW_ON(SAVE_UNMARKED, SAVE, flow_leave),
+    ROW(SAVE_UNMARKED, SAVE, on_save_unmarked),
     ROW_ON(UNLOCK_LAST, UNLOCK, flow_finish_unlocked),
 };
 

@@ -6,6 +6,7 @@
 
 #include <math.h>
 #include <stdio.h>
+#include <stdlib.h>
 #include <string.h>
 
 #define LOCK_PAUSE_MOST 0.05
@@ -191,6 +192,19 @@ bool flow_was_spent_here(const struct flow *flow, const char *hash)
   return false;
 }
 
+bool flow_is_known_spent(const struct flow *flow, const char *refresh_token)
+{
+  char hash[RECORD_HASH];
+  record_hash(&flow->settings->world, refresh_token, hash);
+  return flow_was_spent_here(flow, hash) || is_listed(flow->listed, hash);
+}
+
+void flow_hear_of_listed(struct flow *flow, const struct flow_event *event)
+{
+  free(flow->listed);
+  flow->listed = event->spent ? strdup(event->spent) : NULL;
+}
+
 /* A record can vanish, or be set back, but not what was spent. Asked under the lock alone: there it counts, and there
  * what a hash takes is loaded. */
 static void hear_of_spent(struct flow *flow, const struct flow_event *event)
@@ -200,22 +214,19 @@ static void hear_of_spent(struct flow *flow, const struct flow_event *event)
   flow->spent_before = flow->given_is_spent = false;
   if (!flow->locked)
     return;
+  flow_hear_of_listed(flow, event);
   const char *given = json_string(flow->given.fields, "refresh_token");
-  if (given) {
-    record_hash(&flow->settings->world, given, hash);
-    flow->given_is_spent = flow_was_spent_here(flow, hash) || is_listed(event->spent, hash);
-  }
+  if (given)
+    flow->given_is_spent = flow_is_known_spent(flow, given);
   if (configured) {
     record_hash(&flow->settings->world, configured, hash);
     bool is_successor = stored && strcmp(stored, configured) != 0 &&
                         record_came_from(&flow->record, configured, &flow->settings->world);
-    if (is_successor || is_listed(event->spent, hash))
+    if (is_successor || is_listed(flow->listed, hash))
       flow->configured_is_spent = true;
   }
-  if (stored) {
-    record_hash(&flow->settings->world, stored, hash);
-    flow->spent_before = flow_was_spent_here(flow, hash) || is_listed(event->spent, hash);
-  }
+  if (stored)
+    flow->spent_before = flow_is_known_spent(flow, stored);
 }
 
 struct flow_action flow_load_unlocked(struct flow *flow)

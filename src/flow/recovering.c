@@ -16,7 +16,8 @@ static struct flow_action go_on_with_salvaged(struct flow *flow)
   flow_remember_spent(flow);
   (void)record_remember_spent(&flow->record, flow->pending.refresh_token);
   flow->salvaged = flow->recovering = true;
-  flow->doubted = flow->marked = flow->spent_before = flow->keeps_mark = false;
+  flow->doubted = flow->marked = flow->keeps_mark = false;
+  flow->spent_before = flow_is_known_spent(flow, flow->record.refresh_token); /* an old copy, with its answer */
   flow->stops = again || flow_time_is_over(flow);
   if (flow->stops) {
     struct pending spent = flow->pending;
@@ -29,7 +30,9 @@ static struct flow_action go_on_with_salvaged(struct flow *flow)
 
 struct flow_action flow_salvaged_is_kept(struct flow *flow)
 {
-  return flow->stops ? flow_leave(flow) : flow_begin_refresh(flow);
+  if (flow->stops)
+    return flow_leave(flow);
+  return flow->spent_before ? flow_ask_first(flow) : flow_begin_refresh(flow);
 }
 
 struct flow_action on_save_salvaged(struct flow *flow, const struct flow_event *event)

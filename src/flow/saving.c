@@ -32,6 +32,8 @@ static struct flow_action saved_at_last(struct flow *flow)
   flow->inherited = false;
   flow->record = flow->unsaved;
   flow->unsaved = (struct record){0};
+  /* another may have had the same from an old copy, while a parent's lock was free */
+  flow->spent_before = flow->record.refresh_token && flow_is_known_spent(flow, flow->record.refresh_token);
   return flow_judge(flow);
 }
 
@@ -66,6 +68,7 @@ struct flow_action on_load_before_unsaved(struct flow *flow, const struct flow_e
     return flow_go_on_with(flow, &found);
   }
   record_free(&found);
+  flow_hear_of_listed(flow, event);
   return flow_save(flow, SAVE_UNSAVED, &flow->unsaved);
 }
 

@@ -119,6 +119,7 @@ struct flow {
   bool burying;        /* the stored grant is dead; the configured refresh token is looked at */
   bool keeps_mark;     /* it says who began the refresh in doubt */
   bool spent_before;   /* the stored refresh token, as far as this process or the storage knows */
+  char *listed;        /* hashes that the storage knew of under the lock; NULL: none */
   bool spent_for_sure; /* introspection says that it is dead */
   double back_pause, back_since;
   enum state confirms; /* the save that is looked for in the storage */
@@ -141,6 +142,8 @@ bool flow_held_back(struct flow *flow, bool *dead);
 struct flow_action flow_judge(struct flow *flow);
 struct flow_action flow_judge_empty(struct flow *flow);
 bool flow_was_spent_here(const struct flow *flow, const char *hash);
+bool flow_is_known_spent(const struct flow *flow, const char *refresh_token);
+void flow_hear_of_listed(struct flow *flow, const struct flow_event *event);
 struct flow_action flow_load_unlocked(struct flow *flow);
 struct flow_action flow_load_locked(struct flow *flow);
 struct flow_action flow_load_once_more(struct flow *flow);
@@ -157,6 +160,7 @@ enum finding flow_compare(const struct flow *flow, const struct flow_event *even
 /* starting.c */
 bool flow_superseded(const struct flow *flow, bool dead);
 struct flow_action flow_not_again(struct flow *flow);
+struct flow_action on_save_unmarked(struct flow *flow, const struct flow_event *event);
 struct flow_action flow_ask_first(struct flow *flow);
 struct flow_action flow_start_from_configured(struct flow *flow);
 struct flow_action on_post_introspection_first(struct flow *flow, const struct flow_event *event);
