@@ -1,5 +1,6 @@
--- What the README shows in Lua, run as it stands there but for the server's
--- name.
+-- What the README shows in Lua and in the shell, run as it stands there but for the server's name
+-- and the dots in place of secrets. Its nginx.conf is tried in nginx/readme_spec.lua, its ways to
+-- install in packaging/rock and packaging/install.
 
 local helper = require("spec.helper")
 local lucid = require("lucidauth")
@@ -8,54 +9,133 @@ local scene = require("spec.scene").new(setup, teardown, before_each, after_each
 
 local README = helper.read_file("README.md")
 
-local function blocks_of(section)
-  local found = {}
-  local text = section and README:match("\n## " .. section .. "\n(.-)\n## ")
+local function section_of(name)
+  return name and assert(README:match("\n## " .. name .. "\n(.-)\n## "), name)
     or README:match("^(.-)\n## ")
-  for block in text:gmatch("```lua\n(.-)```") do
-    found[#found + 1] = block
+end
+
+local function block_of(section)
+  return section_of(section):match("```lua\n(.-)```")
+end
+
+-- Lines that are indented, without the comments behind them.
+local function commands_of(section)
+  local commands = {}
+  for line in section_of(section):gmatch("\n    ([^\n]+)") do
+    commands[#commands + 1] = line:gsub("%s+# .*$", "")
   end
-  return found
+  return commands
+end
+
+-- In a folder of its own, where every name of Lua is the interpreter of this spec.
+local function run(script, env)
+  helper.shell("mkdir -p " .. scene.folder .. "/bin")
+  local program = scene.folder .. "/bin/lua5.4"
+  helper.write_file(program, "#!/bin/sh\nexec " .. helper.quote(helper.interpreter) .. ' "$@"\n')
+  helper.shell("chmod 755 " .. program)
+  return helper.run("cd " .. scene.folder .. "\n" .. script,
+    helper.merge(env, { PATH = scene.folder .. "/bin:" .. os.getenv("PATH") }))
+end
+
+local function run_lua(code, env)
+  helper.write_file(scene.folder .. "/script.lua", code)
+  return run("exec lua5.4 script.lua", scene:env(env))
 end
 
 describe("the README", function()
   it("shows all its Lua in the sections that are tried here", function()
     local count = select(2, README:gsub("```lua\n", ""))
-    assert.are.equal(count, #blocks_of() + #blocks_of("A script") + #blocks_of("Storage"))
+    assert.are.equal(3, count)
+  end)
+
+  it("is short, in lines that fit", function()
+    local lines = select(2, README:gsub("\n", ""))
+    assert.is_true(lines <= 150, lines .. " lines")
+    for line in README:gmatch("[^\n]+") do
+      assert.is_true(#line <= 123, line)
+    end
   end)
 
   it("begins with two lines that get a token", function()
-    local block = blocks_of()[1]
-    local out, err, status = helper.run_lua(block .. "print(token)", scene:env())
+    local out, err, status = run_lua(block_of() .. "print(token)")
     assert.are.equal("", err)
     assert.are.equal(0, status)
     assert.are.equal(scene.sandbox:grant().access_token .. "\n", out)
   end)
 
-  it("has a script that calls the API", function()
-    local block = blocks_of("A script")[1]
-    local changed
-    block, changed = block:gsub("https://api%.lucid%.co", scene.sandbox.url)
+  it("names two programs to begin with", function()
+    for _, command in ipairs(commands_of()) do
+      local path = command:match("^%S+")
+      assert.are.equal("there\n", (helper.run("test -x " .. path .. " && echo there")), path)
+    end
+  end)
+
+  it("shows how to get the first token", function()
+    local commands = commands_of("The first token")
+    assert.are.equal(3, #commands)
+    local exports, changed = commands[1]:gsub("(LUCID_[A-Z_]+)=%.%.%.", function(name)
+      return name .. "=" .. scene.sandbox.env[name]
+    end)
+    assert.are.equal(3, changed)
+    local out, err, status = run(exports .. "\n" .. commands[2],
+      { LUCID_API_URL = scene.sandbox.url, LUCID_TOKEN_FILE = false })
+    assert.are.equal(0, status, err)
+    assert.are.equal(scene.sandbox:grant().access_token .. "\n", out)
+    assert.is_truthy(helper.read_file(scene.folder .. "/token_info.json"))
+  end)
+
+  it("shows how to do without an account", function()
+    local commands = commands_of("The first token")
+    helper.shell("mkfifo " .. scene.folder .. "/until")
+    local out, err, status = run(([[
+      %s --until-stdin-closes <until >said &
+      exec 3>until
+      until grep -q LUCID_REFRESH_TOKEN= said; do kill -0 $! || exit 1; sleep 0.01; done
+      eval "$(grep export said)"
+      %s
+    ]]):format(commands[3], commands[2]), { LUCID_TOKEN_FILE = false })
+    assert.are.equal(0, status, err)
+    assert.is_truthy(out:find("^%S+\n$"), out)
+  end)
+
+  local function try_script()
+    local block, changed = block_of("A script that handles a 401"):gsub("https://api%.lucid%.co",
+      scene.sandbox.url)
     assert.are.equal(1, changed)
-    local out, err, status = helper.run_lua(block, scene:env())
+    local out, err, status = run_lua(block)
     assert.are.equal("", err)
     assert.are.equal(0, status)
     assert.is_true(helper.contains(out, '"email"'), out)
+  end
+
+  it("has a script that calls the API", function()
+    try_script()
     assert.are.equal(1, scene.sandbox:counts().api_requests)
+    assert.are.equal(1, scene:posts())
   end)
 
-  it("has storages that can be used as they are written", function()
-    local storages = {}
-    local names = setmetatable({}, {
-      __newindex = function(_, name, value)
-        assert.are.equal("storage", name)
-        storages[#storages + 1] = value
-      end,
-    })
-    assert(load(blocks_of("Storage")[1], "README", "t", names))()
-    assert.are.equal(4, #storages)
-    for _, storage in ipairs(storages) do
-      lucid.new({ storage = storage }):close()
+  it("has a script that handles a 401", function()
+    scene.sandbox:faults({ kind = "answer", endpoint = "api", status = 401, body = "no" })
+    try_script()
+    assert.are.equal(0, #scene.sandbox:faults())
+    assert.are.equal(1, scene.sandbox:counts().api_requests)
+    assert.are.equal(2, scene:posts())
+  end)
+
+  it("has several accounts", function()
+    helper.shell("cd " .. scene.folder .. " && " .. commands_of("Several accounts")[1])
+    local out, err, status = run_lua(block_of("Several accounts"))
+    assert.are.equal("", err)
+    assert.are.equal(0, status)
+    assert.are.equal("3\n", out)
+    assert.is_truthy(helper.read_file(scene.folder .. "/tokens/anna.json"))
+  end)
+
+  it("names options that there are", function()
+    local options = section_of("Options"):match("^.-take (.-) and more")
+    for name in options:gmatch("`([a-z_]+)`") do
+      local _, message = pcall(lucid.new, { [name] = {} })
+      assert.is_nil(tostring(message):find("unknown option", 1, true), name)
     end
   end)
 end)
