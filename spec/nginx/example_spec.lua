@@ -1,5 +1,5 @@
--- examples/openresty/nginx.conf as it stands, and openresty.conf, which it includes: the proxy, the metrics, and the
--- status page, looked at in a real browser.
+-- examples/openresty/nginx.conf as it stands, and openresty.conf, which it includes: the proxy,
+-- the metrics, and the status page, looked at in a real browser.
 
 local codec = require("lucidauth.sandbox.codec")
 local helper = require("spec.helper")
@@ -223,7 +223,7 @@ describe("the status page", function()
       }
     ]]):format(port, folder))
     stage:await_posts(3)
-    stage.sandbox:faults({ { kind = "pass" }, 
+    stage.sandbox:faults({ { kind = "pass" },
       { kind = "answer", status = 429, headers = { ["Retry-After"] = "600" } } })
     local document, picture = look_at("http://127.0.0.1:" .. port .. "/")
     local anna = document:match('<section id="anna">.-</section>') or document

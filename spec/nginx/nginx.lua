@@ -350,8 +350,8 @@ local function complete(options)
     lines[#lines + 1] = "env " .. name .. ";"
   end
   if options.whole then
-    for name, folder in pairs({ LUA_PATH = "lua/?.lua;;", LUA_CPATH = "lib/?.so;;" }) do
-      exports[#exports + 1] = ("export %s=%s; "):format(name, quote(nginx.modules() .. "/" .. folder))
+    for name, files in pairs({ LUA_PATH = "/lua/?.lua;;", LUA_CPATH = "/lib/?.so;;" }) do
+      exports[#exports + 1] = ("export %s=%s; "):format(name, quote(nginx.modules() .. files))
     end
   end
   if runtime then
