@@ -48,7 +48,7 @@ local function start(presented, trusted)
   local port = nginx.free_port()
   local whole = replace(BLOCK, PLACE, "localhost")
   whole = replace(whole, AUTHORITIES, trusted .. ".pem")
-  whole = replace(whole, "http {\n",
+  whole = replace(whole, "http {",
     HTTP:format(port, port, presented, presented, stage.sandbox.url))
   stage:start({ whole = whole })
 end
