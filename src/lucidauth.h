@@ -319,7 +319,7 @@ LUCIDAUTH_API char *lucidauth_token_of(lucidauth_account *account, uint64_t *ser
 
 /* ---- for event loops: never wait (options.background) ---- */
 
-/* One caller's wish for a token. Starts as {0}, or with `refresh` set: a new token whatever the expiry. */
+/* One caller's wish for a token, or to store a login. Starts as {0}, or with `refresh` set: a new token whatever the expiry. */
 typedef struct lucidauth_ticket {
   bool refresh;
   double within; /* to be read: seconds after which there may be an answer, even if the refresh goes on; 0: never, as
@@ -340,11 +340,12 @@ typedef struct lucidauth_ticket {
 LUCIDAUTH_API char *lucidauth_poll(lucidauth_account *account, lucidauth_ticket *ticket, bool patient, uint64_t *serial,
                                    lucidauth_error *error);
 
-/* lucidauth_store for event loops. *order starts as 0. LUCIDAUTH_NOT_READY with *order other than 0: ask again with the
- * same order and the same answer after a short pause; with 0: another flight is under way, ask again likewise. True, or
- * any other code, is the end. */
-LUCIDAUTH_API bool lucidauth_poll_store(lucidauth_account *account, uint64_t *order, const char *answer, size_t length,
-                                        unsigned flags, lucidauth_error *error);
+/* lucidauth_store for event loops: it never waits. LUCIDAUTH_NOT_READY with ticket->within other than 0: ask again with
+ * the same ticket and the same answer after a short pause. True, or anything else, is the end, LUCIDAUTH_TIMEOUT after
+ * as long as lucidauth_store would have waited. A caller that cannot keep its ticket comes again with the same answer
+ * and a new one, and hears once what came of it. */
+LUCIDAUTH_API bool lucidauth_poll_store(lucidauth_account *account, lucidauth_ticket *ticket, const char *answer,
+                                        size_t length, unsigned flags, lucidauth_error *error);
 
 /* Events of the background are queued, and given to on_event by this call, by every other that returns a token, and by
  * lucidauth_close, on the calling thread. */

@@ -4,6 +4,9 @@ local M = {}
 
 local deepest = 100
 
+-- More than the core takes: a table that stands in itself twice has no end.
+local most_bytes, most_values = 2 * 1024 * 1024, 100000
+
 local write
 
 local function escape(character)
@@ -22,10 +25,13 @@ local function write_number(number)
   return (("%.17g"):format(number):gsub("[^%w.+-]", "."))
 end
 
-local function write_list(list, depth)
+-- What stands in it is looked at as it is: a metatable's functions may fail, or
+-- never end.
+local function write_list(list, budget, depth)
   local parts = {}
-  for i = 1, #list do
-    parts[i] = write(list[i], depth)
+  for _ in next, list do
+    local i = #parts + 1
+    parts[i] = write(rawget(list, i), budget, depth)
     if not parts[i] then
       return nil
     end
@@ -33,40 +39,55 @@ local function write_list(list, depth)
   return "[" .. table.concat(parts, ",") .. "]"
 end
 
-local function write_object(object, depth)
+local function write_object(object, budget, depth)
   local parts = {}
-  for name, value in pairs(object) do
-    local text = type(name) == "string" and write(value, depth)
+  for name, value in next, object do
+    local key = type(name) == "string" and write(name, budget, depth)
+    local text = key and write(value, budget, depth)
     if not text then
       return nil
     end
-    parts[#parts + 1] = write_string(name) .. ":" .. text
+    parts[#parts + 1] = key .. ":" .. text
   end
   return "{" .. table.concat(parts, ",") .. "}"
 end
 
--- A JSON library's null is a userdata.
-function write(value, depth)
+-- A JSON library's null: a userdata that can nothing, or an empty table that
+-- says how it is written.
+local function is_null(value, kind)
+  local meta = getmetatable(value)
+  if kind == "userdata" then
+    return meta == nil
+  end
+  return kind == "table" and next(value) == nil and type(meta) == "table"
+    and rawget(meta, "__tojson") ~= nil
+end
+
+function write(value, budget, depth)
   local kind = type(value)
-  if kind == "string" then
+  budget.values = budget.values - 1
+  budget.bytes = budget.bytes - (kind == "string" and #value or 1)
+  if budget.values < 0 or budget.bytes < 0 then
+    return nil
+  elseif kind == "string" then
     return write_string(value)
   elseif kind == "number" then
     return write_number(value)
   elseif kind == "boolean" then
     return tostring(value)
-  elseif kind == "userdata" then
+  elseif is_null(value, kind) then
     return "null"
   elseif kind ~= "table" or depth > deepest then
     return nil
   end
-  return (#value > 0 and write_list or write_object)(value, depth + 1)
+  return (rawget(value, 1) ~= nil and write_list or write_object)(value, budget, depth + 1)
 end
 
---- Nil when there is something in it that JSON cannot hold.
+--- Nil when there is something in it that JSON cannot hold, or no end of it.
 ---@param answer table
 ---@return string? text
 function M.encode(answer)
-  return (write(answer, 1))
+  return (write(answer, { bytes = most_bytes, values = most_values }, 1))
 end
 
 return M

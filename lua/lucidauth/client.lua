@@ -279,7 +279,7 @@ end
 
 local function store_now(self, account, login)
   if self.flights then
-    return self.drive(self.core, account, login)
+    return self.flights.store(self.core, account, login)
   elseif self.host then
     local _, message, code = self.host.refusal()
     if message then
@@ -313,8 +313,9 @@ local function check_store_options(options, level)
   return options and options.replace or false
 end
 
-local no_answer = "This table cannot be written as JSON: it is nested too deeply, or there is a "
-  .. "function or another value in it that no token answer has. Nothing was changed."
+local no_answer = "This table cannot be written as JSON: it is far too large or nested too deeply, "
+  .. "or there is a function or another value or key in it that no token answer has. Nothing was "
+  .. "changed. Give the token answer as the server sent it."
 
 --- Here is what a login gave: store it. It starts an empty account, and takes the
 --- place of a grant that is dead (refused, lost, expired without a refresh token,
@@ -339,7 +340,10 @@ function Client:store(answer, account, options)
     return nil, no_answer, "config"
   end
   local login = { answer = text, replace = replace }
+  local mark = {}
+  self.waiting[mark] = account or "default"
   local stored, message, code = store_now(self, account, login)
+  self.waiting[mark] = nil
   get_to_know(self, account, stored, code)
   deliver(self)
   if stored then

@@ -22,6 +22,7 @@ local M = {}
 ---@field holds table<string, lucidauth.Hold> by account: what is known of its lock
 ---@field doubts table<string, { since?: number }> accounts whose lock may be held unknown to us
 ---@field overdue table<lucidauth.Run, true> given up while they were saving
+---@field logins table<string, lucidauth.Login> by account: outcomes that nobody was told yet
 ---@field closing? table the work of closing
 ---@field closed? boolean
 ---@field guard? any
@@ -42,6 +43,18 @@ local M = {}
 ---@field argument? string|number
 ---@field seen? string the record that was loaded last
 ---@field newer? string a record that was saved since this one became overdue
+---@field stores? boolean what a login gave
+
+--- What a login gave, for a caller that may not wait and comes again to hear
+--- what came of it.
+---@class lucidauth.Login
+---@field answer string
+---@field replace boolean
+---@field run lucidauth.Run
+---@field landed_at? number by core.ran
+---@field stored? boolean
+---@field message? string
+---@field code? string
 
 local steps, give_up = {}, nil
 
@@ -110,7 +123,11 @@ local function land(run)
   return token, message, code
 end
 
-local function broken_off()
+local function broken_off(stores)
+  if stores then
+    return nil, "Storing what the login gave was broken off, since its client or its process ends, "
+      .. "or since the storage took too long. Keep the answer, and store it again.", "not_ready"
+  end
   return nil, "A refresh was broken off, since its client or its process ends, or since the "
     .. "storage took too long. Nothing was lost; ask again.", "not_ready"
 end
@@ -165,14 +182,14 @@ end
 
 local function fly(run)
   if not run.flight:is_flying() then
-    return broken_off()
+    return broken_off(run.stores)
   end
   run.step, run.argument = run.flight:next()
   while run.step ~= "done" do
     local result, text = do_step(run)
     if not run.flight:is_flying() then
       make_good(run, result)
-      return broken_off()
+      return broken_off(run.stores)
     end
     run.step, run.argument = run.flight:next(result, text)
   end
@@ -350,20 +367,25 @@ end
 -- whose coroutine does not go on stands in nobody's way.
 local function take_off(flights, handle, account, refresh)
   local name = account or "default"
+  local stores = type(refresh) == "table"
   if is_closing(flights) then
-    return nil, broken_off()
+    return nil, broken_off(stores)
   end
   local former = flights.runs[name]
   if former and is_abandoned(former) then
     give_up(former)
   end
   flights.guard = flights.guard or guard(flights, handle)
-  return launch(flights, handle, name, function(flight)
-    if type(refresh) == "table" then
+  local run, token, message, code = launch(flights, handle, name, function(flight)
+    if stores then
       return flight:store(account, refresh.answer, refresh.replace)
     end
     return flight:begin(account, refresh)
   end)
+  if run then
+    run.stores = stores
+  end
+  return run, token, message, code
 end
 
 local function new_flights(functions, timeout, host)
@@ -372,6 +394,7 @@ local function new_flights(functions, timeout, host)
     host = host,
     patience = math.max(2 * timeout, shortest_patience),
     runs = {},
+    logins = {},
     sent = {},
     holds = {},
     doubts = {},
@@ -390,8 +413,9 @@ local function rests(flights)
 end
 
 -- What a client does with its flights.
-local function controls(flights)
+local function controls(flights, store)
   return {
+    store = store,
     rests = function()
       return rests(flights)
     end,
@@ -403,20 +427,21 @@ end
 
 --- A function that gets a token by way of this storage, and what else can be
 --- done with the flights: `close` returns true, or nil, message, code when tokens
---- could not be saved.
+--- could not be saved; `store` likewise, of what a login gave.
 ---@param functions LucidStorage
 ---@param timeout number seconds
 ---@return fun(core: userdata, account: string?, refresh: boolean): string?, string?, string?
 ---@return { rests: fun(): boolean, close: fun(core: userdata): true?, string?, string? }
 function M.over(functions, timeout)
   local flights = new_flights(functions, timeout)
-  return function(handle, account, refresh)
+  local function drive(handle, account, refresh)
     local run, token, message, code = take_off(flights, handle, account, refresh)
     if not run then
       return token, message, code
     end
     return carry_out(run)
-  end, controls(flights)
+  end
+  return drive, controls(flights, drive)
 end
 
 -- The account's flight is in the air: another one is not, and brings no token
@@ -464,6 +489,86 @@ local function glance(run, refresh)
   return nil, may_not_wait, "not_ready"
 end
 
+local stored_later = "What the login gave is not stored yet: something else is under way with "
+  .. "this account's tokens, and this caller may not wait. Call again with the same answer "
+  .. "in a moment."
+local being_stored = "What the login gave is being stored. Call again with the same answer in a "
+  .. "moment, and you hear what came of it."
+local may_not_store = "What the login gave was not stored, since this caller may not wait: the "
+  .. "main program and a function that C calls cannot yield. Nothing was changed; store it from a "
+  .. "coroutine of the event loop."
+
+local function no_token()
+  return nil
+end
+
+local function is_under_way(flights, login)
+  local run = login.run
+  return not login.landed_at and flights.runs[run.account] == run and not is_abandoned(run)
+end
+
+-- The same answer, stored a moment ago by somebody who was not told what came of it.
+local function find_login(flights, name, given)
+  local login = flights.logins[name]
+  local same = login and login.answer == given.answer and login.replace == given.replace
+  local fresh = same and login.landed_at and core.ran() - login.landed_at < flights.patience
+  return same and (fresh or is_under_way(flights, login)) and login or nil
+end
+
+local function carry_login_out(login)
+  local ok, stored, message, code = pcall(carry_out, login.run)
+  login.landed_at = core.ran()
+  if not ok then
+    login.message, login.code = select(2, broken_off(true))
+    error(stored, 0)
+  end
+  login.stored, login.message, login.code = stored, message, code
+  return stored, message, code
+end
+
+local function tell_login(flights, name, login)
+  if flights.host.can_yield() then
+    flights.host.wait_for(function()
+      return not is_under_way(flights, login)
+    end)
+  end
+  if is_under_way(flights, login) then
+    return nil, being_stored, "not_ready"
+  elseif flights.logins[name] == login then
+    flights.logins[name] = nil
+  end
+  if not login.landed_at then
+    return broken_off(true)
+  end
+  return login.stored, login.message, login.code
+end
+
+-- Carried out apart from its caller, who may not come back.
+local function store_apart(flights, handle, account, given)
+  local name, host = account or "default", flights.host
+  local login = find_login(flights, name, given)
+  if login then
+    return tell_login(flights, name, login)
+  end
+  local run, _, message, code = begin(flights, handle, account, given)
+  if not run then
+    local waits = code == "not_ready" and not is_closing(flights)
+    return nil, waits and stored_later or message, code
+  end
+  run.since = core.ran()
+  login = { answer = given.answer, replace = given.replace, run = run }
+  flights.logins[name] = login
+  local started = host.apart(function()
+    return carry_login_out(login)
+  end, no_token, 0)
+  if started then
+    return tell_login(flights, name, login)
+  end
+  flights.logins[name] = nil
+  land(run)
+  return nil, may_not_store, "not_ready"
+end
+
 --- The same inside an event loop: the flight is carried out apart from its
 --- caller, who may be cut off, and a token that still lives is handed out after
 --- `patience` seconds, or at once to a caller that may not wait.
@@ -496,7 +601,14 @@ function M.apart(functions, timeout, host, patience)
     end
     return glance(run, refresh)
   end
-  return drive, controls(flights)
+  local function store(handle, account, given)
+    local _, refusal, why = host.refusal()
+    if refusal then
+      return nil, refusal, why
+    end
+    return store_apart(flights, handle, account, given)
+  end
+  return drive, controls(flights, store)
 end
 
 return M

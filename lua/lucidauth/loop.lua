@@ -75,17 +75,19 @@ local function add_tokens(host)
     return handle:poll(ticket, account, host.can_yield())
   end
 
-  --- What a login gave, stored by the background's thread; yields meanwhile.
+  --- What a login gave, stored by the background's thread; yields meanwhile. A
+  --- caller that may not wait hears at a later call what came of it.
   function host.store(handle, account, login)
-    local stored, message, code, order = handle:poll_store(account, login.answer, login.replace)
-    if stored or code ~= "not_ready" or not host.can_yield() then
-      return stored, message, code
+    local ticket = core.ticket(false)
+    local stored, message, code, left
+    local function ask()
+      stored, message, code, left =
+        handle:poll_store(ticket, account, login.answer, login.replace)
+      return stored or not left or host.leaving[handle] and handle:leave()
     end
-    host.wait_for(function()
-      stored, message, code, order =
-        handle:poll_store(account, login.answer, login.replace, order)
-      return stored or code ~= "not_ready"
-    end)
+    if not ask() and host.can_yield() then
+      host.wait_for(ask)
+    end
     return stored, message, code
   end
 

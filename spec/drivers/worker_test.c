@@ -351,6 +351,20 @@ static void nobody_waits_for_longer_than_the_timeout(void **state)
   assert_true(unsent < 0.8 * sent);
 }
 
+/* ---- what a login gave ---- */
+
+static void what_a_login_gave_is_refreshed_ahead_of_need(void **state)
+{
+  (void)state;
+  static const char answer[] = "{\"access_token\":\"A0\",\"refresh_token\":\"R0\",\"expires_in\":3600}";
+  lucidauth *client = scene_client(true);
+  assert_true(lucidauth_store(client, NULL, answer, sizeof answer - 1, 0, NULL));
+  atomic_store(&world.ahead, 3500);
+  assert_true(endpoint_has_seen(1)); /* nobody has asked for a token */
+  lucidauth_close(client);
+  assert_true(scene_stored("\"R1\""));
+}
+
 /* ---- after a freeze ---- */
 
 static lucidauth *client_to_freeze(bool background)
@@ -606,6 +620,7 @@ int main(void)
       TEST(nor_is_one_whose_refresh_is_not_announced),
       TEST(but_for_a_flight_that_was_waited_for_long_enough),
       TEST(nobody_waits_for_longer_than_the_timeout),
+      TEST(what_a_login_gave_is_refreshed_ahead_of_need),
       TEST(a_caller_that_was_frozen_looks_first),
       TEST(so_does_one_that_waits_for_another_thread),
       TEST(so_does_a_process_that_ends),

@@ -71,6 +71,7 @@ void turn_free(struct lucidauth_account *account)
     flow_free(account->flight.flow);
   for (int i = 0; i < TURN_REJECTED; i++)
     secret_free(turn->rejected[i]);
+  logins_free(&turn->logins);
   pthread_cond_destroy(&turn->over);
 }
 
@@ -96,6 +97,7 @@ static bool start_anew(struct lucidauth_account *account, lucidauth_error *error
   turn->taken = false;
   turn->ended++;
   turn->left_in_parent = true;
+  logins_forget_unfinished(&turn->logins);
   in_use_watch(&account->in_use, account->flight.store ? account->flight.store->generation : NULL);
   return true;
 }
@@ -192,26 +194,6 @@ bool turn_suits(const struct lucidauth_account *account, bool refresh, double si
   return !refresh || (account->turn.goal == FLOW_REFRESH && account->turn.began >= since);
 }
 
-uint64_t turn_store_number(const struct lucidauth_account *account)
-{
-  return account->turn.stores;
-}
-
-bool turn_store_is_over(const struct lucidauth_account *account, uint64_t number)
-{
-  return account->turn.stored >= number;
-}
-
-bool turn_store_is_last(const struct lucidauth_account *account, uint64_t number)
-{
-  return account->turn.stored == number;
-}
-
-lucidauth_error turn_store_outcome(const struct lucidauth_account *account)
-{
-  return account->turn.store_outcome;
-}
-
 /* ---- whether the token in use is good; with the mutex held ---- */
 
 static bool seems_good(const struct lucidauth_account *account)
@@ -290,7 +272,6 @@ static void start_to_store(struct lucidauth_account *account, struct answer *giv
   start(account, FLOW_STORE, seconds);
   flow_give(account->flight.flow, given, replaces);
   given->fields = NULL; /* they are the flow's now */
-  account->turn.stores++;
 }
 
 void turn_start(struct lucidauth_account *account, enum flow_goal goal)
@@ -298,9 +279,12 @@ void turn_start(struct lucidauth_account *account, enum flow_goal goal)
   start(account, goal, account->settings.timeout);
 }
 
-void turn_start_to_store(struct lucidauth_account *account, struct answer *given, bool replaces)
+struct login *turn_start_to_store(struct lucidauth_account *account, struct answer *given, const struct login_key *key)
 {
-  start_to_store(account, given, replaces, account->settings.timeout);
+  struct login *login = logins_add(&account->turn.logins, key);
+  if (login)
+    start_to_store(account, given, key->replaces, account->settings.timeout);
+  return login;
 }
 
 const char *turn_refusal(const struct lucidauth_account *account)
@@ -382,13 +366,24 @@ bool turn_begin(struct lucidauth_account *account, enum flow_goal goal, bool wai
   return mine;
 }
 
+static void say_it_has_to_wait(bool wait, lucidauth_error *error)
+{
+  error_set(
+      error, wait ? LUCIDAUTH_TIMEOUT : LUCIDAUTH_NOT_READY,
+      "Another %s refreshes or stores this account's tokens, so what the login gave is not stored yet. Nothing was "
+      "changed; store the same answer again in a moment.",
+      wait ? "thread" : "coroutine");
+}
+
 bool turn_begin_to_store(struct lucidauth_account *account, struct answer *given, bool replaces, bool wait,
                          lucidauth_error *error)
 {
   struct patience patience = {.looked = clock_now().steady};
   pthread_mutex_lock(&account->mutex);
-  bool mine = wait_for_others(account, true, wait, &patience, error) && turn_settle_in_child(account, error) &&
-              may_begin(account, FLOW_REFRESH, error);
+  bool free = wait_for_others(account, true, wait, &patience, error);
+  if (!free)
+    say_it_has_to_wait(wait, error);
+  bool mine = free && turn_settle_in_child(account, error) && may_begin(account, FLOW_REFRESH, error);
   if (mine)
     start_to_store(account, given, replaces, fmax(0, account->settings.timeout - patience.waited));
   pthread_mutex_unlock(&account->mutex);
@@ -604,10 +599,12 @@ static void publish(struct lucidauth_account *account, const struct flow_outcome
 
 static void keep_outcome(struct turn *turn, const struct flow_outcome *outcome)
 {
-  bool stores = turn->goal == FLOW_STORE;
-  error_set(stores ? &turn->store_outcome : &turn->outcome, (lucidauth_code)outcome->code, "%s", outcome->message);
-  if (stores)
-    turn->stored = turn->stores;
+  lucidauth_error came_to;
+  error_set(&came_to, (lucidauth_code)outcome->code, "%s", outcome->message);
+  if (turn->goal == FLOW_STORE)
+    logins_end(turn->logins, clock_now().steady, &came_to);
+  else
+    turn->outcome = came_to;
   turn->ended++;
   turn->left_in_parent = false;
 }

@@ -6,6 +6,7 @@
 #include "../lucidauth.h"
 #include "../system/clock.h"
 #include "../system/held_signal.h"
+#include "login.h"
 
 #include <pthread.h>
 #include <stdbool.h>
@@ -29,8 +30,7 @@ struct turn {
   lucidauth_error outcome;       /* of the last one */
   bool left_in_parent;           /* it goes on in the parent of a fork */
   uint64_t waited_for;           /* number of a flight that was waited for long enough; 0: none */
-  uint64_t stores, stored;       /* flights that store a login: begun, and ended */
-  lucidauth_error store_outcome; /* of the last of those */
+  struct login *logins;          /* that the background was given to store, the last one first */
   char *rejected[TURN_REJECTED]; /* during a flight, whose flow is another thread's: it is told before the next */
   int rejections;
   bool rejects; /* a token was rejected since the last one that was good */
@@ -120,7 +120,9 @@ void turn_forked(struct lucidauth_account *account);
 
 /* Begin the flight that flow and store are free for. */
 void turn_start(struct lucidauth_account *account, enum flow_goal goal);
-void turn_start_to_store(struct lucidauth_account *account, struct answer *given, bool replaces);
+
+/* The same for one that stores what a login gave, and whose outcome is kept. NULL: out of memory. */
+struct login *turn_start_to_store(struct lucidauth_account *account, struct answer *given, const struct login_key *key);
 
 /* In the child of a fork, before flow and store are used for the first time; nothing happens elsewhere. */
 bool turn_settle_in_child(struct lucidauth_account *account, lucidauth_error *error);
@@ -165,12 +167,5 @@ lucidauth_error turn_outcome(const struct lucidauth_account *account);
 
 /* Seconds that a caller waits for a flight. */
 double turn_longest_wait(const struct lucidauth_account *account);
-
-/* Of those that store a login: the number of the one that was begun last, whether one has ended, and what the last came
- * to. */
-uint64_t turn_store_number(const struct lucidauth_account *account);
-bool turn_store_is_over(const struct lucidauth_account *account, uint64_t number);
-bool turn_store_is_last(const struct lucidauth_account *account, uint64_t number);
-lucidauth_error turn_store_outcome(const struct lucidauth_account *account);
 
 #endif

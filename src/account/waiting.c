@@ -41,17 +41,14 @@ static char *get_here(struct lucidauth_account *account, enum flow_goal goal, ui
   return token;
 }
 
-bool waiting_store(struct lucidauth_account *account, struct answer *given, bool replaces, lucidauth_error *error)
+static bool store_here(struct lucidauth_account *account, struct answer *given, bool replaces, lucidauth_error *error)
 {
-  lucidauth_error said = {.code = LUCIDAUTH_OK};
-  bool begun = turn_begin_to_store(account, given, replaces, true, &said);
+  bool begun = turn_begin_to_store(account, given, replaces, true, error);
   if (begun) {
     turn_run(account);
-    secret_free(turn_end(account, NULL, &said));
+    secret_free(turn_end(account, NULL, error));
   }
-  if (error)
-    *error = said;
-  return begun && said.code == LUCIDAUTH_OK;
+  return begun && error->code == LUCIDAUTH_OK;
 }
 
 /* ---- a ticket: one caller's wish, while the background's thread carries the flight out ---- */
@@ -192,24 +189,29 @@ char *waiting_poll(struct lucidauth_account *account, lucidauth_ticket *ticket, 
   return token;
 }
 
+/* With the signals that would lose the answer to a refresh that is under way. */
+static void wait_for_background(struct lucidauth_account *account, lucidauth_ticket *ticket, struct held_signal *held)
+{
+  const double look_again = 0.05;
+  turn_hold_signals(account, held);
+  turn_wait(account, ticket->within = fmin(look_again, ticket->within));
+  held_signals_look(held, clock_now().steady);
+  if (!turn_has_sent(account))
+    held_signals_pass_on(held);
+}
+
 /* The background's thread carries the flight out, and this one waits for it; where there is no thread to be had, this
  * one does it. */
 static char *get_from_background(struct lucidauth_account *account, bool refresh, uint64_t *serial,
                                  lucidauth_error *error)
 {
-  const double look_again = 0.05;
   lucidauth_error said = {.code = LUCIDAUTH_OK};
   lucidauth_ticket ticket = {.refresh = refresh};
   struct held_signal held = {.holding = false};
   char *token;
   enum poll polled;
-  while ((polled = poll_ticket(account, &ticket, true, &token, serial, &said)) == POLL_WAIT) {
-    turn_hold_signals(account, &held);
-    turn_wait(account, ticket.within = fmin(look_again, ticket.within));
-    held_signals_look(&held, clock_now().steady);
-    if (!turn_has_sent(account))
-      held_signals_pass_on(&held);
-  }
+  while ((polled = poll_ticket(account, &ticket, true, &token, serial, &said)) == POLL_WAIT)
+    wait_for_background(account, &ticket, &held);
   held_signals_pass_on(&held);
   if (polled == POLL_NO_THREAD)
     token = get_here(account, refresh ? FLOW_REFRESH : FLOW_TOKEN, serial, &said);
@@ -225,36 +227,121 @@ char *waiting_get(struct lucidauth_account *account, enum flow_goal goal, uint64
                       : get_here(account, goal, serial, error);
 }
 
-/* ---- storing in the background ---- */
+/* ---- storing what a login gave ---- */
 
-/* With the mutex held. */
-static void begin_to_store(struct lucidauth_account *account, uint64_t *order, struct answer *given, bool replaces,
-                           lucidauth_error *error)
+static const char *const being_stored =
+    "What the login gave is being stored in the background. Call again with the same answer in a moment, and you hear "
+    "what came of it.";
+static const char *const stored_later = "What the login gave is not stored yet: something else is under way with this "
+                                        "account's tokens. Call again with the "
+                                        "same answer in a moment.";
+static const char *const stores_too_long = "Storing what the login gave takes too long. It goes on: keep the answer, "
+                                           "and call again with it later to hear what "
+                                           "came of it.";
+static const char *const never_stored =
+    "What the login gave could not be stored: something else was under way with this account's tokens for too long, or "
+    "the system has no thread for it. Nothing was changed; store the same answer again later.";
+static const char *const outcome_forgotten =
+    "What came of this answer is not known here any more: others were stored after it, or this process was forked. "
+    "Store it again if the account does not work.";
+static const char *const forbidden_to_store =
+    "This process may not start threads any more: its limit of processes (RLIMIT_NPROC) is 0, so nothing stores what "
+    "the login gave. Nothing was changed. HAProxy sets that limit unless its configuration says insecure-fork-wanted "
+    "in "
+    "the section global: add that line, and restart it.";
+
+/* The login that this ticket waits for. A caller that comes without its ticket is told what the other one was not. */
+static struct login *find_login(const struct lucidauth_account *account, const lucidauth_ticket *ticket,
+                                const struct login_key *key, double steady)
 {
-  *order = 0;
-  if (turn_refusal(account))
-    error_set(error, LUCIDAUTH_CONFIG, "%s", turn_refusal(account));
-  else if (turn_settle_in_child(account, error) && worker_begin_to_store(account, given, replaces))
-    *order = turn_store_number(account);
-  else if (thread_is_forbidden())
-    error_set(error, LUCIDAUTH_CONFIG,
-              "This process may start no thread (its limit RLIMIT_NPROC is 0; HAProxy: set insecure-fork-wanted), so "
-              "the answer was not stored. Nothing was changed.");
+  struct login *logins = account->turn.logins;
+  return ticket->boarded ? logins_find(logins, ticket->landing)
+                         : logins_find_untold(logins, key, steady - account->settings.timeout);
 }
 
-void waiting_poll_store(struct lucidauth_account *account, uint64_t *order, struct answer *given, bool replaces,
-                        lucidauth_error *error)
+static enum poll tell_login(struct login *login, lucidauth_ticket *ticket, lucidauth_error *error)
+{
+  *error = login->outcome;
+  login->told = true;
+  ticket->boarded = false;
+  return POLL_ANSWERED;
+}
+
+static enum poll refuse_login(lucidauth_code code, const char *why, lucidauth_error *error)
+{
+  error_set(error, code, "%s", why);
+  return POLL_ANSWERED;
+}
+
+/* The ticket's login is under way, or cannot begin yet. */
+static enum poll wait_for_login(const struct lucidauth_account *account, lucidauth_ticket *ticket, bool busy,
+                                lucidauth_error *error)
+{
+  double most = turn_longest_wait(account);
+  if (has_waited(ticket, most))
+    return refuse_login(LUCIDAUTH_TIMEOUT, ticket->boarded ? stores_too_long : never_stored, error);
+  ticket->within = most > ticket->waited ? most - ticket->waited : PATIENCE_PAUSE;
+  error_set(error, LUCIDAUTH_NOT_READY, "%s", ticket->boarded ? being_stored : stored_later);
+  return ticket->boarded || busy ? POLL_WAIT : POLL_NO_THREAD;
+}
+
+/* With the mutex held. */
+static enum poll store_or_wait(struct lucidauth_account *account, lucidauth_ticket *ticket, struct answer *given,
+                               const struct login_key *key, lucidauth_error *error)
+{
+  bool busy = turn_is_busy(account);
+  struct login *login = find_login(account, ticket, key, clock_now().steady);
+  if (ticket->boarded && !login)
+    return refuse_login(LUCIDAUTH_NOT_READY, outcome_forgotten, error);
+  if (!login && turn_refusal(account))
+    return refuse_login(LUCIDAUTH_NOT_READY, turn_refusal(account), error);
+  if (!login && !busy)
+    login = worker_begin_to_store(account, given, key);
+  if (login && login->ended)
+    return tell_login(login, ticket, error);
+  if (!login && !busy && thread_is_forbidden()) {
+    error_set(error, LUCIDAUTH_NOT_READY, "%s", forbidden_to_store);
+    return POLL_NO_THREAD;
+  }
+  ticket->boarded = login != NULL;
+  ticket->landing = login ? login->number : 0;
+  return wait_for_login(account, ticket, busy, error);
+}
+
+static enum poll poll_to_store(struct lucidauth_account *account, lucidauth_ticket *ticket, struct answer *given,
+                               const struct login_key *key, lucidauth_error *error)
 {
   pthread_mutex_lock(&account->mutex);
-  bool known = *order && turn_store_is_last(account, *order);
-  /* the outcome of one that another has come behind is not known any more, and to store twice does no harm */
-  bool goes_on = *order && !turn_store_is_over(account, *order) && !turn_is_in_child(account);
-  if (known) {
-    *error = turn_store_outcome(account);
-  } else {
-    error_set(error, LUCIDAUTH_NOT_READY, "%s", "The answer is being stored in the background. Ask again in a moment.");
-    if (!turn_is_busy(account) && !goes_on)
-      begin_to_store(account, order, given, replaces, error);
-  }
+  look_at_the_time(ticket, clock_now().steady);
+  ticket->within = 0;
+  bool settled = turn_settle_in_child(account, error);
+  enum poll polled = settled ? store_or_wait(account, ticket, given, key, error) : POLL_ANSWERED;
   pthread_mutex_unlock(&account->mutex);
+  return polled;
+}
+
+void waiting_poll_store(struct lucidauth_account *account, lucidauth_ticket *ticket, struct answer *given,
+                        const struct login_key *key, lucidauth_error *error)
+{
+  (void)poll_to_store(account, ticket, given, key, error);
+}
+
+/* As get_from_background. */
+static bool store_in_background(struct lucidauth_account *account, struct answer *given, const struct login_key *key,
+                                lucidauth_error *error)
+{
+  lucidauth_ticket ticket = {.refresh = false};
+  struct held_signal held = {.holding = false};
+  enum poll polled;
+  while ((polled = poll_to_store(account, &ticket, given, key, error)) == POLL_WAIT)
+    wait_for_background(account, &ticket, &held);
+  held_signals_pass_on(&held);
+  return polled == POLL_NO_THREAD ? store_here(account, given, key->replaces, error) : error->code == LUCIDAUTH_OK;
+}
+
+bool waiting_store(struct lucidauth_account *account, struct answer *given, const struct login_key *key,
+                   lucidauth_error *error)
+{
+  return account->job ? store_in_background(account, given, key, error)
+                      : store_here(account, given, key->replaces, error);
 }

@@ -299,13 +299,14 @@ bool worker_begin(struct lucidauth_account *account, enum flow_goal goal)
   return true;
 }
 
-bool worker_begin_to_store(struct lucidauth_account *account, struct answer *given, bool replaces)
+struct login *worker_begin_to_store(struct lucidauth_account *account, struct answer *given,
+                                    const struct login_key *key)
 {
-  if (turn_refusal(account) || !background_watch(account->job, work))
-    return false;
-  turn_start_to_store(account, given, replaces);
-  background_submit(account->job);
-  return true;
+  bool possible = !turn_refusal(account) && background_watch(account->job, work);
+  struct login *login = possible ? turn_start_to_store(account, given, key) : NULL;
+  if (login)
+    background_submit(account->job);
+  return login;
 }
 
 bool worker_post(struct background_post *post)

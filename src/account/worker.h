@@ -10,8 +10,12 @@
  * to be had, or no flight begins any more. */
 bool worker_begin(struct lucidauth_account *account, enum flow_goal goal);
 
-/* The same for one that stores what a login gave. */
-bool worker_begin_to_store(struct lucidauth_account *account, struct answer *given, bool replaces);
+struct answer;
+struct login_key;
+
+/* The same for one that stores what a login gave. NULL: there is no thread, or no memory. */
+struct login *worker_begin_to_store(struct lucidauth_account *account, struct answer *given,
+                                    const struct login_key *key);
 
 /* background_post. */
 bool worker_post(struct background_post *post);

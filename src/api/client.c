@@ -213,10 +213,11 @@ static bool store(struct lucidauth_account *account, const char *text, size_t le
                   lucidauth_error *error)
 {
   struct answer given;
-  if (!check_own_store(account, "lucidauth_flight_store", error))
+  if (!check_own_store(account, "lucidauth_flight_store", error) ||
+      !account_read_given(account, &given, text, length, error))
     return false;
-  bool stored = account_read_given(account, &given, text, length, error) &&
-                waiting_store(account, &given, flags & LUCIDAUTH_REPLACE, error);
+  const struct login_key key = login_key(text, length, flags & LUCIDAUTH_REPLACE);
+  bool stored = waiting_store(account, &given, &key, error);
   answer_free(&given);
   events_deliver(account_events(account));
   return stored;
@@ -225,23 +226,28 @@ static bool store(struct lucidauth_account *account, const char *text, size_t le
 bool lucidauth_store(lucidauth *client, const char *name, const char *answer, size_t length, unsigned flags,
                      lucidauth_error *error)
 {
+  lucidauth_error said = {.code = LUCIDAUTH_OK};
   int cancel = cancel_put_off();
-  lucidauth_account *account = lucidauth_get_account(client, name, error);
-  bool stored = account && store(account, answer, length, flags, error);
+  lucidauth_account *account = lucidauth_get_account(client, name, &said);
+  bool stored = account && store(account, answer, length, flags, &said);
   lucidauth_release_account(account);
   cancel_allow(cancel);
+  if (error)
+    *error = said;
   return stored;
 }
 
-bool lucidauth_poll_store(lucidauth_account *account, uint64_t *order, const char *answer, size_t length,
+bool lucidauth_poll_store(lucidauth_account *account, lucidauth_ticket *ticket, const char *answer, size_t length,
                           unsigned flags, lucidauth_error *error)
 {
-  struct answer given;
-  lucidauth_error said;
+  struct answer given = {.kind = ANSWER_DOUBT};
+  lucidauth_error said = {.code = LUCIDAUTH_OK};
   int cancel = cancel_put_off();
-  if (check_background(account, &said)) {
-    if (account_read_given(account, &given, answer, length, &said))
-      waiting_poll_store(account, order, &given, flags & LUCIDAUTH_REPLACE, &said);
+  ticket->within = 0;
+  if (check_background(account, &said) &&
+      (ticket->boarded || account_read_given(account, &given, answer, length, &said))) {
+    const struct login_key key = login_key(answer, answer ? length : 0, flags & LUCIDAUTH_REPLACE);
+    waiting_poll_store(account, ticket, &given, &key, &said);
     answer_free(&given);
   }
   if (error)

@@ -114,26 +114,6 @@ int client_store(lua_State *L)
   return 1;
 }
 
-/* client:poll_store(account, answer, replace, order) -> true | nil, message, code, order; "not_ready": ask again with
- * this order */
-int client_poll_store(lua_State *L)
-{
-  size_t length;
-  lucidauth_error error;
-  struct client *client = check_client(L);
-  lucidauth_account *account = account_at(L, client, 2, &error);
-  const char *answer = luaL_checklstring(L, 3, &length);
-  unsigned flags = lua_toboolean(L, 4) ? LUCIDAUTH_REPLACE : 0;
-  uint64_t order = (uint64_t)luaL_optnumber(L, 5, 0);
-  if (account && lucidauth_poll_store(account, &order, answer, length, flags, &error)) {
-    lua_pushboolean(L, true);
-    return 1;
-  }
-  int results = push_error(L, &error);
-  lua_pushnumber(L, (lua_Number)order);
-  return results + 1;
-}
-
 /* core.ticket(refresh) -> a caller's wish for a token, for poll */
 int core_ticket(lua_State *L)
 {
@@ -167,6 +147,34 @@ int client_poll(lua_State *L)
     hold(&ticket->held, client);
   else
     let_go(&ticket->held);
+  if (!waits)
+    return results;
+  lua_pushnumber(L, ticket->ticket.within);
+  return results + 1;
+}
+
+/* client:poll_store(ticket, account, answer, replace) -> true | nil, message, code, seconds; never waits. Behind
+ * "not_ready": with `seconds`, ask again with this ticket within them; without, it is the end. */
+int client_poll_store(lua_State *L)
+{
+  size_t length;
+  lucidauth_error error;
+  struct client *client = check_client(L);
+  struct ticket *ticket = luaL_checkudata(L, 2, TICKET);
+  lucidauth_account *account = account_at(L, client, 3, &error);
+  const char *answer = luaL_checklstring(L, 4, &length);
+  unsigned flags = lua_toboolean(L, 5) ? LUCIDAUTH_REPLACE : 0;
+  bool stored = account && lucidauth_poll_store(account, &ticket->ticket, answer, length, flags, &error);
+  bool waits = account && !stored && error.code == LUCIDAUTH_NOT_READY && ticket->ticket.within > 0;
+  if (waits)
+    hold(&ticket->held, client);
+  else
+    let_go(&ticket->held);
+  if (stored) {
+    lua_pushboolean(L, true);
+    return 1;
+  }
+  int results = push_error(L, &error);
   if (!waits)
     return results;
   lua_pushnumber(L, ticket->ticket.within);
