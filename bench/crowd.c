@@ -38,7 +38,7 @@ static double now(void)
 
 static lucidauth *open_client(lucidauth_storage storage)
 {
-  lucidauth_error error;
+  lucidauth_error error = LUCIDAUTH_ERROR_INIT;
   lucidauth_options options = LUCIDAUTH_OPTIONS_INIT;
   options.api_url = bench.sandbox.url;
   options.client_id = "sandbox-client";
@@ -54,7 +54,7 @@ static lucidauth *open_client(lucidauth_storage storage)
 
 static char *token_of(lucidauth_account *account, uint64_t *serial)
 {
-  lucidauth_error error;
+  lucidauth_error error = LUCIDAUTH_ERROR_INIT;
   char *token = lucidauth_token_of(account, serial, &error);
   if (!token)
     sandbox_fail("%s", error.message);

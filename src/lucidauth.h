@@ -12,6 +12,10 @@
  * function fails, and what a function that fails was to return is NULL or false, with nothing to free. Messages never
  * hold a secret. `account` NULL or "" is the account "default".
  *
+ *   structs   A struct of yours begins with its size, so that a program that was built against an older header goes on
+ *             with a newer library: start it from its macro, LUCIDAUTH_ERROR_INIT for a lucidauth_error. {0} does as
+ *             well, but not for options and status. New fields come at the end, and the library neither reads nor
+ *             writes a field that lies behind the size. All other structs are seen as pointers alone.
  *   threads   Every function may be called from any thread at any time, unless it says otherwise. A thread that is
  *             cancelled (pthread_cancel) goes on to the end of its call first.
  *   signals   Nothing here may be called in a signal's handler. A signal that would end the process, since the program
@@ -86,10 +90,26 @@ typedef enum lucidauth_code {
 /* The code's name, never NULL; static text. */
 LUCIDAUTH_API const char *lucidauth_code_name(lucidauth_code code);
 
+/* Start from LUCIDAUTH_ERROR_INIT, or from {0}. */
 typedef struct lucidauth_error {
+  size_t size; /* sizeof(lucidauth_error); the library leaves it as it is */
   lucidauth_code code;
   char message[900]; /* what happened, what is safe, what to do next */
 } lucidauth_error;
+
+#ifndef __cplusplus
+/* clang-format off */
+#define LUCIDAUTH_ERROR_INIT { .size = sizeof(lucidauth_error) }
+/* clang-format on */
+#else
+#define LUCIDAUTH_ERROR_INIT lucidauth_error_init()
+static inline lucidauth_error lucidauth_error_init(void)
+{
+  lucidauth_error error = lucidauth_error();
+  error.size = sizeof(lucidauth_error);
+  return error;
+}
+#endif
 
 /* ---- options ---- */
 
@@ -126,6 +146,7 @@ typedef enum lucidauth_event_kind {
 LUCIDAUTH_API const char *lucidauth_event_name(lucidauth_event_kind kind);
 
 typedef struct lucidauth_event {
+  size_t size; /* as far as this library fills it in: a field behind that is one of a later release */
   lucidauth_event_kind kind;
   const char *account; /* these strings live as long as the call */
   lucidauth_code code; /* of a failure, else LUCIDAUTH_OK */
@@ -242,29 +263,29 @@ enum { LUCIDAUTH_REPLACE = 1 }; /* flags of lucidauth_store: also a grant that l
 LUCIDAUTH_API bool lucidauth_store(lucidauth *client, const char *account, const char *answer, size_t length,
                                    unsigned flags, lucidauth_error *error);
 
-/* One line of an account's past. */
-typedef struct lucidauth_past {
-  double at; /* epoch seconds */
-  lucidauth_event_kind kind;
-  lucidauth_code code; /* of a failure */
-} lucidauth_past;
-
 enum { LUCIDAUTH_CODES = 32, LUCIDAUTH_PAST = 32 }; /* there is room for codes that are yet to come */
 
 /* Start from LUCIDAUTH_STATUS_INIT. */
 typedef struct lucidauth_status {
   size_t size; /* sizeof(lucidauth_status), for programs built against an older header */
-  const char
-      *state; /* "ready", "expired" (the next call refreshes), "failing", "empty" (there is no token); static text */
-  double expires_in;                   /* seconds the token in use has left; 0: none */
-  double last_refresh;                 /* epoch seconds of the last refresh by this client; 0: none */
-  lucidauth_error last_error;          /* of the last failure that no success has followed; LUCIDAUTH_OK: none */
-  double retry_in;                     /* seconds until the server is asked again after a failure */
-  bool unsaved;                        /* the newest tokens are in this process's memory alone */
-  double lifetime;                     /* seconds that the token in use lives in all; 0: unknown */
-  uint64_t refreshes;                  /* by this client */
-  uint64_t failures[LUCIDAUTH_CODES];  /* refreshes that failed, by code */
-  lucidauth_past past[LUCIDAUTH_PAST]; /* the last events, oldest first */
+  /* "ready", "expired" (the next call refreshes), "failing", "empty" (there is no token); static text */
+  const char *state;
+  double expires_in;   /* seconds the token in use has left; 0: none */
+  double last_refresh; /* epoch seconds of the last refresh by this client; 0: none */
+  struct {
+    lucidauth_code code;
+    char message[900];
+  } last_error;                       /* of the last failure that no success has followed; LUCIDAUTH_OK: none */
+  double retry_in;                    /* seconds until the server is asked again after a failure */
+  bool unsaved;                       /* the newest tokens are in this process's memory alone */
+  double lifetime;                    /* seconds that the token in use lives in all; 0: unknown */
+  uint64_t refreshes;                 /* by this client */
+  uint64_t failures[LUCIDAUTH_CODES]; /* refreshes that failed, by code */
+  struct {
+    double at; /* epoch seconds */
+    lucidauth_event_kind kind;
+    lucidauth_code code;  /* of a failure */
+  } past[LUCIDAUTH_PAST]; /* the last events, oldest first */
   int past_count;
   bool shared;         /* another process's refresh is seen at once; else within a second */
   uint64_t generation; /* of the storage: grows with every refresh by any process, odd while one is under way */

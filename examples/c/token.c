@@ -16,7 +16,7 @@ static void tell(void *data, const lucidauth_event *event)
 
 int main(void)
 {
-  lucidauth_error error;
+  lucidauth_error error = LUCIDAUTH_ERROR_INIT;
   lucidauth_options options = LUCIDAUTH_OPTIONS_INIT;
   options.on_event = tell;
 

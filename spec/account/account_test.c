@@ -95,7 +95,7 @@ static const char *call(struct caller *caller)
 {
   if (lucidauth_is_current(caller->account, caller->serial))
     return caller->token;
-  lucidauth_error error;
+  lucidauth_error error = LUCIDAUTH_ERROR_INIT;
   char *token = lucidauth_token_of(caller->account, &caller->serial, &error);
   snprintf(caller->token, sizeof caller->token, "%.15s", token ? token : error.message);
   lucidauth_free_token(token);

@@ -157,7 +157,7 @@ static char folder[64], path[80];
 static lucidauth *client_of(lucidauth_storage storage, bool background)
 {
   char url[80];
-  lucidauth_error error;
+  lucidauth_error error = LUCIDAUTH_ERROR_INIT;
   lucidauth_options options = LUCIDAUTH_OPTIONS_INIT;
   snprintf(url, sizeof url, "http://127.0.0.1:%d", server.port);
   options.introspection_url = "";
@@ -192,7 +192,7 @@ static bool is_token(char *token, const char *expected)
 
 static bool gets(lucidauth *client, const char *expected)
 {
-  lucidauth_error error = {.message = ""};
+  lucidauth_error error = LUCIDAUTH_ERROR_INIT;
   char *token = lucidauth_token(client, NULL, &error);
   if (!token)
     fprintf(stderr, "%s\n", error.message);
@@ -747,7 +747,7 @@ static struct own_flight *inherited;
 /* It does what it was about to do, is told that it need not, and may begin anew. */
 static bool is_not_flying(lucidauth *client)
 {
-  lucidauth_error error = {.message = ""};
+  lucidauth_error error = LUCIDAUTH_ERROR_INIT;
   do_step(inherited);
   if (inherited->action.step != LUCIDAUTH_DONE)
     return false;

@@ -22,7 +22,7 @@ static int set_up(void **state)
 
 static lucidauth *open_client(const lucidauth_options *options)
 {
-  lucidauth_error error;
+  lucidauth_error error = LUCIDAUTH_ERROR_INIT;
   lucidauth *client = lucidauth_new(options, &error);
   if (!client)
     fail_msg("%s", error.message);
@@ -31,7 +31,7 @@ static lucidauth *open_client(const lucidauth_options *options)
 
 static void assert_refused(const lucidauth_options *options, const char *name)
 {
-  lucidauth_error error = {.code = LUCIDAUTH_OK, .message = ""};
+  lucidauth_error error = LUCIDAUTH_ERROR_INIT;
   lucidauth *client = lucidauth_new(options, &error);
   if (client)
     fail_msg("%s is accepted", name);
@@ -226,6 +226,65 @@ static void seconds_that_no_clock_can_count_are_refused(void **state)
   }
 }
 
+/* ---- structs of programs that were built against another header ---- */
+
+/* Whatever stands in a struct that nobody has initialised. */
+static void an_error_is_filled_in_whatever_its_size_says(void **state)
+{
+  (void)state;
+  const size_t sizes[] = {sizeof(lucidauth_error), 0, 1, offsetof(lucidauth_error, message) + 1, SIZE_MAX};
+  for (size_t i = 0; i < sizeof sizes / sizeof *sizes; i++) {
+    struct {
+      lucidauth_error error;
+      char behind[8];
+    } given = {.error = {.size = sizes[i]}, .behind = "behind"};
+    lucidauth_options options = LUCIDAUTH_OPTIONS_INIT;
+    options.max_accounts = 0;
+    assert_null(lucidauth_new(&options, &given.error));
+    assert_int_equal(given.error.code, LUCIDAUTH_CONFIG);
+    assert_non_null(strstr(given.error.message, "max_accounts"));
+    assert_true(given.error.size == sizes[i]);
+    assert_string_equal(given.behind, "behind");
+  }
+}
+
+/* The longest message there is. */
+static void a_message_ends_within_its_error(void **state)
+{
+  (void)state;
+  struct {
+    lucidauth_error error;
+    char behind[8];
+  } given = {.error = LUCIDAUTH_ERROR_INIT, .behind = "behind"};
+  char name[4000];
+  memset(name, 'n', sizeof name - 1);
+  name[sizeof name - 1] = '\0';
+  error_set(&given.error, LUCIDAUTH_CONFIG, "%s", name);
+  assert_int_equal(strlen(given.error.message), sizeof given.error.message - 1);
+  lucidauth_error copy = LUCIDAUTH_ERROR_INIT;
+  copy.size = 7;
+  error_copy(&copy, &given.error);
+  assert_string_equal(copy.message, given.error.message);
+  assert_int_equal(copy.size, 7);
+  assert_string_equal(given.behind, "behind");
+  error_copy(NULL, &copy);
+}
+
+/* Neither what a later option is, nor any address at all. */
+static void nothing_behind_the_size_of_options_is_read(void **state)
+{
+  (void)state;
+  lucidauth_options options = LUCIDAUTH_OPTIONS_INIT;
+  const size_t size = offsetof(lucidauth_options, hold_signals);
+  memset((char *)&options + size, 0x5A, sizeof options - size);
+  options.size = size;
+  lucidauth *client = open_client(&options);
+  assert_int_equal(client->options.max_accounts, 10000);
+  assert_true(client->options.accounts.hold_signals);
+  assert_null(client->options.token_parameters);
+  lucidauth_close(client);
+}
+
 #define TEST(name) cmocka_unit_test_setup(name, set_up)
 
 int main(void)
@@ -243,6 +302,9 @@ int main(void)
       TEST(no_account_at_all_is_refused),
       TEST(what_an_older_program_does_not_say_has_its_default),
       TEST(seconds_that_no_clock_can_count_are_refused),
+      TEST(an_error_is_filled_in_whatever_its_size_says),
+      TEST(a_message_ends_within_its_error),
+      TEST(nothing_behind_the_size_of_options_is_read),
   };
   return cmocka_run_group_tests(tests, NULL, NULL);
 }

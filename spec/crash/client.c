@@ -105,7 +105,7 @@ static bool starts(const char *text, const char *with)
 
 static void do_step(lucidauth **client, const char *step)
 {
-  lucidauth_error error;
+  lucidauth_error error = LUCIDAUTH_ERROR_INIT;
   long refused;
   if (strcmp(step, "token") == 0) {
     print_token(lucidauth_token(*client, NULL, &error), &error);
@@ -143,7 +143,7 @@ static void do_step(lucidauth **client, const char *step)
 
 int main(int count, char **steps)
 {
-  lucidauth_error error;
+  lucidauth_error error = LUCIDAUTH_ERROR_INIT;
   lucidauth_options options = LUCIDAUTH_OPTIONS_INIT;
   options.on_event = tell;
   options.timeout = getenv("TIMEOUT") ? atof(getenv("TIMEOUT")) : 60;

@@ -72,7 +72,7 @@ static void rest(double seconds)
 static lucidauth *open_client(const char *login)
 {
   char path[sizeof crowd.folder + 16];
-  lucidauth_error error;
+  lucidauth_error error = LUCIDAUTH_ERROR_INIT;
   lucidauth_options options = LUCIDAUTH_OPTIONS_INIT;
   snprintf(path, sizeof path, "%s/token.json", crowd.folder);
   options.path = path;
@@ -130,7 +130,7 @@ static void complain(const struct caller *caller, const lucidauth_error *error)
 static void call(struct caller *caller)
 {
   char used[LOGIN];
-  lucidauth_error error = {.code = LUCIDAUTH_OK};
+  lucidauth_error error = LUCIDAUTH_ERROR_INIT;
   caller->calls++;
   pthread_rwlock_rdlock(&crowd.lock);
   snprintf(used, sizeof used, "%s", crowd.login);

@@ -52,7 +52,7 @@ static void count_event(void *data, const lucidauth_event *event)
 
 static lucidauth *open_client(double refresh_wait)
 {
-  lucidauth_error error;
+  lucidauth_error error = LUCIDAUTH_ERROR_INIT;
   lucidauth_options options = LUCIDAUTH_OPTIONS_INIT;
   options.api_url = stress.sandbox.url;
   options.client_id = "sandbox-client";
@@ -117,7 +117,7 @@ static void expect(bool holds, const char *what)
 
 static char *fetch(lucidauth *client, const char *account, bool refresh)
 {
-  lucidauth_error error = {.code = LUCIDAUTH_OK};
+  lucidauth_error error = LUCIDAUTH_ERROR_INIT;
   char *token = refresh ? lucidauth_refresh(client, account, &error) : lucidauth_token(client, account, &error);
   if (token && strncmp(token, "oauth2-a-", 9) == 0) {
     atomic_fetch_add(&stress.counts->tokens, 1);
@@ -131,7 +131,7 @@ static char *fetch(lucidauth *client, const char *account, bool refresh)
 static void fetch_by_handle(const char *name)
 {
   uint64_t serial = 0;
-  lucidauth_error error;
+  lucidauth_error error = LUCIDAUTH_ERROR_INIT;
   lucidauth_account *account = lucidauth_get_account(stress.client, name, &error);
   char *token = account ? lucidauth_token_of(account, &serial, &error) : NULL;
   for (int i = 0; token && i < 1000 && lucidauth_is_current(account, serial); i++)

@@ -107,14 +107,14 @@ typedef void (*use)(lucidauth *client, const char *name);
 
 static void ask(lucidauth *client, const char *name)
 {
-  lucidauth_error error;
+  lucidauth_error error = LUCIDAUTH_ERROR_INIT;
   assert_null(lucidauth_token(client, name, &error));
   assert_int_equal(error.code, LUCIDAUTH_CONFIG);
 }
 
 static void refresh(lucidauth *client, const char *name)
 {
-  lucidauth_error error;
+  lucidauth_error error = LUCIDAUTH_ERROR_INIT;
   assert_null(lucidauth_refresh(client, name, &error));
   assert_int_equal(error.code, LUCIDAUTH_CONFIG);
 }
@@ -313,7 +313,7 @@ static void a_rejected_token_does_not_come_back_with_its_account(void **state)
   use_accounts(client, "a");
   assert_true(lucidauth_reject(client, "a", "token-a", NULL));
   use_accounts(client, "bcd");
-  lucidauth_error error;
+  lucidauth_error error = LUCIDAUTH_ERROR_INIT;
   char *token = lucidauth_token(client, "a", &error);
   assert_true(!token || strcmp(token, "token-a") != 0);
   lucidauth_free_token(token);
@@ -537,7 +537,7 @@ static void a_status_is_filled_as_far_as_the_program_knows_it(void **state)
     lucidauth_status known;
     char later[8];
   } status = {.known = LUCIDAUTH_STATUS_INIT, .later = "later"};
-  lucidauth_error error = {.code = LUCIDAUTH_OK};
+  lucidauth_error error = LUCIDAUTH_ERROR_INIT;
   lucidauth *client = scene_client(false);
   scene_assert_token(lucidauth_token(client, NULL, NULL), "A1");
   status.known.size = sizeof status;
@@ -557,7 +557,7 @@ static void an_account_that_there_is_no_room_for_has_no_status(void **state)
 {
   (void)state;
   lucidauth_status status = LUCIDAUTH_STATUS_INIT;
-  lucidauth_error error = {.code = LUCIDAUTH_OK};
+  lucidauth_error error = LUCIDAUTH_ERROR_INIT;
   lucidauth *client = scene_client(false);
   assert_false(lucidauth_get_status(client, "another", &status, &error));
   assert_int_equal(error.code, LUCIDAUTH_CONFIG);
@@ -570,7 +570,7 @@ static void an_account_that_there_is_no_room_for_has_no_status(void **state)
 static void a_rejection_says_whether_it_was_heard(void **state)
 {
   (void)state;
-  lucidauth_error error = {.code = LUCIDAUTH_OK};
+  lucidauth_error error = LUCIDAUTH_ERROR_INIT;
   lucidauth *client = scene_client(false);
   scene_assert_token(lucidauth_token(client, NULL, NULL), "A1");
   assert_true(lucidauth_reject(client, NULL, "A1", &error));
@@ -591,7 +591,7 @@ static void a_rejection_of_nothing_changes_nothing(void **state)
   lucidauth *client = scene_client(false);
   scene_assert_token(lucidauth_token(client, NULL, NULL), "A1");
   for (int i = 0; i < 2; i++) {
-    lucidauth_error error = {.code = LUCIDAUTH_OK};
+    lucidauth_error error = LUCIDAUTH_ERROR_INIT;
     assert_false(lucidauth_reject(client, NULL, nothing[i], &error));
     assert_int_equal(error.code, LUCIDAUTH_CONFIG);
     assert_false(lucidauth_reject(client, NULL, nothing[i], NULL));

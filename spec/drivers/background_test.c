@@ -61,6 +61,7 @@ static void take_event(void *unused, const lucidauth_event *event)
 {
   (void)unused;
   atomic_fetch_add(&world.events, 1);
+  assert_int_equal(event->size, sizeof *event);
   if (!pthread_equal(pthread_self(), world.caller))
     atomic_fetch_add(&world.elsewhere, 1);
   size_t length = strlen(world.names);
@@ -82,7 +83,7 @@ static lucidauth_options options(void)
 
 static lucidauth *client_with(const lucidauth_options *chosen)
 {
-  lucidauth_error error;
+  lucidauth_error error = LUCIDAUTH_ERROR_INIT;
   lucidauth *client = lucidauth_new(chosen, &error);
   if (!client)
     fail_msg("%s", error.message);
@@ -171,7 +172,7 @@ static char *poll_for(lucidauth_account *account, lucidauth_ticket *ticket, uint
 
 static lucidauth_account *account_of(lucidauth *client, const char *name)
 {
-  lucidauth_error error;
+  lucidauth_error error = LUCIDAUTH_ERROR_INIT;
   lucidauth_account *account = lucidauth_get_account(client, name, &error);
   if (!account)
     fail_msg("%s", error.message);
@@ -186,7 +187,7 @@ static void assert_token(const char *token, const char *account)
 
 static void get_token(lucidauth *client, const char *account)
 {
-  lucidauth_error error;
+  lucidauth_error error = LUCIDAUTH_ERROR_INIT;
   char *token = lucidauth_token(client, account, &error);
   if (!token)
     fail_msg("%s", error.message);
@@ -198,7 +199,7 @@ static void get_token(lucidauth *client, const char *account)
 static void leave_in_flight(lucidauth *client)
 {
   lucidauth_ticket ticket = {0};
-  lucidauth_error error;
+  lucidauth_error error = LUCIDAUTH_ERROR_INIT;
   assert_null(lucidauth_poll(account_of(client, "account-1"), &ticket, true, NULL, &error));
   wait_for_posts(1);
 }
@@ -260,7 +261,7 @@ static void test_many_side_by_side(void **state)
   lucidauth_account *accounts[ACCOUNTS];
   lucidauth_ticket tickets[ACCOUNTS] = {0};
   char *tokens[ACCOUNTS] = {0}, name[16];
-  lucidauth_error error;
+  lucidauth_error error = LUCIDAUTH_ERROR_INIT;
   control("faults", "{\"kind\": \"held\", \"times\": \"always\"}");
   for (int i = 0; i < ACCOUNTS; i++) {
     name_account(name, i + 1);
@@ -290,7 +291,7 @@ static void test_poll(void **state)
   lucidauth *client = new_client();
   lucidauth_account *account = account_of(client, "account-1");
   lucidauth_ticket ticket = {0}, again = {0}, anew = {.refresh = true};
-  lucidauth_error error;
+  lucidauth_error error = LUCIDAUTH_ERROR_INIT;
   uint64_t serial = 0, next = 0;
   char *token = poll_for(account, &ticket, &serial, &error);
   assert_token(token, "account-1");
@@ -317,7 +318,7 @@ static void test_poll_needs_background(void **state)
   chosen.background = false;
   lucidauth *client = client_with(&chosen);
   lucidauth_ticket ticket = {0};
-  lucidauth_error error;
+  lucidauth_error error = LUCIDAUTH_ERROR_INIT;
   assert_null(lucidauth_poll(account_of(client, "account-1"), &ticket, true, NULL, &error));
   assert_int_equal(error.code, LUCIDAUTH_CONFIG);
   lucidauth_close(client);
@@ -333,7 +334,7 @@ static void test_served_while_it_hangs(void **state)
   lucidauth *client = client_with(&chosen);
   lucidauth_account *account = account_of(client, "account-1");
   lucidauth_ticket ticket = {0}, anew = {.refresh = true}, hurried = {0}, patient = {0};
-  lucidauth_error error;
+  lucidauth_error error = LUCIDAUTH_ERROR_INIT;
   assert_null(lucidauth_poll(account, &ticket, true, NULL, &error));
   assert_true(ticket.within > 0 && ticket.within <= chosen.refresh_wait);
   char *token = poll_for(account, &ticket, NULL, &error);
@@ -367,7 +368,7 @@ static void test_failure(void **state)
   lucidauth *client = new_client();
   lucidauth_account *account = account_of(client, "account-2");
   lucidauth_ticket ticket = {0};
-  lucidauth_error error;
+  lucidauth_error error = LUCIDAUTH_ERROR_INIT;
   write_record("account-2", "{\"refresh_token\": \"unknown\"}");
   assert_null(poll_for(account, &ticket, NULL, &error));
   assert_int_equal(error.code, LUCIDAUTH_INVALID_GRANT);
@@ -383,7 +384,7 @@ static void test_events_on_the_callers_thread(void **state)
   lucidauth *client = new_client();
   lucidauth_account *account = account_of(client, "account-1");
   lucidauth_ticket ticket = {.refresh = true};
-  lucidauth_error error;
+  lucidauth_error error = LUCIDAUTH_ERROR_INIT;
   assert_null(lucidauth_poll(account, &ticket, true, NULL, &error));
   double deadline = now() + PATIENCE;
   lucidauth_status status = LUCIDAUTH_STATUS_INIT;
@@ -457,7 +458,7 @@ static void test_leave_waits_for_nothing(void **state)
   (void)state;
   lucidauth *client = new_client();
   lucidauth_ticket ticket = {0};
-  lucidauth_error error;
+  lucidauth_error error = LUCIDAUTH_ERROR_INIT;
   assert_true(lucidauth_leave(client));
   control("faults", "{\"kind\": \"slow\", \"when\": \"before\", \"seconds\": 0.5}");
   assert_null(lucidauth_poll(account_of(client, "account-1"), &ticket, true, NULL, &error));
@@ -638,7 +639,7 @@ static void assert_ends_well(pid_t child)
 /* Both processes refresh, one after the other, and see each other's tokens; the parent closes its client. */
 static void go_on_in_both(lucidauth *client, int expected_posts)
 {
-  lucidauth_error error = {.message = ""};
+  lucidauth_error error = LUCIDAUTH_ERROR_INIT;
   char *token;
   pid_t child = fork();
   assert_true(child >= 0);
@@ -722,7 +723,7 @@ static void advance(lucidauth_flight *flight, const char *record)
 static lucidauth_flight *fly_to_post(lucidauth *client, const char *name)
 {
   char record[256];
-  lucidauth_error error;
+  lucidauth_error error = LUCIDAUTH_ERROR_INIT;
   snprintf(record, sizeof record, "{\"refresh_token\": \"%s\"}", sandbox_token(&world.sandbox, name, "refresh_token"));
   lucidauth_flight *flight = lucidauth_flight_begin(account_of(client, name), false, NULL, &error);
   assert_non_null(flight);
@@ -732,7 +733,7 @@ static lucidauth_flight *fly_to_post(lucidauth *client, const char *name)
 
 static char *finish(lucidauth_flight *flight)
 {
-  lucidauth_error error;
+  lucidauth_error error = LUCIDAUTH_ERROR_INIT;
   double deadline = now() + PATIENCE;
   while (!lucidauth_flight_has_posted(flight) && now() < deadline)
     pause_briefly();

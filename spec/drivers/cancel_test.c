@@ -120,7 +120,7 @@ static void a_close_waits_for_the_flight_all_the_same(void **state)
 {
   (void)state;
   struct call call = {0};
-  lucidauth_error error;
+  lucidauth_error error = LUCIDAUTH_ERROR_INIT;
   lucidauth_ticket ticket = {.refresh = true};
   lucidauth *client = scene_client(true);
   endpoint_hold();

@@ -31,7 +31,7 @@ static void take_event(void *unused, const lucidauth_event *event)
   snprintf(world.names + length, sizeof world.names - length, "%s ", lucidauth_event_name(event->kind));
   if (!world.closing)
     return;
-  lucidauth_error error = {.code = LUCIDAUTH_OK};
+  lucidauth_error error = LUCIDAUTH_ERROR_INIT;
   lucidauth_status status = LUCIDAUTH_STATUS_INIT;
   lucidauth_ticket ticket = {.refresh = true};
   assert_false(lucidauth_get_status(world.client, event->account, &status, NULL));
@@ -66,7 +66,7 @@ static void close_client(void)
 static void events_of_the_last_flight_are_given_while_the_client_is_still_there(void **state)
 {
   (void)state;
-  lucidauth_error error;
+  lucidauth_error error = LUCIDAUTH_ERROR_INIT;
   lucidauth_ticket ticket = {0};
   open_client(true);
   endpoint_hold();

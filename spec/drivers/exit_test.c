@@ -53,7 +53,7 @@ static pid_t start_child(void (*body)(void))
 
 static void *refresh(void *unused)
 {
-  lucidauth_error error;
+  lucidauth_error error = LUCIDAUTH_ERROR_INIT;
   (void)unused;
   char *token = lucidauth_refresh(client, NULL, &error);
   report(token, &error);
@@ -105,7 +105,7 @@ static void nor_in_the_background(void **state)
 
 static void ask_late(void)
 {
-  lucidauth_error error;
+  lucidauth_error error = LUCIDAUTH_ERROR_INIT;
   char *token = lucidauth_token(client, NULL, &error);
   report(token, &error);
 }
@@ -170,7 +170,7 @@ static void end_while_it_is_closed(void)
 {
   static atomic_bool closing;
   pthread_t thread;
-  lucidauth_error error;
+  lucidauth_error error = LUCIDAUTH_ERROR_INIT;
   lucidauth_ticket ticket = {0};
   client = scene_client(true);
   endpoint_hold();
@@ -215,7 +215,7 @@ static void end_at_once(int number)
 
 static void end_in_the_middle(void)
 {
-  lucidauth_error error;
+  lucidauth_error error = LUCIDAUTH_ERROR_INIT;
   lucidauth_ticket ticket = {.refresh = true};
   client = scene_client(true);
   if (!is_token(lucidauth_token(client, NULL, NULL)))
@@ -279,7 +279,7 @@ int __wrap_atexit(void (*function)(void))
 
 static void ask_unheard(void)
 {
-  lucidauth_error error;
+  lucidauth_error error = LUCIDAUTH_ERROR_INIT;
   no_atexit = true;
   client = scene_client(false);
   char *token = lucidauth_token(client, NULL, &error);

@@ -26,6 +26,7 @@ static struct {
 static void take_event(void *unused, const lucidauth_event *event)
 {
   (void)unused;
+  assert_int_equal(event->size, sizeof *event);
   size_t length = strlen(world.events);
   snprintf(world.events + length, sizeof world.events - length, "%s ", lucidauth_event_name(event->kind));
 }
@@ -93,7 +94,7 @@ static lucidauth_action do_step(lucidauth_flight *flight, const lucidauth_action
 
 static lucidauth_flight *begin(bool refresh)
 {
-  lucidauth_error error = {.message = ""};
+  lucidauth_error error = LUCIDAUTH_ERROR_INIT;
   lucidauth_flight *flight = lucidauth_flight_begin(world.account, refresh, NULL, &error);
   if (!flight)
     fail_msg("%s", error.message);
@@ -120,7 +121,7 @@ static char *carry_out(lucidauth_flight *flight, lucidauth_error *error)
 
 static void assert_gets(const char *expected)
 {
-  lucidauth_error error = {.message = ""};
+  lucidauth_error error = LUCIDAUTH_ERROR_INIT;
   char *token = carry_out(begin(false), &error);
   assert_string_equal(token ? token : error.message, expected);
   lucidauth_free_token(token);
@@ -128,7 +129,7 @@ static void assert_gets(const char *expected)
 
 static void break_off(lucidauth_flight *flight)
 {
-  lucidauth_error error;
+  lucidauth_error error = LUCIDAUTH_ERROR_INIT;
   assert_null(lucidauth_flight_end(flight, NULL, &error));
   assert_int_equal(error.code, LUCIDAUTH_NOT_READY);
 }
@@ -201,7 +202,7 @@ static void a_flight_that_never_sent_its_post_leaves_the_refresh_token_alive(voi
 
 static void leave_unsaved(void)
 {
-  lucidauth_error error;
+  lucidauth_error error = LUCIDAUTH_ERROR_INIT;
   lucidauth_flight *flight = begin(false);
   carry_on_to(flight, LUCIDAUTH_POST);
   lucidauth_flight_post(flight);
@@ -219,7 +220,7 @@ static void leave_unsaved(void)
 static void unsaved_tokens_are_saved_by_a_flight_of_their_own(void **state)
 {
   (void)state;
-  lucidauth_error error;
+  lucidauth_error error = LUCIDAUTH_ERROR_INIT;
   leave_unsaved();
   world.broken = false;
   lucidauth_flight *flight = lucidauth_flight_keep(world.account);
@@ -238,7 +239,7 @@ static void unsaved_tokens_are_saved_by_a_flight_of_their_own(void **state)
 static void a_storage_that_stays_broken_leaves_them_unsaved(void **state)
 {
   (void)state;
-  lucidauth_error error;
+  lucidauth_error error = LUCIDAUTH_ERROR_INIT;
   leave_unsaved();
   assert_null(carry_out(lucidauth_flight_keep(world.account), &error));
   assert_int_equal(error.code, LUCIDAUTH_STORAGE);
@@ -251,7 +252,7 @@ static void a_storage_that_stays_broken_leaves_them_unsaved(void **state)
 static void what_a_flight_left_in_hand_is_saved_at_the_end(void **state)
 {
   (void)state;
-  lucidauth_error error;
+  lucidauth_error error = LUCIDAUTH_ERROR_INIT;
   lucidauth_flight *flight = begin(false);
   carry_on_to(flight, LUCIDAUTH_POST);
   lucidauth_flight_start_post(flight);
@@ -304,7 +305,7 @@ static void a_child_saves_nothing_while_its_parent_holds_the_lock(void **state)
 static void a_second_refresh_is_told_what_is_so(void **state)
 {
   (void)state;
-  lucidauth_error error = {.code = LUCIDAUTH_OK};
+  lucidauth_error error = LUCIDAUTH_ERROR_INIT;
   char *token = NULL;
   lucidauth_flight *first = begin(false);
   assert_null(lucidauth_flight_begin(world.account, true, NULL, &error));
@@ -328,7 +329,7 @@ static void no_flight_passes_a_storage_by(void **state)
   (void)state;
   static const lucidauth_storage kinds[] = {LUCIDAUTH_FILE, LUCIDAUTH_DIRECTORY, LUCIDAUTH_MEMORY};
   for (int i = 0; i < 6; i++) {
-    lucidauth_error error = {.code = LUCIDAUTH_OK};
+    lucidauth_error error = LUCIDAUTH_ERROR_INIT;
     lucidauth_options chosen = options();
     char *token = NULL;
     chosen.storage = kinds[i / 2];

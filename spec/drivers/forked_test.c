@@ -63,7 +63,7 @@ static void close_client(void)
 
 static void get_a1_and_close(void)
 {
-  lucidauth_error error = {.message = ""};
+  lucidauth_error error = LUCIDAUTH_ERROR_INIT;
   char *token = lucidauth_token(world.client, NULL, &error);
   bool good = token && strcmp(token, "A1") == 0;
   fputs(error.message, stderr);
@@ -75,7 +75,7 @@ static void get_a1_and_close(void)
 /* Its record was in the memory that is left behind, and the configured refresh token is spent. */
 static void get_nothing_and_close(void)
 {
-  lucidauth_error error = {.code = LUCIDAUTH_OK};
+  lucidauth_error error = LUCIDAUTH_ERROR_INIT;
   char *token = lucidauth_token(world.client, NULL, &error);
   lucidauth_close(world.client);
   report(!token && error.code == LUCIDAUTH_INVALID_GRANT);
@@ -141,7 +141,7 @@ enum { FORKED_CHILD_HAS_THREADS = true };
 
 static void poll_on(lucidauth_ticket *ticket)
 {
-  lucidauth_error error;
+  lucidauth_error error = LUCIDAUTH_ERROR_INIT;
   lucidauth_account *account = lucidauth_get_account(world.client, NULL, NULL);
   char *token = lucidauth_poll(account, ticket, true, NULL, &error);
   while (!token && error.code == LUCIDAUTH_NOT_READY) {
@@ -162,7 +162,7 @@ static void a_ticket_is_good_on_both_sides_of_a_fork(void **state)
   if (!FORKED_CHILD_HAS_THREADS)
     skip();
   for (int refresh = 0; refresh < 2; refresh++) {
-    lucidauth_error error;
+    lucidauth_error error = LUCIDAUTH_ERROR_INIT;
     lucidauth_ticket ticket = {.refresh = refresh};
     scene_store(refresh ? 3000 : -10);
     atomic_store(&endpoint->rotation, 0);

@@ -76,7 +76,7 @@ static void a_dead_grant_is_replaced_as_it_is(void **state)
 static void a_spent_refresh_token_is_refused(void **state)
 {
   (void)state;
-  lucidauth_error error;
+  lucidauth_error error = LUCIDAUTH_ERROR_INIT;
   lucidauth *client = scene_client(false);
   scene_assert_token(lucidauth_token(client, NULL, NULL), "A1");
   assert_false(store(client, "R0", LUCIDAUTH_REPLACE, &error));
@@ -96,7 +96,7 @@ static void nothing_is_no_answer(void **state)
     lucidauth *client = scene_client(background);
     lucidauth_account *account = lucidauth_get_account(client, NULL, NULL);
     for (size_t i = 0; i < sizeof nothing / sizeof *nothing; i++) {
-      lucidauth_error error = {.code = LUCIDAUTH_OK};
+      lucidauth_error error = LUCIDAUTH_ERROR_INIT;
       lucidauth_ticket ticket = {0};
       assert_false(lucidauth_store(client, "", nothing[i].text, nothing[i].length, 0, &error));
       assert_int_equal(error.code, LUCIDAUTH_CONFIG);
@@ -157,7 +157,7 @@ static lucidauth *client_in_a_refresh(double timeout, lucidauth_account **accoun
 static void polling_waits_for_no_refresh(void **state)
 {
   (void)state;
-  lucidauth_error error;
+  lucidauth_error error = LUCIDAUTH_ERROR_INIT;
   lucidauth_ticket ticket = {0};
   lucidauth_account *account;
   lucidauth *client = client_in_a_refresh(ENDPOINT_PATIENCE, &account);
@@ -176,7 +176,7 @@ static void polling_waits_for_no_refresh(void **state)
 static void nor_for_it_without_an_end(void **state)
 {
   (void)state;
-  lucidauth_error error;
+  lucidauth_error error = LUCIDAUTH_ERROR_INIT;
   lucidauth_ticket ticket = {0};
   lucidauth_account *account;
   lucidauth *client = client_in_a_refresh(0.2, &account);
@@ -194,7 +194,7 @@ static void nor_for_it_without_an_end(void **state)
 static void who_comes_again_hears_once_what_came_of_it(void **state)
 {
   (void)state;
-  lucidauth_error error;
+  lucidauth_error error = LUCIDAUTH_ERROR_INIT;
   lucidauth_ticket lost = {0}, another = {0}, last = {0}, other = {0};
   lucidauth *client = scene_client(true);
   lucidauth_account *account = lucidauth_get_account(client, NULL, NULL);
@@ -214,7 +214,7 @@ static void who_comes_again_hears_once_what_came_of_it(void **state)
 static void tickets_are_not_mixed_up(void **state)
 {
   (void)state;
-  lucidauth_error error;
+  lucidauth_error error = LUCIDAUTH_ERROR_INIT;
   lucidauth_ticket one = {0}, two = {0}, three = {0};
   lucidauth *client = scene_client(true);
   lucidauth_account *account = lucidauth_get_account(client, NULL, NULL);
@@ -239,7 +239,7 @@ static void a_client_that_is_closed_meanwhile_has_stored_it(void **state)
 /* Some of its forks come while the thread is at work; whatever it was at, the child comes to an end. */
 static int store_in_child(lucidauth *client, lucidauth_account *account, lucidauth_ticket *ticket)
 {
-  lucidauth_error error;
+  lucidauth_error error = LUCIDAUTH_ERROR_INIT;
   alarm(ENDPOINT_PATIENCE);
   char *token = lucidauth_token(client, NULL, &error);
   lucidauth_free_token(token);
@@ -252,7 +252,7 @@ static void a_child_of_a_fork_does_not_wait_for_its_parents(void **state)
 {
   (void)state;
   for (int i = 0; i < 5; i++) {
-    lucidauth_error error;
+    lucidauth_error error = LUCIDAUTH_ERROR_INIT;
     lucidauth_ticket ticket = {0};
     lucidauth *client = scene_client(true);
     lucidauth_account *account = lucidauth_get_account(client, NULL, NULL);
@@ -270,7 +270,7 @@ static void a_child_of_a_fork_does_not_wait_for_its_parents(void **state)
 static void only_the_background_is_polled(void **state)
 {
   (void)state;
-  lucidauth_error error;
+  lucidauth_error error = LUCIDAUTH_ERROR_INIT;
   lucidauth_ticket ticket = {0};
   lucidauth *client = scene_client(false);
   assert_false(poll_once(lucidauth_get_account(client, NULL, NULL), &ticket, first, &error));
@@ -297,7 +297,7 @@ static void open_own_storage(void)
 
 static lucidauth_flight *fly(const char *answer, unsigned flags)
 {
-  lucidauth_error error = {.code = LUCIDAUTH_OK};
+  lucidauth_error error = LUCIDAUTH_ERROR_INIT;
   lucidauth_flight *flight = lucidauth_flight_store(own.account, answer, strlen(answer), flags, &error);
   if (!flight)
     fail_msg("%s", error.message);
@@ -341,7 +341,7 @@ static lucidauth_code end(lucidauth_flight *flight, char message[900])
 
 static void assert_own_token(const char *expected)
 {
-  lucidauth_error error;
+  lucidauth_error error = LUCIDAUTH_ERROR_INIT;
   char *token = NULL;
   lucidauth_flight *flight = lucidauth_flight_begin(own.account, false, &token, &error);
   if (flight) {
@@ -443,7 +443,7 @@ static void a_flight_that_is_broken_off_leaves_the_one_or_the_other(void **state
 static void two_flights_are_not_in_the_air_at_once(void **state)
 {
   (void)state;
-  lucidauth_error error;
+  lucidauth_error error = LUCIDAUTH_ERROR_INIT;
   open_own_storage();
   lucidauth_flight *flight = fly(first, 0);
   assert_null(lucidauth_flight_store(own.account, second, sizeof second - 1, 0, &error));
@@ -504,7 +504,7 @@ static void a_child_of_a_fork_has_none_of_it(void **state)
 static void a_storage_of_the_librarys_is_passed_by_no_flight(void **state)
 {
   (void)state;
-  lucidauth_error error;
+  lucidauth_error error = LUCIDAUTH_ERROR_INIT;
   lucidauth *client = scene_client(false);
   assert_null(lucidauth_flight_store(lucidauth_get_account(client, NULL, NULL), first, sizeof first - 1, 0, &error));
   assert_int_equal(error.code, LUCIDAUTH_CONFIG);

@@ -81,7 +81,7 @@ static void a_flight_that_succeeds_brings_another(void **state)
 static void the_header_names_it_as_well(void **state)
 {
   (void)state;
-  lucidauth_error error;
+  lucidauth_error error = LUCIDAUTH_ERROR_INIT;
   scene_store(100);
   lucidauth *client = scene_client(false);
   assert_false(lucidauth_reject(client, NULL, NULL, &error));
@@ -97,7 +97,7 @@ static void the_header_names_it_as_well(void **state)
 static void a_flight_of_its_own_does_not_return_it(void **state)
 {
   (void)state;
-  lucidauth_error error;
+  lucidauth_error error = LUCIDAUTH_ERROR_INIT;
   lucidauth_options options = scene_own_storage();
   lucidauth *client = scene_open(&options);
   lucidauth_account *account = lucidauth_get_account(client, NULL, NULL);

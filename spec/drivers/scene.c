@@ -79,7 +79,7 @@ lucidauth_action scene_step(lucidauth_flight *flight, const lucidauth_action *ac
 
 lucidauth *scene_open(const lucidauth_options *options)
 {
-  lucidauth_error error;
+  lucidauth_error error = LUCIDAUTH_ERROR_INIT;
   lucidauth *client = lucidauth_new(options, &error);
   if (!client)
     fail_msg("%s", error.message);

@@ -93,7 +93,7 @@ char *__wrap_turn_end(struct lucidauth_account *account, uint64_t *serial, lucid
 /* A refresh is boarded after the landing of the one before, and before the thread has turned away from that. */
 static void board_at_the_landing(lucidauth_account *account)
 {
-  lucidauth_error error;
+  lucidauth_error error = LUCIDAUTH_ERROR_INIT;
   lucidauth_ticket first = {.refresh = true}, second = {.refresh = true};
   atomic_store(&world.hold_landings, true);
   scene_assert_token(poll_for(account, &first, &error), "A1");
@@ -198,7 +198,7 @@ static void a_thread_that_waits_is_served_in_another_ones_first_flight(void **st
 static void a_token_that_was_rejected_is_not_served_so(void **state)
 {
   (void)state;
-  lucidauth_error error;
+  lucidauth_error error = LUCIDAUTH_ERROR_INIT;
   lucidauth_ticket ticket = {0};
   lucidauth_options chosen = scene_options(true);
   chosen.refresh_wait = 0;
@@ -222,7 +222,7 @@ static void a_token_that_was_rejected_is_not_served_so(void **state)
 static void who_has_no_patience_is_served_from_the_file(void **state)
 {
   (void)state;
-  lucidauth_error error;
+  lucidauth_error error = LUCIDAUTH_ERROR_INIT;
   lucidauth_ticket damaged = {0}, first = {0}, later = {0};
   lucidauth_account *account;
   scene_store_account("token", "{\"access_tok");
@@ -247,7 +247,7 @@ static void nor_is_one_that_another_process_may_have_spent(void **state)
   scene_store_unfinished(100);
   lucidauth *client = scene_open(&chosen);
   endpoint_hold();
-  lucidauth_error error;
+  lucidauth_error error = LUCIDAUTH_ERROR_INIT;
   lucidauth_ticket ticket = {0};
   lucidauth_account *account = lucidauth_get_account(client, NULL, NULL);
   assert_null(lucidauth_poll(account, &ticket, false, NULL, &error));
@@ -274,7 +274,7 @@ static lucidauth *client_with_a_due_token(lucidauth_storage storage, double refr
 
 static void who_finds_the_token_due_waits_for_the_next(lucidauth_storage storage)
 {
-  lucidauth_error error;
+  lucidauth_error error = LUCIDAUTH_ERROR_INIT;
   uint64_t serial;
   lucidauth_ticket ticket = {0}, another = {0}, hurried = {0};
   lucidauth *client = client_with_a_due_token(storage, ENDPOINT_PATIENCE, &serial);
@@ -307,7 +307,7 @@ static void nor_is_one_whose_refresh_is_not_announced(void **state)
 static void but_for_a_flight_that_was_waited_for_long_enough(void **state)
 {
   (void)state;
-  lucidauth_error error;
+  lucidauth_error error = LUCIDAUTH_ERROR_INIT;
   uint64_t serial;
   lucidauth_ticket ticket = {0}, another = {0};
   lucidauth *client = client_with_a_due_token(LUCIDAUTH_FILE, 0.05, &serial);
@@ -322,7 +322,7 @@ static void but_for_a_flight_that_was_waited_for_long_enough(void **state)
 
 static double time_until_timeout(lucidauth *client)
 {
-  lucidauth_error error;
+  lucidauth_error error = LUCIDAUTH_ERROR_INIT;
   double began = endpoint_now();
   assert_null(lucidauth_token(client, NULL, &error));
   assert_int_equal(error.code, LUCIDAUTH_TIMEOUT);
@@ -443,7 +443,7 @@ static void so_does_a_process_that_ends(void **state)
 static void a_slow_disk_holds_up_its_own_account_alone(void **state)
 {
   (void)state;
-  lucidauth_error error;
+  lucidauth_error error = LUCIDAUTH_ERROR_INIT;
   lucidauth_ticket ticket = {0};
   lucidauth_options chosen = scene_options(true);
   chosen.storage = LUCIDAUTH_DIRECTORY;
@@ -511,7 +511,7 @@ static void a_caller_who_meets_a_look_gets_a_token_all_the_same(void **state)
 {
   (void)state;
   lucidauth_status status = LUCIDAUTH_STATUS_INIT;
-  lucidauth_error error;
+  lucidauth_error error = LUCIDAUTH_ERROR_INIT;
   lucidauth_ticket ticket = {0};
   scene_store(3000);
   world.slow_account = "default";
@@ -556,7 +556,7 @@ static void a_caller_that_may_wait_flies_by_itself(void **state)
 static void a_caller_that_may_not_is_told_why(void **state)
 {
   (void)state;
-  lucidauth_error error;
+  lucidauth_error error = LUCIDAUTH_ERROR_INIT;
   lucidauth_ticket ticket = {0}, again = {0};
   lucidauth_options chosen = scene_options(true);
   chosen.timeout = 2;

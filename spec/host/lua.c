@@ -12,7 +12,7 @@
 
 static bool take(char *function(lucidauth *, const char *, lucidauth_error *), lucidauth *client)
 {
-  lucidauth_error error = {0};
+  lucidauth_error error = LUCIDAUTH_ERROR_INIT;
   char *token = client ? function(client, NULL, &error) : NULL;
   if (!token)
     fprintf(stderr, "the C library: %s\n", error.message);

@@ -74,7 +74,7 @@ static void start_the_maker(void)
 
 static void use_an_account(const struct scratch *scratch)
 {
-  lucidauth_error error;
+  lucidauth_error error = LUCIDAUTH_ERROR_INIT;
   lucidauth_options options = LUCIDAUTH_OPTIONS_INIT;
   options.storage = LUCIDAUTH_DIRECTORY;
   options.path = scratch->folder;

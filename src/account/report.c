@@ -26,6 +26,14 @@ void error_clear(lucidauth_error *error)
   error_set(error, LUCIDAUTH_OK, "%s", "");
 }
 
+void error_copy(lucidauth_error *error, const lucidauth_error *from)
+{
+  if (!error)
+    return;
+  error->code = from->code;
+  memcpy(error->message, from->message, strlen(from->message) + 1);
+}
+
 /* ---- events ---- */
 
 enum { KEPT_MOST = 256 };
@@ -72,8 +80,10 @@ void events_free(struct events *events)
 
 void events_give(const struct events *events, const lucidauth_event *event)
 {
+  lucidauth_event given = *event;
+  given.size = sizeof given;
   if (events->on_event)
-    events->on_event(events->data, event);
+    events->on_event(events->data, &given);
 }
 
 static void append(struct events *events, struct kept_event *event)

@@ -6,12 +6,17 @@
 
 #include <pthread.h>
 
-/* Fill in an error; `error` may be NULL. */
+/* Fill in an error; `error` may be NULL. These functions alone write what may be a program's: of a later release's fields
+ * those that its size covers, and the size itself never. What it holds before does not matter: up to `message` it has
+ * been there from the first release on. */
 void error_set(lucidauth_error *error, lucidauth_code code, const char *format, ...)
     __attribute__((format(printf, 3, 4)));
 
 /* The same with LUCIDAUTH_OK. */
 void error_clear(lucidauth_error *error);
+
+/* The same with what another says. */
+void error_copy(lucidauth_error *error, const lucidauth_error *from);
 
 /* A client's events, for the program's on_event. */
 struct events {
@@ -25,7 +30,7 @@ struct events {
 void events_init(struct events *events, void (*on_event)(void *data, const lucidauth_event *event), void *data);
 void events_free(struct events *events);
 
-/* Give the event to the program, on this thread. */
+/* Give the event to the program, on this thread; its size is filled in here. */
 void events_give(const struct events *events, const lucidauth_event *event);
 
 /* Keep it until the program's own thread asks for it. When nobody does it is dropped, the oldest first, and when out of

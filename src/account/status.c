@@ -11,8 +11,7 @@
 
 void status_add(struct account_status *status, lucidauth_event_kind kind, lucidauth_code code)
 {
-  status->past[status->events++ % LUCIDAUTH_PAST] =
-      (lucidauth_past){.at = clock_now().wall, .kind = kind, .code = code};
+  status->past[status->events++ % LUCIDAUTH_PAST] = (struct past){.at = clock_now().wall, .kind = kind, .code = code};
 }
 
 static void add_notes(struct account_status *status, const struct flow_outcome *outcome)
@@ -66,8 +65,12 @@ static const char *state_name(const struct account_status *status, struct moment
 static void tell_past(const struct account_status *status, lucidauth_status *told)
 {
   uint64_t events = status->events, count = events < LUCIDAUTH_PAST ? events : LUCIDAUTH_PAST;
-  for (uint64_t i = 0; i < count; i++)
-    told->past[i] = status->past[(events - count + i) % LUCIDAUTH_PAST];
+  for (uint64_t i = 0; i < count; i++) {
+    const struct past *past = &status->past[(events - count + i) % LUCIDAUTH_PAST];
+    told->past[i].at = past->at;
+    told->past[i].kind = past->kind;
+    told->past[i].code = past->code;
+  }
   told->past_count = (int)count;
   told->refreshes = status->refreshes;
   memcpy(told->failures, status->failures, sizeof told->failures);
@@ -81,9 +84,10 @@ void status_tell(const struct account_status *status, lucidauth_status *told)
                              .expires_in = known->has_token ? fmax(0, moment_left(known->dead_at, now)) : 0,
                              .lifetime = known->lifetime,
                              .last_refresh = known->last_refresh,
-                             .last_error = status->last_error,
+                             .last_error.code = status->last_error.code,
                              .retry_in = fmax(0, known->retry_at - now.steady),
                              .unsaved = known->unsaved,
                              .shared = status->shared};
+  memcpy(told->last_error.message, status->last_error.message, sizeof told->last_error.message);
   tell_past(status, told);
 }

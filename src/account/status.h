@@ -14,7 +14,11 @@ struct account_status {
   bool shared;      /* of the store, as of then */
   double looked_at; /* steady seconds: the storage was last looked at for the status; 0: never */
   uint64_t refreshes, failures[LUCIDAUTH_CODES];
-  lucidauth_past past[LUCIDAUTH_PAST]; /* a ring; the next place is events % LUCIDAUTH_PAST */
+  struct past {
+    double at; /* epoch seconds */
+    lucidauth_event_kind kind;
+    lucidauth_code code;
+  } past[LUCIDAUTH_PAST]; /* a ring; the next place is events % LUCIDAUTH_PAST */
   uint64_t events;
 };
 

@@ -154,9 +154,9 @@ bool turn_was_in_vain(const struct lucidauth_account *account)
   return rejected || account->turn.left_in_parent;
 }
 
-lucidauth_error turn_outcome(const struct lucidauth_account *account)
+const lucidauth_error *turn_outcome(const struct lucidauth_account *account)
 {
-  return account->turn.outcome;
+  return &account->turn.outcome;
 }
 
 /* An answer whose refresh was sent has the time that the flow gives it; a flight that comes to its own end at the
@@ -599,7 +599,7 @@ static void publish(struct lucidauth_account *account, const struct flow_outcome
 
 static void keep_outcome(struct turn *turn, const struct flow_outcome *outcome)
 {
-  lucidauth_error came_to;
+  lucidauth_error came_to = LUCIDAUTH_ERROR_INIT;
   error_set(&came_to, (lucidauth_code)outcome->code, "%s", outcome->message);
   if (turn->goal == FLOW_STORE)
     logins_end(turn->logins, clock_now().steady, &came_to);

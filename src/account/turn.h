@@ -163,7 +163,7 @@ bool turn_look_is_due(struct lucidauth_account *account);
 uint64_t turn_number(const struct lucidauth_account *account);
 bool turn_is_over(const struct lucidauth_account *account, uint64_t number);
 bool turn_was_in_vain(const struct lucidauth_account *account);
-lucidauth_error turn_outcome(const struct lucidauth_account *account);
+const lucidauth_error *turn_outcome(const struct lucidauth_account *account);
 
 /* Seconds that a caller waits for a flight. */
 double turn_longest_wait(const struct lucidauth_account *account);

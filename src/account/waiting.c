@@ -24,7 +24,7 @@ static const char *const forbidden =
 /* This thread carries a flight out, or waits for another that does. */
 static char *get_here(struct lucidauth_account *account, enum flow_goal goal, uint64_t *serial, lucidauth_error *error)
 {
-  lucidauth_error said;
+  lucidauth_error said = LUCIDAUTH_ERROR_INIT;
   char *token;
   do {
     said.code = LUCIDAUTH_OK;
@@ -36,8 +36,7 @@ static char *get_here(struct lucidauth_account *account, enum flow_goal goal, ui
     }
     /* else another thread has rejected it meanwhile */
   } while (!token && said.code == LUCIDAUTH_OK);
-  if (error)
-    *error = said;
+  error_copy(error, &said);
   return token;
 }
 
@@ -118,7 +117,7 @@ static bool answer_ticket(struct lucidauth_account *account, const lucidauth_tic
     return true;
   }
   if (over) {
-    *error = turn_outcome(account);
+    error_copy(error, turn_outcome(account));
     return true;
   }
   if (!ticket->boarded && turn_refusal(account)) {
@@ -153,7 +152,7 @@ static enum poll poll_ticket(struct lucidauth_account *account, lucidauth_ticket
                              uint64_t *serial, lucidauth_error *error)
 {
   struct moment now = clock_now();
-  lucidauth_error said = {.code = LUCIDAUTH_OK};
+  lucidauth_error said = LUCIDAUTH_ERROR_INIT;
   pthread_mutex_lock(&account->mutex);
   look_at_the_time(ticket, now.steady);
   bool done = !turn_settle_in_child(account, &said) || (!ticket->refresh && turn_token_is_good(account));
@@ -173,8 +172,7 @@ static enum poll poll_ticket(struct lucidauth_account *account, lucidauth_ticket
     error_set(&said, LUCIDAUTH_NOT_READY, "%s", under_way);
   else if (!done)
     tell_of_no_thread(ticket, &said);
-  if (error)
-    *error = said;
+  error_copy(error, &said);
   return done ? POLL_ANSWERED : joined ? POLL_WAIT : POLL_NO_THREAD;
 }
 
@@ -205,7 +203,7 @@ static void wait_for_background(struct lucidauth_account *account, lucidauth_tic
 static char *get_from_background(struct lucidauth_account *account, bool refresh, uint64_t *serial,
                                  lucidauth_error *error)
 {
-  lucidauth_error said = {.code = LUCIDAUTH_OK};
+  lucidauth_error said = LUCIDAUTH_ERROR_INIT;
   lucidauth_ticket ticket = {.refresh = refresh};
   struct held_signal held = {.holding = false};
   char *token;
@@ -215,8 +213,7 @@ static char *get_from_background(struct lucidauth_account *account, bool refresh
   held_signals_pass_on(&held);
   if (polled == POLL_NO_THREAD)
     token = get_here(account, refresh ? FLOW_REFRESH : FLOW_TOKEN, serial, &said);
-  if (error)
-    *error = said;
+  error_copy(error, &said);
   events_deliver(&account->client->events);
   return token;
 }
@@ -261,7 +258,7 @@ static struct login *find_login(const struct lucidauth_account *account, const l
 
 static enum poll tell_login(struct login *login, lucidauth_ticket *ticket, lucidauth_error *error)
 {
-  *error = login->outcome;
+  error_copy(error, &login->outcome);
   login->told = true;
   ticket->boarded = false;
   return POLL_ANSWERED;

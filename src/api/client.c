@@ -226,14 +226,13 @@ static bool store(struct lucidauth_account *account, const char *text, size_t le
 bool lucidauth_store(lucidauth *client, const char *name, const char *answer, size_t length, unsigned flags,
                      lucidauth_error *error)
 {
-  lucidauth_error said = {.code = LUCIDAUTH_OK};
+  lucidauth_error said = LUCIDAUTH_ERROR_INIT;
   int cancel = cancel_put_off();
   lucidauth_account *account = lucidauth_get_account(client, name, &said);
   bool stored = account && store(account, answer, length, flags, &said);
   lucidauth_release_account(account);
   cancel_allow(cancel);
-  if (error)
-    *error = said;
+  error_copy(error, &said);
   return stored;
 }
 
@@ -241,7 +240,7 @@ bool lucidauth_poll_store(lucidauth_account *account, lucidauth_ticket *ticket, 
                           unsigned flags, lucidauth_error *error)
 {
   struct answer given = {.kind = ANSWER_DOUBT};
-  lucidauth_error said = {.code = LUCIDAUTH_OK};
+  lucidauth_error said = LUCIDAUTH_ERROR_INIT;
   int cancel = cancel_put_off();
   ticket->within = 0;
   if (check_background(account, &said) &&
@@ -250,8 +249,7 @@ bool lucidauth_poll_store(lucidauth_account *account, lucidauth_ticket *ticket, 
     waiting_poll_store(account, ticket, &given, &key, &said);
     answer_free(&given);
   }
-  if (error)
-    *error = said;
+  error_copy(error, &said);
   events_deliver(account_events(account));
   cancel_allow(cancel);
   return said.code == LUCIDAUTH_OK;

@@ -44,7 +44,7 @@ static char *token_instead(struct lucidauth_account *account, lucidauth_error *e
 
 lucidauth_flight *lucidauth_flight_begin(lucidauth_account *account, bool refresh, char **token, lucidauth_error *error)
 {
-  lucidauth_error said = {.code = LUCIDAUTH_OK};
+  lucidauth_error said = LUCIDAUTH_ERROR_INIT;
   lucidauth_flight *flight = NULL;
   char *in_use = NULL;
   if (token)
@@ -60,8 +60,7 @@ lucidauth_flight *lucidauth_flight_begin(lucidauth_account *account, bool refres
   else
     in_use = token_instead(account, &said);
   free(flight);
-  if (error)
-    *error = said;
+  error_copy(error, &said);
   if (token)
     *token = in_use;
   else
@@ -86,7 +85,7 @@ lucidauth_flight *lucidauth_flight_store(lucidauth_account *account, const char 
 {
   struct answer read;
   lucidauth_flight *flight = NULL;
-  lucidauth_error said;
+  lucidauth_error said = LUCIDAUTH_ERROR_INIT;
   if (account_has_store(account)) {
     error_set(&said, LUCIDAUTH_CONFIG, "The library uses this storage by itself: call lucidauth_store.");
   } else {
@@ -94,8 +93,7 @@ lucidauth_flight *lucidauth_flight_store(lucidauth_account *account, const char 
       flight = begin_to_store(account, &read, flags & LUCIDAUTH_REPLACE, &said);
     answer_free(&read);
   }
-  if (error)
-    *error = said;
+  error_copy(error, &said);
   return flight;
 }
 
@@ -280,14 +278,13 @@ static char *end(lucidauth_flight *flight, uint64_t *serial, lucidauth_error *er
     return NULL;
   }
   bool wants_token = turn_take_back(account, flight->action.step != FLOW_DONE);
-  lucidauth_error said;
+  lucidauth_error said = LUCIDAUTH_ERROR_INIT;
   char *token = turn_end(account, serial, &said);
   held_signals_pass_on(&flight->held);
   free(flight);
   if (!token && said.code == LUCIDAUTH_OK && wants_token)
     error_set(&said, LUCIDAUTH_NOT_READY, "%s", rejected);
-  if (error)
-    *error = said;
+  error_copy(error, &said);
   return token;
 }
 

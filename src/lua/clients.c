@@ -12,7 +12,7 @@ struct ticket {
 
 int push_client(lua_State *L, lucidauth_options options)
 {
-  lucidauth_error error;
+  lucidauth_error error = LUCIDAUTH_ERROR_INIT;
   struct client *client = lua_newuserdata(L, sizeof *client);
   *client = (struct client){.last_event = &client->events};
   luaL_getmetatable(L, CLIENT);
@@ -79,7 +79,7 @@ static int push_serial_token(lua_State *L, struct client *client, const lucidaut
 
 int push_account_token(lua_State *L, struct client *client, int index)
 {
-  lucidauth_error error;
+  lucidauth_error error = LUCIDAUTH_ERROR_INIT;
   uint64_t serial = 0;
   lucidauth_account *account = account_at(L, client, index, &error);
   char *token = account ? lucidauth_token_of(account, &serial, &error) : NULL;
@@ -95,7 +95,7 @@ int client_token(lua_State *L)
 /* client:refresh([account]) -> token | nil, message, code */
 int client_refresh(lua_State *L)
 {
-  lucidauth_error error;
+  lucidauth_error error = LUCIDAUTH_ERROR_INIT;
   struct client *client = check_client(L);
   return push_token(L, lucidauth_refresh(client->client, luaL_optstring(L, 2, NULL), &error), &error);
 }
@@ -104,7 +104,7 @@ int client_refresh(lua_State *L)
 int client_store(lua_State *L)
 {
   size_t length;
-  lucidauth_error error;
+  lucidauth_error error = LUCIDAUTH_ERROR_INIT;
   struct client *client = check_client(L);
   const char *answer = luaL_checklstring(L, 3, &length);
   unsigned flags = lua_toboolean(L, 4) ? LUCIDAUTH_REPLACE : 0;
@@ -135,7 +135,7 @@ int ticket_gc(lua_State *L)
  * `seconds` there may be an answer, even if the refresh goes on; without them there will be none. */
 int client_poll(lua_State *L)
 {
-  lucidauth_error error;
+  lucidauth_error error = LUCIDAUTH_ERROR_INIT;
   uint64_t serial = 0;
   struct client *client = check_client(L);
   struct ticket *ticket = luaL_checkudata(L, 2, TICKET);
@@ -158,7 +158,7 @@ int client_poll(lua_State *L)
 int client_poll_store(lua_State *L)
 {
   size_t length;
-  lucidauth_error error;
+  lucidauth_error error = LUCIDAUTH_ERROR_INIT;
   struct client *client = check_client(L);
   struct ticket *ticket = luaL_checkudata(L, 2, TICKET);
   lucidauth_account *account = account_at(L, client, 3, &error);
@@ -185,7 +185,7 @@ int client_poll_store(lua_State *L)
 int client_reject(lua_State *L)
 {
   size_t length;
-  lucidauth_error error;
+  lucidauth_error error = LUCIDAUTH_ERROR_INIT;
   struct client *client = check_client(L);
   const char *account = luaL_optstring(L, 2, NULL), *token = luaL_checklstring(L, 3, &length);
   /* no token holds a NUL byte: what stands before it is not what was rejected */

@@ -43,7 +43,7 @@ static struct flight *check_grounded(lua_State *L)
 int flight_begin(lua_State *L)
 {
   char *token = NULL;
-  lucidauth_error error;
+  lucidauth_error error = LUCIDAUTH_ERROR_INIT;
   struct flight *flight = check_grounded(L);
   lucidauth_account *account = account_at(L, flight->client, 2, &error);
   bool refresh = lua_toboolean(L, 3);
@@ -56,7 +56,7 @@ int flight_begin(lua_State *L)
 int flight_store(lua_State *L)
 {
   size_t length;
-  lucidauth_error error;
+  lucidauth_error error = LUCIDAUTH_ERROR_INIT;
   struct flight *flight = check_grounded(L);
   lucidauth_account *account = account_at(L, flight->client, 2, &error);
   const char *answer = luaL_checklstring(L, 3, &length);
@@ -137,7 +137,7 @@ int flight_has_posted(lua_State *L)
 /* flight:finish() -> token, or true when none was asked for | nil, message, code; a second time it does nothing */
 int flight_finish(lua_State *L)
 {
-  lucidauth_error error;
+  lucidauth_error error = LUCIDAUTH_ERROR_INIT;
   struct flight *flight = luaL_checkudata(L, 1, FLIGHT);
   if (!is_flying(flight))
     return 0;

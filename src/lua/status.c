@@ -13,14 +13,14 @@ static void set_count(lua_State *L, const char *name, uint64_t value)
   lua_setfield(L, -2, name);
 }
 
-static void set_last_error(lua_State *L, const lucidauth_error *error)
+static void set_last_error(lua_State *L, const lucidauth_status *status)
 {
-  if (error->code == LUCIDAUTH_OK)
+  if (status->last_error.code == LUCIDAUTH_OK)
     return;
   lua_createtable(L, 0, 2);
-  lua_pushstring(L, lucidauth_code_name(error->code));
+  lua_pushstring(L, lucidauth_code_name(status->last_error.code));
   lua_setfield(L, -2, "code");
-  lua_pushstring(L, error->message);
+  lua_pushstring(L, status->last_error.message);
   lua_setfield(L, -2, "message");
   lua_setfield(L, -2, "last_error");
 }
@@ -38,13 +38,13 @@ static void set_past(lua_State *L, const lucidauth_status *status)
 {
   lua_createtable(L, status->past_count, 0);
   for (int i = 0; i < status->past_count; i++) {
-    const lucidauth_past *event = &status->past[i];
+    lucidauth_code code = status->past[i].code;
     lua_createtable(L, 0, 3);
-    set_number(L, "at", event->at);
-    lua_pushstring(L, lucidauth_event_name(event->kind));
+    set_number(L, "at", status->past[i].at);
+    lua_pushstring(L, lucidauth_event_name(status->past[i].kind));
     lua_setfield(L, -2, "name");
-    if (event->code != LUCIDAUTH_OK) {
-      lua_pushstring(L, lucidauth_code_name(event->code));
+    if (code != LUCIDAUTH_OK) {
+      lua_pushstring(L, lucidauth_code_name(code));
       lua_setfield(L, -2, "code");
     }
     lua_rawseti(L, -2, i + 1);
@@ -55,7 +55,7 @@ static void set_past(lua_State *L, const lucidauth_status *status)
 /* client:status([account]) -> table | nil, message, code */
 int client_status(lua_State *L)
 {
-  lucidauth_error error;
+  lucidauth_error error = LUCIDAUTH_ERROR_INIT;
   lucidauth_status status = LUCIDAUTH_STATUS_INIT;
   struct client *client = check_client(L);
   const char *account = luaL_optstring(L, 2, NULL);
@@ -78,6 +78,6 @@ int client_status(lua_State *L)
   set_count(L, "refreshes", status.refreshes);
   set_failures(L, &status);
   set_past(L, &status);
-  set_last_error(L, &status.last_error);
+  set_last_error(L, &status);
   return 1;
 }
