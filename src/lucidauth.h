@@ -77,7 +77,7 @@ typedef enum lucidauth_code {
   LUCIDAUTH_INVALID_CLIENT, /* "invalid_client": the server does not accept id and secret (RFC 6749 section 5.2) */
   LUCIDAUTH_INVALID_GRANT,  /* "invalid_grant": the server refuses the refresh token (RFC 6749 section 5.2) */
   LUCIDAUTH_LOST_ROTATION,  /* "lost_rotation": a refresh was spent and its answer never arrived */
-  LUCIDAUTH_NETWORK,        /* "network": the server could not be reached */
+  LUCIDAUTH_NETWORK,        /* "network": the server could not be reached, or this process lacks the means to */
   LUCIDAUTH_TIMEOUT,        /* "timeout": no answer in time */
   LUCIDAUTH_RATE_LIMITED,   /* "rate_limited": the server said: later */
   LUCIDAUTH_SERVER_ERROR,   /* "server_error": the server failed */

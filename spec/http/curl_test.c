@@ -33,13 +33,15 @@
 
 #define OK "HTTP/1.1 200 OK\r\nContent-Type: application/json\r\nContent-Length: 8\r\n\r\n{\"a\":1}\n"
 
-enum { WIDE = 65536, PATIENCE = 120000 /* milliseconds */ };
+enum { REACHED = -1, WIDE = 65536, PATIENCE = 120000 /* milliseconds */ };
 
 static struct {
   char folder[64];
   char authority[96], stranger[96], certificate[96], key[96];
   const struct http_ops *http;
   sem_t resolver;     /* holds the resolution of "slow.test" */
+  int refusal;        /* the errno of socket(), or 0 */
+  int unreached;      /* the errno of connect(), REACHED: it seems to be well, or 0: it does what it does */
   int broken;         /* a socket whose peer has gone; >= 0: everything is sent there */
   atomic_int sent_to; /* the last descriptor */
   atomic_int sends;
@@ -84,6 +86,35 @@ __attribute__((visibility("default"))) int getaddrinfo(const char *restrict name
   if (name && strstr(name, ".test"))
     return EAI_NONAME;
   return real_resolver()(name, service, hints, result);
+}
+
+static int refuse(int cause)
+{
+  errno = cause;
+  return -1;
+}
+
+__attribute__((visibility("default"))) int socket(int domain, int type, int protocol)
+{
+  int (*real)(int, int, int) = NULL;
+  void *symbol = dlsym(RTLD_NEXT, "socket");
+  memcpy(&real, &symbol, sizeof real);
+  bool refused = world.refusal && (domain == AF_INET || domain == AF_INET6);
+  return refused ? refuse(world.refusal) : real(domain, type, protocol);
+}
+
+/* glibc declares it with a union that ISO C does not know. */
+__attribute__((visibility("default"))) int seen_connect(int fd, const struct sockaddr *address,
+                                                        socklen_t size) __asm__("connect");
+
+int seen_connect(int fd, const struct sockaddr *address, socklen_t size)
+{
+  int (*real)(int, const struct sockaddr *, socklen_t) = NULL;
+  void *symbol = dlsym(RTLD_NEXT, "connect");
+  memcpy(&real, &symbol, sizeof real);
+  if (world.unreached > 0)
+    return refuse(world.unreached);
+  return world.unreached == REACHED ? 0 : real(fd, address, size);
 }
 
 __attribute__((visibility("default"))) ssize_t send(int fd, const void *data, size_t size, int flags)
@@ -246,6 +277,14 @@ static void expect_not_sent(const struct http_response *response, bool timed_out
   assert_null(reply->retry_after);
   assert_null(reply->location);
   assert_non_null(reply->error);
+}
+
+static void expect_words(const struct http_response *response, const char *words)
+{
+  if (!response->reply.error || !strstr(response->reply.error, words))
+    print_message("not \"%s\": %s\n", words, response->reply.error ? response->reply.error : "(nothing)");
+  assert_non_null(response->reply.error);
+  assert_non_null(strstr(response->reply.error, words));
 }
 
 static void expect_lost(const struct run *run, bool timed_out, int status, const char *body)
@@ -1018,12 +1057,80 @@ static void test_tls_refused(void **state)
     expect_not_sent(&run->response, false);
     assert_true(run->response.reply.untrusted);
     assert_int_equal(run->server.seen->bytes, 0);
+    if (i == 2)
+      expect_words(&run->response, "there is no file /nonexistent/ca.pem");
     run_free(run);
   }
   struct run *run = run_with(speaks_no_tls, "https://localhost", NULL, request_to(NULL));
   expect_not_sent(&run->response, false);
   assert_false(run->response.reply.untrusted);
   run_free(run);
+}
+
+/* What this machine refuses is not the server's fault, and is named. */
+static void test_refused_by_this_machine(void **state)
+{
+  (void)state;
+  static const struct {
+    int refusal, unreached;
+    const char *url, *words;
+  } rows[] = {
+      {EMFILE, 0, "https://127.0.0.1:1/", "no file descriptor left (ulimit -n)"},
+      {ENFILE, 0, "https://127.0.0.1:1/", "the system has no file descriptor left"},
+      {ENOMEM, 0, "https://127.0.0.1:1/", "out of memory"},
+      {ENOBUFS, 0, "http://127.0.0.1:1/", "out of memory"},
+      {EPERM, 0, "https://127.0.0.1:1/", "forbids this process to connect (seccomp"},
+      {EACCES, 0, "https://localhost:1/", "forbids this process to connect (seccomp"},
+      {EAFNOSUPPORT, 0, "https://localhost:1/", "no network of that kind"},
+      {0, ENETUNREACH, "https://192.0.2.1/", "no network leads there"},
+      {0, EPERM, "https://192.0.2.1/", "forbids this process to connect"},
+      {0, EADDRNOTAVAIL, "https://192.0.2.1/", "no address or port left"},
+      {0, ENETUNREACH, "https://nowhere.test/", "no network leads out of this machine or container"},
+      {0, EADDRNOTAVAIL, "https://nowhere.test/", "no network leads out of this machine or container"},
+      {0, EPERM, "https://nowhere.test/", "Could not resolve host: nowhere.test"},
+      {0, REACHED, "https://nowhere.test/", "Could not resolve host: nowhere.test"},
+  };
+  for (size_t i = 0; i < sizeof rows / sizeof *rows; i++) {
+    struct http_response response;
+    world.refusal = rows[i].refusal;
+    world.unreached = rows[i].unreached;
+    post_to(rows[i].url, &response);
+    world.refusal = world.unreached = 0;
+    expect_not_sent(&response, false);
+    assert_false(response.reply.untrusted);
+    expect_words(&response, rows[i].words);
+    world.http->release(&response);
+  }
+}
+
+static bool is_told_to_nobody(const char *url, const char *words)
+{
+  struct http_response response;
+  if (geteuid() == 0 && setuid(65534) != 0)
+    return false;
+  post_to(url, &response);
+  return response.reply.delivery == REPLY_NOT_SENT && response.reply.untrusted && response.reply.error &&
+         strstr(response.reply.error, words);
+}
+
+/* The file and the right that is missing are named. */
+static void test_authorities_that_may_not_be_read(void **state)
+{
+  (void)state;
+  struct tls tls = {world.certificate, world.key};
+  struct origin server;
+  int status = 0;
+  server_start(&server, says_ok, &tls);
+  const char *url = url_of(&server, "https://localhost");
+  assert_int_equal(chmod(world.authority, 0), 0);
+  pid_t child = fork();
+  if (child == 0)
+    _exit(is_told_to_nobody(url, "may not read /") ? 0 : 1);
+  assert_int_equal(waitpid(child, &status, 0), child);
+  assert_int_equal(chmod(world.authority, 0600), 0);
+  assert_int_equal(status, 0);
+  server_stop(&server);
+  server_free(&server);
 }
 
 static rlim_t set_descriptors(rlim_t most)
@@ -1058,6 +1165,8 @@ static void test_trust_without_descriptors(void **state)
     set_descriptors(before);
     assert_int_not_equal(response.reply.delivery, REPLY_LOST);
     assert_false(response.reply.untrusted);
+    if (response.reply.delivery == REPLY_NOT_SENT)
+      expect_words(&response, "no file descriptor left (ulimit -n)");
     refused += response.reply.delivery == REPLY_NOT_SENT;
     received += response.reply.delivery == REPLY_RECEIVED;
     world.http->release(&response);
@@ -1171,6 +1280,26 @@ static void test_proxy_password_untold(void **state)
       assert_true(strlen(response.reply.error) > 5);
       world.http->release(&response);
     }
+}
+
+static void test_proxy_that_is_none(void **state)
+{
+  (void)state;
+  static const char *const rows[][2] = {{"http://[::bad", "is no URL of a proxy"},
+                                        {"gopher://localhost:1", "is no URL of a proxy"},
+                                        {"none of them", "is no URL of a proxy"},
+                                        {"http://nowhere.test:1", "the name of the proxy"},
+                                        {"http://localhost:99999", "is no URL of a proxy"}};
+  world.unreached = REACHED;
+  for (size_t i = 0; i < sizeof rows / sizeof *rows; i++) {
+    struct http_response response;
+    setenv("https_proxy", rows[i][0], 1);
+    post_to("https://localhost:1/", &response);
+    expect_not_sent(&response, false);
+    expect_words(&response, rows[i][1]);
+    world.http->release(&response);
+  }
+  world.unreached = 0;
 }
 
 static void test_proxy_excepted(void **state)
@@ -1838,7 +1967,7 @@ static int group_setup(void **state)
   bool made = mkdtemp(world.folder);
   name_file(keys, "keys");
   setenv("SSLKEYLOGFILE", keys, 1); /* before libcurl looks */
-  world.http = http_load(message, sizeof message);
+  world.http = http_load(NULL, message, sizeof message);
   if (!world.http || !made || sem_init(&world.resolver, 0, 0) != 0)
     return -1;
   make_certificates();
@@ -1896,10 +2025,13 @@ int main(void)
       cmocka_unit_test_setup(test_tls, setup),
       cmocka_unit_test_setup(test_no_keys_are_logged, setup),
       cmocka_unit_test_setup(test_tls_refused, setup),
+      cmocka_unit_test_setup(test_refused_by_this_machine, setup),
+      cmocka_unit_test_setup(test_authorities_that_may_not_be_read, setup),
       cmocka_unit_test_setup(test_trust_without_descriptors, setup),
       cmocka_unit_test_setup(test_proxy, setup),
       cmocka_unit_test_setup(test_proxy_refuses, setup),
       cmocka_unit_test_setup(test_proxy_password_untold, setup),
+      cmocka_unit_test_setup(test_proxy_that_is_none, setup),
       cmocka_unit_test_setup(test_proxy_excepted, setup),
       cmocka_unit_test_setup(test_sigpipe, setup),
       cmocka_unit_test_setup(test_standard_files_stay_closed, setup),

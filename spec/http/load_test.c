@@ -47,6 +47,14 @@ static const char *say(const char *steps)
   return said;
 }
 
+static void expect_words(const char *text, const char *word, const char *other)
+{
+  if (!strstr(text, word) || !strstr(text, other))
+    print_message("%s", text);
+  assert_non_null(strstr(text, word));
+  assert_non_null(strstr(text, other));
+}
+
 static void test_found(void **state)
 {
   (void)state;
@@ -77,7 +85,7 @@ static void test_missing(void **state)
   (void)state;
   const char *said = say("load");
   assert_non_null(strstr(said, "curl.so"));
-  assert_non_null(strstr(said, "install lucidauth again"));
+  expect_words(said, "install lucidauth again", "\nconfig\n");
 }
 
 static void test_tried_again(void **state)
@@ -88,14 +96,6 @@ static void test_tried_again(void **state)
   const char *said = say(steps);
   assert_ptr_equal(strstr(said, expected), said + strlen(said) - strlen(expected));
   assert_non_null(strstr(said, "missing"));
-}
-
-static void expect_words(const char *text, const char *word, const char *other)
-{
-  if (!strstr(text, word) || !strstr(text, other))
-    print_message("%s", text);
-  assert_non_null(strstr(text, word));
-  assert_non_null(strstr(text, other));
 }
 
 /* The module, changed. */
@@ -111,20 +111,25 @@ static void test_broken(void **state)
   const char *text = say("load");
   expect_words(text, world.folder, "/curl.so: ");
   expect_words(text, "damaged", "install lucidauth again");
+  expect_words(text, "damaged", "\nconfig\n");
 }
 
 static void test_without_library(void **state)
 {
   (void)state;
   install("s/libsodium\\.so/libsodiun.so/g");
-  expect_words(say("load"), "libcurl4 and libsodium23", "libsodiun.so");
+  const char *text = say("load");
+  expect_words(text, "libcurl4 and libsodium23", "libsodiun.so");
+  expect_words(text, "install them", "\nconfig\n");
 }
 
 static void test_another_library(void **state)
 {
   (void)state;
   install("s/crypto_hash_sha256/crypto_hash_sha257/g");
-  expect_words(say("load"), "not the one that lucidauth was built with", "crypto_hash_sha257");
+  const char *text = say("load");
+  expect_words(text, "not the one that lucidauth was built with", "crypto_hash_sha257");
+  expect_words(text, "build lucidauth here", "\nconfig\n");
 }
 
 /* A library that is there is not called missing. */
@@ -141,6 +146,7 @@ static void test_unreadable_library(void **state)
   unsetenv("LD_LIBRARY_PATH");
   expect_words(text, world.folder, "/libsodiun.so");
   expect_words(text, "cannot be read", "is there");
+  expect_words(text, "let that user read it", "\nconfig\n");
 }
 
 static void test_unreadable(void **state)
@@ -166,6 +172,7 @@ static void test_no_descriptors(void **state)
   install("");
   const char *text = say("full load free");
   expect_words(text, "ulimit -n", "files open");
+  expect_words(text, "a later call tries again", "\nnetwork\n");
   assert_null(strstr(text, "install"));
 }
 
@@ -178,7 +185,18 @@ static void test_no_memory(void **state)
   install("");
   const char *text = say("crowded load");
   expect_words(text, "vm.max_map_count", "memory");
+  expect_words(text, "a later call tries again", "\nnetwork\n");
   assert_null(strstr(text, "install"));
+}
+
+static void test_limited_memory(void **state)
+{
+  (void)state;
+#if defined(__SANITIZE_ADDRESS__) || defined(__SANITIZE_THREAD__)
+  skip(); /* they reserve more than any limit */
+#endif
+  install("");
+  expect_words(say("narrow load"), "ulimit -v", "\nnetwork\n");
 }
 
 static void test_another_file(void **state)
@@ -206,7 +224,7 @@ static void *load_in_thread(void *unused)
 {
   char message[400];
   (void)unused;
-  return (void *)(uintptr_t)http_load(message, sizeof message);
+  return (void *)(uintptr_t)http_load(NULL, message, sizeof message);
 }
 
 static void test_kept_to_itself(void **state)
@@ -219,7 +237,7 @@ static void test_kept_to_itself(void **state)
   assert_null(curl);
   for (int i = 0; i < 4; i++)
     assert_int_equal(pthread_create(&threads[i], NULL, load_in_thread, NULL), 0);
-  const struct http_ops *http = http_load(message, sizeof message);
+  const struct http_ops *http = http_load(NULL, message, sizeof message);
   assert_non_null(http);
   assert_string_equal(message, "");
   for (int i = 0; i < 4; i++) {
@@ -307,8 +325,22 @@ static bool limit_descriptors(bool limited)
   return setrlimit(RLIMIT_NOFILE, &limit) == 0;
 }
 
+/* No more memory than the process has. */
+static bool limit_memory(void)
+{
+  unsigned long pages = 0;
+  FILE *file = fopen("/proc/self/statm", "re");
+  bool known = file && fscanf(file, "%lu", &pages) == 1;
+  struct rlimit limit = {.rlim_cur = (pages + 64) * (rlim_t)sysconf(_SC_PAGESIZE), .rlim_max = RLIM_INFINITY};
+  if (file)
+    fclose(file);
+  return known && setrlimit(RLIMIT_AS, &limit) == 0;
+}
+
 static bool prepare(const char *step)
 {
+  if (strcmp(step, "narrow") == 0)
+    return limit_memory();
   if (strcmp(step, "crowded") == 0)
     return crowd();
   if (strcmp(step, "nobody") == 0)
@@ -321,16 +353,19 @@ static bool prepare(const char *step)
 }
 
 /* In a copy: "load" loads and tells, "leave" changes the working directory, "short" gives little room for the message,
- * "nobody" gives up root's rights, "full" and "crowded" leave no descriptors and no memory, "free" gives descriptors back, anything else is a module to
+ * "nobody" gives up root's rights, "full" leaves no descriptors, "crowded" and "narrow" no memory, "free" gives descriptors back, anything else is a module to
  * copy beside the program. */
 static int run_steps(char **steps)
 {
   char message[1024];
+  enum code code = CODE_COUNT;
   for (; *steps; steps++) {
-    if (strcmp(*steps, "load") == 0)
-      puts(http_load(message, sizeof message) ? "loaded" : message);
+    if (strcmp(*steps, "load") == 0 && http_load(&code, message, sizeof message))
+      puts(code == CODE_OK ? "loaded" : "loaded, and not");
+    else if (strcmp(*steps, "load") == 0)
+      printf("%s\n%s\n", message, code_name(code));
     else if (strcmp(*steps, "short") == 0)
-      puts(http_load(message, 16) ? "loaded" : message);
+      puts(http_load(NULL, message, 16) ? "loaded" : message);
     else if (!prepare(*steps))
       return 1;
   }
@@ -352,6 +387,7 @@ int main(int count, char **arguments)
       cmocka_unit_test_setup_teardown(test_unreadable, setup, teardown),
       cmocka_unit_test_setup_teardown(test_no_descriptors, setup, teardown),
       cmocka_unit_test_setup_teardown(test_no_memory, setup, teardown),
+      cmocka_unit_test_setup_teardown(test_limited_memory, setup, teardown),
       cmocka_unit_test_setup_teardown(test_another_file, setup, teardown),
       cmocka_unit_test_setup_teardown(test_another_release, setup, teardown),
       cmocka_unit_test_setup_teardown(test_short_message, setup, teardown),

@@ -59,7 +59,7 @@ static bool uses_it(void)
 {
   char message[400];
   unsigned char digest[32];
-  const struct http_ops *http = http_load(message, sizeof message);
+  const struct http_ops *http = http_load(NULL, message, sizeof message);
   if (http)
     http->sha256("", 0, digest);
   return http && digest[0] == 0xe3;

@@ -72,7 +72,7 @@ static void tell_thread(void)
   background.told = true;
   pthread_cond_signal(&background.news);
   if (background.session)
-    http_load(NULL, 0)->wake(background.session);
+    http_load(NULL, NULL, 0)->wake(background.session);
 }
 
 /* The last user ends the thread. The mutex is given back for a while. */

@@ -20,7 +20,7 @@ static struct {
 
 static const struct http_ops *http(void)
 {
-  return http_load(NULL, 0);
+  return http_load(NULL, NULL, 0);
 }
 
 /* ---- one flight ---- */

@@ -159,6 +159,7 @@ static struct flow_action advance(lucidauth_flight *flight, struct flow_event *e
 {
   char message[STORE_MESSAGE];
   struct flight *with = account_flight(flight->account);
+  enum code code = CODE_OK;
   if (flight->action.step == FLOW_LOAD)
     with->empty = event->result == FLOW_NONE;
   event->now = clock_now();
@@ -170,9 +171,9 @@ static struct flow_action advance(lucidauth_flight *flight, struct flow_event *e
   if (action.step == FLOW_LOCK)
     turn_show(flight->account);
   /* what a refresh needs is loaded before anything is promised */
-  if (action.step != FLOW_LOCK || http_load(message, sizeof message))
+  if (action.step != FLOW_LOCK || http_load(&code, message, sizeof message))
     return action;
-  struct flow_event unable = {.now = event->now, .result = FLOW_FAILED, .code = CODE_CONFIG, .text = message};
+  struct flow_event unable = {.now = event->now, .result = FLOW_FAILED, .code = code, .text = message};
   return flow_next(with->flow, &unable);
 }
 

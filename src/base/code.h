@@ -9,7 +9,7 @@ enum code {
   CODE_INVALID_CLIENT, /* the server does not accept client_id and client_secret */
   CODE_INVALID_GRANT,  /* the server refuses the refresh token */
   CODE_LOST_ROTATION,  /* a refresh was spent and its answer never arrived */
-  CODE_NETWORK,        /* the server could not be reached */
+  CODE_NETWORK,        /* the server could not be reached, or this process lacks the means to */
   CODE_TIMEOUT,        /* no answer in time */
   CODE_RATE_LIMITED,   /* the server said: later */
   CODE_SERVER_ERROR,   /* the server failed */

@@ -31,7 +31,7 @@ bool flight_send_post(const struct endpoints *endpoints, const struct flow_actio
                       struct http_response *response)
 {
   struct http_request request = flight_request(endpoints, action);
-  const struct http_ops *http = http_load(NULL, 0);
+  const struct http_ops *http = http_load(NULL, NULL, 0);
   request.beat = held ? look_at_signals : NULL;
   request.beat_data = held;
   if (http)
@@ -41,7 +41,7 @@ bool flight_send_post(const struct endpoints *endpoints, const struct flow_actio
 
 void flight_release(struct http_response *response)
 {
-  const struct http_ops *http = http_load(NULL, 0);
+  const struct http_ops *http = http_load(NULL, NULL, 0);
   if (http)
     http->release(response);
 }
@@ -60,10 +60,8 @@ static enum flow_result result_of(enum store_result result)
 static enum flow_result take_lock(struct flight *flight, const char **identity, struct store_error *error)
 {
   struct store *store = flight->store;
-  if (!http_load(error->message, sizeof error->message)) {
-    error->code = CODE_CONFIG;
+  if (!http_load(&error->code, error->message, sizeof error->message))
     return FLOW_FAILED;
-  }
   enum store_result result = store->ops->lock(store, error);
   if (result == STORE_OK && store->ops->lock_identity)
     *identity = store->ops->lock_identity(store);

@@ -3,6 +3,7 @@
 #ifndef HTTP_HTTP_H
 #define HTTP_HTTP_H
 
+#include "../base/code.h"
 #include "../base/world.h"
 #include "../oauth/answer.h"
 
@@ -73,8 +74,10 @@ struct http_ops {
 extern const struct http_ops lucidauth_http;
 
 /* The module's functions; loads it at the first call, thread-safe. NULL: `message` (of `size` bytes, or NULL and 0)
- * says what could not be loaded and what to install; the next call tries again. */
-const struct http_ops *http_load(char *message, size_t size);
+ * says what could not be loaded and what to do, and `code` (or NULL) whether somebody has to do it: CODE_CONFIG, what is
+ * needed is not there, not the right one, or closed to this user; CODE_NETWORK, memory or descriptors are short at this
+ * moment. The next call tries again. */
+const struct http_ops *http_load(enum code *code, char *message, size_t size);
 
 /* Whether the module is there and can be read, without loading it. False: `message` says what is wrong. */
 bool http_locate(char *message, size_t size);

@@ -7,9 +7,9 @@
 
 #ifdef LUCIDAUTH_HTTP_LINKED
 
-static const struct http_ops *find(char *message, size_t size)
+static const struct http_ops *find(enum code *code, char *message, size_t size)
 {
-  (void)message, (void)size;
+  (void)code, (void)message, (void)size;
   lucidauth_http.start();
   return &lucidauth_http;
 }
@@ -109,7 +109,7 @@ static bool start(const struct http_ops *ops, const char *path, char *message, s
 }
 
 /* In English, whatever the program speaks. */
-static void *link_module(const char *path, char *message, size_t size)
+static void *link_module(const char *path, enum code *code, char *message, size_t size)
 {
   locale_t english = newlocale(LC_ALL_MASK, "C", (locale_t)0);
   locale_t before = english ? uselocale(english) : (locale_t)0;
@@ -118,7 +118,7 @@ static void *link_module(const char *path, char *message, size_t size)
     const char *reason = dlerror();
     char kept[REASON_SIZE]; /* the next look at a library takes it away */
     snprintf(kept, sizeof kept, "%s", reason ? reason : "nothing");
-    unloaded_unlinked(path, kept, message, size);
+    *code = unloaded_unlinked(path, kept, message, size);
   }
   if (english) {
     uselocale(before);
@@ -127,9 +127,9 @@ static void *link_module(const char *path, char *message, size_t size)
   return module;
 }
 
-static const struct http_ops *load(const char *path, char *message, size_t size)
+static const struct http_ops *load(const char *path, enum code *code, char *message, size_t size)
 {
-  void *module = link_module(path, message, size);
+  void *module = link_module(path, code, message, size);
   if (!module)
     return NULL;
   const struct http_ops *ops = dlsym(module, "lucidauth_http");
@@ -161,15 +161,15 @@ static void explain_absence(char *message, size_t size)
 }
 
 /* Where the whole folder is closed to this user it cannot be told which of the places is the right one. */
-static void explain_trouble(const char *path, int cause, char *message, size_t size)
+static enum code explain_trouble(const char *path, int cause, char *message, size_t size)
 {
   char folder[PATH_SIZE];
   bool closed = own_folder(folder) && faccessat(AT_FDCWD, folder, X_OK, AT_EACCESS) != 0 && errno == EACCES;
-  unloaded_unopened(closed ? folder : path, cause, message, size);
+  return unloaded_unopened(closed ? folder : path, cause, message, size);
 }
 
 /* Where the module is. False: it cannot be read, and `message` says why. */
-static bool find_module(char path[PATH_SIZE + 64], char *message, size_t size)
+static bool find_module(char path[PATH_SIZE + 64], enum code *code, char *message, size_t size)
 {
   char troubled[PATH_SIZE + 64];
   int trouble = 0;
@@ -183,22 +183,23 @@ static bool find_module(char path[PATH_SIZE + 64], char *message, size_t size)
     }
   }
   if (trouble != 0)
-    explain_trouble(troubled, trouble, message, size);
+    *code = explain_trouble(troubled, trouble, message, size);
   else
     explain_absence(message, size);
   return false;
 }
 
-static const struct http_ops *find(char *message, size_t size)
+static const struct http_ops *find(enum code *code, char *message, size_t size)
 {
   char path[PATH_SIZE + 64];
-  return find_module(path, message, size) ? load(path, message, size) : NULL;
+  return find_module(path, code, message, size) ? load(path, code, message, size) : NULL;
 }
 
 static bool locate(char *message, size_t size)
 {
   char path[PATH_SIZE + 64];
-  return find_module(path, message, size);
+  enum code code;
+  return find_module(path, &code, message, size);
 }
 
 #endif
@@ -206,24 +207,29 @@ static bool locate(char *message, size_t size)
 static pthread_mutex_t loading = PTHREAD_MUTEX_INITIALIZER;
 static _Atomic(const struct http_ops *) loaded;
 
-static const struct http_ops *load_once(char *message, size_t size)
+static const struct http_ops *load_once(enum code *code, char *message, size_t size)
 {
   pthread_mutex_lock(&loading);
   const struct http_ops *ops = atomic_load_explicit(&loaded, memory_order_relaxed);
   if (!ops) {
-    ops = find(message, size);
+    ops = find(code, message, size);
     atomic_store_explicit(&loaded, ops, memory_order_release);
   }
   pthread_mutex_unlock(&loading);
   return ops;
 }
 
-const struct http_ops *http_load(char *message, size_t size)
+const struct http_ops *http_load(enum code *code, char *message, size_t size)
 {
+  enum code kind = CODE_CONFIG;
   if (size > 0)
     message[0] = '\0';
   const struct http_ops *ops = atomic_load_explicit(&loaded, memory_order_acquire);
-  return ops ? ops : load_once(message, size);
+  if (!ops)
+    ops = load_once(&kind, message, size);
+  if (code)
+    *code = ops ? CODE_OK : kind;
+  return ops;
 }
 
 bool http_locate(char *message, size_t size)

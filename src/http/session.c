@@ -46,6 +46,8 @@ bool session_begin(struct http_session *session, const struct http_request *requ
     session->transfers = transfer;
     return true;
   }
+  if (!response->error[0])
+    verdict_say(response, "this process is out of memory");
   transfer_finish(transfer);
   free(transfer);
   return false;

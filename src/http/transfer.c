@@ -7,6 +7,7 @@
 #include "reserve.h"
 #include "tls.h"
 
+#include <errno.h>
 #include <math.h>
 #include <netinet/in.h>
 #include <stdio.h>
@@ -39,10 +40,14 @@ static curl_socket_t open_socket(void *context, curlsocktype purpose, struct cur
     return CURL_SOCKET_BAD;
   }
 #ifdef SOCK_CLOEXEC
-  return descriptor_keep(socket(peer->family, peer->socktype | SOCK_CLOEXEC, peer->protocol));
+  curl_socket_t fd = descriptor_keep(socket(peer->family, peer->socktype | SOCK_CLOEXEC, peer->protocol));
 #else
-  return descriptor_keep(socket(peer->family, peer->socktype, peer->protocol));
+  curl_socket_t fd = descriptor_keep(socket(peer->family, peer->socktype, peer->protocol));
 #endif
+  int cause = fd == CURL_SOCKET_BAD ? errno : 0;
+  transfer->had_socket |= cause == 0;
+  transfer->no_socket = transfer->had_socket ? 0 : cause;
+  return fd;
 }
 
 long transfer_milliseconds(double seconds)
@@ -200,8 +205,8 @@ bool transfer_prepare(struct transfer *transfer, const struct http_request *requ
   }
   verdict_say(transfer->response, transfer->logs_keys
                                       ? verdict_keys_logged
-                                      : "libcurl could not be set up: memory is out, or this libcurl is too old or "
-                                        "has no TLS");
+                                      : "libcurl could not be set up: this process is out of memory, or this libcurl "
+                                        "is too old or has no TLS");
   return false;
 }
 

@@ -51,6 +51,8 @@ struct transfer {
   bool given_up;    /* time is over */
   bool off_machine; /* plain http was about to leave this machine */
   bool no_memory;
+  bool had_socket;
+  int no_socket;   /* the errno for which none could be had */
   bool logs_keys;  /* TLS's secrets would be written to a file */
   bool head_ended; /* the empty line after the headers has come */
   struct ending ending;

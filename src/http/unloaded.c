@@ -21,30 +21,34 @@ static void unreadable(const char *what, const char *path, char *message, size_t
            what, path, (unsigned long)geteuid());
 }
 
-static void no_descriptors(char *message, size_t size)
+static enum code no_descriptors(char *message, size_t size)
 {
   snprintf(message, size,
            "libcurl cannot be loaded, since this process has as many files open as it may: "
-           "close some, or raise the limit (ulimit -n)");
+           "close some, or raise the limit (ulimit -n). Nothing was sent; a later call tries again.");
+  return CODE_NETWORK;
 }
 
-static void no_memory(char *message, size_t size)
+static enum code no_memory(char *message, size_t size)
 {
-  snprintf(message, size,
-           "libcurl cannot be loaded, since this process gets no memory for it: its limit is reached (ulimit -v), or "
-           "it has as many mappings as the system allows (vm.max_map_count)");
+  snprintf(
+      message, size,
+      "libcurl cannot be loaded, since this process gets no memory for it: its limit is reached (ulimit -v), or "
+      "it has as many mappings as the system allows (vm.max_map_count). Nothing was sent; a later call tries again.");
+  return CODE_NETWORK;
 }
 
-void unloaded_unopened(const char *path, int cause, char *message, size_t size)
+enum code unloaded_unopened(const char *path, int cause, char *message, size_t size)
 {
   if (cause == EACCES || cause == EPERM)
     unreadable("a part of lucidauth", path, message, size);
   else if (cause == EMFILE || cause == ENFILE)
-    no_descriptors(message, size);
+    return no_descriptors(message, size);
   else if (cause == ENOMEM)
-    no_memory(message, size);
+    return no_memory(message, size);
   else
     snprintf(message, size, "a part of lucidauth cannot be read, the file %s: install lucidauth again", path);
+  return CODE_CONFIG;
 }
 
 static bool says_any(const char *reason, const char *const *words)
@@ -106,7 +110,7 @@ static void missing(const char *reason, char *message, size_t size)
 }
 
 /* glibc's words, and musl's. */
-void unloaded_unlinked(const char *path, const char *reason, char *message, size_t size)
+enum code unloaded_unlinked(const char *path, const char *reason, char *message, size_t size)
 {
   static const char *const other[] = {"undefined symbol", "symbol not found", "version `", "symbol lookup", NULL};
   static const char *const denied[] = {"Permission denied", "Operation not permitted", NULL};
@@ -123,9 +127,9 @@ void unloaded_unlinked(const char *path, const char *reason, char *message, size
     snprintf(message, size, "a library that lucidauth needs may not be used by this process. The system says: %s",
              reason);
   else if (says_any(reason, descriptors))
-    no_descriptors(message, size);
+    return no_descriptors(message, size);
   else if (says_any(reason, memory))
-    no_memory(message, size);
+    return no_memory(message, size);
   else if (says_any(reason, absent))
     missing(reason, message, size);
   else if (strstr(reason, path))
@@ -135,4 +139,5 @@ void unloaded_unlinked(const char *path, const char *reason, char *message, size
              reason);
   else
     snprintf(message, size, NEEDED ", which cannot be loaded. The system says: %s", reason);
+  return CODE_CONFIG;
 }

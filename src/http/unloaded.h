@@ -1,13 +1,16 @@
-/* Why the module could not be loaded, in a sentence that says what to do. */
+/* Why the module could not be loaded, in a sentence that says what to do, and the code for it: CODE_CONFIG, or CODE_NETWORK
+ * where a later try may do better by itself. */
 #ifndef HTTP_UNLOADED_H
 #define HTTP_UNLOADED_H
+
+#include "../base/code.h"
 
 #include <stddef.h>
 
 /* Its file is there and could not be opened, for `cause`, an errno. */
-void unloaded_unopened(const char *path, int cause, char *message, size_t size);
+enum code unloaded_unopened(const char *path, int cause, char *message, size_t size);
 
 /* The linker says why, in English. */
-void unloaded_unlinked(const char *path, const char *reason, char *message, size_t size);
+enum code unloaded_unlinked(const char *path, const char *reason, char *message, size_t size);
 
 #endif

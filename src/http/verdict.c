@@ -2,10 +2,10 @@
 #include "transfer.h"
 
 #include "../system/clock.h"
+#include "obstacle.h"
 #include "reserve.h"
 
 #include <errno.h>
-#include <fcntl.h>
 #include <stdio.h>
 #include <string.h>
 #include <unistd.h>
@@ -43,26 +43,24 @@ bool verdict_may_be_sent(const struct transfer *transfer)
   return curl_easy_getinfo(transfer->handle, moment, &ready) != CURLE_OK || ready > 0;
 }
 
-/* Whether the file could not be read for want of descriptors or memory, which says nothing about it. The connection had
- * a descriptor then, and has given it back since. */
-static bool was_short(const char *path)
+/* Where the authorities are looked for. */
+static const char *authorities(const struct transfer *transfer)
 {
-  int stand_in = open("/", O_RDONLY | O_CLOEXEC), cause = errno, file = -1;
-  if (stand_in >= 0) {
-    file = open(path, O_RDONLY | O_CLOEXEC);
-    cause = errno;
-    close(stand_in);
-  }
-  if (file >= 0)
-    close(file);
-  return file < 0 && (cause == EMFILE || cause == ENFILE || cause == ENOMEM);
+#if LIBCURL_VERSION_NUM >= 0x074600
+  const curl_version_info_data *own = curl_version_info(CURLVERSION_NOW);
+  if (!transfer->ca_file && own->age >= CURLVERSION_SEVENTH)
+    return own->cainfo;
+#endif
+  return transfer->ca_file;
 }
 
+/* That no authority can be read at this moment, for want of descriptors or memory, says nothing about the server. */
 static bool is_untrusted(const struct transfer *transfer, CURLcode code)
 {
+  const char *path = authorities(transfer);
   if (code == CURLE_SSL_CACERT_BADFILE)
-    return !transfer->ca_file || !was_short(transfer->ca_file);
-  return code == CURLE_PEER_FAILED_VERIFICATION || code == CURLE_SSL_ISSUER_ERROR;
+    return !path || !obstacle_is_shortage(obstacle_to_file(path));
+  return (code == CURLE_PEER_FAILED_VERIFICATION || code == CURLE_SSL_ISSUER_ERROR) && !obstacle_shortage();
 }
 
 /* It is a proxy's. */
@@ -74,6 +72,8 @@ static void forget_answer(struct http_response *response)
   response->location[0] = '\0';
 }
 
+static const char out_of_memory[] = "this process is out of memory";
+
 void verdict_say(struct http_response *response, const char *error)
 {
   snprintf(response->error, sizeof response->error, "%s", error);
@@ -82,7 +82,7 @@ void verdict_say(struct http_response *response, const char *error)
 void verdict_no_memory(struct http_response *response)
 {
   *response = (struct http_response){.reply.delivery = REPLY_NOT_SENT};
-  verdict_say(response, "memory is out");
+  verdict_say(response, out_of_memory);
   response->reply.error = response->error;
 }
 
@@ -96,10 +96,60 @@ static bool may_tell_password(const char *error, CURLcode code)
 const char verdict_keys_logged[] = "SSLKEYLOGFILE is set, and with it the keys of the connection would be written to a "
                                    "file: run the program without that variable";
 
+/* Little is shown of what is said here, so the path comes early. */
+static void explain_authorities(struct http_response *response, const char *path)
+{
+  int cause = path ? obstacle_to_file(path) : 0;
+  if (obstacle_is_shortage(cause))
+    verdict_say(response, obstacle_words(cause));
+  else if (cause == EACCES || cause == EPERM)
+    snprintf(response->error, sizeof response->error,
+             "the user of this process (number %lu) may not read %s, the authorities to trust",
+             (unsigned long)geteuid(), path);
+  else if (cause == ENOENT || cause == ENOTDIR)
+    snprintf(response->error, sizeof response->error, "there is no file %s with the authorities to trust", path);
+}
+
+/* libcurl's thread that looks names up, or its sockets, could not be had. */
+static bool was_no_look_up(const struct http_response *response)
+{
+  return strstr(response->error, "thread failed to start");
+}
+
+/* Why there is no connection, where the reason is this machine's. NULL: it is not. */
+static const char *own_reason(const struct transfer *transfer, CURLcode code)
+{
+  bool resolving = code == CURLE_COULDNT_RESOLVE_HOST || code == CURLE_COULDNT_RESOLVE_PROXY;
+  long cause = transfer->no_socket;
+  if (transfer->sending || code == CURLE_OK)
+    return NULL;
+  if (code == CURLE_COULDNT_CONNECT && cause == 0)
+    curl_easy_getinfo(transfer->handle, CURLINFO_OS_ERRNO, &cause);
+  if (code == CURLE_OUT_OF_MEMORY || (code != CURLE_COULDNT_CONNECT && cause == 0))
+    cause = obstacle_shortage();
+  if (cause == 0 && was_no_look_up(transfer->response))
+    return "this process may start no thread to look the name up (ulimit -u), or is out of memory (ulimit -v)";
+  if (cause == 0 && resolving && obstacle_no_network())
+    return "no network leads out of this machine or container, and so the name cannot be looked up";
+  return obstacle_words((int)cause);
+}
+
+/* What a variable that is to name a proxy makes libcurl say would be taken for the server's fault. */
+static const char *reason_of_proxy(const struct http_response *response, CURLcode code)
+{
+  if (strstr(response->error, "proxy syntax") || strstr(response->error, "proxy scheme"))
+    return "the value of https_proxy or all_proxy is no URL of a proxy, such as http://host:port";
+  return code == CURLE_COULDNT_RESOLVE_PROXY ? "the name of the proxy (https_proxy, all_proxy) cannot be resolved"
+                                             : NULL;
+}
+
 /* What went wrong, in libcurl's words unless we know better, or they say too much. */
 static void explain(const struct transfer *transfer, CURLcode code)
 {
   struct http_response *response = transfer->response;
+  const char *reason = own_reason(transfer, code);
+  if (!reason)
+    reason = reason_of_proxy(response, code);
   if (transfer->off_machine && !transfer->sending)
     verdict_say(response,
                 "the host's address is not of this machine, and plain http would show the secrets to the network");
@@ -111,13 +161,17 @@ static void explain(const struct transfer *transfer, CURLcode code)
     verdict_say(response, verdict_may_be_sent(transfer) ? "there was no whole answer in time"
                                                         : "there was no connection in time");
   else if (transfer->no_memory)
-    verdict_say(response, "memory is out");
+    verdict_say(response, out_of_memory);
+  else if (reason)
+    verdict_say(response, reason);
   else if (code == CURLE_OUT_OF_MEMORY && transfer->sending && !transfer->head_ended)
     verdict_say(response, "a line of the answer's headers is too long"); /* that is what libcurl calls it */
   else if (code == CURLE_OK)
     verdict_say(response, "the connection ended before the answer was whole");
   else if (!response->error[0] || may_tell_password(response->error, code))
     verdict_say(response, curl_easy_strerror(code));
+  if (code == CURLE_SSL_CACERT_BADFILE)
+    explain_authorities(response, authorities(transfer));
 }
 
 void verdict_give(struct transfer *transfer, CURLcode code)

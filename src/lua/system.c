@@ -131,7 +131,7 @@ int core_sha256(lua_State *L)
   char message[512];
   unsigned char digest[32];
   const char *text = luaL_checklstring(L, 1, &size);
-  const struct http_ops *http = http_load(message, sizeof message);
+  const struct http_ops *http = http_load(NULL, message, sizeof message);
   if (!http) {
     lua_pushnil(L);
     lua_pushstring(L, message);
