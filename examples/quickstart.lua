@@ -1,4 +1,4 @@
--- The life of a token. examples/quickstart runs this twice, against a sandbox.
+-- Shows the life of a token. examples/quickstart runs this twice, against a sandbox.
 local http, socket = require("socket.http"), require("socket")
 local lucid = require("lucidauth")
 

@@ -331,6 +331,72 @@ describe("the page about C", function()
   end)
 end)
 
+-- Examples ------------------------------------------------------------------
+
+describe("the example for cron", function()
+  local PLACE = "/.local/state/lucid"
+
+  -- As cron runs it: in another folder, without the environment of a shell.
+  local function run_by_cron(changes)
+    local source = helper.shell("pwd"):gsub("\n", "")
+    helper.shell("mkdir -p " .. scene.folder .. PLACE)
+    local out, err, status = helper.run(("cd / && exec %s %s/examples/cron.lua"):format(
+      helper.quote(helper.interpreter), helper.quote(source)),
+      scene:env(helper.merge({ HOME = scene.folder, LUCID_TOKEN_FILE = false }, changes)))
+    assert.are.equal("", out)
+    scene:assert_no_secret(err)
+    return status, err
+  end
+
+  it("says nothing as long as all is well, and keeps its tokens in one place", function()
+    local status, err = run_by_cron()
+    assert.are.equal("", err)
+    assert.are.equal(0, status)
+    assert.is_truthy(helper.read_file(scene.folder .. PLACE .. "/token_info.json"))
+    assert.are.equal(0, (run_by_cron({ LUCID_REFRESH_TOKEN = false })))
+    assert.are.equal(1, scene:posts())
+    assert.are.equal(2, scene.sandbox:counts().api_requests)
+  end)
+
+  it("sends a request once more after a 401", function()
+    assert.are.equal(0, (run_by_cron()))
+    scene.sandbox:expire()
+    assert.are.equal(0, (run_by_cron()))
+    assert.are.equal(2, scene:posts())
+    assert.are.equal(1, scene.sandbox:counts().api_401)
+  end)
+
+  for what, case in pairs({
+    ["a second 401"] = { 69, { endpoint = "api", kind = "answer", status = 401, times = 2 } },
+    ["another refusal"] = { 69, { endpoint = "api", kind = "answer", status = 403 } },
+    ["an API that is down"] = { 75, { endpoint = "api", kind = "answer", status = 503 } },
+    ["an API that hangs up"] = { 75, { endpoint = "api", kind = "close" } },
+    ["a token endpoint that says later"] = { 75,
+      { kind = "answer", status = 429, headers = { ["Retry-After"] = "600" } } },
+    ["a client that is not accepted"] = { 78,
+      { kind = "answer", status = 401, body = { error = "invalid_client" } } },
+  }) do
+    it("says how it went: " .. what, function()
+      scene.sandbox:faults(case[2])
+      local status, err = run_by_cron()
+      assert.are.equal(case[1], status, err)
+      assert.is_truthy(err:find("cron.lua: ", 1, true))
+    end)
+  end
+end)
+
+describe("each example", function()
+  local files = all("find examples -type f ! -name '*.md' ! -name '*.json' ! -name '*.lock'"
+    .. " ! -name '*.log' ! -name '*.pid'")
+
+  for _, file in ipairs(files) do
+    it("begins with what it shows: " .. file, function()
+      local text = helper.read_file(file):gsub("^#![^\n]*\n", "")
+      assert.is_truthy(text:find("^[-#/*%s]+Shows "), text:match("^[^\n]*"))
+    end)
+  end
+end)
+
 -- Storages ------------------------------------------------------------------
 
 describe("the page about storages", function()

@@ -1,4 +1,4 @@
-/* Prints an access token for the Lucid API, and an Authorization header that uses it.
+/* Shows the C library at work: prints an access token for the Lucid API, and on stderr the events on the way.
  *
  *   cc token.c $(pkg-config --cflags --libs lucidauth) -o token
  *   LUCID_CLIENT_ID=... LUCID_CLIENT_SECRET=... LUCID_REFRESH_TOKEN=... ./token

@@ -1,4 +1,4 @@
---- What haproxy.cfg calls: an action that adds the token, and one that tells of a
+--- Shows how HAProxy calls lucidauth: an action that adds the token, and one that tells of a
 --- token that the API did not accept.
 
 local lucid = require "lucidauth"

@@ -1,4 +1,4 @@
---- A page that shows how accounts stand: plain HTML and inline SVG, no script,
+--- Shows how accounts stand, in a page: plain HTML and inline SVG, no script,
 --- no secret. Made from lucid.status(), so it works wherever that does.
 
 local M = {}
