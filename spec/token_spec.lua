@@ -1255,6 +1255,10 @@ describe("what a login gave", function()
     ["an error and its echo"] = { error = { code = secret } },
     ["a number for a token"] = { access_token = secret, refresh_token = 7 },
     ["a broken access token"] = { access_token = secret .. "\n", refresh_token = secret },
+    ["a number for a token, wrapped"] = { data = { access_token = secret, refresh_token = 7 } },
+    ["an unfinished refresh, wrapped"] = {
+      data = { refresh_token = secret, pending = { since = 1 } },
+    },
     ["a header for a token"] = { access_token = "Bearer " .. secret, refresh_token = "r" },
     ["a token of another type"] = { access_token = secret, token_type = "mac" },
     ["an unfinished refresh"] = { refresh_token = secret, pending = { since = 1 } },
@@ -1274,6 +1278,162 @@ describe("what a login gave", function()
       assert.is_nil(file_of("anna"))
     end)
   end
+
+  -- Tables that no JSON text can stand for.
+  local function twice_in_itself()
+    local answer = { refresh_token = secret }
+    answer.one, answer.other = answer, answer
+    return answer
+  end
+
+  local function with_many_ways_in()
+    local answer = { refresh_token = secret }
+    for _ = 1, 90 do
+      answer = { one = answer, other = answer }
+    end
+    return answer
+  end
+
+  local function endless()
+    error("a metatable's function was called")
+  end
+
+  for what, given in pairs({
+    ["a table that holds itself"] = twice_in_itself(),
+    ["a table with ever more ways to the same"] = with_many_ways_in(),
+    ["a number for a key"] = { refresh_token = secret, [7] = "x" },
+    ["a list with a name in it"] = { secret, refresh_token = secret },
+    ["a list with a hole"] = { refresh_token = secret, scopes = { "a", nil, "c" } },
+    ["a file for a token"] = { refresh_token = io.stdout },
+    ["a coroutine"] = { refresh_token = secret, more = coroutine.create(print) },
+    ["huge strings"] = { secret, ("x"):rep(1000000), ("x"):rep(1000000), ("x"):rep(1000000) },
+  }) do
+    it("is not " .. what, function()
+      local client = directory()
+      local stored, message, code = client:store(given, "anna")
+      scene:assert_failure("config", stored, message, code)
+      assert.is_truthy(message:find("cannot be written as JSON", 1, true), message)
+      assert.is_nil(message:find("hush", 1, true))
+      assert.is_nil(file_of("anna"))
+    end)
+  end
+
+  it("is what stands in the table, whatever its metatables do", function()
+    local client = directory()
+    local answer = setmetatable({ refresh_token = "r-000", scope = setmetatable({ "a", "b" }, {
+      __index = endless, __len = endless,
+    }) }, { __index = endless, __len = endless, __pairs = endless, __tostring = endless })
+    assert.is_true(client:store(answer, "anna"))
+    assert.are.equal("r-000", file_of("anna").refresh_token)
+    assert.are.same({ "a", "b" }, file_of("anna").scope)
+  end)
+
+  -- The one that is stored under this name.
+  local function stored_from(answer, account)
+    local client = directory()
+    assert(client:store(answer, account))
+    return file_of(account), client
+  end
+
+  it("may have a JSON library's null for what it does not have", function()
+    local nulls = { require("cjson").null, setmetatable({}, { __tojson = endless }) }
+    for i, null in ipairs(nulls) do
+      local answer = tokens.pair(sandbox)
+      answer.refresh_token, answer.scope = null, null
+      local record, client = stored_from(answer, "anna" .. i)
+      assert.is_nil(record.refresh_token)
+      assert.are.equal(answer.access_token, client:token("anna" .. i))
+    end
+  end)
+
+  it("is in UTF-8 where its refresh token is", function()
+    local client = directory()
+    scene:assert_failure("config", client:store({ refresh_token = "r\xff-000" }, "anna"))
+    scene:assert_failure("config", client:store("r\xff-000", "anna"))
+    assert.is_nil(file_of("anna"))
+    assert.is_true(client:store({ refresh_token = "r-000", name = "Zo\xeb" }, "zoe"))
+    assert.are.equal("r-000", file_of("zoe").refresh_token)
+  end)
+
+  for what, lifetime in pairs({
+    ["milliseconds"] = { expires_in = 3600000 },
+    ["a string"] = { expires_in = "3600" },
+    ["a moment"] = { expires_in = os.time() + 3600 },
+    ["a moment in milliseconds"] = { expires_in = (os.time() + 3600) * 1000 },
+    ["a date"] = { expires_at = os.date("!%Y-%m-%dT%H:%M:%SZ", os.time() + 3600) },
+    ["not there"] = {},
+    ["null"] = { expires_in = require("cjson").null },
+    ["negative"] = { expires_in = -1 },
+    ["infinite"] = { expires_in = math.huge },
+  }) do
+    it("lives for no ten years where its lifetime is " .. what, function()
+      local answer = tokens.pair(sandbox)
+      answer.expires_in = lifetime.expires_in
+      answer.expires_at = lifetime.expires_at
+      local record = stored_from(answer, "anna")
+      assert.is_true(record.expires_at < os.time() + 3700)
+      assert.are.equal(answer.refresh_token, record.refresh_token)
+    end)
+  end
+
+  it("keeps a list of scopes as it is", function()
+    local answer = tokens.pair(sandbox)
+    answer.scope = { "user.profile", "offline_access" }
+    assert.are.same(answer.scope, (stored_from(answer, "anna")).scope)
+  end)
+
+  it("may be the example script's file, or a record of ours, whose time goes on", function()
+    local answer = tokens.pair(sandbox)
+    local script = helper.merge(answer, {
+      expiration = os.date("%Y-%m-%dT%H:%M:%S.000001", os.time() + 600),
+    })
+    local record, client = stored_from(script, "script")
+    assert.is_true(math.abs(record.expires_at - (os.time() + 600)) < 60)
+    assert.are.equal(answer.access_token, client:token("script"))
+    record, client = stored_from(tokens.record(answer, 700), "ours")
+    assert.is_true(math.abs(record.expires_at - (os.time() + 700)) < 60)
+    assert.are.equal(answer.access_token, client:token("ours"))
+    assert.is_true(tokens.works(sandbox, assert(client:refresh("ours"))))
+    record = stored_from(helper.read_file(scene.folder .. "/ours.json"), "copy")
+    assert.are.equal(file_of("ours").refresh_token, record.refresh_token)
+  end)
+
+  it("may be a record that has expired, whose refresh token lives", function()
+    local answer = tokens.pair(sandbox)
+    for name, record in pairs({
+      ours = tokens.record(answer, -700),
+      script = helper.merge(answer, {
+        expiration = os.date("%Y-%m-%dT%H:%M:%S.000001", os.time() - 600),
+      }),
+    }) do
+      local stored = stored_from(record, name)
+      assert.is_true(stored.expires_at < os.time(), name)
+    end
+  end)
+
+  it("is not another app's", function()
+    local answer = tokens.pair(sandbox)
+    answer.client_id = "another-app"
+    local stored, message, code = directory():store(answer, "anna")
+    scene:assert_failure("config", stored, message, code)
+    assert.is_truthy(message:find("another-app", 1, true), message)
+    assert.is_nil(file_of("anna"))
+  end)
+
+  it("leaves the dead grant as it was where its refresh token alone is refused later", function()
+    local client = directory()
+    for _, refresh_token in ipairs({ "gone-000", "gone-001" }) do
+      assert.is_true(client:store(refresh_token, "anna"))
+      local token, message, code = client:token("anna")
+      scene:assert_failure("invalid_grant", token, message, code)
+      assert.is_truthy(message:find('client:store(answer, "anna")', 1, true))
+      assert.is_truthy(message:find('For the account "anna"', 1, true))
+      assert.are.equal("gone-000", file_of("anna").refresh_token)
+    end
+    local answer = tokens.pair(sandbox)
+    assert.is_true(client:store(answer, "anna"))
+    assert.are.equal(answer.access_token, client:token("anna"))
+  end)
 
   it("is a table or a string, and there is one option", function()
     local client = directory()

@@ -209,6 +209,20 @@ bool account_has_background(const struct lucidauth_account *account)
   return account->job != NULL;
 }
 
+/* A refresh token is bound to the app that it was issued to (RFC 6749 section 6). */
+static bool is_of_this_app(const struct lucidauth_account *account, const struct answer *given, lucidauth_error *error)
+{
+  const char *theirs = json_string(given->fields, "client_id"), *ours = account->settings.credentials.client_id;
+  if (!theirs || !ours || strcmp(theirs, ours) == 0)
+    return true;
+  error_set(error, LUCIDAUTH_CONFIG,
+            "This answer says that it is the app %.100s's (client_id), and this client is the app %.100s "
+            "(LUCID_CLIENT_ID, option client_id), which cannot refresh it. Nothing was changed. Store it with a client "
+            "of that app, or take client_id out of the answer if it means something else.",
+            theirs, ours);
+  return false;
+}
+
 bool account_read_given(const struct lucidauth_account *account, struct answer *given, const char *text, size_t length,
                         lucidauth_error *error)
 {
@@ -216,7 +230,10 @@ bool account_read_given(const struct lucidauth_account *account, struct answer *
                                          .default_lifetime = account->settings.default_lifetime};
   const char *flaw = given_read(given, text ? text : "", text ? length : 0, &context);
   error_set(error, flaw ? LUCIDAUTH_CONFIG : LUCIDAUTH_OK, "%s", flaw ? flaw : "");
-  return !flaw;
+  if (flaw || is_of_this_app(account, given, error))
+    return !flaw;
+  answer_free(given);
+  return false;
 }
 
 void account_tell_status(struct lucidauth_account *account, lucidauth_status *status)

@@ -81,18 +81,20 @@ static const char *flaw_of_token(const char *text, size_t length)
   return NULL;
 }
 
+/* RFC 6749 appendix A: tokens are of printable ASCII. */
 static bool is_broken(const cJSON *body, const char *name)
 {
   const cJSON *found = cJSON_GetObjectItemCaseSensitive(body, name);
-  return found && !cJSON_IsNull(found) && !token_fits_header(json_string(body, name));
+  const char *token = json_string(body, name);
+  bool fits = token_fits_header(token);
+  for (; fits && *token; token++)
+    fits = (unsigned char)*token < 0x7F;
+  return found && !cJSON_IsNull(found) && !fits;
 }
 
 /* What would go unnoticed, and lose a token. */
-static const char *flaw_of_object(const cJSON *body)
+static const char *flaw_of_fields(const cJSON *body)
 {
-  if (!cJSON_IsObject(body))
-    return "This begins like a JSON object, and is none: it was cut off, or changed. Give the token answer as the "
-           "server sent it.";
   if (is_broken(body, "refresh_token"))
     return "The refresh_token in this answer is no string that could be a token. Give the token answer as the server "
            "sent it.";
@@ -110,6 +112,7 @@ static const char *read_answer(struct answer *answer, const char *text, size_t l
 {
   const struct reply reply = {.delivery = REPLY_RECEIVED, .whole = true, .status = 200, .body = text, .length = length};
   answer_read(answer, &reply, context);
+  const char *flaw = flaw_of_fields(answer->fields); /* within something else, perhaps */
   const char *access = json_string(answer->fields, "access_token");
   if (answer->kind == ANSWER_REFUSAL || answer->kind == ANSWER_NOT_SPENT)
     return "This is a server's error answer, and there is no token in it. Log in again, and give the answer that "
@@ -118,6 +121,8 @@ static const char *read_answer(struct answer *answer, const char *text, size_t l
   if (answer->kind != ANSWER_TOKENS)
     return "There is neither an access_token nor a refresh_token in this. Give the token answer as the server sent it, "
            "or the refresh token that is in it.";
+  if (flaw)
+    return flaw;
   if (access && !token_type_is_bearer(json_string(answer->fields, "token_type")))
     return "The token in this answer is not of the type Bearer, which an API call cannot use.";
   if (access && starts_with_word(access, "bearer"))
@@ -125,11 +130,15 @@ static const char *read_answer(struct answer *answer, const char *text, size_t l
   return NULL;
 }
 
+static const char no_object[] =
+    "This begins like a JSON object, and is none: it was cut off, or changed. Give the token answer as the server sent "
+    "it.";
+
 static const char *read_object(struct answer *answer, const char *text, size_t length,
                                const struct answer_context *context)
 {
   cJSON *body = json_read_whole(text, length);
-  const char *flaw = flaw_of_object(body);
+  const char *flaw = cJSON_IsObject(body) ? flaw_of_fields(body) : no_object;
   json_free(body);
   return flaw ? flaw : read_answer(answer, text, length, context);
 }
