@@ -190,6 +190,35 @@ for name, in_loop in pairs({ copas = in_copas, luv = in_luv, cqueues = in_cqueue
       assert.are.equal(scene.sandbox:grant().access_token, token)
     end)
 
+    it("what a login gave is stored by yielding, also by a storage in Lua that waits", function()
+      local record
+      local own = { load = function()
+        sleep(0.001)
+        return record
+      end, save = function(_, new)
+        sleep(0.001)
+        record = new
+        return true
+      end }
+      for _, storage in ipairs({ scene.path, own }) do
+        local client = scene:client({ sleep = sleep, storage = storage })
+        local answer = tokens.pair(scene.sandbox)
+        local yielded, results = 0, {}
+        run({ function()
+          results = { client:store(answer) }
+          results.yielded = yielded
+        end, function()
+          for _ = 1, 3 do
+            sleep(0.001)
+            yielded = yielded + 1
+          end
+        end })
+        assert.is_true(results[1], results[2])
+        assert.is_true(results.yielded > 0)
+        assert.are.equal(answer.access_token, client:token())
+      end
+    end)
+
     it("a storage in Lua may wait, and a request for it is the background's", function()
       local record
       local client = scene:client({ sleep = sleep, storage = {
@@ -241,6 +270,32 @@ describe("where nobody may yield", function()
       assert.are.equal("Bearer " .. record.access_token, client:authorization())
     end)
     assert.are.equal(posts, scene:posts())
+  end)
+
+  it("what a login gave is stored meanwhile, and a later call tells of it", function()
+    local client = scene:client({ sleep = sleep })
+    local stored, message, code = client:store("first-000")
+    scene:assert_failure("not_ready", stored, message, code)
+    assert.is_truthy(message:find("being stored", 1, true), message)
+    helper.eventually(function()
+      stored, message, code = client:store("first-000")
+      return code ~= "not_ready"
+    end)
+    assert.is_true(stored, message)
+  end)
+
+  it("nor can a storage in Lua that may wait", function()
+    local client = scene:client({ sleep = sleep, storage = {
+      load = function() end,
+      save = function()
+        error("it saves")
+      end,
+    } })
+    for _ = 1, 2 do
+      local stored, message, code = client:store("first-000")
+      scene:assert_failure("not_ready", stored, message, code)
+      assert.is_truthy(message:find("was not stored", 1, true), message)
+    end
   end)
 
   it("a refresh begins, and not_ready is the answer", function()

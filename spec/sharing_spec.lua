@@ -54,6 +54,58 @@ after_each(function()
   end
 end)
 
+describe("a login that is stored", function()
+  -- The refresh is held at the server until the other process waits for its end.
+  it("waits for another process's refresh, and is seen by that one's next call", function()
+    scene:store(-1)
+    local one, other = start(), start()
+    sandbox:faults({ kind = "held", when = "before", endpoint = "token" })
+    one:send("return client:token()")
+    eventually(function()
+      return scene:posts() == 2 -- the first one brought what was stored
+    end)
+    assert.are.equal("suspended", (other:run([[
+      options.sleep = function() coroutine.yield() end
+      local looped = lucid.new(options)
+      thread = coroutine.create(function()
+        stored, message = looped:store("login-000", { replace = true })
+      end)
+      for _ = 1, 20 do
+        assert(coroutine.resume(thread))
+        socket.sleep(0.001)
+      end
+      return coroutine.status(thread)
+    ]])))
+    sandbox:clear_faults()
+    local token, message = one:receive()
+    assert.is_string(token, message)
+    assert.is_true((other:run([[
+      while coroutine.status(thread) ~= "dead" do
+        assert(coroutine.resume(thread))
+        socket.sleep(0.001)
+      end
+      return stored, message
+    ]])))
+    assert.are.equal("login-000", tokens.read(scene.path).refresh_token)
+    local refused, code
+    refused, message, code = one:run("return client:token()")
+    scene:assert_failure("invalid_grant", refused, message, code)
+  end)
+
+  it("is the other process's at its next call", function()
+    scene:store(-1)
+    local one, other = start(), start()
+    assert.is_string((one:run("return client:token()")))
+    assert.is_string((other:run("return client:token()")))
+    for _ = 1, 5 do
+      local answer = tokens.pair(sandbox)
+      assert.is_true((one:run(("return client:store(%q, { replace = true })"):format(
+        codec.encode_json(answer)))))
+      assert.are.equal(answer.access_token, (other:run("return client:token()")))
+    end
+  end)
+end)
+
 describe("another process's refresh", function()
   it("is seen by the very next call", function()
     local one, other = scene:client(), start()

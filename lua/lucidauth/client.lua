@@ -281,7 +281,7 @@ local function store_now(self, account, login)
   if self.flights then
     return self.flights.store(self.core, account, login)
   elseif self.host then
-    local _, message, code = self.host.refusal()
+    local _, message, code = self.host.refusal(true)
     if message then
       return nil, message, code
     end

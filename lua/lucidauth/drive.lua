@@ -602,7 +602,7 @@ function M.apart(functions, timeout, host, patience)
     return glance(run, refresh)
   end
   local function store(handle, account, given)
-    local _, refusal, why = host.refusal()
+    local _, refusal, why = host.refusal(true)
     if refusal then
       return nil, refusal, why
     end

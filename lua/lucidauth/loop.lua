@@ -11,7 +11,8 @@ local M = {}
 ---@field sleep fun(seconds: number) yields to the loop
 ---@field can_yield fun(): boolean
 ---@field is_ending fun(): boolean whether the loop is about to end
----@field refusal fun(): nil, string?, string? what to tell where no token can be had at all
+---@field refusal fun(stores?: boolean): nil, string?, string? what to tell where no token can be
+--- had at all, or nothing stored
 ---@field leaving table<userdata, true> the cores of clients that are about to close
 
 local shortest, longest = 0.001, 0.05

@@ -35,13 +35,18 @@ end
 local in_master = "There is no token in init_by_lua: nginx's master process keeps none. Ask in "
   .. "init_worker_by_lua or later."
 
---- What to tell a caller where no token can be had at all.
+local not_by_master = "Nothing is stored in init_by_lua: nginx's master process keeps no token. Store "
+  .. "it in init_worker_by_lua or later."
+
+--- What to tell a caller where no token can be had at all, or what a login gave
+--- cannot be stored.
+---@param stores? boolean
 ---@return nil
 ---@return string? message nil: this is no such place
 ---@return string? code
-function M.refusal()
+function M.refusal(stores)
   if ngx.get_phase() == "init" then
-    return nil, in_master, "not_ready"
+    return nil, stores and not_by_master or in_master, "not_ready"
   end
 end
 

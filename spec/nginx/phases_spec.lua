@@ -448,3 +448,88 @@ describe("the module", function()
     assert.is_truthy(maps():find("libcurl", 1, true))
   end)
 end)
+
+describe("what a login gave", function()
+  local STORE = [[ said(store(ngx.var[1], ngx.var.arg_answer)) ]]
+  local KINDS = { "file", "own" }
+
+  local function start()
+    stage:start({
+      workers = 1,
+      env = { LUCID_REFRESH_TOKEN = false },
+      init = [[
+        local lucid = require("lucidauth")
+        local records = {}
+        local own = lucid.new({ storage = {
+          load = function(account) ngx.sleep(0.001) return records[account] end,
+          save = function(account, record) ngx.sleep(0.001) records[account] = record return true end,
+        } })
+        function store(kind, answer)
+          local stored, message, code
+          if kind == "own" then
+            stored, message, code = own:store(answer)
+          else
+            stored, message, code = lucid.store(answer)
+          end
+          return stored and "stored", message, code
+        end
+      ]],
+      server = ([[
+        location ~ ^/content/(.*)$ { content_by_lua_block { ngx.say(%s) } }
+        location ~ ^/header/(.*)$ { return 200 "x"; header_filter_by_lua_block {
+          ngx.header["x-said"] = %s } }
+      ]]):format(STORE, STORE),
+    })
+  end
+
+  it("is stored while other requests go on", function()
+    start()
+    for _, kind in ipairs(KINDS) do
+      local before = stage.sandbox:counts().introspections
+      local _, body = stage.server:get("/content/" .. kind .. "?answer=first-000")
+      assert.are.equal("stored\n", body, kind)
+      stage.sandbox:faults({ kind = "held", when = "before", endpoint = "introspect" })
+      local request = stage.server:send("/content/" .. kind .. "?answer=second-000")
+      nginx.eventually(function()
+        return stage.sandbox:counts().introspections > before or #stage.sandbox:faults() == 0
+      end)
+      assert.are.equal(200, (stage.server:get("/other")))
+      stage:release()
+      _, body = request:receive()
+      assert.are.equal("stored\n", body, kind)
+    end
+    assert.are.equal(0, stage:posts())
+    stage:assert_no_problems()
+  end)
+
+  it("is not_ready where nobody may wait, and the next call tells what came of it", function()
+    start()
+    for _, kind in ipairs(KINDS) do
+      local function ask(answer)
+        local _, _, headers = stage.server:get("/header/" .. kind .. "?answer=" .. answer)
+        return headers["x-said"]
+      end
+      local said = ask("first-000")
+      assert.is_truthy(said:find("^not_ready: What the login gave is being stored"), said)
+      nginx.eventually(function()
+        said = ask("first-000")
+        return not said:find("^not_ready: What the login gave is being stored")
+      end)
+      assert.are.equal("stored", said, kind)
+      nginx.eventually(function()
+        said = ask("Bearer")
+        return not said:find("^not_ready")
+      end)
+      assert.is_truthy(said:find("^config: This is an authorization header"), said)
+    end
+    stage:assert_no_problems()
+  end)
+
+  it("is none in the master", function()
+    stage:start({
+      init = [[ ngx.log(ngx.NOTICE, "master ", said(require("lucidauth").store("first-000"))) ]],
+    })
+    assert.is_truthy(stage.server:log():find("master not_ready: ", 1, true), stage.server:log())
+    assert.is_nil(stage.server:log():find("There is no token", 1, true))
+  end)
+end)
