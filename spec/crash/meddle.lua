@@ -149,7 +149,7 @@ end
 
 -- What a call may say that spends nothing.
 local REFUSALS = { "^failure storage ", "^failure locked ",
-  "^failure config Libcurl cannot be loaded, since this process ",
+  "^failure network Libcurl cannot be loaded, since this process ",
   "^failure network The token endpoint could not be reached" }
 
 local function is_refusal(answer)
