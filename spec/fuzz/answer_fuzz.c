@@ -1,8 +1,8 @@
 /* Any bytes as the answer of a server. The first byte picks the status, the rest is the body, and serves as headers and
  * the transport's words as well. Build with clang -fsanitize=fuzzer,address,undefined. */
+#include "../base/character.h"
 #include "../base/json.h"
 #include "../base/secret.h"
-#include "../base/utf8.h"
 #include "answer.h"
 
 #include <math.h>

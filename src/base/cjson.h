@@ -1,8 +1,8 @@
-/* What we call of cJSON, by a table that is filled outside of the core (system/cjson.c): a program may have a cJSON of
- * its own, and if it exports that, the linker gives it to everybody in the process.
+/* The functions of cJSON that lucidauth calls, in a table that system/cjson.c fills. A program may export a cJSON of
+ * its own; the linker would then give that one to every library in the process.
  *
- * What cJSON calls of itself may be the program's all the same. So nothing stands here that calls another public name
- * while all is well, as cJSON_Delete does, or cJSON_ReplaceItemViaPointer: json.h has functions for that. */
+ * Calls inside cJSON may still reach the program's cJSON. So the table leaves out functions that call another public
+ * one in normal operation, such as cJSON_Delete and cJSON_ReplaceItemViaPointer. json.h has replacements for these. */
 #ifndef BASE_CJSON_H
 #define BASE_CJSON_H
 

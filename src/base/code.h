@@ -1,4 +1,4 @@
-/* The codes that name what went wrong. Programs compare them; people read the message beside them. */
+/* The error codes. Programs compare them; people read the message beside them. */
 #ifndef BASE_CODE_H
 #define BASE_CODE_H
 

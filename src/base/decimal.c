@@ -7,7 +7,7 @@
 #include <stdlib.h>
 #include <string.h>
 
-/* Far outside of what a double reaches, and still no overflow when digits are counted on top. */
+/* Far outside the range of a double, and small enough that counting digits on top does not overflow. */
 enum { EXPONENT_MAX = 10000000 };
 
 static bool is_digit(const char *text, const char *end)
@@ -114,7 +114,7 @@ double decimal_value(const struct decimal *decimal)
   return strtod(text, NULL);
 }
 
-/* Take apart what printf made, whatever stands there as decimal point. */
+/* Take apart the output of printf, with any decimal point. */
 static void take_digits(const char *printed, int precision, struct decimal *decimal)
 {
   const char *end = strchr(printed, 'e');

@@ -8,7 +8,8 @@
 
 enum { DECIMAL_DIGITS = 40, DECIMAL_TEXT = 64 };
 
-/* digits * 10^exponent. What lies behind DECIMAL_DIGITS digits only shows as a last digit that is not 0. */
+/* digits * 10^exponent. Digits after the first DECIMAL_DIGITS are dropped; if one of them is not 0, the last digit kept
+ * is not 0. */
 struct decimal {
   bool negative;
   bool json; /* the text is a number by JSON's grammar, too */

@@ -1,6 +1,6 @@
-/* JSON as servers and storages really send it, read tolerantly and written exactly, the same in every locale.
- * cJSON does the parsing; what it leaves open (NULs, broken UTF-8, duplicate keys, numbers that a double cannot hold)
- * is settled here, once. Trees hold secrets: free them with json_free, which wipes them. */
+/* JSON as servers and storages send it, read tolerantly and written exactly, the same in every locale. cJSON does the
+ * parsing. This file settles the cases that cJSON leaves open: NULs, broken UTF-8, duplicate keys, and numbers that a
+ * double cannot hold. Trees hold secrets: free them with json_free, which wipes them. */
 #ifndef BASE_JSON_H
 #define BASE_JSON_H
 
@@ -15,7 +15,7 @@
  * one in it is seen as unusable rather than cut short), unknown escapes (they stand for themselves), NaN and
  * Infinity (null). A number that would not be written the same from a double keeps its text: it is a
  * cJSON_Raw node, so ask json_number and not cJSON_IsNumber. NULL if there is no complete value, it is nested
- * deeper than CJSON_NESTING_LIMIT, or memory is out. The caller owns the tree. */
+ * deeper than CJSON_NESTING_LIMIT, or out of memory. The caller owns the tree. */
 cJSON *json_read(const char *text, size_t length);
 
 /* Like json_read, but nothing except white space may stand behind the value: for our own files. */
@@ -43,14 +43,14 @@ const char *json_text_of(const cJSON *item);
  * +infinity). False when it is neither. */
 bool json_number(const cJSON *object, const char *name, double *value);
 
-/* Set or replace a member, which keeps its place. False when memory is out; the object is then unchanged. A
+/* Set or replace a member, which keeps its place. False when out of memory; the object is then unchanged. A
  * number that is not finite is written as null. */
 bool json_set_string(cJSON *object, const char *name, const char *value);
 bool json_set_number(cJSON *object, const char *name, double value);
 /* Takes ownership of `value` in every case. */
 bool json_set(cJSON *object, const char *name, cJSON *value);
 /* Move the members of `fields` over those of `object`, but the ones whose name is `left_out`: of one name the place is
- * kept, new ones go to the end. False: memory is out, and nothing is changed. */
+ * kept, new ones go to the end. False: out of memory, and nothing is changed. */
 bool json_overlay(cJSON *object, cJSON *fields, bool (*left_out)(const char *name));
 /* The same for a few, which takes no memory. */
 void json_move(cJSON *object, cJSON *fields);

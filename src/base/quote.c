@@ -1,8 +1,7 @@
 #include "quote.h"
 
-#include "ascii.h"
+#include "character.h"
 #include "secret.h"
-#include "utf8.h"
 
 #include <stdint.h>
 #include <stdio.h>
@@ -10,9 +9,9 @@
 
 enum { WORD_MOST = 19, NAME_MOST = 60, RUN = 8, SHORTEST = 4 };
 
-/* ---- what it looks like ---- */
+/* ---- shapes of text ---- */
 
-/* Whether all characters are allowed and no word is too long; `ends` says what is not of a word. */
+/* Whether all characters are allowed and no word is too long. `ends` is true for a character that ends a word. */
 static bool is_made_of(const char *text, bool (*allowed)(char), bool (*ends)(char))
 {
   int word = 0;
@@ -39,7 +38,7 @@ static bool is_no_letter(char c)
   return !ascii_is_alphanumeric(c);
 }
 
-static bool is_blank(char c)
+static bool ends_word(char c)
 {
   return c == ' ';
 }
@@ -51,7 +50,7 @@ bool quote_is_name(const char *text)
 
 bool quote_is_prose(const char *text)
 {
-  return *text && is_made_of(text, is_plain, is_blank);
+  return *text && is_made_of(text, is_plain, ends_word);
 }
 
 bool quote_is_report(const char *text)
@@ -59,7 +58,7 @@ bool quote_is_report(const char *text)
   return *text && is_made_of(text, is_plain, is_no_letter);
 }
 
-/* ---- what it shows of a secret ---- */
+/* ---- traces of a secret ---- */
 
 /* The runs of a text, of which it has fewer than there are slots. Each is RUN bytes in one number, never 0. */
 enum { SLOTS = 1024 };
@@ -101,7 +100,7 @@ static bool is_full(struct window *window, char c)
   return ++window->count >= RUN;
 }
 
-static void add_text(struct runs *runs, const char *text)
+static void add_runs(struct runs *runs, const char *text)
 {
   struct window window = {0};
   for (; *text; text++)
@@ -129,9 +128,9 @@ static bool seek(struct sought *sought, const char *text)
   }
   for (size_t i = 0; i < joined; i++)
     sought->backwards[i] = sought->joined[joined - 1 - i];
-  add_text(&sought->runs, sought->whole);
-  add_text(&sought->runs, sought->joined);
-  add_text(&sought->runs, sought->backwards);
+  add_runs(&sought->runs, sought->whole);
+  add_runs(&sought->runs, sought->joined);
+  add_runs(&sought->runs, sought->backwards);
   return true;
 }
 
@@ -170,7 +169,7 @@ static bool shows_encoded(const struct sought *sought, const char *secret, const
   return left > 0 && has_digit(sought, &window, digits[value << (bits - left) & mask]);
 }
 
-/* What stands in front of the secret shifts the digits: by each number of bytes until they fall together again. */
+/* Text in front of the secret shifts its digits, so each shift is tried until they repeat. */
 static bool shows_shifted(const struct sought *sought, const char *secret, const char *digits, int bits, int shifts)
 {
   for (; shifts > 0 && *secret; shifts--, secret++)
@@ -198,7 +197,7 @@ static bool shows_short(const struct sought *sought, const char *secret)
   return shown;
 }
 
-static bool shows(const struct sought *sought, const char *secret)
+static bool shows_secret(const struct sought *sought, const char *secret)
 {
   static const char base64[] = "abcdefghijklmnopqrstuvwxyzabcdefghijklmnopqrstuvwxyz0123456789+/";
   static const char base32[] = "abcdefghijklmnopqrstuvwxyz234567";
@@ -226,7 +225,7 @@ static bool names_secret(const char *name)
 
 static bool shows_of_body(const struct sought *sought, const cJSON *item, bool secret)
 {
-  if (secret && cJSON_IsString(item) && shows(sought, item->valuestring))
+  if (secret && cJSON_IsString(item) && shows_secret(sought, item->valuestring))
     return true;
   for (const cJSON *child = item ? item->child : NULL; child; child = child->next)
     if (shows_of_body(sought, child, secret || names_secret(child->string)))
@@ -239,7 +238,7 @@ bool quote_is_safe(const char *text, const struct quote_secrets *secrets)
   struct sought sought;
   bool safe = seek(&sought, text) && !shows_of_body(&sought, secrets->body, false);
   for (size_t i = 0; safe && i < secrets->count; i++)
-    safe = !secrets->known[i] || !shows(&sought, secrets->known[i]);
+    safe = !secrets->known[i] || !shows_secret(&sought, secrets->known[i]);
   secret_wipe(&sought, sizeof sought);
   return safe;
 }
@@ -255,7 +254,7 @@ static unsigned code_point(const char *text, size_t length)
   return code;
 }
 
-/* Controls, and what is not seen itself but changes how the rest is. */
+/* Control characters, and invisible ones that change how the others are shown. */
 static bool is_unseen(unsigned code)
 {
   static const unsigned ranges[][2] = {
@@ -271,7 +270,7 @@ static bool is_unseen(unsigned code)
 enum { SHOWN = 12 };
 
 /* One character as it is shown; returns how many bytes of the text it was. */
-static size_t show(char shown[SHOWN], const char *text)
+static size_t show_character(char shown[SHOWN], const char *text)
 {
   static const char escapes[] = "\nn\tt\rr";
   size_t length = utf8_length(text, UTF8_LONGEST);
@@ -296,7 +295,7 @@ char *quote_escape(char *out, size_t size, const char *text)
   size_t used = 0, fits = 0;
   while (text && *text) {
     char shown[SHOWN];
-    text += show(shown, text);
+    text += show_character(shown, text);
     size_t length = strlen(shown);
     if (used + length >= size) {
       snprintf(out + fits, size - fits, "%s", ellipsis);

@@ -1,5 +1,5 @@
-/* What the core may ask of the world: three functions of their arguments alone. Nothing here waits, reads or
- * remembers. */
+/* The functions that the pure part gets from outside. Their results depend on their arguments alone; they do not wait,
+ * read or remember. */
 #ifndef BASE_WORLD_H
 #define BASE_WORLD_H
 

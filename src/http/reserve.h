@@ -8,7 +8,7 @@
 
 struct share;
 
-/* One more transfer, with its share. False: memory is out. */
+/* One more transfer, with its share. False: out of memory. */
 bool reserve_hold(void);
 
 /* One less, which has been `opened` or not. */

@@ -145,7 +145,7 @@ static bool set_request(CURL *handle, const struct http_request *request, struct
          curl_easy_setopt(handle, CURLOPT_HTTPHEADER, headers) == CURLE_OK;
 }
 
-/* Adds "name: value" to the list. False: memory is out. */
+/* Adds "name: value" to the list. False: out of memory. */
 static bool add_header(struct curl_slist **headers, const char *name, const char *value)
 {
   size_t size = strlen(name) + strlen(value) + 3;

@@ -73,7 +73,7 @@ void transfer_finish(struct transfer *transfer);
 /* As libcurl takes it; at least one. */
 long transfer_milliseconds(double seconds);
 
-/* Have room for the answer's body. False: memory is out. */
+/* Have room for the answer's body. False: out of memory. */
 bool arrival_make_room(struct http_response *response);
 
 /* Have what arrives written into the response. */

@@ -36,7 +36,7 @@ struct names {
   struct name at[];
 };
 
-/* NULL: memory is out, or the client keeps too few accounts. */
+/* NULL: out of memory, or the client keeps too few accounts. */
 static struct names *names_of(struct client *client)
 {
   size_t most = client->names_most < NAMES_MOST ? client->names_most : NAMES_MOST, count = 1;

@@ -18,7 +18,7 @@ static const char endpoint[] = "token endpoint";
 /* No access token that is refreshed lives longer than a year (seconds). */
 #define PLAUSIBLE (366 * 86400.0)
 
-/* What is being read, and with what knowledge. */
+/* The answer being read, and its context. */
 struct reading {
   const struct reply *reply;
   const struct answer_context *context;
@@ -62,9 +62,8 @@ static void conclude_refusal(struct answer *answer, enum code code, const struct
              code == CODE_INVALID_GRANT ? grant : "request", reading->detail);
 }
 
-/* Whether the answer's error may be the refresh token's, whatever it is called: then a newer one is worth a try. Not
- * when it is the client's credentials that are refused, when something else than the server has answered, or when there
- * is no such endpoint. */
+/* Whether the error may be about the refresh token, under any name: then a newer one is worth a try. It is not if the
+ * server refuses the client's credentials, if another party has answered, or if there is no such endpoint. */
 static bool may_be_of_grant(const struct reading *reading, const struct reply_error *error)
 {
   int status = reading->reply->status;
@@ -117,7 +116,8 @@ static double until_date(const cJSON *fields, double now)
   return seconds;
 }
 
-/* What cannot be a lifetime is a date, or milliseconds where a date beside it says so; else it is not known. */
+/* A number too large for a lifetime is a date. It is milliseconds if a date beside it says so. Else the lifetime is
+ * unknown. */
 static double lifetime_of(double seconds, const cJSON *fields, const struct answer_context *context)
 {
   double told = until_date(fields, context->now);
@@ -130,7 +130,7 @@ static double lifetime_of(double seconds, const cJSON *fields, const struct answ
   return left > 0 ? left : told > 0 ? told : context->default_lifetime;
 }
 
-static void read_lifetime(struct answer *answer, const struct answer_context *context)
+static void settle_lifetime(struct answer *answer, const struct answer_context *context)
 {
   double seconds;
   if (json_number(answer->fields, "expires_in", &seconds))
@@ -163,10 +163,10 @@ static void read_tokens(struct answer *answer, const struct reading *reading, bo
   if (!refresh)
     json_remove(body, "refresh_token");
   answer->fields = body;
-  read_lifetime(answer, reading->context);
+  settle_lifetime(answer, reading->context);
 }
 
-/* Some servers repeat in a refusal what they were sent. */
+/* Some servers repeat the request's refresh token in a refusal. */
 static bool is_echo(const struct reading *reading)
 {
   const char *sent = reading->context->sent, *found = json_string(reading->body, "refresh_token");
@@ -180,7 +180,7 @@ struct pair {
   int count;
 };
 
-/* The objects with both tokens in them, that are not what was sent. */
+/* The objects that hold both tokens, except the refresh token that was sent. */
 static void find_pairs(struct pair *pair, cJSON *parent, const char *sent)
 {
   for (cJSON *child = parent->child; child && pair->count < 2; child = child->next) {

@@ -1,5 +1,5 @@
-/* What a token endpoint sent back, however odd, read as one of four things.
- * The rule behind every case: once the server may have rotated, no token pair is thrown away over a side field. */
+/* The answer of a token endpoint, however odd, read as one of four kinds. One rule is behind every case: once the
+ * server may have rotated, no token pair is thrown away over a side field. */
 #ifndef OAUTH_ANSWER_H
 #define OAUTH_ANSWER_H
 
@@ -9,7 +9,7 @@
 #include <stdbool.h>
 #include <stddef.h>
 
-/* What a transport reports of one POST. It owns every pointer. */
+/* The outcome of one POST, as a transport reports it. It owns every pointer. */
 struct reply {
   enum reply_delivery {
     REPLY_NOT_SENT, /* certain: not a byte of the request left this machine (no route, no TLS, refused) */
@@ -17,12 +17,12 @@ struct reply {
     REPLY_RECEIVED  /* an HTTP answer is here, whole unless `cut` */
   } delivery;
   bool timed_out;   /* NOT_SENT or LOST because time ran out */
-  bool untrusted;   /* NOT_SENT because nobody who is trusted vouches for the server's certificate: no retry helps */
+  bool untrusted;   /* NOT_SENT because no trusted authority signed the server's certificate: no retry helps */
   bool cut;         /* the body went over the limit (1 MiB), the transfer was stopped: no part of it is used */
   bool whole;       /* RECEIVED: the body's length was told and reached (Content-Length, or chunks with their end). Else
                      * the end of the connection ended it, which looks the same where a body was cut */
   int status;       /* HTTP status; 0: none */
-  const char *body; /* `length` bytes, not NUL-terminated for certain; with LOST what did arrive */
+  const char *body; /* `length` bytes, not always NUL-terminated; with LOST the part that arrived */
   size_t length;
   const char *retry_after; /* the header's value, or NULL */
   const char *location;    /* the header's value, or NULL */
@@ -30,7 +30,7 @@ struct reply {
 };
 
 enum answer_kind {
-  ANSWER_TOKENS,    /* the server rotated: `fields` must be saved, whatever else is wrong */
+  ANSWER_TOKENS,    /* the server rotated: `fields` must be saved, even if all else is wrong */
   ANSWER_REFUSAL,   /* the server said no; nothing was spent */
   ANSWER_NOT_SPENT, /* the request did not count: it may be sent again */
   ANSWER_DOUBT      /* it cannot be told whether the refresh token was spent */
@@ -40,15 +40,15 @@ enum { ANSWER_MESSAGE = 400 };
 
 struct answer {
   enum answer_kind kind;
-  enum code code;        /* what to report. ANSWER_TOKENS: CODE_OK, or CODE_BAD_RESPONSE when there is no usable access
-                          * token or its type is not Bearer */
+  enum code code;        /* the code to report. ANSWER_TOKENS: CODE_OK, or CODE_BAD_RESPONSE when there is no usable
+                          * access token or its type is not Bearer */
   cJSON *fields;         /* ANSWER_TOKENS: every field of the answer, but an access_token or refresh_token that is no
                           * string, is empty or has a control byte in it is taken out. Else NULL */
   double lifetime;       /* ANSWER_TOKENS: seconds the access token lives, > 0, at most ten years */
   bool expired_at_birth; /* ANSWER_TOKENS: expires_in was below one second; lifetime is ANSWER_LIFETIME_FLOOR */
   double retry_after;    /* ANSWER_NOT_SPENT: seconds the server asked to wait, >= 0; negative: it did not say */
-  bool refused_grant;    /* ANSWER_REFUSAL: it may be the refresh token that is refused, by whatever word: no outage, no
-                          * "later", not the client's credentials, and nothing that stands between */
+  bool refused_grant;    /* ANSWER_REFUSAL: the server may have refused the refresh token, in any words: no outage,
+                          * no "later", not the client's credentials, and no proxy in between */
   char message[ANSWER_MESSAGE]; /* one sentence without full stop, no secret, empty when code is CODE_OK */
 };
 
@@ -59,9 +59,10 @@ struct answer {
 struct answer_context {
   double now;              /* epoch seconds when the answer arrived: Retry-After may be a date */
   double default_lifetime; /* seconds, when the server does not say */
-  const char *secrets[6];  /* what must not appear in `message`, even if the server echoes it; NULLs are skipped */
+  const char *secrets[6];  /* secrets that `message` must not show, even if the server echoes them; NULLs are skipped */
   const char *const *parameters; /* names and values in turn, NULL at the end; or NULL: the values are secrets, too */
-  const char *grant;             /* what was sent, for messages: "authorization code"; NULL: "refresh token" */
+  const char *grant;             /* the name of the grant that was sent, for messages: "authorization code"; NULL:
+                                  * "refresh token" */
   const char *sent;              /* the refresh token that was sent; NULL: none */
 };
 
@@ -75,7 +76,7 @@ void answer_free(struct answer *answer);
  * first, else that of a form, a whole pair. NULL: there is none. The caller frees it with secret_free. */
 char *answer_salvage(const char *bytes, size_t length, const char *sent);
 
-/* What introspection says of a token (RFC 7662 section 2.2). */
+/* The answer of introspection about a token (RFC 7662 section 2.2). */
 struct introspection {
   enum introspection_kind { INTROSPECTION_ACTIVE, INTROSPECTION_INACTIVE, INTROSPECTION_NONE } said;
   /* INTROSPECTION_NONE, no usable answer: */

@@ -1,6 +1,6 @@
 #include "form.h"
 
-#include "../base/ascii.h"
+#include "../base/character.h"
 #include "../base/secret.h"
 
 #include <stdint.h>

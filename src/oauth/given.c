@@ -1,5 +1,6 @@
 #include "given.h"
 
+#include "../base/character.h"
 #include "../base/secret.h"
 #include "reply.h"
 #include "token.h"
@@ -9,11 +10,6 @@
 
 static const char out_of_memory[] = "There is not enough memory to store the answer. Nothing was changed.";
 
-static bool is_blank(char c)
-{
-  return c == ' ' || c == '\t' || c == '\r' || c == '\n';
-}
-
 /* Without the white space around it, as a file's last line brings it, and without a byte order mark. */
 static void trim(const char **text, size_t *length)
 {
@@ -21,26 +17,21 @@ static void trim(const char **text, size_t *length)
     *text += 3;
     *length -= 3;
   }
-  while (*length > 0 && is_blank(**text)) {
+  while (*length > 0 && ascii_is_space(**text)) {
     ++*text;
     --*length;
   }
-  while (*length > 0 && is_blank((*text)[*length - 1]))
+  while (*length > 0 && ascii_is_space((*text)[*length - 1]))
     --*length;
-}
-
-static char lower(char c)
-{
-  return c >= 'A' && c <= 'Z' ? (char)(c - 'A' + 'a') : c;
 }
 
 static bool starts_with_word(const char *text, const char *word)
 {
-  while (*word && lower(*text) == *word) {
+  while (*word && ascii_lower(*text) == *word) {
     text++;
     word++;
   }
-  return !*word && (!*text || is_blank(*text));
+  return !*word && (!*text || ascii_is_space(*text));
 }
 
 static bool is_word_for_nothing(const char *text)
@@ -92,7 +83,7 @@ static bool is_broken(const cJSON *body, const char *name)
   return found && !cJSON_IsNull(found) && !fits;
 }
 
-/* What would go unnoticed, and lose a token. */
+/* Flaws that would go unnoticed and lose a token. */
 static const char *flaw_of_fields(const cJSON *body)
 {
   if (is_broken(body, "refresh_token"))
@@ -107,8 +98,8 @@ static const char *flaw_of_fields(const cJSON *body)
   return NULL;
 }
 
-static const char *read_answer(struct answer *answer, const char *text, size_t length,
-                               const struct answer_context *context)
+static const char *read_token_answer(struct answer *answer, const char *text, size_t length,
+                                     const struct answer_context *context)
 {
   const struct reply reply = {.delivery = REPLY_RECEIVED, .whole = true, .status = 200, .body = text, .length = length};
   answer_read(answer, &reply, context);
@@ -116,8 +107,7 @@ static const char *read_answer(struct answer *answer, const char *text, size_t l
   const char *access = json_string(answer->fields, "access_token");
   if (answer->kind == ANSWER_REFUSAL || answer->kind == ANSWER_NOT_SPENT)
     return "This is a server's error answer, and there is no token in it. Log in again, and give the answer that "
-           "brings "
-           "tokens.";
+           "brings tokens.";
   if (answer->kind != ANSWER_TOKENS)
     return "There is neither an access_token nor a refresh_token in this. Give the token answer as the server sent it, "
            "or the refresh token that is in it.";
@@ -140,7 +130,7 @@ static const char *read_object(struct answer *answer, const char *text, size_t l
   cJSON *body = json_read_whole(text, length);
   const char *flaw = cJSON_IsObject(body) ? flaw_of_fields(body) : no_object;
   json_free(body);
-  return flaw ? flaw : read_answer(answer, text, length, context);
+  return flaw ? flaw : read_token_answer(answer, text, length, context);
 }
 
 static const char *take_token(struct answer *answer, const char *token)
@@ -155,13 +145,13 @@ static bool is_form(const char *text)
   return strstr(text, "refresh_token=") || strstr(text, "access_token=") || strstr(text, "error=");
 }
 
-static const char *read_text(struct answer *answer, const char *text, size_t length,
-                             const struct answer_context *context)
+static const char *read_form_or_token(struct answer *answer, const char *text, size_t length,
+                                      const struct answer_context *context)
 {
   const char *flaw = flaw_of_token(text, length);
   if (flaw)
     return flaw;
-  return is_form(text) ? read_answer(answer, text, length, context) : take_token(answer, text);
+  return is_form(text) ? read_token_answer(answer, text, length, context) : take_token(answer, text);
 }
 
 static const char *read_trimmed(struct answer *answer, const char *text, size_t length,
@@ -170,7 +160,7 @@ static const char *read_trimmed(struct answer *answer, const char *text, size_t 
   if (*text == '{')
     return read_object(answer, text, length, context);
   char *copy = strndup(text, length);
-  const char *flaw = copy ? read_text(answer, copy, length, context) : out_of_memory;
+  const char *flaw = copy ? read_form_or_token(answer, copy, length, context) : out_of_memory;
   secret_free(copy);
   return flaw;
 }

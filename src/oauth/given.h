@@ -1,4 +1,4 @@
-/* "Here is what a login gave": a token answer or a bare refresh token, as a program hands it over. */
+/* The tokens of a login as a program hands them over: a token answer or a bare refresh token. */
 #ifndef CORE_GIVEN_H
 #define CORE_GIVEN_H
 

@@ -53,7 +53,7 @@ static const char *failure_words(enum code code, int status)
   }
 }
 
-static bool is_refusal(int status)
+static bool refuses_to_introspect(int status)
 {
   return status == 401 || status == 403 || status == 404 || status == 405;
 }
@@ -64,7 +64,7 @@ static bool is_transient(int status)
   return status < 400 || status == 408 || status == 429 || status >= 500;
 }
 
-static struct introspection read_answer(const struct reply *reply, const struct answer_context *context)
+static struct introspection read_introspection(const struct reply *reply, const struct answer_context *context)
 {
   char detail[REPLY_DETAIL];
   cJSON *body = reply_read_body(reply);
@@ -73,7 +73,7 @@ static struct introspection read_answer(const struct reply *reply, const struct 
   if (found.said == INTROSPECTION_NONE) {
     found.code = failure_code(reply, body);
     found.transient = is_transient(reply->status);
-    found.refused = is_refusal(reply->status);
+    found.refused = refuses_to_introspect(reply->status);
     found.retry_after = retry_after_read(reply->retry_after, context->now);
     reply_describe(detail, reply, body, context);
     snprintf(found.message, sizeof found.message, "the %s %s (%s)", endpoint, failure_words(found.code, reply->status),
@@ -86,7 +86,7 @@ static struct introspection read_answer(const struct reply *reply, const struct 
 struct introspection answer_introspection(const struct reply *reply, const struct answer_context *context)
 {
   if (reply->delivery == REPLY_RECEIVED && !reply->cut)
-    return read_answer(reply, context);
+    return read_introspection(reply, context);
   struct introspection none = {.said = INTROSPECTION_NONE, .transient = !reply->untrusted, .retry_after = -1};
   if (reply->delivery != REPLY_RECEIVED) {
     none.code = reply_failure(none.message, endpoint, reply, context);

@@ -1,6 +1,6 @@
 #include "origin.h"
 
-#include "../base/ascii.h"
+#include "../base/character.h"
 
 #include <string.h>
 
@@ -12,7 +12,7 @@ static bool is_same_text(const char *text, const char *other, size_t length)
   return true;
 }
 
-static bool begins(const char *text, const char *word)
+static bool starts_with(const char *text, const char *word)
 {
   for (; *word; text++, word++)
     if (ascii_lower(*text) != *word)
@@ -69,8 +69,8 @@ static bool cut_port(struct origin *origin)
 
 enum origin_fault origin_read(const char *url, struct origin *origin)
 {
-  bool secure = begins(url, "https://");
-  if (!secure && !begins(url, "http://"))
+  bool secure = starts_with(url, "https://");
+  if (!secure && !starts_with(url, "http://"))
     return ORIGIN_NO_SCHEME;
   const char *host = url + strlen(secure ? "https://" : "http://");
   *origin =

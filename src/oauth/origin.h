@@ -23,7 +23,7 @@ enum origin_fault {
   ORIGIN_BAD_HOST /* neither a host name nor an address */
 };
 
-/* Take the URL apart; `origin` is filled when it is sound. Only what stands in front of the path is looked at. */
+/* Take the URL apart; `origin` is filled when it is sound. The path and the rest are not looked at. */
 enum origin_fault origin_read(const char *url, struct origin *origin);
 
 /* Whether it is this machine by its exact name or address: localhost, 127.0.0.0/8 in its four numbers, [::1]. Other
@@ -33,9 +33,9 @@ bool origin_is_loopback(const struct origin *origin);
 /* How many bytes of a URL name the server: scheme, host and port. */
 size_t origin_length(const char *url);
 
-/* Whether two URLs name one server: the same scheme, host and port, whatever the path. All servers on this machine
- * count as one: there a program is tried out, and the port differs from run to run. A URL that is not sound names no
- * server, and is the same as none. */
+/* Whether two URLs name one server: the same scheme, host and port, with any path. All servers on this machine count as
+ * one: programs are tried out there, and the port differs from run to run. A URL that is not sound names no server and
+ * is the same as none. */
 bool origin_is_same(const char *url, const char *other);
 
 #endif

@@ -7,7 +7,7 @@
 #include <stdio.h>
 #include <string.h>
 
-static bool has(const cJSON *body, const char *name)
+static bool has_field(const cJSON *body, const char *name)
 {
   return cJSON_GetObjectItemCaseSensitive(body, name) != NULL;
 }
@@ -21,7 +21,7 @@ cJSON *reply_read_body(const struct reply *reply)
     return body;
   json_free(body);
   body = reply->whole ? form_read(reply->body, reply->length) : NULL;
-  if (has(body, "access_token") || has(body, "refresh_token") || has(body, "error"))
+  if (has_field(body, "access_token") || has_field(body, "refresh_token") || has_field(body, "error"))
     return body;
   json_free(body);
   return NULL;
@@ -35,7 +35,7 @@ bool reply_is_page(const struct reply *reply, const cJSON *body)
   return !body && reply->body && at < reply->length;
 }
 
-/* ---- what a server calls an error ---- */
+/* ---- the error in an answer ---- */
 
 static bool says_something(const cJSON *item)
 {
@@ -44,7 +44,7 @@ static bool says_something(const cJSON *item)
   return item && !cJSON_IsNull(item) && !cJSON_IsFalse(item) && !empty;
 }
 
-/* The same word, whatever its case and whatever stands between its parts. */
+/* The same word, in any case and with any separator between its parts. */
 static bool is_word(const char *text, const char *word)
 {
   for (; *word; word++) {
@@ -80,7 +80,7 @@ static const struct reply_meaning *meaning_of(const cJSON *name)
   return NULL;
 }
 
-/* Of several names the one that is known, else the first string, else whatever there is. */
+/* The first name that is known, else the first string, else the first item. */
 static void take_name(struct reply_error *found, const cJSON *name)
 {
   if (!says_something(name) || cJSON_IsArray(name) || cJSON_IsObject(name))
@@ -109,7 +109,7 @@ static void take_names(struct reply_error *found, const cJSON *object)
 }
 
 /* An error by itself: a name, an object with one, or a list of either. */
-static void take(struct reply_error *found, const cJSON *error)
+static void take_error(struct reply_error *found, const cJSON *error)
 {
   if (cJSON_IsArray(error))
     error = error->child;
@@ -128,9 +128,9 @@ struct reply_error reply_error(const cJSON *body)
   const cJSON *errors = cJSON_GetObjectItemCaseSensitive(body, "errors");
   found.said = says_something(error) || says_something(errors);
   if (says_something(error))
-    take(&found, error);
+    take_error(&found, error);
   if (says_something(errors))
-    take(&found, errors);
+    take_error(&found, errors);
   if (!found.said)
     take_names(&found, body);
   if (!found.text)
@@ -138,7 +138,7 @@ struct reply_error reply_error(const cJSON *body)
   return found;
 }
 
-/* ---- what may be shown of it ---- */
+/* ---- the parts of it that may be shown ---- */
 
 static bool is_safe(const char *text, const cJSON *body, const struct answer_context *context)
 {
@@ -179,7 +179,7 @@ static bool add_name(char detail[REPLY_DETAIL], size_t *used, const struct reply
 }
 
 /* False: there is a description that may not be shown. */
-static bool add_text(char detail[REPLY_DETAIL], size_t used, const struct reply_error *error)
+static bool add_description(char detail[REPLY_DETAIL], size_t used, const struct reply_error *error)
 {
   size_t end = strlen(detail);
   char text[QUOTE_LIMIT + 1];
@@ -193,7 +193,8 @@ static bool add_text(char detail[REPLY_DETAIL], size_t used, const struct reply_
   return shown;
 }
 
-/* Each part is looked at with what stands before it: what is torn apart is not to be put together by us. */
+/* Each part is checked together with the text in front of it: the message must not put together a secret that the
+ * server sent in parts. */
 void reply_describe(char detail[REPLY_DETAIL], const struct reply *reply, const cJSON *body,
                     const struct answer_context *context)
 {
@@ -203,7 +204,7 @@ void reply_describe(char detail[REPLY_DETAIL], const struct reply *reply, const 
   if (!named)
     detail[end] = '\0';
   end = strlen(detail);
-  bool told = add_text(detail, named ? used : 0, &error) && (!detail[end] || is_safe(detail, body, context));
+  bool told = add_description(detail, named ? used : 0, &error) && (!detail[end] || is_safe(detail, body, context));
   if (!told)
     detail[end] = '\0';
   end = strlen(detail);

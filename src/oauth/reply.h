@@ -1,5 +1,4 @@
-/* What the answers of all OAuth endpoints have in common: a body that may hold an error, and words for what went
- * wrong. */
+/* The common parts of all OAuth endpoints' answers: a body that may hold an error, and messages about failures. */
 #ifndef OAUTH_REPLY_H
 #define OAUTH_REPLY_H
 
@@ -8,19 +7,19 @@
 /* Room for the status and all that is quoted of a server's text. */
 enum { REPLY_DETAIL = 200 };
 
-/* The body as an object: JSON, whatever its content type says, or a form with a token or an error in it. A form counts
- * only when it is whole, since half of one can be read as well. NULL: it is neither. The caller owns the tree. */
+/* The body as an object: JSON with any content type, or a form with a token or an error in it. A form counts only when
+ * it is whole, since half a form reads like a whole one. NULL: it is neither. The caller owns the tree. */
 cJSON *reply_read_body(const struct reply *reply);
 
-/* What an error code of a server's means. */
+/* The meaning of a server's error code. */
 struct reply_meaning {
   const char *error;
   enum answer_kind kind;
   enum code code;
 };
 
-/* What a body says of an error, in whatever shape: OAuth's `error` and `error_description`, the same as an object or a
- * list, `errors`, or `code` and `message` as Lucid's API has them. All of it is owned by the body. */
+/* The error in a body, in any shape: OAuth's `error` and `error_description`, the same as an object or a list,
+ * `errors`, or `code` and `message` as Lucid's API has them. The body owns all of it. */
 struct reply_error {
   bool said;                           /* there is an `error` or `errors` that says something (not null, false, "") */
   const cJSON *name;                   /* a string, a number or a boolean; NULL: none */
@@ -35,8 +34,8 @@ struct reply_error reply_error(const cJSON *body);
 /* Whether there is a body that is neither JSON nor a form: a page of a firewall or a proxy. */
 bool reply_is_page(const struct reply *reply, const cJSON *body);
 
-/* Write `HTTP 400, invalid_grant: "..."`: the status, and of the error's own words what may be shown. `body` may be
- * NULL. */
+/* Write `HTTP 400, invalid_grant: "..."`: the status, and the server's own words as far as they may be shown. `body`
+ * may be NULL. */
 void reply_describe(char detail[REPLY_DETAIL], const struct reply *reply, const cJSON *body,
                     const struct answer_context *context);
 

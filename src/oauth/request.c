@@ -1,6 +1,6 @@
 #include "request.h"
 
-#include "../base/ascii.h"
+#include "../base/character.h"
 #include "../base/json.h"
 #include "../base/secret.h"
 

@@ -12,8 +12,8 @@ struct credentials {
   const char *client_secret; /* NULL or "": a public client */
   enum request_style
       style; /* of the token endpoint; introspection takes a form body, with HTTP Basic where that is the style */
-  const char *const *parameters; /* what a refresh sends besides: names that request_parameter_problem has nothing
-                                  * against and values in turn, NULL at the end; or NULL. Values are secrets */
+  const char *const *parameters; /* further parameters of a refresh: names that request_parameter_problem accepts and
+                                  * values in turn, NULL at the end; or NULL. Values are secrets */
 };
 
 /* Why a parameter of this name cannot be sent besides, "has characters that ..."; NULL: it can. Static text. */
@@ -26,7 +26,7 @@ struct request {
   char *authorization;      /* secret; the header's value, or NULL */
 };
 
-/* RFC 6749 section 6. False: memory is out. Free with request_free. */
+/* RFC 6749 section 6. False: out of memory. Free with request_free. */
 bool request_refresh(struct request *request, const struct credentials *credentials, const char *refresh_token);
 
 /* RFC 7662 section 2.1: is this refresh token alive? */

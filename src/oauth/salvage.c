@@ -1,10 +1,9 @@
-/* What a broken answer still holds. The text need not be JSON as a whole: it may be cut, wrapped into something else or
- * have a broken byte in it, so strings are looked for one by one. */
+/* The new refresh token in a broken answer. The text need not be JSON as a whole: it may be cut, wrapped into something
+ * else or have a broken byte in it. So strings are searched one by one. */
 #include "answer.h"
 
-#include "../base/ascii.h"
+#include "../base/character.h"
 #include "../base/secret.h"
-#include "../base/utf8.h"
 #include "form.h"
 #include "token.h"
 
@@ -64,7 +63,7 @@ static bool is_name(const char *open, const char *close)
   return is;
 }
 
-/* Where the value of the refresh token's name begins; NULL: what `open` begins is not that name. */
+/* The beginning of the refresh token's value; NULL: the string at `open` is not its name. */
 static const char *value_of_name(const char *open, const char *end)
 {
   const int most = NAME_LENGTH * ESCAPE_LENGTH + 2;
@@ -82,7 +81,7 @@ static bool is_new(const char *token, const char *sent)
 }
 
 /* Of several the outermost counts, and the last of these, as of equal names in JSON. */
-static void take(struct search *search, const char *open, const char *close)
+static void take_token(struct search *search, const char *open, const char *close)
 {
   if (search->found && search->depth > search->found_depth)
     return;
@@ -98,7 +97,7 @@ static void take(struct search *search, const char *open, const char *close)
 
 /* Whether a quote begins or ends a string is not trusted, since one may be missing: each is tried as the beginning of
  * the name. In the text of a string it would have a backslash in front. */
-static void look(struct search *search, const char *at)
+static void search_strings(struct search *search, const char *at)
 {
   bool inside = false;
   for (; at < search->end; at++) {
@@ -110,7 +109,7 @@ static void look(struct search *search, const char *at)
       inside = !inside && !close;
       if (!close)
         continue;
-      take(search, value, close);
+      take_token(search, value, close);
       at = close;
     } else if (!inside) {
       search->depth += (*at == '{' || *at == '[') - (*at == '}' || *at == ']');
@@ -119,7 +118,7 @@ static void look(struct search *search, const char *at)
 }
 
 /* All pairs of a form but the last one, which may have been cut. */
-static char *look_in_form(const char *bytes, size_t length, const char *sent)
+static char *search_form(const char *bytes, size_t length, const char *sent)
 {
   while (length > 0 && bytes[length - 1] != '&')
     length--;
@@ -135,6 +134,6 @@ char *answer_salvage(const char *bytes, size_t length, const char *sent)
   if (!bytes)
     return NULL;
   struct search search = {.end = bytes + length, .sent = sent};
-  look(&search, bytes);
-  return search.found ? search.found : look_in_form(bytes, length, sent);
+  search_strings(&search, bytes);
+  return search.found ? search.found : search_form(bytes, length, sent);
 }

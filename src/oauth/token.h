@@ -3,18 +3,40 @@
 #define OAUTH_TOKEN_H
 
 #include <stdbool.h>
+#include <stddef.h>
 #include <stdint.h>
 
 /* Whether it may stand in an HTTP header: not empty, no control byte, which would let it break out. False for
  * NULL. */
-bool token_fits_header(const char *token);
+static inline bool token_fits_header(const char *token)
+{
+  for (const char *p = token; p && *p; p++)
+    if ((unsigned char)*p < 0x20 || *p == 0x7F)
+      return false;
+  return token && *token;
+}
 
 /* "bearer" in any case (RFC 6749 section 5.1). A type that is missing or empty is taken for it: it is the
  * only one in use. */
-bool token_type_is_bearer(const char *type);
+static inline bool token_type_is_bearer(const char *type)
+{
+  static const char bearer[] = "bearer";
+  if (!type || !*type)
+    return true;
+  size_t i = 0;
+  while (bearer[i] && (type[i] | 0x20) == bearer[i])
+    i++;
+  return !bearer[i] && !type[i];
+}
 
-/* What tells tokens apart where they may not stand themselves: 64 bits, never 0. Two tokens may share one; then one of
- * them is refreshed for nothing. */
-uint64_t token_fingerprint(const char *token);
+/* A token's fingerprint, which tells tokens apart in places that may not hold the token: 64 bits, never 0. Two tokens
+ * may share one; then one of them is refreshed for nothing. FNV-1a: https://datatracker.ietf.org/doc/html/rfc9923 */
+static inline uint64_t token_fingerprint(const char *token)
+{
+  uint64_t hash = UINT64_C(0xcbf29ce484222325);
+  for (const char *c = token; *c; c++)
+    hash = (hash ^ (unsigned char)*c) * UINT64_C(0x100000001b3);
+  return hash ? hash : 1;
+}
 
 #endif

@@ -50,7 +50,7 @@ struct member {
   const cJSON *field;
 };
 
-static int by_name(const void *one, const void *other)
+static int by_field_name(const void *one, const void *other)
 {
   const struct member *a = one, *b = other;
   return strcmp(a->field->string, b->field->string);
@@ -69,7 +69,7 @@ static struct member *sorted(const cJSON *object, size_t *count)
   {
     members[filled++].field = field;
   }
-  qsort(members, *count, sizeof *members, by_name);
+  qsort(members, *count, sizeof *members, by_field_name);
   return members;
 }
 
@@ -79,7 +79,7 @@ static bool same_field(const cJSON *written, const cJSON *read, int depth)
   return (cJSON_IsNull(written) && !read) || same_value(written, read, depth);
 }
 
-/* Where they differ: the field, and what was read of it. */
+/* The field that differs, as written and as read. */
 struct difference {
   const cJSON *written, *read;
 };

@@ -55,9 +55,8 @@ static bool is_time(const struct civil *time)
   return time->day <= calendar_days(next_year, time->month % 12 + 1, 1) - calendar_days(time->year, time->month, 1);
 }
 
-/* The example script adds the lifetime to what the clock shows, and the clock may be set back before that is over: then
- * its sum is a reading that comes later. The reading that it added to may have come twice, as the sum itself; the
- * earliest moment of all is safe. */
+/* The example script adds the lifetime to the local time, and the clock may be set back before the sum comes. The same
+ * reading then comes later. Either reading may also occur twice; the earliest moment is safe. */
 static double earliest(const struct civil *sum, double lifetime, const struct world *world)
 {
   struct civil written;
@@ -172,7 +171,7 @@ static void put_fingerprint(char out[17], const char *token)
   snprintf(out, 17, "%016" PRIx64, token_fingerprint(token));
 }
 
-static bool is_rejected(const struct record *record)
+static bool stored_rejection(const struct record *record)
 {
   char fingerprint[17];
   const char *rejected = json_string(record->json, "rejected");
@@ -199,7 +198,7 @@ static void point_into(struct record *record, const struct world *world)
   record->bearer = token_type_is_bearer(json_string(record->json, "token_type"));
   record->expires_at = read_expiry(record->json, world);
   record->lifetime = read_lifetime(record->json, record->expires_at);
-  record->rejected = is_rejected(record);
+  record->rejected = stored_rejection(record);
 }
 
 bool record_read(struct record *record, const char *text, const struct world *world)
@@ -214,8 +213,8 @@ bool record_read(struct record *record, const char *text, const struct world *wo
   return false;
 }
 
-/* What former grants were started from and has been spent: a process that still has it configured must not start
- * from it again. */
+/* The refresh tokens that earlier grants were started from, once they are spent. A process that still has one configured
+ * must not start from it again. */
 static bool carry_origins(cJSON *json, const struct record *before)
 {
   const cJSON *former = cJSON_GetObjectItemCaseSensitive(before->json, "former_origins");
@@ -298,8 +297,8 @@ static bool set_expiration(cJSON *json, double expires_at, const struct world *w
   return json_set_string(json, "expiration", text);
 }
 
-/* What a server happens to call the same is not to be taken for ours. */
-static bool is_ours(const char *name)
+/* The server's fields of these names are not lucidauth's. */
+static bool is_own_field(const char *name)
 {
   static const char *const ours[] = {"expires_at",     "obtained_at", "expiration",     "pending",
                                      "failure",        "origin",      "origin_refused", "server",
@@ -335,7 +334,7 @@ static bool carry_and_add_spent(cJSON *own, const struct record *before, const s
   return carry_spent(own, before) && add_hash(own, "spent", hash, RECORD_SPENT_MOST);
 }
 
-/* What we say ourselves of the answer. NULL: out of memory. */
+/* The fields that lucidauth adds to the answer. NULL: out of memory. */
 static cJSON *own_words(const struct record *record, const struct answer *answer, double since,
                         const struct world *world)
 {
@@ -368,7 +367,7 @@ bool record_rotate(struct record *record, struct answer *answer, double since, c
 {
   bool access_token = has(answer->fields, "access_token"), token_type = has(answer->fields, "token_type");
   cJSON *own = own_words(record, answer, since, world);
-  bool laid = own && json_overlay(record->json, answer->fields, is_ours);
+  bool laid = own && json_overlay(record->json, answer->fields, is_own_field);
   if (laid) {
     remove_what_ends(record->json, access_token, token_type);
     json_move(record->json, own);
@@ -463,7 +462,7 @@ static bool is_needed(const char *name)
   for (size_t i = 0; i < sizeof needed / sizeof *needed; i++)
     if (strcmp(name, needed[i]) == 0)
       return true;
-  return is_ours(name);
+  return is_own_field(name);
 }
 
 static bool drop_side_fields(cJSON *json)

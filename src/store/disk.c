@@ -51,7 +51,7 @@ static const char *advice(int cause)
   return "Mend that and try again.";
 }
 
-/* The first folder on the way to an absolute path that does not exist; NULL: all do, or memory is out. */
+/* The first folder on the way to an absolute path that does not exist; NULL: all do, or out of memory. */
 static char *missing_folder(const char *path)
 {
   struct stat found;

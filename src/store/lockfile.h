@@ -28,7 +28,7 @@ struct lockfile {
   struct page page;
 };
 
-/* Takes ownership of `path`, which is malloc'd. Opens nothing yet. False: memory is out; lockfile_free is due
+/* Takes ownership of `path`, which is malloc'd. Opens nothing yet. False: out of memory; lockfile_free is due
  * all the same. */
 bool lockfile_init(struct lockfile *lock, char *path);
 

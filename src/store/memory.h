@@ -6,7 +6,7 @@
 
 #include "store.h"
 
-/* An empty store; the caller frees it with its close operation. NULL: memory is out, error says so. */
+/* An empty store; the caller frees it with its close operation. NULL: out of memory, error says so. */
 struct store *store_memory(struct store_error *error);
 
 #endif

@@ -26,7 +26,7 @@ struct page {
   atomic_uint_least64_t rejected[STORE_REJECTED]; /* by this process, for the next file that is mapped */
 };
 
-/* A private page. False: memory is out. */
+/* A private page. False: out of memory. */
 bool page_init(struct page *page);
 
 /* Map the file of descriptor `fd`, which is open for reading and writing, in the private page's place; lays the page

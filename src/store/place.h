@@ -11,13 +11,13 @@ void place_refuse(struct store_error *error, const char *what, const char *value
 
 /* What the functions below return is the caller's to free. */
 
-/* Three strings in one; NULL when one of them is, or memory is out. */
+/* Three strings in one; NULL when one of them is, or out of memory. */
 char *place_join(const char *first, const char *second, const char *third);
 
 /* The path as seen from the folder `base`, or from the present one if that is NULL. NULL: error says why. */
 char *place_absolute(const char *path, const char *base, struct store_error *error);
 
-/* The folder of an absolute path. NULL: memory is out. */
+/* The folder of an absolute path. NULL: out of memory. */
 char *place_folder(const char *path);
 
 /* Whether the path may be that of a file. False: error says why. */
