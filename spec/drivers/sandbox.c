@@ -124,7 +124,7 @@ static char *read_all(int fd)
       text = realloc(text, size *= 2);
   }
   if (!text)
-    sandbox_fail("memory is out");
+    sandbox_fail("out of memory");
   text[length] = '\0';
   return text;
 }

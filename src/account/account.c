@@ -182,7 +182,7 @@ void account_after_fork_in_child(struct lucidauth_account *account)
   pthread_mutex_unlock(&account->mutex);
 }
 
-/* ---- what others may know of it ---- */
+/* ---- its parts, for others ---- */
 
 const char *account_name(const struct lucidauth_account *account)
 {
@@ -265,7 +265,7 @@ bool lucidauth_is_current(const lucidauth_account *account, uint64_t serial)
 }
 
 /* With the mutex held. Other processes use that token, too: the sooner there is another one, the better. */
-static bool reject(struct lucidauth_account *account, const char *token)
+static bool reject_token(struct lucidauth_account *account, const char *token)
 {
   (void)turn_settle_in_child(account, NULL);
   bool in_use = turn_reject(account, token);
@@ -280,7 +280,7 @@ void account_reject(struct lucidauth_account *account, const char *token)
   if (account->settings.account && !account->job && !turn_has_ended(account))
     account_look(account);
   pthread_mutex_lock(&account->mutex);
-  bool in_use = reject(account, token);
+  bool in_use = reject_token(account, token);
   pthread_mutex_unlock(&account->mutex);
   if (in_use)
     account_report(account, LUCIDAUTH_EVENT_REJECTED, LUCIDAUTH_OK, "");

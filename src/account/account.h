@@ -1,5 +1,5 @@
-/* One account of a client: its flow, its storage, and the token that it has in use. What it is made of is no business
- * of others (parts.h). */
+/* One account of a client: its flow, its storage, and the token that it has in use. Its parts are for this folder alone
+ * (parts.h). */
 #ifndef ACCOUNT_ACCOUNT_H
 #define ACCOUNT_ACCOUNT_H
 
@@ -7,7 +7,7 @@
 #include "../lucidauth.h"
 #include "report.h"
 
-/* What all accounts of a client are set to. */
+/* The settings that all accounts of a client have. */
 struct account_settings {
   struct flow_settings flow;
   enum lucidauth_storage storage;
@@ -16,7 +16,7 @@ struct account_settings {
   bool background, hold_signals;
 };
 
-/* What they share. */
+/* The things that they share. */
 struct client_shared {
   struct account_settings settings;
   struct events events;
@@ -33,7 +33,7 @@ void account_end(struct lucidauth_account *account);
 /* After account_end. */
 void account_free(struct lucidauth_account *account);
 
-/* What would be lost with an account that nobody has. */
+/* The loss if an account goes that nobody has. */
 enum account_worth {
   ACCOUNT_EMPTY,  /* nothing: the storage has no record, or was not looked at */
   ACCOUNT_STORED, /* nothing that the storage does not have */
@@ -51,20 +51,20 @@ void account_dismiss(struct lucidauth_account *account);
 /* lucidauth_leave: whether account_end would not have to wait for the background's thread. */
 bool account_start_leaving(struct lucidauth_account *account);
 
-/* The process ends: wait for a flight that is under way, and try once more to save what could not be saved. */
+/* The process ends: wait for a flight that is under way, and try once more to save unsaved tokens. */
 void account_settle(struct lucidauth_account *account);
 
 const char *account_name(const struct lucidauth_account *account);
 struct events *account_events(struct lucidauth_account *account);
 
-/* What its flights are carried out with: the program's while one is its own. */
+/* The means of its flights. While a flight is the program's own, so are they. */
 struct flight *account_flight(struct lucidauth_account *account);
 
 /* Whether the storage is one of the library's, and whether the background's thread carries flights out. */
 bool account_has_store(const struct lucidauth_account *account);
 bool account_has_background(const struct lucidauth_account *account);
 
-/* What a login gave, as the program gives it to be stored. False: `error` says why. To be freed with answer_free in both
+/* Read a login's answer that the program wants stored. False: `error` says why. Free it with answer_free in both
  * cases. */
 struct answer;
 bool account_read_given(const struct lucidauth_account *account, struct answer *given, const char *text, size_t length,

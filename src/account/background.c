@@ -5,7 +5,7 @@
 #include <stdlib.h>
 
 static struct {
-  pthread_mutex_t mutex; /* over what follows */
+  pthread_mutex_t mutex; /* over the rest */
   pthread_cond_t news;   /* for the thread: something is to be done */
   pthread_cond_t ended;  /* from the thread: a flight or a POST has ended, or it itself */
   pthread_t thread;
@@ -21,12 +21,12 @@ static struct {
 } background = {
     .mutex = PTHREAD_MUTEX_INITIALIZER, .news = PTHREAD_COND_INITIALIZER, .ended = PTHREAD_COND_INITIALIZER};
 
-static void lock(void)
+static void lock_jobs(void)
 {
   pthread_mutex_lock(&background.mutex);
 }
 
-static void unlock(void)
+static void unlock_jobs(void)
 {
   pthread_mutex_unlock(&background.mutex);
 }
@@ -82,9 +82,9 @@ static void leave_thread(void)
     return;
   background.stopping = true;
   tell_thread();
-  unlock();
+  unlock_jobs();
   pthread_join(background.thread, NULL);
-  lock();
+  lock_jobs();
   background.running = background.stopping = false;
   pthread_cond_broadcast(&background.ended);
 }
@@ -93,7 +93,7 @@ static void leave_thread(void)
 
 bool background_watch(struct background_job *job, void *(*body)(void *))
 {
-  lock();
+  lock_jobs();
   bool possible = have_thread(body);
   if (possible && !job->place.watched) {
     job->place.watched = true;
@@ -104,7 +104,7 @@ bool background_watch(struct background_job *job, void *(*body)(void *))
     background.watched = job;
     background.users++;
   }
-  unlock();
+  unlock_jobs();
   return possible;
 }
 
@@ -119,14 +119,14 @@ static void hand_in(struct background_job *job)
 
 void background_submit(struct background_job *job)
 {
-  lock();
+  lock_jobs();
   hand_in(job);
-  unlock();
+  unlock_jobs();
 }
 
 bool background_post(struct background_post *post, void *(*body)(void *))
 {
-  lock();
+  lock_jobs();
   bool possible = have_thread(body);
   if (possible) {
     background.users++;
@@ -135,19 +135,19 @@ bool background_post(struct background_post *post, void *(*body)(void *))
     background.posts = post;
     tell_thread();
   }
-  unlock();
+  unlock_jobs();
   return possible;
 }
 
 bool background_await(struct background_post *post)
 {
-  lock();
+  lock_jobs();
   bool ours = post->forks == background.forks;
   while (ours && !atomic_load(&post->done))
     pthread_cond_wait(&background.ended, &background.mutex);
   if (ours)
     leave_thread();
-  unlock();
+  unlock_jobs();
   return ours;
 }
 
@@ -186,7 +186,7 @@ static void forget(struct background_job *job)
 
 void background_leave(struct background_job *job, struct held_signal *held)
 {
-  lock();
+  lock_jobs();
   start_leaving(job);
   while (is_with_thread(job)) {
     double now = clock_now().steady;
@@ -194,7 +194,7 @@ void background_leave(struct background_job *job, struct held_signal *held)
     clock_wait(&background.ended, &background.mutex, now + PATIENCE_PAUSE);
   }
   forget(job);
-  unlock();
+  unlock_jobs();
 }
 
 bool background_leave_within(struct background_job *job, struct held_signal *held, struct patience *patience,
@@ -214,26 +214,26 @@ bool background_leave_within(struct background_job *job, struct held_signal *hel
   bool left = !is_with_thread(job);
   if (left)
     forget(job);
-  unlock();
+  unlock_jobs();
   return left;
 }
 
 bool background_let_go(struct background_job *job)
 {
-  lock();
+  lock_jobs();
   bool idle = !is_with_thread(job);
   if (idle)
     job->place.leaving = true;
-  unlock();
+  unlock_jobs();
   return idle;
 }
 
 bool background_start_leaving(struct background_job *job)
 {
-  lock();
+  lock_jobs();
   start_leaving(job);
   bool left = !is_with_thread(job);
-  unlock();
+  unlock_jobs();
   return left;
 }
 
@@ -241,113 +241,113 @@ bool background_start_leaving(struct background_job *job)
 
 bool background_take(struct background_job **jobs, struct background_post **posts)
 {
-  lock();
+  lock_jobs();
   *jobs = background.handed_in;
   *posts = background.posts;
   bool stop = background.stopping;
   background.told = false;
   background.handed_in = NULL;
   background.posts = NULL;
-  unlock();
+  unlock_jobs();
   return !stop;
 }
 
 void background_ended(struct background_job *job)
 {
-  lock();
+  lock_jobs();
   job->place.active--;
   pthread_cond_broadcast(&background.ended);
-  unlock();
+  unlock_jobs();
 }
 
 void background_post_done(struct background_post *post)
 {
-  lock();
+  lock_jobs();
   atomic_store(&post->done, true);
   pthread_cond_broadcast(&background.ended);
-  unlock();
+  unlock_jobs();
 }
 
 void background_step_done(atomic_bool *stepping)
 {
-  lock();
+  lock_jobs();
   atomic_store(stepping, false);
   tell_thread();
-  unlock();
+  unlock_jobs();
 }
 
 struct background_job *background_pin(const struct background_job *after)
 {
-  lock();
+  lock_jobs();
   struct background_job *job = after ? after->place.next_watched : background.watched;
   while (job && (job->place.active > 0 || job->place.leaving || job->place.pinned))
     job = job->place.next_watched;
   if (job)
     job->place.pinned = true;
-  unlock();
+  unlock_jobs();
   return job;
 }
 
 void background_unpin(struct background_job *job, bool due)
 {
-  lock();
+  lock_jobs();
   job->place.pinned = false;
   if (due)
     hand_in(job);
   else if (job->place.active > 0)
     tell_thread();
   pthread_cond_broadcast(&background.ended);
-  unlock();
+  unlock_jobs();
 }
 
 bool background_is_pinned(const struct background_job *job)
 {
-  lock();
+  lock_jobs();
   bool pinned = job->place.pinned;
-  unlock();
+  unlock_jobs();
   return pinned;
 }
 
 bool background_is_leaving(const struct background_job *job)
 {
-  lock();
+  lock_jobs();
   bool leaving = job->place.leaving;
-  unlock();
+  unlock_jobs();
   return leaving;
 }
 
 void background_set_session(struct http_session *session)
 {
-  lock();
+  lock_jobs();
   background.session = session;
-  unlock();
+  unlock_jobs();
 }
 
 bool background_has_news(void)
 {
-  lock();
+  lock_jobs();
   bool news = background.told;
-  unlock();
+  unlock_jobs();
   return news;
 }
 
 void background_wait_for_news(double seconds)
 {
   double until = clock_now().steady + seconds;
-  lock();
+  lock_jobs();
   if (!background.told)
     clock_wait(&background.news, &background.mutex, until);
-  unlock();
+  unlock_jobs();
 }
 
 /* ---- fork() ---- */
 
 void background_before_fork(void)
 {
-  lock();
+  lock_jobs();
 }
 
-/* The parent's thread, its session and what it was doing are not the child's. */
+/* The parent's thread and session are not the child's, nor are its flights. */
 void background_after_fork(bool child)
 {
   if (child) {
@@ -363,5 +363,5 @@ void background_after_fork(bool child)
     background.forks++;
     clock_init_condition(&background.ended);
   }
-  unlock();
+  unlock_jobs();
 }

@@ -1,6 +1,6 @@
-/* One thread a process that carries out flights, so that nobody else has to wait for a lock, a disk or a server: what it
- * has to do, its beginning and its end. It starts when the first flight is handed to it, and ends with the last client
- * that uses it. What it does is worker.c's. */
+/* One thread a process that carries out flights, so that nobody else has to wait for a lock, a disk or a server. Here are
+ * its jobs, its beginning and its end; its work is in worker.c. It starts when the first flight is handed to it, and
+ * ends with the last client that uses it. */
 #ifndef ACCOUNT_BACKGROUND_H
 #define ACCOUNT_BACKGROUND_H
 
@@ -14,10 +14,10 @@
 
 struct lucidauth_account;
 
-/* What the thread carries out: the first member of both structs. */
+/* The first member of both kinds of job, by which the thread tells them apart. */
 enum background_kind { BACKGROUND_FLIGHT, BACKGROUND_POST };
 
-/* What the thread knows of an account and its flights. */
+/* An account that the thread looks after, and its flights. */
 struct background_job {
   enum background_kind kind;
   struct lucidauth_account *account;
@@ -33,7 +33,7 @@ struct background_job {
   /* worker.c's, for the thread alone */
   struct {
     struct background_job *next;
-    struct flow_action action; /* what the flow asked for last */
+    struct flow_action action; /* the last one that the flow asked for */
     struct flight_event came;  /* of that */
     struct helper_task task;
     double wake_at, wait_until; /* steady seconds; of a flight that waits */
@@ -90,7 +90,7 @@ bool background_start_leaving(struct background_job *job);
 
 /* ---- from the thread and its helpers ---- */
 
-/* Take what was handed in since the last time, a list by place.next_handed_in and one by next. False: the thread is to
+/* Take the jobs and POSTs that were handed in since the last time, lists by place.next_handed_in and by next. False: the thread is to
  * end. */
 bool background_take(struct background_job **jobs, struct background_post **posts);
 

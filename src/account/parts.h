@@ -1,4 +1,4 @@
-/* What an account is made of, for the files of this folder alone. Each part is written by the file of its name. */
+/* The parts of an account, for the files of this folder alone. Each part is written by the file of its name. */
 #ifndef ACCOUNT_PARTS_H
 #define ACCOUNT_PARTS_H
 

@@ -15,7 +15,7 @@ static struct process_watch *watched;
 /* ---- the end ---- */
 
 /* A thread that keeps the list for longer than a moment then is not waited for, and no account is settled. */
-static void settle_all(void)
+static void settle_all_accounts(void)
 {
   if (!clock_lock(&mutex))
     return;
@@ -83,7 +83,7 @@ static void stay_loaded(void)
 static void watch_process(void)
 {
   stay_loaded();
-  exit_set(settle_all);
+  exit_set(settle_all_accounts);
   pthread_atfork(before_fork, after_fork_in_parent, after_fork_in_child);
 }
 

@@ -17,7 +17,7 @@ void error_set(lucidauth_error *error, lucidauth_code code, const char *format, 
   char message[sizeof error->message];
   vsnprintf(message, sizeof message, format, arguments);
   va_end(arguments);
-  /* paths, names of accounts, what a storage says of itself: none of it may forge a line or drive a terminal */
+  /* paths, names of accounts, a storage's own words: none of it may forge a line or drive a terminal */
   quote_escape(error->message, sizeof error->message, message);
 }
 
@@ -45,7 +45,7 @@ struct kept_event {
   char *account, *message;
 };
 
-static void free_event(struct kept_event *event)
+static void free_kept_event(struct kept_event *event)
 {
   free(event->account);
   free(event->message);
@@ -59,7 +59,7 @@ void events_init(struct events *events, void (*on_event)(void *data, const lucid
 }
 
 /* The oldest one; NULL: there is none. */
-static struct kept_event *take(struct events *events)
+static struct kept_event *take_event(struct events *events)
 {
   pthread_mutex_lock(&events->mutex);
   struct kept_event *event = events->oldest;
@@ -73,8 +73,8 @@ static struct kept_event *take(struct events *events)
 
 void events_free(struct events *events)
 {
-  for (struct kept_event *event; (event = take(events)) != NULL;)
-    free_event(event);
+  for (struct kept_event *event; (event = take_event(events)) != NULL;)
+    free_kept_event(event);
   pthread_mutex_destroy(&events->mutex);
 }
 
@@ -86,7 +86,7 @@ void events_give(const struct events *events, const lucidauth_event *event)
     events->on_event(events->data, &given);
 }
 
-static void append(struct events *events, struct kept_event *event)
+static void keep_event(struct events *events, struct kept_event *event)
 {
   pthread_mutex_lock(&events->mutex);
   struct kept_event **end = &events->oldest;
@@ -96,7 +96,7 @@ static void append(struct events *events, struct kept_event *event)
   bool full = ++events->kept > KEPT_MOST;
   pthread_mutex_unlock(&events->mutex);
   if (full)
-    free_event(take(events));
+    free_kept_event(take_event(events));
 }
 
 void events_queue(struct events *events, const lucidauth_event *event)
@@ -109,14 +109,14 @@ void events_queue(struct events *events, const lucidauth_event *event)
   kept->account = strdup(event->account);
   kept->message = strdup(event->message);
   if (kept->account && kept->message)
-    append(events, kept);
+    keep_event(events, kept);
   else
-    free_event(kept);
+    free_kept_event(kept);
 }
 
 void events_deliver(struct events *events)
 {
-  for (struct kept_event *event; (event = take(events)) != NULL; free_event(event)) {
+  for (struct kept_event *event; (event = take_event(events)) != NULL; free_kept_event(event)) {
     lucidauth_event given = {
         .kind = event->kind, .account = event->account, .code = event->code, .message = event->message};
     events_give(events, &given);

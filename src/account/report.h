@@ -1,4 +1,4 @@
-/* What callers are told: errors, and events on the way to a token. */
+/* Errors, and events on the way to a token, for callers. */
 #ifndef ACCOUNT_REPORT_H
 #define ACCOUNT_REPORT_H
 
@@ -22,7 +22,7 @@ void error_copy(lucidauth_error *error, const lucidauth_error *from);
 struct events {
   void (*on_event)(void *data, const lucidauth_event *event); /* NULL: nobody hears of them */
   void *data;
-  pthread_mutex_t mutex;     /* over what follows; may be taken with an account's mutex held */
+  pthread_mutex_t mutex;     /* over the rest; may be taken with an account's mutex held */
   struct kept_event *oldest; /* of those that are kept */
   int kept;
 };
@@ -37,7 +37,7 @@ void events_give(const struct events *events, const lucidauth_event *event);
  * memory. */
 void events_queue(struct events *events, const lucidauth_event *event);
 
-/* Give what was kept. */
+/* Give the kept ones to the program, on this thread. */
 void events_deliver(struct events *events);
 
 /* Around fork(): the mutex is held. */

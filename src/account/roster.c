@@ -19,14 +19,14 @@ static size_t hash(const char *name)
 
 /* ---- all of them; with the mutex held ---- */
 
-static struct lucidauth_account **place_of(struct roster *roster, const char *name)
+static struct lucidauth_account **place_in_table(struct roster *roster, const char *name)
 {
   return &roster->table[hash(name) & (roster->places - 1)];
 }
 
 static void put_in_table(struct roster *roster, struct lucidauth_account *account)
 {
-  struct lucidauth_account **place = place_of(roster, account->name);
+  struct lucidauth_account **place = place_in_table(roster, account->name);
   account->place.next_in_place = *place;
   *place = account;
 }
@@ -49,15 +49,15 @@ static bool make_room(struct roster *roster)
   return true;
 }
 
-static struct lucidauth_account *find(struct roster *roster, const char *name)
+static struct lucidauth_account *find_account(struct roster *roster, const char *name)
 {
-  struct lucidauth_account *account = roster->table ? *place_of(roster, name) : NULL;
+  struct lucidauth_account *account = roster->table ? *place_in_table(roster, name) : NULL;
   while (account && strcmp(account->name, name) != 0)
     account = account->place.next_in_place;
   return account;
 }
 
-static struct lucidauth_account *add(struct roster *roster, const char *name, lucidauth_error *error)
+static struct lucidauth_account *add_account(struct roster *roster, const char *name, lucidauth_error *error)
 {
   if (!make_room(roster)) {
     error_set(error, LUCIDAUTH_STORAGE, "There is not enough memory for an account.");
@@ -78,7 +78,7 @@ static struct lucidauth_account *add(struct roster *roster, const char *name, lu
 
 static void take_out(struct roster *roster, struct lucidauth_account *account)
 {
-  struct lucidauth_account **place = place_of(roster, account->name);
+  struct lucidauth_account **place = place_in_table(roster, account->name);
   while (*place != account)
     place = &(*place)->place.next_in_place;
   *place = account->place.next_in_place;
@@ -126,7 +126,7 @@ static bool dismiss(struct roster *roster, struct lucidauth_account *account, st
   return true;
 }
 
-/* Nobody has it any more. One that is still in the air is seen to when others are. */
+/* Nobody has it any more. One with a flight under way is seen to when others are. */
 static void rest(struct roster *roster, struct lucidauth_account *account, struct lucidauth_account **dismissed)
 {
   lift(account);
@@ -204,10 +204,10 @@ struct lucidauth_account *roster_take(struct roster *roster, const char *name, l
     error_set(error, LUCIDAUTH_NOT_READY, "This client is being closed. Nothing was changed.");
     return NULL;
   }
-  struct lucidauth_account *account = find(roster, name);
+  struct lucidauth_account *account = find_account(roster, name);
   if (account) {
     lift(account);
-  } else if ((account = add(roster, name, error)) != NULL) {
+  } else if ((account = add_account(roster, name, error)) != NULL) {
     tidy(roster, &dismissed);
   }
   if (account)
@@ -225,7 +225,7 @@ void roster_hold(struct lucidauth_account *account)
 }
 
 /* With the mutex held. While the client is being closed its accounts are gone through. */
-static void give_back(struct lucidauth_account *account, struct lucidauth_account **dismissed)
+static void drop_user(struct lucidauth_account *account, struct lucidauth_account **dismissed)
 {
   struct roster *roster = account->place.roster;
   if (--account->place.users > 0 || atomic_load(&roster->client->closing))
@@ -240,7 +240,7 @@ void roster_give_back(struct lucidauth_account *account)
   struct roster *roster = account->place.roster;
   struct lucidauth_account *dismissed = NULL;
   pthread_mutex_lock(&roster->mutex);
-  give_back(account, &dismissed);
+  drop_user(account, &dismissed);
   pthread_mutex_unlock(&roster->mutex);
   free_all(dismissed);
 }
@@ -255,7 +255,7 @@ struct lucidauth_account *roster_next(struct roster *roster, struct lucidauth_ac
     next->place.users++;
   }
   if (account)
-    give_back(account, &dismissed);
+    drop_user(account, &dismissed);
   pthread_mutex_unlock(&roster->mutex);
   free_all(dismissed);
   return next;

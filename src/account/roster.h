@@ -1,4 +1,4 @@
-/* A client's accounts by name, and who has them. One that nobody has rests, and may leave: at once when it holds
+/* A client's accounts by name, and how many users each has. One without users rests, and may leave: at once when it holds
  * nothing, else when there are more than the client keeps and it was not used for the longest time. */
 #ifndef ACCOUNT_ROSTER_H
 #define ACCOUNT_ROSTER_H
@@ -7,7 +7,7 @@
 
 #include <pthread.h>
 
-/* Accounts that nobody has, those that were given back first before the others. */
+/* Accounts without users, those that were given back first before the others. */
 struct account_list {
   struct lucidauth_account *first, *last;
 };
@@ -16,7 +16,7 @@ struct account_list {
 struct roster {
   struct client_shared *client;
   size_t most;                        /* are kept if they may leave */
-  pthread_mutex_t mutex;              /* over what follows; taken before an account's mutex */
+  pthread_mutex_t mutex;              /* over the rest; taken before an account's mutex */
   struct lucidauth_account *accounts; /* the newest first */
   struct lucidauth_account **table;   /* the same by their names' hashes, a power of two of places */
   size_t places, count;

@@ -1,4 +1,4 @@
-/* How an account stands and what has happened to it, for lucidauth_get_status. All is called with the account's mutex
+/* An account's state and its last events, for lucidauth_get_status. All is called with the account's mutex
  * held. */
 #ifndef ACCOUNT_STATUS_H
 #define ACCOUNT_STATUS_H

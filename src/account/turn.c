@@ -56,7 +56,8 @@ bool turn_init(struct lucidauth_account *account, lucidauth_error *error)
   return open_both(account, error);
 }
 
-/* What a thread of the parent was in the middle of changing at the fork is not touched, not even to free it. */
+/* A thread of the parent may have been in the middle of changing flow and store at the fork: then they are not touched,
+ * not even to free them. */
 static bool has_left_behind(const struct lucidauth_account *account)
 {
   return account->turn.forked && account->turn.taken;
@@ -77,7 +78,8 @@ void turn_free(struct lucidauth_account *account)
 
 /* ---- fork() ---- */
 
-/* The parent's waiting threads are not here, and who destroys the condition waits for them: so it starts anew. */
+/* The parent's waiting threads are not here, and pthread_cond_destroy would wait for them: so the condition starts
+ * anew. */
 void turn_forked(struct lucidauth_account *account)
 {
   if (account->flight.store)
@@ -119,7 +121,7 @@ bool turn_settle_in_child(struct lucidauth_account *account, lucidauth_error *er
   return true;
 }
 
-/* ---- who has the turn; with the mutex held ---- */
+/* ---- whose turn it is; with the mutex held ---- */
 
 bool turn_is_taken(const struct lucidauth_account *account)
 {
@@ -167,7 +169,7 @@ double turn_longest_wait(const struct lucidauth_account *account)
   return account->settings.timeout * (sent ? 2 : 1) + TIME_TO_END;
 }
 
-static bool may_spend(enum flow_goal goal)
+static bool goal_may_spend(enum flow_goal goal)
 {
   return goal == FLOW_TOKEN || goal == FLOW_REFRESH;
 }
@@ -184,7 +186,7 @@ void turn_stop_waiting(struct lucidauth_account *account)
 
 bool turn_may_change_token(const struct lucidauth_account *account)
 {
-  return account->turn.taken && may_spend(account->turn.goal) && !was_waited_for(account);
+  return account->turn.taken && goal_may_spend(account->turn.goal) && !was_waited_for(account);
 }
 
 bool turn_suits(const struct lucidauth_account *account, bool refresh, double since)
@@ -243,7 +245,7 @@ static void tell_rejections(struct lucidauth_account *account)
     }
 }
 
-static bool is_rejected(const struct lucidauth_account *account, const char *token)
+static bool was_rejected_meanwhile(const struct lucidauth_account *account, const char *token)
 {
   for (int i = 0; i < TURN_REJECTED; i++)
     if (account->turn.rejected[i] && strcmp(account->turn.rejected[i], token) == 0)
@@ -252,7 +254,7 @@ static bool is_rejected(const struct lucidauth_account *account, const char *tok
 }
 
 /* The flight has so many seconds. */
-static void start(struct lucidauth_account *account, enum flow_goal goal, double seconds)
+static void start_within(struct lucidauth_account *account, enum flow_goal goal, double seconds)
 {
   struct turn *turn = &account->turn;
   struct moment now = clock_now();
@@ -261,7 +263,7 @@ static void start(struct lucidauth_account *account, enum flow_goal goal, double
   turn->began = now.steady;
   turn->sent = false;
   turn->goal = goal;
-  if (may_spend(goal))
+  if (goal_may_spend(goal))
     in_use_look_always(&account->in_use);
   tell_rejections(account);
   flow_start(account->flight.flow, goal, now, now.steady + seconds);
@@ -269,14 +271,14 @@ static void start(struct lucidauth_account *account, enum flow_goal goal, double
 
 static void start_to_store(struct lucidauth_account *account, struct answer *given, bool replaces, double seconds)
 {
-  start(account, FLOW_STORE, seconds);
+  start_within(account, FLOW_STORE, seconds);
   flow_give(account->flight.flow, given, replaces);
   given->fields = NULL; /* they are the flow's now */
 }
 
 void turn_start(struct lucidauth_account *account, enum flow_goal goal)
 {
-  start(account, goal, account->settings.timeout);
+  start_within(account, goal, account->settings.timeout);
 }
 
 struct login *turn_start_to_store(struct lucidauth_account *account, struct answer *given, const struct login_key *key)
@@ -361,7 +363,7 @@ bool turn_begin(struct lucidauth_account *account, enum flow_goal goal, bool wai
   }
   mine = mine && may_begin(account, goal, error);
   if (mine)
-    start(account, goal, fmax(0, account->settings.timeout - patience.waited));
+    start_within(account, goal, fmax(0, account->settings.timeout - patience.waited));
   pthread_mutex_unlock(&account->mutex);
   return mine;
 }
@@ -436,7 +438,7 @@ void turn_show(struct lucidauth_account *account)
   const char *token = flow_token(account->flight.flow);
   struct flow_status known = flow_status(account->flight.flow);
   pthread_mutex_lock(&account->mutex);
-  if (token && !is_rejected(account, token) && !moment_has_come(known.dead_at, clock_now()))
+  if (token && !was_rejected_meanwhile(account, token) && !moment_has_come(known.dead_at, clock_now()))
     in_use_show(&account->in_use, token, known.refresh_at, known.dead_at);
   pthread_mutex_unlock(&account->mutex);
 }
@@ -539,7 +541,7 @@ lucidauth_flight *turn_given(const struct lucidauth_account *account)
 
 /* ---- the end of a flight ---- */
 
-/* What the storage found out on the way. */
+/* Faults that the storage found on the way. */
 struct findings {
   bool repaired, exposed;
 };
@@ -577,19 +579,19 @@ static void report_all(const struct lucidauth_account *account, const struct flo
 }
 
 /* A new serial sends callers the long way round once, where they meet the events of the background. */
-static void publish(struct lucidauth_account *account, const struct flow_outcome *outcome)
+static void publish_token(struct lucidauth_account *account, const struct flow_outcome *outcome)
 {
   struct token_in_use *in_use = &account->in_use;
   enum flow_goal goal = account->turn.goal;
   if (goal == FLOW_KEEP || (goal == FLOW_STORE && outcome->code != CODE_OK))
     return;
   if (goal == FLOW_LOOK) {
-    /* what was looked at will not show as a change any more */
+    /* a change that was looked at will not show as one any more */
     if (in_use_exists(in_use) && !flow_uses(account->flight.flow, in_use_token(in_use)))
       in_use_withdraw(in_use);
     return;
   }
-  if (outcome->token && !is_rejected(account, outcome->token)) {
+  if (outcome->token && !was_rejected_meanwhile(account, outcome->token)) {
     in_use_put(in_use, outcome, account->flight.seen, account->job && outcome->note_count > 0);
     account->turn.rejects = false;
   } else {
@@ -614,9 +616,9 @@ char *turn_end(struct lucidauth_account *account, uint64_t *serial, lucidauth_er
   pthread_mutex_lock(&account->mutex);
   struct flow_outcome outcome = *flow_outcome(account->flight.flow);
   struct findings findings = take_findings(account);
-  bool good = outcome.token && !is_rejected(account, outcome.token);
+  bool good = outcome.token && !was_rejected_meanwhile(account, outcome.token);
   char *token = good ? secret_copy(outcome.token) : NULL;
-  publish(account, &outcome);
+  publish_token(account, &outcome);
   if (serial)
     *serial = in_use_serial(&account->in_use);
   status_keep(&account->status, account->flight.flow, account->flight.store);
@@ -656,7 +658,7 @@ static void tell_flow(struct lucidauth_account *account, const char *token, bool
   if (!account->turn.taken) {
     flow_reject(account->flight.flow, token);
     status_keep_rejection(&account->status, account->flight.flow);
-  } else if (!is_rejected(account, token)) {
+  } else if (!was_rejected_meanwhile(account, token)) {
     keep_rejection(&account->turn, token, in_use);
   }
 }

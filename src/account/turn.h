@@ -1,4 +1,4 @@
-/* One flight at a time: whose turn it is to use an account's flow and store, and what the last flight came to. */
+/* One flight at a time: whose turn it is to use an account's flow and store, and how the last flight ended. */
 #ifndef ACCOUNT_TURN_H
 #define ACCOUNT_TURN_H
 
@@ -49,11 +49,11 @@ void turn_free(struct lucidauth_account *account);
  * LUCIDAUTH_OK in it, the token in use is to be used as it is. `wait`: wait for another thread's flight. */
 bool turn_begin(struct lucidauth_account *account, enum flow_goal goal, bool wait, lucidauth_error *error);
 
-/* The same for a flight that only saves what could not be saved. False: there is nothing to save, or another flight is
+/* The same for a flight that only saves unsaved tokens. False: there is nothing to save, or another flight is
  * under way. */
 bool turn_begin_to_save(struct lucidauth_account *account);
 
-/* The same for one that stores what a login gave, whose fields are the flight's from now on. False: there is an `error`;
+/* The same for one that stores a login's answer, whose fields are the flight's from now on. False: there is an `error`;
  * LUCIDAUTH_NOT_READY, unless `wait`: another one is under way. */
 bool turn_begin_to_store(struct lucidauth_account *account, struct answer *given, bool replaces, bool wait,
                          lucidauth_error *error);
@@ -62,7 +62,7 @@ bool turn_begin_to_store(struct lucidauth_account *account, struct answer *given
  * the background's thread. */
 bool turn_begin_if_due(struct lucidauth_account *account);
 
-/* The same for a look at the storage, once a second at most. False: a token is in use, or somebody else has the turn. */
+/* The same for a look at the storage, once a second at most. False: a token is in use, or another thread has the turn. */
 bool turn_begin_to_look(struct lucidauth_account *account);
 
 /* Carry the flight out on this thread. */
@@ -121,7 +121,7 @@ void turn_forked(struct lucidauth_account *account);
 /* Begin the flight that flow and store are free for. */
 void turn_start(struct lucidauth_account *account, enum flow_goal goal);
 
-/* The same for one that stores what a login gave, and whose outcome is kept. NULL: out of memory. */
+/* The same for one that stores a login's answer, and whose outcome is kept. NULL: out of memory. */
 struct login *turn_start_to_store(struct lucidauth_account *account, struct answer *given, const struct login_key *key);
 
 /* In the child of a fork, before flow and store are used for the first time; nothing happens elsewhere. */
@@ -138,7 +138,7 @@ bool turn_is_busy(const struct lucidauth_account *account);
 /* Whether nobody holds on to anything of the account's, nor does the storage's lock. */
 bool turn_is_idle(const struct lucidauth_account *account);
 
-/* Whether the flight under way, or the last one, brings what a caller wants that came at that moment: a refresh that was
+/* Whether the flight under way, or the last one, brings what a caller wants that came at this moment: a refresh that was
  * asked for is not served by one that had begun before. */
 bool turn_suits(const struct lucidauth_account *account, bool refresh, double since);
 
@@ -147,8 +147,8 @@ bool turn_may_change_token(const struct lucidauth_account *account);
 void turn_stop_waiting(struct lucidauth_account *account);
 
 /* The token in use is still good: not due by any clock, nor announced as changed by another process, nor is its record
- * rewritten. The disk is asked once a second; the background's thread asks it by itself, and what another thread is
- * asking is not waited for: a slow disk is not to hold up anybody else. The mutex may be given back for a while. */
+ * rewritten. The disk is asked once a second; the background's thread asks it by itself, and another thread's
+ * question is not waited for: a slow disk is not to hold up anybody else. The mutex may be given back for a while. */
 bool turn_token_is_good(struct lucidauth_account *account);
 
 /* Never hand this token out again. Returns whether it was in use. And whether a token was rejected since the last one

@@ -11,9 +11,9 @@ static const char *const takes_too_long =
     "The refresh takes too long. It goes on, and nothing is lost; ask again later.";
 static const char *const under_way =
     "There is no token yet: a refresh is under way in the background. Nothing is lost; ask again in a moment.";
-static const char *const no_thread =
-    "The system has no thread for a refresh in the background: too many of them run, or memory is out. Nothing was "
-    "changed; ask again in a moment.";
+static const char *const no_thread = "The system has no thread for a refresh in the background: too many of them run, "
+                                     "or it is out of memory. Nothing was "
+                                     "changed; ask again in a moment.";
 static const char *const forbidden =
     "This process may not start threads any more: its limit of processes (RLIMIT_NPROC) is 0, so nothing refreshes the "
     "token in the background. Nothing was changed. HAProxy sets that limit unless its configuration says "
@@ -89,7 +89,7 @@ static bool has_waited(const lucidauth_ticket *ticket, double seconds)
 }
 
 /* With the mutex held. */
-static bool is_over(const struct lucidauth_account *account, const lucidauth_ticket *ticket)
+static bool flight_is_over(const struct lucidauth_account *account, const lucidauth_ticket *ticket)
 {
   return ticket->boarded && turn_is_over(account, ticket->landing);
 }
@@ -101,11 +101,11 @@ static bool is_changing(const struct lucidauth_account *account)
   return turn_may_change_token(account) || in_use_was_announced(&account->in_use);
 }
 
-/* With the mutex held: what there is to say at once. True: it is said. */
+/* With the mutex held: answer at once where that is possible. True: it is answered. */
 static bool answer_ticket(struct lucidauth_account *account, const lucidauth_ticket *ticket, bool patient,
                           struct moment now, lucidauth_error *error)
 {
-  bool over = is_over(account, ticket);
+  bool over = flight_is_over(account, ticket);
   bool served = !ticket->refresh && in_use_lives(&account->in_use, now);
   error_clear(error);
   if (served && (!is_changing(account) || over || !patient))
@@ -141,7 +141,7 @@ static void tell_of_no_thread(lucidauth_ticket *ticket, lucidauth_error *error)
 
 /* Seconds until the ticket has waited long enough for an answer. A token that lives may be in the storage alone: the
  * flight then ends with it after refresh_wait. */
-static double time_left(const struct lucidauth_account *account, const lucidauth_ticket *ticket)
+static double time_to_answer(const struct lucidauth_account *account, const lucidauth_ticket *ticket)
 {
   double waited = ticket->waited, patience = account->settings.refresh_wait;
   double left = (!ticket->refresh && waited < patience ? patience : turn_longest_wait(account)) - waited;
@@ -158,11 +158,11 @@ static enum poll poll_ticket(struct lucidauth_account *account, lucidauth_ticket
   bool done = !turn_settle_in_child(account, &said) || (!ticket->refresh && turn_token_is_good(account));
   bool joined = true;
   if (!done) {
-    if (is_over(account, ticket) && turn_was_in_vain(account))
+    if (flight_is_over(account, ticket) && turn_was_in_vain(account))
       ticket->boarded = false;
     joined = join_flight(account, ticket);
     done = answer_ticket(account, ticket, patient, now, &said);
-    ticket->within = time_left(account, ticket);
+    ticket->within = time_to_answer(account, ticket);
   }
   *token = done && said.code == LUCIDAUTH_OK ? in_use_copy(&account->in_use, NULL) : NULL;
   if (serial)

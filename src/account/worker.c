@@ -5,8 +5,8 @@
 
 #include <math.h>
 
-/* Seconds. The accounts are looked after this often; what becomes of a lock that another process holds is looked at
- * this often. */
+/* Seconds. The accounts are looked after this often; a lock that another process holds is looked at this
+ * often. */
 #define ROUND 1.0
 #define LOCK_PAUSE 0.005
 
@@ -25,7 +25,7 @@ static const struct http_ops *http(void)
 
 /* ---- one flight ---- */
 
-static void end(struct background_job *job)
+static void end_flight(struct background_job *job)
 {
   secret_free(turn_end(job->account, NULL, NULL));
   background_ended(job);
@@ -61,7 +61,7 @@ static void post_for(struct background_job *job)
   came->event.reply = &came->response.reply;
 }
 
-static void pause_for(struct background_job *job, double now)
+static void pause_flight(struct background_job *job, double now)
 {
   job->run.wait_until = now + job->run.action.seconds;
   job->run.wake_at = job->run.action.for_others ? fmin(job->run.wait_until, now + LOCK_PAUSE) : job->run.wait_until;
@@ -95,7 +95,7 @@ static void ask_helper(struct background_job *job, void (*run)(void *data))
 }
 
 /* Go on with a flight until it has to wait for something, or has ended: then false, and the job may be gone.
- * `came` holds what came of its last step. */
+ * `came` holds the outcome of its last step. */
 static bool proceed(struct background_job *job)
 {
   for (;;) {
@@ -104,11 +104,11 @@ static bool proceed(struct background_job *job)
     flight_clean_up(&job->run.came);
     job->run.came = (struct flight_event){.event = {.result = FLOW_OK}};
     if (job->run.action.step == FLOW_DONE) {
-      end(job);
+      end_flight(job);
       return false;
     }
     if (job->run.action.step == FLOW_WAIT) {
-      pause_for(job, clock_now().steady);
+      pause_flight(job, clock_now().steady);
       return true;
     }
     if (job->run.action.step != FLOW_POST) {
@@ -123,13 +123,13 @@ static bool proceed(struct background_job *job)
   }
 }
 
-/* A flight that only waits to try again is left as it stands: the next one settles what it had stored. */
+/* A flight that only waits to try again is left as it stands: the next one settles its mark. */
 static void break_off(struct background_job *job)
 {
   struct flight *flight = &job->account->flight;
   flow_abandon(flight->flow, true);
   flight->store->ops->unlock(flight->store);
-  end(job);
+  end_flight(job);
 }
 
 /* ---- all flights ---- */
@@ -170,7 +170,7 @@ static void finish_transfer(void *tag)
   job->run.wake_at = 0;
 }
 
-/* With a server or a helper, who will tell. One that is pinned has its storage with a helper. */
+/* It waits for a server or a helper, which will tell. One that is pinned has its storage with a helper. */
 static bool is_elsewhere(const struct background_job *job)
 {
   return job->run.posting || atomic_load(&job->run.stepping) || background_is_pinned(job);
@@ -189,7 +189,7 @@ static bool go_on_with(struct background_job *job, double now)
   return job->run.wake_at > now || (waiting && goes_on_waiting(job, now)) || proceed(job);
 }
 
-static void go_on(void)
+static void go_on_with_all(void)
 {
   double now = clock_now().steady;
   struct background_job *jobs = worker.active, *next;
@@ -210,7 +210,7 @@ static void look_after(void *data)
   background_unpin(job, turn_begin_if_due(job->account));
 }
 
-/* Refresh ahead, and see what other programs have changed, with nobody asking. */
+/* Refresh ahead, and notice other programs' changes, with nobody asking. */
 static void make_a_round(void)
 {
   double now = clock_now().steady;
@@ -227,7 +227,7 @@ static void make_a_round(void)
 /* ---- the thread ---- */
 
 /* Seconds until something is due; an account may have to be looked after. */
-static double time_left(double now)
+static double time_to_next(double now)
 {
   double first = worker.next_round;
   for (const struct background_job *job = worker.active; job; job = job->run.next)
@@ -239,7 +239,7 @@ static double time_left(double now)
 /* A session that was not open yet could not be woken: so the news is looked for first. */
 static void wait_for_something(void)
 {
-  double seconds = time_left(clock_now().steady);
+  double seconds = time_to_next(clock_now().steady);
   if (worker.in_session == 0) {
     background_wait_for_news(seconds);
     return;
@@ -279,7 +279,7 @@ static void *work(void *unused)
   (void)unused;
   worker.next_round = 0;
   while (take_what_was_handed_in()) {
-    go_on();
+    go_on_with_all();
     make_a_round();
     wait_for_something();
   }

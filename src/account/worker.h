@@ -1,4 +1,4 @@
-/* The background's thread at work: it carries flights out side by side, whatever they wait for, and looks after the
+/* The background's thread at work: it carries flights out side by side, and looks after the
  * accounts whose flights it has had: it refreshes ahead of their expiry without being asked, and looks for changes that
  * announce themselves to nobody. */
 #ifndef ACCOUNT_WORKER_H
@@ -13,14 +13,14 @@ bool worker_begin(struct lucidauth_account *account, enum flow_goal goal);
 struct answer;
 struct login_key;
 
-/* The same for one that stores what a login gave. NULL: there is no thread, or no memory. */
+/* The same for one that stores a login's answer. NULL: there is no thread, or no memory. */
 struct login *worker_begin_to_store(struct lucidauth_account *account, struct answer *given,
                                     const struct login_key *key);
 
 /* background_post. */
 bool worker_post(struct background_post *post);
 
-/* In the child of a fork: what the parent's thread was doing is not its own. */
+/* In the child of a fork: the parent's thread is not here, nor are its flights. */
 void worker_after_fork(void);
 
 #endif

@@ -207,7 +207,7 @@ void lucidauth_deliver_events(lucidauth *client)
   cancel_allow(cancel);
 }
 
-/* ---- storing what a login gave ---- */
+/* ---- storing a login's answer ---- */
 
 static bool store(struct lucidauth_account *account, const char *text, size_t length, unsigned flags,
                   lucidauth_error *error)
@@ -257,7 +257,7 @@ bool lucidauth_poll_store(lucidauth_account *account, lucidauth_ticket *ticket, 
 
 /* ---- rejecting ---- */
 
-/* What a program has at hand is the token, or the header that it was sent in; what was read from a file ends a line.
+/* A program has the token at hand, or the header that it was sent in; one that was read from a file ends a line.
  * NULL: out of memory. */
 static char *token_of_header(const char *value)
 {

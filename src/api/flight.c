@@ -13,7 +13,7 @@
 
 struct lucidauth_flight {
   struct lucidauth_account *account;
-  struct flow_action action; /* what was asked last */
+  struct flow_action action; /* the last one that was asked for */
   struct background_post post;
   bool begun;
   bool started; /* the POST is the background's until it is done */
@@ -68,8 +68,8 @@ lucidauth_flight *lucidauth_flight_begin(lucidauth_account *account, bool refres
   return NULL;
 }
 
-static lucidauth_flight *begin_to_store(lucidauth_account *account, struct answer *answer, bool replaces,
-                                        lucidauth_error *error)
+static lucidauth_flight *begin_store_flight(lucidauth_account *account, struct answer *answer, bool replaces,
+                                            lucidauth_error *error)
 {
   lucidauth_flight *flight = calloc(1, sizeof *flight);
   if (!flight)
@@ -90,7 +90,7 @@ lucidauth_flight *lucidauth_flight_store(lucidauth_account *account, const char 
     error_set(&said, LUCIDAUTH_CONFIG, "The library uses this storage by itself: call lucidauth_store.");
   } else {
     if (account_read_given(account, &read, answer, length, &said))
-      flight = begin_to_store(account, &read, flags & LUCIDAUTH_REPLACE, &said);
+      flight = begin_store_flight(account, &read, flags & LUCIDAUTH_REPLACE, &said);
     answer_free(&read);
   }
   error_copy(error, &said);
@@ -106,7 +106,7 @@ lucidauth_flight *lucidauth_flight_keep(lucidauth_account *account)
   return NULL;
 }
 
-static enum flow_result result_of(lucidauth_result result)
+static enum flow_result result_for_flow(lucidauth_result result)
 {
   switch (result) {
   case LUCIDAUTH_NONE:
@@ -126,7 +126,7 @@ static struct flow_event event_of(const lucidauth_flight *flight, lucidauth_resu
   static const struct reply forbidden = {
       .delivery = REPLY_NOT_SENT,
       .error = "this process may start no thread (its limit RLIMIT_NPROC is 0; HAProxy: set insecure-fork-wanted)"};
-  struct flow_event event = {.result = result_of(result), .code = CODE_STORAGE, .text = text ? text : ""};
+  struct flow_event event = {.result = result_for_flow(result), .code = CODE_STORAGE, .text = text ? text : ""};
   if (flight->action.step == FLOW_POST) {
     event.result = FLOW_OK;
     event.reply = flight->posted ? &flight->post.response.reply : flight->threadless ? &forbidden : &not_posted;
@@ -164,21 +164,21 @@ static struct flow_action advance(lucidauth_flight *flight, struct flow_event *e
     with->empty = event->result == FLOW_NONE;
   event->now = clock_now();
   struct flow_action action = flow_next(with->flow, event);
-  while (action.step == FLOW_HOLD) { /* what a program's own storage needs it holds by itself */
+  while (action.step == FLOW_HOLD) { /* a program's own storage holds its resources by itself */
     struct flow_event held = {.now = event->now, .result = FLOW_OK};
     action = flow_next(with->flow, &held);
   }
   if (action.step == FLOW_LOCK)
     turn_show(flight->account);
-  /* what a refresh needs is loaded before anything is promised */
+  /* libcurl, for the refresh, is loaded before anything is promised */
   if (action.step != FLOW_LOCK || http_load(&code, message, sizeof message))
     return action;
   struct flow_event unable = {.now = event->now, .result = FLOW_FAILED, .code = code, .text = message};
   return flow_next(with->flow, &unable);
 }
 
-/* What the program's own functions start is to inherit no mask, so nothing is held while they save; what came before
- * arrives when they have. */
+/* Processes that the program's functions start are to inherit no mask, so nothing is held while they save; signals that
+ * came before arrive when they have. */
 static bool has_nothing_in_hand(const lucidauth_flight *flight)
 {
   enum flow_step step = flight->action.step;
@@ -253,7 +253,7 @@ bool lucidauth_flight_has_posted(const lucidauth_flight *flight)
   return !flight->started || atomic_load(&flight->post.done);
 }
 
-/* What the server has said counts, even if the flight goes no further: the old tokens may be dead. */
+/* The server's answer counts, even if the flight goes no further: the old tokens may be dead. */
 static void hear_answer(lucidauth_flight *flight)
 {
   await_post(flight);
@@ -263,7 +263,7 @@ static void hear_answer(lucidauth_flight *flight)
   flight->action = advance(flight, &event);
 }
 
-static char *end(lucidauth_flight *flight, uint64_t *serial, lucidauth_error *error)
+static char *end_own(lucidauth_flight *flight, uint64_t *serial, lucidauth_error *error)
 {
   struct lucidauth_account *account = flight->account;
   bool left_behind = is_of_parent(flight);
@@ -293,7 +293,7 @@ char *lucidauth_flight_end(lucidauth_flight *flight, uint64_t *serial, lucidauth
 {
   int cancel = cancel_put_off();
   struct lucidauth_account *account = flight->account;
-  char *token = end(flight, serial, error);
+  char *token = end_own(flight, serial, error);
   roster_give_back(account);
   cancel_allow(cancel);
   return token;

@@ -17,7 +17,7 @@ enum { PARAMETERS_MOST = 100, SHOWN_MOST = 60 };
 
 static const char lucid_api[] = "https://api.lucid.co";
 
-/* Thirty years: whatever adds such spans up, a 32-bit clock can still count it. */
+/* Thirty years: a 32-bit clock can still count a sum of such spans. */
 #define SECONDS_MOST 1e9
 
 static const char *given_or_env(const char *given, const char *variable)
@@ -26,7 +26,7 @@ static const char *given_or_env(const char *given, const char *variable)
   return value && (given || *value) ? value : NULL;
 }
 
-/* `url` as given, or `path` below the API's URL. NULL: memory is out. */
+/* `url` as given, or `path` below the API's URL. NULL: out of memory. */
 static char *url_below(const char *api_url, const char *url, const char *path)
 {
   if (url)

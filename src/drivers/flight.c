@@ -46,7 +46,7 @@ void flight_release(struct http_response *response)
     http->release(response);
 }
 
-static enum flow_result result_of(enum store_result result)
+static enum flow_result flow_result_of(enum store_result result)
 {
   static const enum flow_result of[] = {[STORE_OK] = FLOW_OK,
                                         [STORE_NONE] = FLOW_NONE,
@@ -56,7 +56,7 @@ static enum flow_result result_of(enum store_result result)
   return of[result];
 }
 
-/* The lock is only ever taken for a refresh: what that needs is loaded before anything is promised. */
+/* The lock is only ever taken for a refresh: libcurl is loaded before anything is promised. */
 static enum flow_result take_lock(struct flight *flight, const char **identity, struct store_error *error)
 {
   struct store *store = flight->store;
@@ -65,15 +65,15 @@ static enum flow_result take_lock(struct flight *flight, const char **identity, 
   enum store_result result = store->ops->lock(store, error);
   if (result == STORE_OK && store->ops->lock_identity)
     *identity = store->ops->lock_identity(store);
-  return result_of(result);
+  return flow_result_of(result);
 }
 
-static void load(struct flight *flight, struct flight_event *came)
+static void load_record(struct flight *flight, struct flight_event *came)
 {
   struct store *store = flight->store;
   /* before the record is read: a change in between shows later */
   flight->seen = atomic_load_explicit(store->generation, memory_order_acquire);
-  came->event.result = result_of(store->ops->load(store, &came->record, &came->error));
+  came->event.result = flow_result_of(store->ops->load(store, &came->record, &came->error));
   came->event.text = came->record;
   flight->empty = came->event.result == FLOW_NONE;
   if (store->ops->spent)
@@ -84,14 +84,14 @@ static void load(struct flight *flight, struct flight_event *came)
   }
 }
 
-static enum flow_result hold(struct flight *flight, const char **note, struct store_error *error)
+static enum flow_result hold_resources(struct flight *flight, const char **note, struct store_error *error)
 {
   struct store *store = flight->store;
   *note = NULL;
-  return store->ops->hold ? result_of(store->ops->hold(store, note, error)) : FLOW_OK;
+  return store->ops->hold ? flow_result_of(store->ops->hold(store, note, error)) : FLOW_OK;
 }
 
-static bool may_spend(struct store_error *error)
+static bool check_may_spend(struct store_error *error)
 {
   const char *problem = exit_watch();
   if (!problem)
@@ -101,15 +101,15 @@ static bool may_spend(struct store_error *error)
   return false;
 }
 
-static void save(struct flight *flight, const struct flow_action *action, struct flight_event *came)
+static void save_record(struct flight *flight, const struct flow_action *action, struct flight_event *came)
 {
   struct store *store = flight->store;
   came->event.result = FLOW_FAILED;
-  if (action->spends && !may_spend(&came->error))
+  if (action->spends && !check_may_spend(&came->error))
     return;
   bool mark = action->spends && store->ops->save_mark;
   enum store_result result = (mark ? store->ops->save_mark : store->ops->save)(store, action->record, &came->error);
-  came->event.result = result_of(result);
+  came->event.result = flow_result_of(result);
   if (result == STORE_OK && action->spent && store->ops->spend)
     store->ops->spend(store, action->spent);
   if (result == STORE_OK && action->announces)
@@ -121,7 +121,7 @@ static void save(struct flight *flight, const struct flow_action *action, struct
     came->event.result = FLOW_BUSY;
 }
 
-static void unlock(struct flight *flight)
+static void give_back_lock(struct flight *flight)
 {
   struct store *store = flight->store;
   /* the generation that unlocking settles; a later one may be another process's already */
@@ -134,19 +134,19 @@ void flight_step(struct flight *flight, const struct flow_action *action, struct
   struct flow_event *event = &came->event;
   switch (action->step) {
   case FLOW_LOAD:
-    load(flight, came);
+    load_record(flight, came);
     break;
   case FLOW_LOCK:
     event->result = take_lock(flight, &event->text, &came->error);
     break;
   case FLOW_HOLD:
-    event->result = hold(flight, &event->text, &came->error);
+    event->result = hold_resources(flight, &event->text, &came->error);
     break;
   case FLOW_SAVE:
-    save(flight, action, came);
+    save_record(flight, action, came);
     break;
   case FLOW_UNLOCK:
-    unlock(flight);
+    give_back_lock(flight);
     break;
   default:
     break;
@@ -184,7 +184,7 @@ static void mind_signals(struct flight_run *run)
     held_signals_pass_on(&run->held);
 }
 
-static void pause_for(const struct flight *flight, const struct flow_action *action)
+static void pause_run(const struct flight *flight, const struct flow_action *action)
 {
   struct store *store = flight->store;
   if (action->for_others && store->shared)
@@ -201,7 +201,7 @@ static void carry_out(struct flight_run *run, struct flight_event *came)
         flight_send_post(flight->endpoints, &run->action, run->held.holding ? &run->held : NULL, &came->response);
     came->event.reply = &came->response.reply;
   } else if (run->action.step == FLOW_WAIT) {
-    pause_for(flight, &run->action);
+    pause_run(flight, &run->action);
   } else {
     flight_step(flight, &run->action, came);
   }

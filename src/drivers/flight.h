@@ -13,7 +13,7 @@ struct endpoints {
   char *ca_file; /* NULL: the system's */
 };
 
-/* What an account's flights are carried out with, one at a time. */
+/* The means by which an account's flights are carried out, one at a time. */
 struct flight {
   struct flow *flow;
   struct store *store; /* NULL: the program's own, which carries flights out by itself */
@@ -42,7 +42,7 @@ void flight_run_end(struct flight_run *run);
 
 /* ---- one action at a time ---- */
 
-/* What came of an action, and the memory behind it. Starts as {.event = {.result = FLOW_OK}}. */
+/* The outcome of an action, and the memory behind it. Starts as {.event = {.result = FLOW_OK}}. */
 struct flight_event {
   struct flow_event event; /* for the flow; its time is still to be filled in */
   struct store_error error;
@@ -56,7 +56,7 @@ struct flight_event {
 void flight_step(struct flight *flight, const struct flow_action *action, struct flight_event *came);
 void flight_clean_up(struct flight_event *came);
 
-/* What a POST sends; the strings are the flow's and the endpoints'. */
+/* The request of a POST; its strings are the flow's and the endpoints'. */
 struct http_request flight_request(const struct endpoints *endpoints, const struct flow_action *action);
 
 /* Whether it is a refresh, and not a question. */

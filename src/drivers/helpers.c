@@ -7,14 +7,14 @@
 enum { HELPERS_MOST = 8 };
 
 static struct {
-  pthread_mutex_t mutex; /* over what follows; not held while a task runs */
+  pthread_mutex_t mutex; /* over the rest; not held while a task runs */
   pthread_cond_t gone;   /* a helper has ended */
   int count;
   struct helper_task *waiting, **last_waiting; /* the first come first */
 } helpers = {.mutex = PTHREAD_MUTEX_INITIALIZER, .gone = PTHREAD_COND_INITIALIZER};
 
 /* With the mutex held. */
-static void append(struct helper_task *task)
+static void append_task(struct helper_task *task)
 {
   if (!helpers.waiting)
     helpers.last_waiting = &helpers.waiting;
@@ -24,7 +24,7 @@ static void append(struct helper_task *task)
 }
 
 /* With the mutex held. */
-static struct helper_task *take(void)
+static struct helper_task *take_task(void)
 {
   struct helper_task *task = helpers.waiting;
   if (task)
@@ -37,7 +37,7 @@ static void *help(void *unused)
 {
   (void)unused;
   pthread_mutex_lock(&helpers.mutex);
-  for (struct helper_task *task; (task = take()) != NULL; pthread_mutex_lock(&helpers.mutex)) {
+  for (struct helper_task *task; (task = take_task()) != NULL; pthread_mutex_lock(&helpers.mutex)) {
     pthread_mutex_unlock(&helpers.mutex);
     task->run(task->data);
   }
@@ -51,10 +51,10 @@ void helpers_run(struct helper_task *task)
 {
   pthread_t helper;
   pthread_mutex_lock(&helpers.mutex);
-  append(task);
+  append_task(task);
   if (helpers.count < HELPERS_MOST && thread_start(&helper, help, false))
     helpers.count++;
-  struct helper_task *left = helpers.count > 0 ? NULL : take();
+  struct helper_task *left = helpers.count > 0 ? NULL : take_task();
   pthread_mutex_unlock(&helpers.mutex);
   if (left)
     left->run(left->data);

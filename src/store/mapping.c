@@ -57,7 +57,7 @@ static bool is_fault(const siginfo_t *info)
 }
 
 /* The handlers that were there before ours was put in front of them, the first and the latest. A host may install its
- * own at any time; most pass on what is not theirs to the one that they found, which is ours. */
+ * own at any time; most pass foreign signals on to the one that they found, which is ours. */
 enum { HANDLERS = 8 };
 
 static struct sigaction handlers[HANDLERS];
@@ -66,7 +66,7 @@ static atomic_int latest;
 static atomic_bool guarding;
 static pthread_mutex_t handlers_mutex = PTHREAD_MUTEX_INITIALIZER;
 
-/* The signals that were passed on, by where the system put what it tells of them: so one that comes back is known. */
+/* The signals that were passed on, by where the system put their context: so one that comes back is known. */
 enum { PASSED = 16 };
 
 static struct {
@@ -74,7 +74,7 @@ static struct {
   const void *_Atomic frame;
 } passed[PASSED];
 
-/* As without a handler. What faulted is tried again when the handler is left, and what was sent is sent again here. */
+/* As without a handler. A fault happens again when the handler is left; a signal that was sent is sent again here. */
 static void end_process(int number, const struct sigaction *handler, bool fault)
 {
   sigset_t only;
@@ -141,7 +141,7 @@ static void on_sigbus(int number, siginfo_t *info, void *context)
   errno = saved;
 }
 
-static int place_of(const struct sigaction *handler)
+static int place_of_handler(const struct sigaction *handler)
 {
   for (int i = 0; i < handler_count; i++)
     if (is_same(&handlers[i], handler))
@@ -153,7 +153,7 @@ static int place_of(const struct sigaction *handler)
 static void put_in_front(const struct sigaction *found)
 {
   struct sigaction action = {.sa_sigaction = on_sigbus, .sa_flags = SA_SIGINFO | SA_ONSTACK | SA_RESTART};
-  int place = place_of(found);
+  int place = place_of_handler(found);
   if (place == HANDLERS)
     return;
   if (place == handler_count)
@@ -204,7 +204,7 @@ static struct mapping *take_vacant(void)
   return mapping;
 }
 
-static void give_back(struct mapping *mapping)
+static void make_vacant(struct mapping *mapping)
 {
   pthread_mutex_lock(&mappings_mutex);
   mapping->next_vacant = vacant;
@@ -219,7 +219,7 @@ struct mapping *mapping_new(void)
     return NULL;
   void *base = map_private(NULL);
   if (base == MAP_FAILED) {
-    give_back(mapping);
+    make_vacant(mapping);
     return NULL;
   }
   atomic_store(&mapping->cut, false);
@@ -231,7 +231,7 @@ struct mapping *mapping_new(void)
 void mapping_free(struct mapping *mapping)
 {
   munmap(atomic_exchange(&mapping->base, NULL), MAPPING_SIZE);
-  give_back(mapping);
+  make_vacant(mapping);
 }
 
 void *mapping_base(const struct mapping *mapping)

@@ -1,4 +1,4 @@
-/* A place in memory that stays while what is mapped there changes: private memory, or a file that processes share.
+/* A place in memory where now private memory is mapped, now a file that processes share; its address stays the same.
  *
  * Touching a mapped file that was cut short raises SIGBUS, in whichever thread does. It is caught, and the place goes on
  * with private memory, unless the thread blocks that signal: then the system ends the process, and nothing can be done.
@@ -20,8 +20,8 @@ void mapping_free(struct mapping *mapping);
 /* Where it begins, always the same. */
 void *mapping_base(const struct mapping *mapping);
 
-/* Map the file of descriptor `fd`, which is open for reading and writing and has MAPPING_SIZE bytes, in the place of
- * what is there, at one stroke: readers see the one or the other. False: it stays private. */
+/* Map the file of descriptor `fd`, which is open for reading and writing and has MAPPING_SIZE bytes, in place of
+ * the present memory, at one stroke: readers see the one or the other. False: it stays private. */
 bool mapping_share(struct mapping *mapping, int fd);
 bool mapping_is_shared(const struct mapping *mapping);
 

@@ -13,7 +13,7 @@ void exit_set(void (*settle)(void))
   atomic_store(&at_exit, settle);
 }
 
-static void settle_all(void)
+static void on_exit_of_process(void)
 {
   int cancel = cancel_put_off();
   void (*settle)(void) = atomic_load(&at_exit);
@@ -26,7 +26,7 @@ static void settle_all(void)
 /* Twice does no harm: two threads may come here at once. */
 static bool watch(void)
 {
-  if (!atomic_load(&watched) && atexit(settle_all) == 0)
+  if (!atomic_load(&watched) && atexit(on_exit_of_process) == 0)
     atomic_store(&watched, true);
   return atomic_load(&watched);
 }

@@ -4,7 +4,7 @@
 
 #include <stdbool.h>
 
-/* What is to be done then: the same function at every call. */
+/* The function to be called then; the same at every call. */
 void exit_set(void (*settle)(void));
 
 /* From now on the end of the process is told of. To be called when libcurl and its TLS library are set up, whose own
@@ -12,7 +12,7 @@ void exit_set(void (*settle)(void));
  * spent: nobody would wait for the answer. */
 const char *exit_watch(void);
 
-/* The process ends, and what was set is done, or about to be. */
+/* The process ends: that function was called, or is about to be. */
 bool exit_has_begun(void);
 
 #endif
