@@ -2,7 +2,7 @@
 
 #include <stdlib.h>
 
-/* FNV-1a: what a program has stored a moment ago is told from what it stores now, and nobody gains by a likeness. */
+/* FNV-1a: the answer of a moment ago is told from another, and nobody gains by a likeness. */
 struct login_key login_key(const char *answer, size_t length, bool replaces)
 {
   uint64_t hash = UINT64_C(14695981039346656037);
@@ -53,6 +53,12 @@ struct login *logins_find_untold(struct login *logins, const struct login_key *k
     logins = logins->former;
   bool late = logins && logins->ended && (logins->told || logins->ended_at < since);
   return late ? NULL : logins;
+}
+
+const lucidauth_error *login_tell(struct login *login)
+{
+  login->told = true;
+  return &login->outcome;
 }
 
 void logins_end(struct login *logins, double steady, const struct lucidauth_error *outcome)

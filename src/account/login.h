@@ -1,4 +1,4 @@
-/* What became of the logins that the background was given to store, for callers that come again to hear of it. */
+/* Logins that the background was given to store, and their outcomes, for callers that come again to hear of them. */
 #ifndef ACCOUNT_LOGIN_H
 #define ACCOUNT_LOGIN_H
 
@@ -15,6 +15,7 @@ struct login_key {
 
 struct login_key login_key(const char *answer, size_t length, bool replaces);
 
+/* login.c alone writes it. */
 struct login {
   struct login *former;
   uint64_t number;
@@ -33,7 +34,10 @@ struct login *logins_find(struct login *logins, uint64_t number);
 /* The last one with this key, unless its outcome was told, or is older than `since`; or NULL. */
 struct login *logins_find_untold(struct login *logins, const struct login_key *key, double since);
 
-/* The one that is under way has come to this. */
+/* The outcome, which its caller hears now. */
+const lucidauth_error *login_tell(struct login *login);
+
+/* The one that is under way has ended with this outcome. */
 void logins_end(struct login *logins, double steady, const struct lucidauth_error *outcome);
 
 /* The one that is under way is the parent's of a fork. */

@@ -196,6 +196,11 @@ bool turn_suits(const struct lucidauth_account *account, bool refresh, double si
   return !refresh || (account->turn.goal == FLOW_REFRESH && account->turn.began >= since);
 }
 
+struct login *turn_logins(const struct lucidauth_account *account)
+{
+  return account->turn.logins;
+}
+
 /* ---- whether the token in use is good; with the mutex held ---- */
 
 static bool seems_good(const struct lucidauth_account *account)

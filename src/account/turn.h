@@ -165,6 +165,9 @@ bool turn_is_over(const struct lucidauth_account *account, uint64_t number);
 bool turn_was_in_vain(const struct lucidauth_account *account);
 const lucidauth_error *turn_outcome(const struct lucidauth_account *account);
 
+/* Logins that the background was given to store. */
+struct login *turn_logins(const struct lucidauth_account *account);
+
 /* Seconds that a caller waits for a flight. */
 double turn_longest_wait(const struct lucidauth_account *account);
 

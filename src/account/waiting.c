@@ -224,7 +224,7 @@ char *waiting_get(struct lucidauth_account *account, enum flow_goal goal, uint64
                       : get_here(account, goal, serial, error);
 }
 
-/* ---- storing what a login gave ---- */
+/* ---- storing a login's answer ---- */
 
 static const char *const being_stored =
     "What the login gave is being stored in the background. Call again with the same answer in a moment, and you hear "
@@ -247,19 +247,18 @@ static const char *const forbidden_to_store =
     "in "
     "the section global: add that line, and restart it.";
 
-/* The login that this ticket waits for. A caller that comes without its ticket is told what the other one was not. */
+/* The login that this ticket waits for. A caller that comes without its ticket hears the outcome that nobody has heard yet. */
 static struct login *find_login(const struct lucidauth_account *account, const lucidauth_ticket *ticket,
                                 const struct login_key *key, double steady)
 {
-  struct login *logins = account->turn.logins;
+  struct login *logins = turn_logins(account);
   return ticket->boarded ? logins_find(logins, ticket->landing)
                          : logins_find_untold(logins, key, steady - account->settings.timeout);
 }
 
 static enum poll tell_login(struct login *login, lucidauth_ticket *ticket, lucidauth_error *error)
 {
-  error_copy(error, &login->outcome);
-  login->told = true;
+  error_copy(error, login_tell(login));
   ticket->boarded = false;
   return POLL_ANSWERED;
 }
