@@ -1,8 +1,9 @@
--- The README's nginx.conf: it is complete, and the token goes to nobody but the
--- server that it is meant for.
+-- The README's nginx.conf, and those of docs/OPENRESTY.md: they are complete, and the
+-- token goes to nobody but the server that it is meant for.
 
 local helper = require("spec.helper")
 local nginx = require("spec.nginx.nginx")
+local tokens = require("spec.tokens")
 
 local stage = nginx.stage()
 
@@ -33,6 +34,9 @@ http {
   fastcgi_temp_path fastcgi;
   uwsgi_temp_path uwsgi;
   scgi_temp_path scgi;
+]]
+
+local TLS = [[
   upstream localhost { server 127.0.0.1:%d; }
   server {
     listen 127.0.0.1:%d ssl;
@@ -49,7 +53,7 @@ local function start(presented, trusted)
   local whole = replace(BLOCK, PLACE, "localhost")
   whole = replace(whole, AUTHORITIES, trusted .. ".pem")
   whole = replace(whole, "http {",
-    HTTP:format(port, port, presented, presented, stage.sandbox.url))
+    HTTP .. TLS:format(port, port, presented, presented, stage.sandbox.url))
   stage:start({ whole = whole })
 end
 
@@ -71,3 +75,43 @@ for what, certificates in pairs({
     assert.are.equal(0, stage.sandbox:counts().api_requests)
   end)
 end
+
+describe("docs/OPENRESTY.md", function()
+  local function start_block(section, changes)
+    local page = helper.read_file("docs/OPENRESTY.md")
+    local whole = page:match("\n## " .. section .. "\n.-```nginx\n(.-)```")
+    whole = replace(whole, "http {", HTTP)
+    for part, by in pairs(changes) do
+      whole = whole:gsub(part:gsub("%p", "%%%0"), by)
+    end
+    stage:start({ whole = whole })
+  end
+
+  it("has a proxy", function()
+    start_block("A complete nginx.conf", { ["https://api.lucid.co"] = stage.sandbox.url })
+    assert.are.equal(200, (stage.server:get("/lucid/users/me/profile")))
+    stage:assert_no_problems()
+  end)
+
+  it("has one that sends a request once more after a 401", function()
+    start_block("After a 401", { ["https://api.lucid.co"] = stage.sandbox.url })
+    assert.are.equal(200, (stage.server:get("/users/me/profile")))
+    stage.sandbox:expire()
+    assert.are.equal(200, (stage.server:get("/users/me/profile")))
+    assert.are.equal(1, stage.sandbox:counts().api_401)
+    assert.are.equal(2, stage:posts())
+    stage:assert_no_problems()
+  end)
+
+  it("has several accounts", function()
+    local folder = nginx.folder()
+    local pair = tokens.pair(stage.sandbox)
+    tokens.write(folder .. "/anna.json", tokens.record(pair, 3600))
+    nginx.give(folder .. "/anna.json")
+    start_block("Several accounts", { ["/var/lib/lucid"] = folder })
+    local status, body = stage.server:get("/as/anna/token")
+    assert.are.equal(200, status)
+    assert.are.equal(pair.access_token .. "\n", body)
+    stage:assert_no_problems()
+  end)
+end)
