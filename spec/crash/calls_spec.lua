@@ -118,6 +118,22 @@ describe("a program that asks again and again", function()
     return list, outcome
   end
 
+  it("opens each of its files once for a token that is good", function()
+    prepare()
+    local outcome = self:run(("%s %s %s -e %s"):format(self:environment(),
+      self:tracer("--list"), helper.quote(helper.interpreter),
+      helper.quote('assert(require("lucidauth").token())')))
+    assert.are.equal(0, outcome.code, table.concat(outcome.lines, "\n"))
+    local opened = {}
+    local points = helper.read_file(self.report_path)
+    for call, object in points:gmatch("point\tbefore\t%d+\t(%S+)\t(%S+)") do
+      if call:find("open", 1, true) then
+        opened[#opened + 1] = object
+      end
+    end
+    assert.are.same({ "token.json", "token.json.lock" }, opened)
+  end)
+
   for _, background in ipairs({ false, true }) do
     local how = background and ", with a thread" or ""
 

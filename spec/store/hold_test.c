@@ -1035,10 +1035,21 @@ static void the_hashes_of_what_was_spent_outlive_the_record(void **state)
   char *path = scratch_path(scratch, "token.json"), *lock = scratch_path(scratch, "token.json.lock");
   struct stat before, after;
   struct store *store = spend(scratch), *other = open_in(scratch);
+  struct store_error error;
+  char *record, oldest[65], newest[65], both[130];
   assert_string_equal(store->ops->spent(store), HASH);
   store->ops->begin(store);
   store->ops->spend(store, HASH);
   assert_string_equal(other->ops->spent(other), HASH);
+  /* what the load has met with it, and from then on what is there */
+  assert_int_equal(other->ops->load(other, &record, &error), STORE_OK);
+  secret_free(record);
+  hash_number(newest, 1);
+  store->ops->spend(store, newest);
+  assert_string_equal(other->ops->spent(other), HASH);
+  snprintf(both, sizeof both, "%s %s", HASH, newest);
+  assert_string_equal(other->ops->spent(other), both);
+  assert_string_equal(store->ops->spent(store), both);
   assert_int_equal(stat(lock, &before), 0);
   store->ops->close(store);
   assert_int_equal(unlink(path), 0);
@@ -1052,7 +1063,6 @@ static void the_hashes_of_what_was_spent_outlive_the_record(void **state)
     other->ops->spend(other, hash);
   }
   const char *spent = other->ops->spent(other);
-  char oldest[65], newest[65];
   hash_number(oldest, 136);
   hash_number(newest, 199);
   assert_int_equal(strlen(spent), 64 * 65 - 1);

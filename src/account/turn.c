@@ -619,7 +619,8 @@ static void keep_outcome(struct turn *turn, const struct flow_outcome *outcome)
 char *turn_end(struct lucidauth_account *account, uint64_t *serial, lucidauth_error *error)
 {
   pthread_mutex_lock(&account->mutex);
-  struct flow_outcome outcome = *flow_outcome(account->flight.flow);
+  struct flow_outcome outcome;
+  flow_copy_outcome(&outcome, flow_outcome(account->flight.flow));
   struct findings findings = take_findings(account);
   bool good = outcome.token && !was_rejected_meanwhile(account, outcome.token);
   char *token = good ? secret_copy(outcome.token) : NULL;

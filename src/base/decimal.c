@@ -92,12 +92,14 @@ static bool quick_value(const struct decimal *decimal, double *value)
 {
   static const double powers[] = {1e0, 1e1, 1e2, 1e3, 1e4, 1e5, 1e6, 1e7, 1e8, 1e9, 1e10, 1e11, 1e12, 1e13, 1e14, 1e15};
   const int most = sizeof powers / sizeof *powers - 1;
-  if (decimal->count > most || decimal->exponent > 0 || decimal->exponent < -most)
+  if (decimal->exponent < -most || decimal->exponent > most || decimal->count + decimal->exponent > most ||
+      decimal->count > most)
     return false;
   int64_t whole = 0;
   for (int i = 0; i < decimal->count; i++)
     whole = whole * 10 + (decimal->digits[i] - '0');
-  *value = (double)whole / powers[-decimal->exponent];
+  *value =
+      decimal->exponent < 0 ? (double)whole / powers[-decimal->exponent] : (double)whole * powers[decimal->exponent];
   if (decimal->negative)
     *value = -*value;
   return true;

@@ -60,8 +60,8 @@ void flow_fail(struct flow *flow, enum code code, const char *message)
 /* What went wrong earlier in the flight is made good. */
 void flow_succeed(struct flow *flow)
 {
-  flow_fail(flow, CODE_OK, "");
-  flow_remember_trouble(flow, CODE_OK, "");
+  flow->outcome.code = flow->trouble = CODE_OK;
+  flow->outcome.message[0] = flow->trouble_message[0] = '\0';
 }
 
 /* The app that the record says it is of, as servers answer with their client_id; NULL: it does not say, it is this

@@ -1,7 +1,9 @@
 /* The table of the flow's states, and what its owner calls. */
 #include "states.h"
 
+#include <stddef.h>
 #include <stdlib.h>
+#include <string.h>
 
 #define ABSENCE 1.0 /* a step that takes longer than it should by more than this: the process did not run */
 
@@ -123,9 +125,10 @@ struct flow_action flow_next(struct flow *flow, const struct flow_event *event)
 
 struct flow *flow_new(const struct flow_settings *settings, uint64_t seed)
 {
-  struct flow *flow = calloc(1, sizeof *flow);
+  struct flow *flow = malloc(sizeof *flow);
   if (!flow)
     return NULL;
+  memset(flow, 0, offsetof(struct flow, outcome.notes));
   flow->settings = settings;
   flow->random = seed;
   return flow;
@@ -156,13 +159,19 @@ void flow_start(struct flow *flow, enum flow_goal goal, struct moment now, doubl
   flow->spends = flow->turns = 0;
   flow->resends = flow->failures = flow->looks = flow->reviews = 0;
   flow->lock_pause = 0;
-  flow->outcome = (struct flow_outcome){0};
+  memset(&flow->outcome, 0, offsetof(struct flow_outcome, notes));
 }
 
 void flow_give(struct flow *flow, const struct answer *given, bool replaces)
 {
   flow->given = *given;
   flow->replaces = replaces;
+}
+
+void flow_copy_outcome(struct flow_outcome *copy, const struct flow_outcome *outcome)
+{
+  size_t notes = (size_t)outcome->note_count * sizeof outcome->notes[0];
+  memcpy(copy, outcome, offsetof(struct flow_outcome, notes) + notes);
 }
 
 const struct flow_outcome *flow_outcome(const struct flow *flow)

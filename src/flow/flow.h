@@ -115,9 +115,12 @@ struct flow_outcome {
   char message[FLOW_MESSAGE];        /* what happened, what is safe, what to do; no secret */
   const char *token;                 /* owned by the flow, valid until the next flight starts; NULL on failure */
   struct moment refresh_at, dead_at; /* of the token */
-  struct flow_note notes[FLOW_NOTES];
   int note_count;
+  struct flow_note notes[FLOW_NOTES]; /* long, and nearly always none: those behind the last are never touched */
 };
+
+/* All but the notes behind the last. */
+void flow_copy_outcome(struct flow_outcome *copy, const struct flow_outcome *outcome);
 
 /* What the flow remembers between flights, for status(). */
 struct flow_status {

@@ -125,12 +125,12 @@ struct flow {
   enum state confirms; /* the save that is looked for in the storage */
   int spends, turns;
   int resends, failures, looks, reviews;
-  enum state reviewed; /* the save that another writer came before */
-  struct answer given; /* what a login gave */
-  bool replaces;       /* it takes the place of a grant that lives, too */
-  bool given_is_spent; /* its refresh token is known to be */
-  bool settled;        /* the refresh that was under way has had its time */
-  struct flow_outcome outcome;
+  enum state reviewed;         /* the save that another writer came before */
+  struct answer given;         /* what a login gave */
+  bool replaces;               /* it takes the place of a grant that lives, too */
+  bool given_is_spent;         /* its refresh token is known to be */
+  bool settled;                /* the refresh that was under way has had its time */
+  struct flow_outcome outcome; /* the last: the notes at its end are not touched without need */
 };
 
 enum finding { NO_RECORD, SAME_GRANT, ANOTHER };

@@ -39,6 +39,7 @@ struct file_store {
   struct version seen; /* what the last load or save met */
   struct spare held;   /* what the next save uses up: held for it, or left by one that failed */
   int place;           /* of the last spare's name in the lock file */
+  bool knows_spent;    /* it is as the last load met it, and nobody has asked for it yet */
   char *spent;         /* LEDGER_TEXT bytes, while it is locked; else NULL, or what the last call of spent() gave */
   bool in_doubt;       /* the record is in place, but its folder could not be synced */
   bool unsettled;      /* a temporary file's maker lives, although the lock is ours */
@@ -169,14 +170,23 @@ static enum store_result read_record(struct file_store *file, char **record, str
 
 static bool recover(struct file_store *file, struct store_error *error);
 
+/* NULL: out of memory. */
+static char *spent_text(struct file_store *file)
+{
+  if (!file->spent)
+    file->spent = malloc(LEDGER_TEXT);
+  return file->spent;
+}
+
 static enum store_result load(struct store *store, char **record, struct store_error *error)
 {
   struct file_store *file = (struct file_store *)store;
   if (file->unsettled && lockfile_is_held(&file->lock) && !file->held.name[0])
     (void)recover(file, error); /* its maker may have ended meanwhile */
   enum store_result result = read_record(file, record, &file->seen, error);
+  file->knows_spent = false;
   if (result == STORE_OK) {
-    lockfile_share(&file->lock);
+    file->knows_spent = lockfile_share(&file->lock, spent_text(file));
     store->shared = page_is_shared(&file->lock.page);
   }
   return result;
@@ -805,9 +815,9 @@ static void spend(struct store *store, const char *hash)
 static const char *spent(struct store *store)
 {
   struct file_store *file = (struct file_store *)store;
-  if (!file->spent)
-    file->spent = malloc(LEDGER_TEXT);
-  if (!file->spent || !lockfile_read_spent(&file->lock, file->spent))
+  bool known = file->knows_spent;
+  file->knows_spent = false;
+  if (!spent_text(file) || (!known && !lockfile_read_spent(&file->lock, file->spent)))
     return NULL;
   return *file->spent ? file->spent : NULL;
 }

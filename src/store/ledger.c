@@ -139,6 +139,15 @@ void ledger_spend(int fd, const char *hash)
   (void)put_entry(fd, SPENT_FROM, (int)(entry.number % LEDGER_SPENT), &entry);
 }
 
+static char *put_hex(char *end, const unsigned char said[SAID])
+{
+  for (int i = 0; i < SAID; i++) {
+    *end++ = "0123456789abcdef"[said[i] >> 4];
+    *end++ = "0123456789abcdef"[said[i] & 15];
+  }
+  return end;
+}
+
 void ledger_spent(int fd, char text[LEDGER_TEXT])
 {
   unsigned char bytes[LEDGER_END];
@@ -153,7 +162,7 @@ void ledger_spent(int fd, char text[LEDGER_TEXT])
       continue;
     if (end > text)
       *end++ = ' ';
-    for (int i = 0; i < SAID; i++)
-      end += snprintf(end, 3, "%02x", entry.said[i]);
+    end = put_hex(end, entry.said);
   }
+  *end = '\0';
 }

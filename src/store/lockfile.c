@@ -83,14 +83,18 @@ static bool hold_file(struct lockfile *lock, struct store_error *error)
   return false;
 }
 
-static void share(struct lockfile *lock)
+/* False: the file cannot be opened. `spent`: as of ledger_spent; NULL: it is not wanted. */
+static bool share(struct lockfile *lock, char *spent)
 {
   struct store_error unheeded;
   int fd = open_file(lock, &unheeded);
   if (fd < 0)
-    return;
+    return false;
   (void)page_share(&lock->page, fd);
+  if (spent)
+    ledger_spent(fd, spent);
   close(fd);
+  return true;
 }
 
 bool lockfile_is_held(const struct lockfile *lock)
@@ -150,7 +154,7 @@ static void settle_in(struct lockfile *lock)
 {
   snprintf(lock->identity, sizeof lock->identity, "%llx:%llx", (unsigned long long)lock->file.device,
            (unsigned long long)lock->file.inode);
-  share(lock);
+  share(lock, NULL);
   page_settle(&lock->page); /* what an owner that died in a refresh has left */
 }
 
@@ -190,13 +194,15 @@ bool lockfile_read_spent(const struct lockfile *lock, char text[LEDGER_TEXT])
   return true;
 }
 
-void lockfile_share(struct lockfile *lock)
+bool lockfile_share(struct lockfile *lock, char spent[LEDGER_TEXT])
 {
   struct store_error unheeded;
-  share(lock);
+  /* with the lock it is the locked file's that count, wherever the path leads */
+  bool read = share(lock, lockfile_is_held(lock) ? NULL : spent) && spent && !lockfile_is_held(lock);
   /* An owner that died in a refresh would leave it under way for as long as nobody needs the lock. */
   if (!lockfile_is_held(lock) && page_is_under_way(&lock->page) && lockfile_try(lock, &unheeded) == STORE_OK)
     lockfile_release(lock);
+  return read;
 }
 
 void lockfile_release(struct lockfile *lock)

@@ -54,8 +54,9 @@ bool lockfile_read_spent(const struct lockfile *lock, char text[LEDGER_TEXT]);
 void lockfile_release(struct lockfile *lock);
 
 /* Share the page with the other users of the file, if that can be; makes the file if it is missing. Settles what an
- * owner that died in a refresh has left, as taking the lock does. */
-void lockfile_share(struct lockfile *lock);
+ * owner that died in a refresh has left, as taking the lock does. Where the lock is not held, `spent` is filled as by
+ * ledger_spent while the file is open, and true comes back; NULL: there is no room for it. */
+bool lockfile_share(struct lockfile *lock, char spent[LEDGER_TEXT]);
 
 /* In the child after fork(): close the descriptor and forget the lock; the parent keeps it. Async-signal-safe. */
 void lockfile_forked(struct lockfile *lock);

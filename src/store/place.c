@@ -27,10 +27,13 @@ char *place_join(const char *first, const char *second, const char *third)
 {
   if (!first || !second || !third)
     return NULL;
-  size_t size = strlen(first) + strlen(second) + strlen(third) + 1;
-  char *joined = malloc(size);
-  if (joined)
-    snprintf(joined, size, "%s%s%s", first, second, third);
+  size_t front = strlen(first), middle = strlen(second), back = strlen(third) + 1;
+  char *joined = malloc(front + middle + back);
+  if (!joined)
+    return NULL;
+  memcpy(joined, first, front);
+  memcpy(joined + front, second, middle);
+  memcpy(joined + front + middle, third, back);
   return joined;
 }
 
