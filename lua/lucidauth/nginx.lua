@@ -35,8 +35,8 @@ end
 local in_master = "There is no token in init_by_lua: nginx's master process keeps none. Ask in "
   .. "init_worker_by_lua or later."
 
-local not_by_master = "Nothing is stored in init_by_lua: nginx's master process keeps no token. Store "
-  .. "it in init_worker_by_lua or later."
+local not_by_master = "Nothing is stored in init_by_lua: nginx's master process keeps no token. "
+  .. "Store it in init_worker_by_lua or later."
 
 --- What to tell a caller where no token can be had at all, or what a login gave
 --- cannot be stored.

@@ -2,6 +2,7 @@
  * same in Lua. Settings come from the environment. Its arguments are what to do:
  *
  *   token, refresh   prints "token <access token>" or "failure <code> <message>"
+ *   store=TEXT       stores what a login gave in the place of whatever is there, and prints "stored" or a failure
  *   ask=N            asks for the token N times, and prints "asked <seconds>"; C alone
  *   status           prints "status <state> saved|unsaved shared|private settled|under_way"
  *   open=PATH        tries to open a file; it need not be there
@@ -40,6 +41,15 @@ static void print_token(char *token, const lucidauth_error *error)
   else
     printf("failure %s %s\n", lucidauth_code_name(error->code), error->message);
   lucidauth_free_token(token);
+}
+
+static void store(lucidauth *client, const char *answer)
+{
+  lucidauth_error error;
+  if (lucidauth_store(client, NULL, answer, strlen(answer), LUCIDAUTH_REPLACE, &error))
+    printf("stored\n");
+  else
+    print_token(NULL, &error);
 }
 
 static double now(void)
@@ -111,6 +121,8 @@ static void do_step(lucidauth **client, const char *step)
     print_token(lucidauth_token(*client, NULL, &error), &error);
   } else if (strcmp(step, "refresh") == 0) {
     print_token(lucidauth_refresh(*client, NULL, &error), &error);
+  } else if (starts(step, "store=")) {
+    store(*client, step + strlen("store="));
   } else if (starts(step, "ask=")) {
     ask(*client, atol(step + strlen("ask=")));
   } else if (strcmp(step, "status") == 0) {

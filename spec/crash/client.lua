@@ -29,6 +29,15 @@ function steps.refresh()
   print_token(client:refresh())
 end
 
+function steps.store(answer)
+  local stored, message, code = client:store(answer, { replace = true })
+  if stored then
+    print("stored")
+  else
+    print_token(nil, message, code)
+  end
+end
+
 function steps.status()
   local status = client:status()
   print("status " .. status.state

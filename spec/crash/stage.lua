@@ -195,8 +195,9 @@ function Stage:trace(options, steps)
 end
 
 --- Every point of a run that nothing happens to.
-function Stage:list_points()
-  local _, report = self:trace("--list", { "token" })
+---@param steps string[]|nil a token
+function Stage:list_points(steps)
+  local _, report = self:trace("--list", steps or { "token" })
   return report.points
 end
 

@@ -62,7 +62,7 @@ end
 
 local function kill_at(self, point)
   local outcome, report = self:trace(("--kill '%s:%s:%s:%s'"):format(point.when, point.occurrence,
-    point.call, point.object), { "token" })
+    point.call, point.object), self.steps or { "token" })
   self.killed_took = outcome.seconds
   self:let_time_pass()
   return #report.points == 1, report.pid
@@ -122,6 +122,17 @@ local SCENES = {
     set = left_before("rename", "token.json"),
   },
 }
+
+-- What another grant's login gave takes the place of what is stored.
+table.insert(SCENES, {
+  name = "login",
+  title = "the process stores what a login gave",
+  least = 10,
+  set = function(self)
+    self:reset(self:record(-10))
+    self.steps = { "store=" .. self.sandbox:open_grant({ account = "again" }).refresh_token }
+  end,
+})
 
 -- One point -----------------------------------------------------------------
 
@@ -196,6 +207,22 @@ local function judge(self, spender)
   }
 end
 
+-- One that stores dies: the former grant goes on, or the new one, and nothing else.
+local function judge_login(self)
+  local outcome = self:follow({ "token", "status" })
+  local former, new = self.sandbox:grant(), self.sandbox:grant("again")
+  local is_stored = new.rotations > 0
+  local problem = former.rotations + new.rotations ~= 1 and "both grants were used, or none"
+    or check_found(self, outcome, is_stored and new or former)
+  return {
+    server = "unspent",
+    disk = is_stored and "new" or "old",
+    result = is_stored and "found" or "refreshed",
+    problem = check_always(self, outcome) or problem,
+    seconds = outcome.seconds,
+  }
+end
+
 -- nil: the point was not reached.
 local function strike(self, scene, point)
   for _ = 1, TRIES do
@@ -204,7 +231,7 @@ local function strike(self, scene, point)
     local struck, pid = kill_at(self, point)
     if struck then
       local spent = self.sandbox:counts().rotations > before
-      return judge(self, spent and pid or spender)
+      return self.steps and judge_login(self) or judge(self, spent and pid or spender)
     end
   end
 end
@@ -252,9 +279,11 @@ end
 
 -- Those that a short sweep does not pass over. Between two system calls nothing
 -- changes that a killed process would leave behind.
-local function is_chosen(points, i, client)
+local function is_chosen(points, i, client, stores)
   if i > stage.last_unlock(points) or points[i].when == "before" then
     return false
+  elseif stores then
+    return is_about_tokens(points[i])
   end
   local sent, stored = i >= first_sent(points), is_about_tokens(points[i])
   if client == "c" then
@@ -265,11 +294,11 @@ end
 
 local function sweep(self, scene, client, full)
   scene.set(self)
-  local points, tally = self:list_points(), new_tally()
+  local points, tally = self:list_points(self.steps), new_tally()
   local first = first_of_window(points)
   for i, point in ipairs(points) do
     local inside = i >= first or is_about_tokens(point)
-    if inside and (full or is_chosen(points, i, client)) then
+    if inside and (full or is_chosen(points, i, client, self.steps)) then
       local verdict = strike(self, scene, point) or UNREACHED
       print_point(point, verdict)
       count(tally, verdict)
@@ -291,7 +320,7 @@ local function run_scene(scene, client, full)
   print(SUMMARY:format(stage.names[client], scene.name, tally.points, socket.gettime() - start,
     tally.refreshed, tally.found, tally.lost_rotation, tally.unreached, tally.wrong,
     tally.slowest * 1000))
-  local least = full and 100 or client == "c" and 40 or 10
+  local least = scene.least or full and 100 or client == "c" and 40 or 10
   return tally.wrong == 0 and tally.points > least and tally.unreached < least / 10
 end
 

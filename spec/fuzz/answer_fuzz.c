@@ -4,6 +4,7 @@
 #include "../base/json.h"
 #include "../base/secret.h"
 #include "answer.h"
+#include "given.h"
 
 #include <math.h>
 #include <stdint.h>
@@ -70,6 +71,30 @@ static void check_reply(const struct reply *reply)
   check_message(found.message);
 }
 
+/* RFC 6749 appendix A. */
+static void check_token(const char *token)
+{
+  for (; token && *token; token++)
+    require(*token >= 0x20 && *token < 0x7F);
+}
+
+/* The same bytes as what a program stores. */
+static void check_given(const char *text, size_t length)
+{
+  static const struct answer_context context = {.now = 1.7e9, .default_lifetime = 3600};
+  struct answer answer;
+  const char *flaw = given_read(&answer, text, length, &context);
+  require((answer.fields == NULL) == (flaw != NULL));
+  if (!flaw) {
+    require(answer.kind == ANSWER_TOKENS);
+    require(json_string(answer.fields, "access_token") || json_string(answer.fields, "refresh_token"));
+    check_token(json_string(answer.fields, "access_token"));
+    check_token(json_string(answer.fields, "refresh_token"));
+    check_round_trip(answer.fields);
+  }
+  answer_free(&answer);
+}
+
 int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
 {
   static const int statuses[] = {200, 200, 200, 200, 400, 400, 403, 302, 429, 503, 500, 408, 101, 0};
@@ -90,6 +115,7 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
                         .location = header,
                         .error = header};
   check_reply(&reply);
+  check_given(body, length);
   cJSON *tree = json_read(body, length);
   if (tree)
     check_round_trip(tree);

@@ -462,7 +462,11 @@ describe("what a login gave", function()
         local records = {}
         local own = lucid.new({ storage = {
           load = function(account) ngx.sleep(0.001) return records[account] end,
-          save = function(account, record) ngx.sleep(0.001) records[account] = record return true end,
+          save = function(account, record)
+            ngx.sleep(0.001)
+            records[account] = record
+            return true
+          end,
         } })
         function store(kind, answer)
           local stored, message, code
