@@ -1176,6 +1176,20 @@ static void test_trust_without_descriptors(void **state)
   assert_in_range(refused, 1, 15);
 }
 
+/* It would be deaf to its owners for as long as it lasts. */
+static void test_session_that_nobody_could_wake(void **state)
+{
+  (void)state;
+  rlim_t before = set_descriptors(lowest_descriptor());
+  struct http_session *session = world.http->open();
+  set_descriptors(before);
+  assert_null(session);
+  session = world.http->open();
+  assert_non_null(session);
+  assert_null(world.http->wait(session, 0));
+  world.http->close(session);
+}
+
 static int proxied_port;
 
 static void proxies(struct talk *talk)
@@ -2028,6 +2042,7 @@ int main(void)
       cmocka_unit_test_setup(test_refused_by_this_machine, setup),
       cmocka_unit_test_setup(test_authorities_that_may_not_be_read, setup),
       cmocka_unit_test_setup(test_trust_without_descriptors, setup),
+      cmocka_unit_test_setup(test_session_that_nobody_could_wake, setup),
       cmocka_unit_test_setup(test_proxy, setup),
       cmocka_unit_test_setup(test_proxy_refuses, setup),
       cmocka_unit_test_setup(test_proxy_password_untold, setup),

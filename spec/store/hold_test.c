@@ -471,15 +471,17 @@ struct moved {
   char *away, *record, *moved;
 };
 
-static struct moved move_in(const struct scratch *scratch)
+static struct moved move_in(const struct scratch *scratch, const char *name)
 {
   struct moved it;
-  char *inner = scratch_path(scratch, "in");
+  char away[32], moved[64], *inner = scratch_path(scratch, name);
   snprintf(it.inner.folder, sizeof it.inner.folder, "%s", inner);
   free(inner);
-  it.away = scratch_path(scratch, "away");
+  snprintf(away, sizeof away, "%.20s-away", name);
+  snprintf(moved, sizeof moved, "%s/token.json", away);
+  it.away = scratch_path(scratch, away);
   it.record = scratch_path(&it.inner, "token.json");
-  it.moved = scratch_path(scratch, "away/token.json");
+  it.moved = scratch_path(scratch, moved);
   assert_int_equal(mkdir(it.inner.folder, 0700), 0);
   return it;
 }
@@ -496,63 +498,57 @@ static void move_out(struct moved *it)
   free(it->moved);
 }
 
+/* What stands at its path when the tokens are saved, and what does afterwards. */
+struct successor {
+  const char *name;
+  bool folder, marked; /* with a copy of the mark */
+  const char *record;  /* NULL: none, or the copy */
+  const char *becomes; /* NULL: nothing is there */
+};
+
+static void take_its_place(const struct moved *it, const struct successor *successor, const char *mark)
+{
+  if (successor->folder)
+    assert_int_equal(mkdir(it->inner.folder, 0700), 0);
+  if (successor->marked || successor->record)
+    put(it->record, successor->marked ? mark : successor->record, 0600);
+}
+
+static void expect_in_both(const struct moved *it, const struct successor *successor)
+{
+  assert_true(holds(it->moved, NEW));
+  assert_int_equal(is_there(it->record), successor->becomes != NULL);
+  assert_true(!successor->becomes || holds(it->record, successor->becomes));
+}
+
 static void a_folder_that_is_moved_gets_the_tokens(void **state)
 {
-  struct moved it = move_in(*state);
-  struct store *store = spend(&it.inner);
-  move_away(&it);
-  assert_false(store->ops->excludes_others(store));
-  assert_true(saves(store, NEW));
-  assert_true(holds(it.moved, NEW));
-  store->ops->close(store);
-  move_out(&it);
-}
-
-static void so_does_the_one_that_takes_its_place(void **state)
-{
-  struct moved it = move_in(*state);
-  struct store *store = spend(&it.inner);
-  move_away(&it);
-  assert_int_equal(mkdir(it.inner.folder, 0700), 0);
-  assert_true(saves(store, NEW));
-  assert_true(holds(it.moved, NEW) && holds(it.record, NEW));
-  assert_false(store->ops->changed(store));
-  store->ops->close(store);
-  assert_true(is_settled(&it.inner, NEW));
-  move_out(&it);
-}
-
-static void a_copy_of_the_mark_gets_them_too(void **state)
-{
-  struct moved it = move_in(*state);
-  struct store *store = spend(&it.inner);
-  char text[300];
-  mark_text(text, held_by(store));
-  move_away(&it);
-  assert_int_equal(mkdir(it.inner.folder, 0700), 0);
-  put(it.record, text, 0600);
-  assert_true(saves(store, NEW));
-  assert_true(holds(it.moved, NEW) && holds(it.record, NEW));
-  store->ops->close(store);
-  move_out(&it);
-}
-
-static void another_login_in_its_place_stays(void **state)
-{
-  struct moved it = move_in(*state);
-  struct store *store = spend(&it.inner);
-  move_away(&it);
-  assert_int_equal(mkdir(it.inner.folder, 0700), 0);
-  put(it.record, OLD, 0600);
-  assert_true(saves(store, NEW));
-  assert_true(holds(it.moved, NEW) && holds(it.record, OLD));
-  store->ops->close(store);
-  move_out(&it);
+  static const struct successor successors[] = {
+      {"nothing", false, false, NULL, NULL},
+      {"a folder", true, false, NULL, NEW},
+      {"a copy", true, true, NULL, NEW},
+      {"another login", true, false, OLD, OLD},
+  };
+  for (size_t i = 0; i < sizeof successors / sizeof *successors; i++) {
+    struct moved it = move_in(*state, successors[i].name);
+    struct store *store = spend(&it.inner);
+    char mark[300];
+    mark_text(mark, held_by(store));
+    move_away(&it);
+    take_its_place(&it, &successors[i], mark);
+    assert_false(store->ops->excludes_others(store));
+    assert_true(saves(store, NEW));
+    expect_in_both(&it, &successors[i]);
+    assert_int_equal(store->ops->changed(store), successors[i].becomes != NEW);
+    store->ops->close(store);
+    assert_true(!successors[i].becomes || is_settled(&it.inner, successors[i].becomes));
+    move_out(&it);
+  }
 }
 
 static void tokens_are_saved_along_the_path_where_the_folder_is_gone(void **state)
 {
-  struct moved it = move_in(*state);
+  struct moved it = move_in(*state, "in");
   struct store *store = spend(&it.inner);
   char *left = find_leftover(&it.inner), *lock = scratch_path(&it.inner, "token.json.lock");
   assert_true(unlink(left) == 0 && unlink(lock) == 0 && unlink(it.record) == 0);
@@ -1211,9 +1207,6 @@ int main(void)
       SPEC(a_folder_in_which_a_group_may_write_is_told_once),
       SPEC(what_is_taken_away_is_made_anew),
       SPEC(a_folder_that_is_moved_gets_the_tokens),
-      SPEC(so_does_the_one_that_takes_its_place),
-      SPEC(a_copy_of_the_mark_gets_them_too),
-      SPEC(another_login_in_its_place_stays),
       SPEC(tokens_are_saved_along_the_path_where_the_folder_is_gone),
       SPEC(a_record_that_comes_just_before_the_mark_stays),
       SPEC(a_system_without_exchange_renames),

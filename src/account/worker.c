@@ -43,7 +43,8 @@ static bool open_session(void)
 /* True: it is under way, and the session returns the tag. */
 static bool start_post(const struct http_request *request, struct http_response *response, void *tag)
 {
-  *response = (struct http_response){.reply.delivery = REPLY_NOT_SENT};
+  static const char *const short_of = "this process has no memory or no file descriptor left (ulimit -n)";
+  *response = (struct http_response){.reply = {.delivery = REPLY_NOT_SENT, .error = short_of}};
   if (!open_session() || !http()->begin(worker.session, request, response, tag))
     return false;
   worker.in_session++;

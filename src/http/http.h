@@ -57,7 +57,7 @@ struct http_ops {
   void (*post)(const struct http_request *request, struct http_response *response);
   /* The same side by side, for one thread that carries out many: open a session, start POSTs in it, wait. The request's
    * strings and the response belong to the session until the POST's `tag` has come back from wait. */
-  struct http_session *(*open)(void); /* NULL: out of memory */
+  struct http_session *(*open)(void); /* NULL: memory or descriptors are short */
   bool (*begin)(struct http_session *session, const struct http_request *request, struct http_response *response,
                 void *tag); /* false: out of memory, nothing was sent; the response says so */
   /* Wait for at most `seconds` until a POST has ended, and return its tag; NULL: none has. */

@@ -29,6 +29,19 @@ struct http_session *session_open(void)
   return NULL;
 }
 
+/* For want of descriptors libcurl makes do with a session that no other thread can wake, for as long as it lasts. */
+struct http_session *session_open_for_threads(void)
+{
+  struct http_session *session = session_open();
+#if LIBCURL_VERSION_NUM >= 0x074400
+  if (session && curl_multi_wakeup(session->multi) != CURLM_OK) {
+    session_close(session);
+    return NULL;
+  }
+#endif
+  return session;
+}
+
 bool session_begin(struct http_session *session, const struct http_request *request, struct http_response *response,
                    void *tag)
 {

@@ -5,6 +5,7 @@
 #include "http.h"
 
 struct http_session *session_open(void);
+struct http_session *session_open_for_threads(void);
 bool session_begin(struct http_session *session, const struct http_request *request, struct http_response *response,
                    void *tag);
 void *session_wait(struct http_session *session, double seconds);
