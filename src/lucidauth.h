@@ -340,16 +340,30 @@ LUCIDAUTH_API char *lucidauth_token_of(lucidauth_account *account, uint64_t *ser
 
 /* ---- for event loops: never wait (options.background) ---- */
 
-/* One caller's wish for a token, or to store a login. Starts as {0}, or with `refresh` set: a new token whatever the expiry. */
+/* One caller's wish for a token, or to store a login. Start from LUCIDAUTH_TICKET_INIT, or from {0}, and set `refresh` if
+ * the token is to be a new one, whatever the expiry. There is nothing to be freed: a ticket that is not wanted any more
+ * is forgotten. It may be moved between two calls. */
 typedef struct lucidauth_ticket {
+  size_t size; /* sizeof(lucidauth_ticket) */
   bool refresh;
   double within; /* to be read: seconds after which there may be an answer, even if the refresh goes on; 0: never, as
                   * this process may start no thread */
-  bool boarded;  /* the rest is the library's */
-  uint64_t landing;
-  double begun, waited, looked;
-  bool woke;
+  uint64_t reserved[13]; /* the library's own */
 } lucidauth_ticket;
+
+#ifndef __cplusplus
+/* clang-format off */
+#define LUCIDAUTH_TICKET_INIT { .size = sizeof(lucidauth_ticket) }
+/* clang-format on */
+#else
+#define LUCIDAUTH_TICKET_INIT lucidauth_ticket_init()
+static inline lucidauth_ticket lucidauth_ticket_init(void)
+{
+  lucidauth_ticket ticket = lucidauth_ticket();
+  ticket.size = sizeof(lucidauth_ticket);
+  return ticket;
+}
+#endif
 
 /* The token, at once. NULL: with LUCIDAUTH_NOT_READY a refresh is under way in the background, or waits for a thread
  * that the system has none of at the moment: ask again with the same ticket after a pause, of `within` seconds at
@@ -379,26 +393,42 @@ LUCIDAUTH_API void lucidauth_deliver_events(lucidauth *client);
 typedef struct lucidauth_flight lucidauth_flight;
 
 typedef enum lucidauth_step {
-  LUCIDAUTH_LOAD, /* read the account's record */
-  LUCIDAUTH_LOCK, /* try to take the account's lock, over everything up to UNLOCK */
-  LUCIDAUTH_SAVE, /* make `record` durable */
-  LUCIDAUTH_UNLOCK,
-  LUCIDAUTH_POST, /* lucidauth_flight_post does it */
-  LUCIDAUTH_WAIT, /* pause for `seconds` */
-  LUCIDAUTH_DONE  /* lucidauth_flight_end has the outcome */
+  LUCIDAUTH_STEP_LOAD, /* read the account's record */
+  LUCIDAUTH_STEP_LOCK, /* try to take the account's lock, over everything up to UNLOCK */
+  LUCIDAUTH_STEP_SAVE, /* make `record` durable */
+  LUCIDAUTH_STEP_UNLOCK,
+  LUCIDAUTH_STEP_POST, /* lucidauth_flight_post does it */
+  LUCIDAUTH_STEP_WAIT, /* pause for `seconds` */
+  LUCIDAUTH_STEP_DONE  /* lucidauth_flight_end has the outcome */
 } lucidauth_step;
 
+/* Start from LUCIDAUTH_ACTION_INIT, or from {0}. */
 typedef struct lucidauth_action {
+  size_t size; /* sizeof(lucidauth_action); the library leaves it as it is */
   lucidauth_step step;
   const char *record; /* SAVE: JSON text, a secret; valid until the next call for this flight */
   double seconds;     /* WAIT */
 } lucidauth_action;
 
+#ifndef __cplusplus
+/* clang-format off */
+#define LUCIDAUTH_ACTION_INIT { .size = sizeof(lucidauth_action) }
+/* clang-format on */
+#else
+#define LUCIDAUTH_ACTION_INIT lucidauth_action_init()
+static inline lucidauth_action lucidauth_action_init(void)
+{
+  lucidauth_action action = lucidauth_action();
+  action.size = sizeof(lucidauth_action);
+  return action;
+}
+#endif
+
 typedef enum lucidauth_result {
-  LUCIDAUTH_DID,   /* it worked; for LOAD `text` is the record */
-  LUCIDAUTH_NONE,  /* LOAD: there is no record */
-  LUCIDAUTH_BUSY,  /* LOCK: somebody else holds it */
-  LUCIDAUTH_FAILED /* `text` says why, in a sentence that is part of the message */
+  LUCIDAUTH_RESULT_OK,    /* it worked; for LOAD `text` is the record */
+  LUCIDAUTH_RESULT_NONE,  /* LOAD: there is no record */
+  LUCIDAUTH_RESULT_BUSY,  /* LOCK: somebody else holds it */
+  LUCIDAUTH_RESULT_FAILED /* `text` says why, in a sentence that is part of the message */
 } lucidauth_result;
 
 /* Begin a flight of an account whose storage is LUCIDAUTH_CUSTOM. `refresh`: a new token whatever the expiry. NULL:
@@ -418,20 +448,20 @@ LUCIDAUTH_API lucidauth_flight *lucidauth_flight_keep(lucidauth_account *account
 LUCIDAUTH_API lucidauth_flight *lucidauth_flight_store(lucidauth_account *account, const char *answer, size_t length,
                                                        unsigned flags, lucidauth_error *error);
 
-/* The next thing to do. At the first call `result` and `text` do not matter. */
-LUCIDAUTH_API lucidauth_action lucidauth_flight_next(lucidauth_flight *flight, lucidauth_result result,
-                                                     const char *text);
+/* Tell what came of the last action, and fill in the next. At the first call `result` and `text` do not matter. */
+LUCIDAUTH_API void lucidauth_flight_next(lucidauth_flight *flight, lucidauth_result result, const char *text,
+                                         lucidauth_action *action);
 
 /* Carry out a POST with libcurl; blocks. Signals that it holds back arrive when what came with it is saved, or at
- * lucidauth_flight_end. Its result goes into the flight by itself: go on with LUCIDAUTH_DID. */
+ * lucidauth_flight_end. Its result goes into the flight by itself: go on with LUCIDAUTH_RESULT_OK. */
 LUCIDAUTH_API void lucidauth_flight_post(lucidauth_flight *flight);
 
 /* The same in the background: it starts, and is done when the second function says so. */
 LUCIDAUTH_API void lucidauth_flight_start_post(lucidauth_flight *flight);
 LUCIDAUTH_API bool lucidauth_flight_has_posted(const lucidauth_flight *flight);
 
-/* End a flight, at LUCIDAUTH_DONE or before: the token and its serial, or NULL and the error. Before, it is left as it
- * stands: a POST that is under way is waited for, tokens that came with it or were on their way to the storage are
+/* End a flight, at LUCIDAUTH_STEP_DONE or before: the token and its serial, or NULL and the error. Before, it is left as
+ * it stands: a POST that is under way is waited for, tokens that came with it or were on their way to the storage are
  * kept as not saved, and whoever flies next goes on from there: under the lock if there is something to save, else the
  * first thing to do is to give the lock back. */
 LUCIDAUTH_API char *lucidauth_flight_end(lucidauth_flight *flight, uint64_t *serial, lucidauth_error *error);

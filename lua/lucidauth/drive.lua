@@ -60,7 +60,7 @@ local steps, give_up = {}, nil
 
 function steps.load(run)
   local result, text = storage.load(run.storage, run.account)
-  run.seen = result == "did" and text or nil
+  run.seen = result == "ok" and text or nil
   return result, text
 end
 
@@ -72,7 +72,7 @@ steps.lock = lock.take
 
 function steps.unlock(run)
   lock.give(run)
-  return "did"
+  return "ok"
 end
 
 function steps.post(run)
@@ -82,7 +82,7 @@ function steps.post(run)
   else
     run.flight:post()
   end
-  return "did"
+  return "ok"
 end
 
 local function wait_for(run, seconds)
@@ -107,7 +107,7 @@ function steps.wait(run, seconds)
       lock.release(run.flights, run.account)
     end
   end
-  return "did"
+  return "ok"
 end
 
 local function deregister(run)
@@ -143,7 +143,7 @@ end
 local function do_step(run)
   run.since = core.ran()
   local result, text = steps[run.step](run, run.argument)
-  if run.step == "save" and result == "did" and run.flight:is_flying() then
+  if run.step == "save" and result == "ok" and run.flight:is_flying() then
     tell_the_overdue(run, run.argument)
   end
   return result, text
@@ -154,7 +154,7 @@ end
 local function put_back(run)
   local result, text = steps.load(run)
   local token_of = storage.refresh_token_of
-  if result == "did" and token_of(text) == token_of(run.argument) then
+  if result == "ok" and token_of(text) == token_of(run.argument) then
     steps.save(run, run.newer)
   end
 end
@@ -163,7 +163,7 @@ local tries, pause = 100, 0.05
 
 local function lock_at_last(run)
   for _ = 1, tries do
-    if steps.lock(run) == "did" then
+    if steps.lock(run) == "ok" then
       return true
     end
     wait_for(run, pause)
@@ -172,7 +172,7 @@ end
 
 -- Called when a run that was given up goes on after all, its step done.
 local function make_good(run, result)
-  if run.step == "lock" and result == "did" then
+  if run.step == "lock" and result == "ok" then
     steps.unlock(run)
   elseif run.step == "save" and run.newer and lock_at_last(run) then
     put_back(run)

@@ -20,7 +20,7 @@ local is_at_work = work.is_under_way
 ---@field former? lucidauth.Hold of the same account, not settled either
 
 local function is_held(hold)
-  return hold.answer and storage.lock_result(hold.answer) == "did" and hold.gave == nil
+  return hold.answer and storage.lock_result(hold.answer) == "ok" and hold.gave == nil
 end
 
 -- Its record may still come, late, over another one.
@@ -102,7 +102,7 @@ local function ask_in_doubt(run, doubted)
     pcall(run.storage.unlock, run.account)
     result, message = ask(run)
   end
-  if result == "did" then
+  if result == "ok" then
     run.flights.doubts[run.account] = nil
   end
   return result, message
@@ -119,18 +119,18 @@ end
 --- One try to take the lock. One that this process has is not asked for again:
 --- it would seem to be another's.
 ---@param run lucidauth.Run
----@return "did"|"busy"|"failed" result
+---@return "ok"|"busy"|"failed" result
 ---@return string? message
 function M.take(run)
   local flights, account = run.flights, run.account
   if not run.storage.lock then
-    return "did"
+    return "ok"
   end
   flights.holds[account] = settle(flights, flights.holds[account])
   local held = own_hold(flights, account)
   if held and is_saving(held.run) and not is_in_use(held) then
     held.run = run
-    return "did"
+    return "ok"
   elseif held then
     return "busy"
   end

@@ -1,5 +1,5 @@
 --- A storage made of Lua functions, asked as the core's own storages are. What
---- the functions return or raise is told as one of the core's results: "did",
+--- the functions return or raise is told as one of the core's results: "ok",
 --- "none", "busy", or "failed" and a sentence without secrets.
 
 local cjson = require "cjson.safe"
@@ -87,7 +87,7 @@ end
 --- The record's JSON text.
 ---@param storage LucidStorage
 ---@param account string
----@return "did"|"none"|"failed" result
+---@return "ok"|"none"|"failed" result
 ---@return string? text the record, or what went wrong
 function M.load(storage, account)
   local ok, record, reason = pcall(storage.load, account)
@@ -104,13 +104,13 @@ function M.load(storage, account)
   if not text then
     return failed("load", "what it returned is no record: " .. message, record)
   end
-  return "did", text
+  return "ok", text
 end
 
 ---@param storage LucidStorage
 ---@param account string
 ---@param text string the record
----@return "did"|"failed" result
+---@return "ok"|"failed" result
 ---@return string? message
 function M.save(storage, account, text)
   local record, message = decode(text)
@@ -125,7 +125,7 @@ function M.save(storage, account, text)
   elseif saved == false or saved == cjson.null then
     return failed("save", "it returned " .. tostring(saved), decode(text))
   end
-  return "did"
+  return "ok"
 end
 
 local taken = "it must return true, or a text or a table, once it has the lock, and false or nil "
@@ -137,7 +137,7 @@ local says_taken = { boolean = true, string = true, table = true }
 --- that is there already. What could mean either is not guessed at: two holders
 --- would spend one token twice.
 ---@param answer table what pcall() of it returned, and `n`
----@return "did"|"busy"|"failed" result
+---@return "ok"|"busy"|"failed" result
 ---@return string? message
 function M.lock_result(answer)
   local ok, locked, reason = answer[1], answer[2], answer[3]
@@ -152,7 +152,7 @@ function M.lock_result(answer)
   elseif not says_taken[type(locked)] then
     return failed("lock", taken .. "a " .. type(locked))
   end
-  return "did"
+  return "ok"
 end
 
 --- The refresh token in a record.

@@ -723,14 +723,14 @@ struct own_flight {
 
 static void do_step(struct own_flight *own)
 {
-  lucidauth_result result = LUCIDAUTH_DID;
-  if (own->action.step == LUCIDAUTH_LOAD && !own->stored[0])
-    result = LUCIDAUTH_NONE;
-  if (own->action.step == LUCIDAUTH_SAVE)
+  lucidauth_result result = LUCIDAUTH_RESULT_OK;
+  if (own->action.step == LUCIDAUTH_STEP_LOAD && !own->stored[0])
+    result = LUCIDAUTH_RESULT_NONE;
+  if (own->action.step == LUCIDAUTH_STEP_SAVE)
     snprintf(own->stored, sizeof own->stored, "%s", own->action.record);
-  if (own->action.step == LUCIDAUTH_POST)
+  if (own->action.step == LUCIDAUTH_STEP_POST)
     lucidauth_flight_post(own->flight);
-  own->action = lucidauth_flight_next(own->flight, result, own->stored);
+  lucidauth_flight_next(own->flight, result, own->stored, &own->action);
   own->steps++;
 }
 
@@ -739,7 +739,7 @@ static void begin(struct own_flight *own, lucidauth *client)
   *own = (struct own_flight){.flight =
                                  lucidauth_flight_begin(lucidauth_get_account(client, NULL, NULL), false, NULL, NULL)};
   assert_non_null(own->flight);
-  own->action = lucidauth_flight_next(own->flight, LUCIDAUTH_DID, NULL);
+  lucidauth_flight_next(own->flight, LUCIDAUTH_RESULT_OK, NULL, &own->action);
 }
 
 static struct own_flight *inherited;
@@ -749,16 +749,17 @@ static bool is_not_flying(lucidauth *client)
 {
   lucidauth_error error = LUCIDAUTH_ERROR_INIT;
   do_step(inherited);
-  if (inherited->action.step != LUCIDAUTH_DONE)
+  if (inherited->action.step != LUCIDAUTH_STEP_DONE)
     return false;
   char *token = lucidauth_flight_end(inherited->flight, NULL, &error);
   if (token || error.code != LUCIDAUTH_NOT_READY)
     return false;
   lucidauth_flight *flight = lucidauth_flight_begin(lucidauth_get_account(client, NULL, NULL), false, NULL, &error);
-  lucidauth_action action = lucidauth_flight_next(flight, LUCIDAUTH_DID, NULL);
+  lucidauth_action action = LUCIDAUTH_ACTION_INIT;
+  lucidauth_flight_next(flight, LUCIDAUTH_RESULT_OK, NULL, &action);
   lucidauth_free_token(lucidauth_flight_end(flight, NULL, NULL));
   lucidauth_close(client);
-  return action.step == LUCIDAUTH_LOAD;
+  return action.step == LUCIDAUTH_STEP_LOAD;
 }
 
 static void a_child_carries_no_flight_on(void **state)
@@ -769,7 +770,7 @@ static void a_child_carries_no_flight_on(void **state)
   let_answer(1);
   begin(&own, client);
   inherited = &own;
-  while (own.action.step != LUCIDAUTH_DONE) {
+  while (own.action.step != LUCIDAUTH_STEP_DONE) {
     assert_true(ends_well(start_child(is_not_flying, client)));
     assert_true(ends_well(start_child(closes, client)));
     do_step(&own);

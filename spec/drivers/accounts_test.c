@@ -2,6 +2,7 @@
 #define _GNU_SOURCE
 #include "../../src/account/parts.h"
 #include "../../src/api/client.h"
+#include "next_action.h"
 #include "scene.h"
 
 #include <dirent.h>
@@ -334,26 +335,26 @@ static lucidauth *client_of_an_own_storage(size_t max_accounts)
 /* Carry a flight on to its end, or to this step. `save`: what comes of saving new tokens. */
 static void fly_until(lucidauth_flight *flight, lucidauth_step last, const char *record, lucidauth_result save)
 {
-  lucidauth_result result = LUCIDAUTH_DID;
+  lucidauth_result result = LUCIDAUTH_RESULT_OK;
   const char *text = NULL;
   bool posted = false;
   char kept[4000];
   for (;;) {
-    lucidauth_action action = lucidauth_flight_next(flight, result, text);
-    result = LUCIDAUTH_DID;
+    lucidauth_action action = next_action(flight, result, text);
+    result = LUCIDAUTH_RESULT_OK;
     text = NULL;
-    if (action.step == last || action.step == LUCIDAUTH_DONE)
+    if (action.step == last || action.step == LUCIDAUTH_STEP_DONE)
       return;
-    if (action.step == LUCIDAUTH_POST) {
+    if (action.step == LUCIDAUTH_STEP_POST) {
       lucidauth_flight_post(flight);
       posted = true;
-    } else if (action.step == LUCIDAUTH_SAVE && posted) {
+    } else if (action.step == LUCIDAUTH_STEP_SAVE && posted) {
       result = save;
-    } else if (action.step == LUCIDAUTH_SAVE) {
+    } else if (action.step == LUCIDAUTH_STEP_SAVE) {
       snprintf(kept, sizeof kept, "%s", action.record);
       record = kept;
-    } else if (action.step == LUCIDAUTH_LOAD) {
-      result = record ? LUCIDAUTH_DID : LUCIDAUTH_NONE;
+    } else if (action.step == LUCIDAUTH_STEP_LOAD) {
+      result = record ? LUCIDAUTH_RESULT_OK : LUCIDAUTH_RESULT_NONE;
       text = record;
     }
   }
@@ -374,7 +375,7 @@ static void look_for_accounts(lucidauth *client)
   for (int i = 0; i < MADE_UP; i++) {
     snprintf(name, sizeof name, "user-%d", i);
     lucidauth_flight *flight = begin_flight(client, name);
-    fly_until(flight, LUCIDAUTH_DONE, NULL, LUCIDAUTH_DID);
+    fly_until(flight, LUCIDAUTH_STEP_DONE, NULL, LUCIDAUTH_RESULT_OK);
     assert_null(lucidauth_flight_end(flight, NULL, NULL));
   }
 }
@@ -393,7 +394,7 @@ static void unsaved_tokens_stay(void **state)
   (void)state;
   lucidauth *client = client_of_an_own_storage(1);
   lucidauth_flight *flight = begin_flight(client, "anna");
-  fly_until(flight, LUCIDAUTH_DONE, due, LUCIDAUTH_FAILED);
+  fly_until(flight, LUCIDAUTH_STEP_DONE, due, LUCIDAUTH_RESULT_FAILED);
   scene_assert_token(lucidauth_flight_end(flight, NULL, NULL), "A1");
   look_for_accounts(client);
   assert_int_equal(client->roster.count, 1);
@@ -407,16 +408,16 @@ static void a_flight_stays(void **state)
   (void)state;
   lucidauth *client = client_of_an_own_storage(1);
   lucidauth_flight *flight = begin_flight(client, "anna");
-  fly_until(flight, LUCIDAUTH_POST, due, LUCIDAUTH_DID);
+  fly_until(flight, LUCIDAUTH_STEP_POST, due, LUCIDAUTH_RESULT_OK);
   look_for_accounts(client);
   assert_int_equal(client->roster.count, 1);
   assert_null(lucidauth_flight_end(flight, NULL, NULL));
   look_for_accounts(client);
   assert_int_equal(client->roster.count, 1);
   flight = begin_flight(client, "anna");
-  assert_int_equal(lucidauth_flight_next(flight, LUCIDAUTH_DID, NULL).step, LUCIDAUTH_UNLOCK);
-  fly_until(flight, LUCIDAUTH_DONE, "{\"access_token\": \"A\", \"refresh_token\": \"R\", \"expires_at\": 99999999999}",
-            LUCIDAUTH_DID);
+  assert_int_equal(next_action(flight, LUCIDAUTH_RESULT_OK, NULL).step, LUCIDAUTH_STEP_UNLOCK);
+  fly_until(flight, LUCIDAUTH_STEP_DONE,
+            "{\"access_token\": \"A\", \"refresh_token\": \"R\", \"expires_at\": 99999999999}", LUCIDAUTH_RESULT_OK);
   lucidauth_free_token(lucidauth_flight_end(flight, NULL, NULL));
   lucidauth_close(client);
 }

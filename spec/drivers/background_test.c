@@ -1,6 +1,7 @@
 /* Clients that work in the background (options.background), against a sandbox. */
 #define _GNU_SOURCE
 #include "../lucidauth.h"
+#include "next_action.h"
 #include "sandbox.h"
 
 #include <dirent.h>
@@ -198,7 +199,7 @@ static void get_token(lucidauth *client, const char *account)
 /* A refresh that the thread carries out: its request has arrived when this returns. */
 static void leave_in_flight(lucidauth *client)
 {
-  lucidauth_ticket ticket = {0};
+  lucidauth_ticket ticket = LUCIDAUTH_TICKET_INIT;
   lucidauth_error error = LUCIDAUTH_ERROR_INIT;
   assert_null(lucidauth_poll(account_of(client, "account-1"), &ticket, true, NULL, &error));
   wait_for_posts(1);
@@ -290,7 +291,7 @@ static void test_poll(void **state)
   (void)state;
   lucidauth *client = new_client();
   lucidauth_account *account = account_of(client, "account-1");
-  lucidauth_ticket ticket = {0}, again = {0}, anew = {.refresh = true};
+  lucidauth_ticket ticket = LUCIDAUTH_TICKET_INIT, again = LUCIDAUTH_TICKET_INIT, anew = {.refresh = true};
   lucidauth_error error = LUCIDAUTH_ERROR_INIT;
   uint64_t serial = 0, next = 0;
   char *token = poll_for(account, &ticket, &serial, &error);
@@ -317,7 +318,7 @@ static void test_poll_needs_background(void **state)
   lucidauth_options chosen = options();
   chosen.background = false;
   lucidauth *client = client_with(&chosen);
-  lucidauth_ticket ticket = {0};
+  lucidauth_ticket ticket = LUCIDAUTH_TICKET_INIT;
   lucidauth_error error = LUCIDAUTH_ERROR_INIT;
   assert_null(lucidauth_poll(account_of(client, "account-1"), &ticket, true, NULL, &error));
   assert_int_equal(error.code, LUCIDAUTH_CONFIG);
@@ -333,7 +334,8 @@ static void test_served_while_it_hangs(void **state)
   chosen.refresh_wait = 0.2;
   lucidauth *client = client_with(&chosen);
   lucidauth_account *account = account_of(client, "account-1");
-  lucidauth_ticket ticket = {0}, anew = {.refresh = true}, hurried = {0}, patient = {0};
+  lucidauth_ticket ticket = LUCIDAUTH_TICKET_INIT, anew = {.refresh = true}, hurried = LUCIDAUTH_TICKET_INIT,
+                   patient = LUCIDAUTH_TICKET_INIT;
   lucidauth_error error = LUCIDAUTH_ERROR_INIT;
   assert_null(lucidauth_poll(account, &ticket, true, NULL, &error));
   assert_true(ticket.within > 0 && ticket.within <= chosen.refresh_wait);
@@ -367,7 +369,7 @@ static void test_failure(void **state)
   (void)state;
   lucidauth *client = new_client();
   lucidauth_account *account = account_of(client, "account-2");
-  lucidauth_ticket ticket = {0};
+  lucidauth_ticket ticket = LUCIDAUTH_TICKET_INIT;
   lucidauth_error error = LUCIDAUTH_ERROR_INIT;
   write_record("account-2", "{\"refresh_token\": \"unknown\"}");
   assert_null(poll_for(account, &ticket, NULL, &error));
@@ -457,7 +459,7 @@ static void test_leave_waits_for_nothing(void **state)
 {
   (void)state;
   lucidauth *client = new_client();
-  lucidauth_ticket ticket = {0};
+  lucidauth_ticket ticket = LUCIDAUTH_TICKET_INIT;
   lucidauth_error error = LUCIDAUTH_ERROR_INIT;
   assert_true(lucidauth_leave(client));
   control("faults", "{\"kind\": \"slow\", \"when\": \"before\", \"seconds\": 0.5}");
@@ -709,14 +711,14 @@ static lucidauth *own_storage(void)
 static void advance(lucidauth_flight *flight, const char *record)
 {
   char kept[4096];
-  lucidauth_action action = lucidauth_flight_next(flight, LUCIDAUTH_DID, NULL);
-  while (action.step != LUCIDAUTH_POST) {
-    assert_int_not_equal(action.step, LUCIDAUTH_DONE);
-    if (action.step == LUCIDAUTH_SAVE) {
+  lucidauth_action action = next_action(flight, LUCIDAUTH_RESULT_OK, NULL);
+  while (action.step != LUCIDAUTH_STEP_POST) {
+    assert_int_not_equal(action.step, LUCIDAUTH_STEP_DONE);
+    if (action.step == LUCIDAUTH_STEP_SAVE) {
       snprintf(kept, sizeof kept, "%s", action.record);
       record = kept;
     }
-    action = lucidauth_flight_next(flight, LUCIDAUTH_DID, action.step == LUCIDAUTH_LOAD ? record : NULL);
+    action = next_action(flight, LUCIDAUTH_RESULT_OK, action.step == LUCIDAUTH_STEP_LOAD ? record : NULL);
   }
 }
 
@@ -737,7 +739,7 @@ static char *finish(lucidauth_flight *flight)
   double deadline = now() + PATIENCE;
   while (!lucidauth_flight_has_posted(flight) && now() < deadline)
     pause_briefly();
-  while (lucidauth_flight_next(flight, LUCIDAUTH_DID, NULL).step != LUCIDAUTH_DONE)
+  while (next_action(flight, LUCIDAUTH_RESULT_OK, NULL).step != LUCIDAUTH_STEP_DONE)
     continue;
   char *token = lucidauth_flight_end(flight, NULL, &error);
   assert_non_null(token);

@@ -1,5 +1,6 @@
 /* Threads that are cancelled inside the library: the call that they are in goes on to its end. */
 #define _GNU_SOURCE
+#include "next_action.h"
 #include "scene.h"
 
 #include <pthread.h>
@@ -145,8 +146,8 @@ static lucidauth *own_storage(void)
 static lucidauth_flight *fly_to_post(lucidauth *client)
 {
   lucidauth_flight *flight = lucidauth_flight_begin(lucidauth_get_account(client, NULL, NULL), false, NULL, NULL);
-  lucidauth_action action = lucidauth_flight_next(flight, LUCIDAUTH_DID, NULL);
-  while (action.step != LUCIDAUTH_POST)
+  lucidauth_action action = next_action(flight, LUCIDAUTH_RESULT_OK, NULL);
+  while (action.step != LUCIDAUTH_STEP_POST)
     action = scene_step(flight, &action);
   return flight;
 }
@@ -184,8 +185,8 @@ static void and_so_is_one_that_blocks(void **state)
   assert_int_equal(pthread_cancel(call.thread), 0);
   endpoint_go_on();
   join_cancelled(&call);
-  lucidauth_action action = lucidauth_flight_next(call.flight, LUCIDAUTH_DID, NULL);
-  assert_int_equal(action.step, LUCIDAUTH_SAVE);
+  lucidauth_action action = next_action(call.flight, LUCIDAUTH_RESULT_OK, NULL);
+  assert_int_equal(action.step, LUCIDAUTH_STEP_SAVE);
   lucidauth_free_token(lucidauth_flight_end(call.flight, NULL, NULL));
   assert_true(is_unsaved(client));
   lucidauth_close(client);

@@ -67,7 +67,7 @@ static void events_of_the_last_flight_are_given_while_the_client_is_still_there(
 {
   (void)state;
   lucidauth_error error = LUCIDAUTH_ERROR_INIT;
-  lucidauth_ticket ticket = {0};
+  lucidauth_ticket ticket = LUCIDAUTH_TICKET_INIT;
   open_client(true);
   endpoint_hold();
   assert_null(lucidauth_poll(world.account, &ticket, true, NULL, &error));

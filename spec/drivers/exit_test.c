@@ -171,7 +171,7 @@ static void end_while_it_is_closed(void)
   static atomic_bool closing;
   pthread_t thread;
   lucidauth_error error = LUCIDAUTH_ERROR_INIT;
-  lucidauth_ticket ticket = {0};
+  lucidauth_ticket ticket = LUCIDAUTH_TICKET_INIT;
   client = scene_client(true);
   endpoint_hold();
   if (lucidauth_poll(lucidauth_get_account(client, NULL, NULL), &ticket, true, NULL, &error) || !endpoint_has_seen(1) ||

@@ -1,6 +1,7 @@
 /* Flights in the program's own hands: what is broken off, and what is saved at the end. */
 #define _GNU_SOURCE
 #include "../lucidauth.h"
+#include "next_action.h"
 #include "scene.h"
 
 #include <setjmp.h>
@@ -71,25 +72,25 @@ static int tear_down(void **state)
 
 static lucidauth_action do_step(lucidauth_flight *flight, const lucidauth_action *action)
 {
-  lucidauth_result result = LUCIDAUTH_DID;
+  lucidauth_result result = LUCIDAUTH_RESULT_OK;
   const char *text = NULL;
-  if (action->step == LUCIDAUTH_LOAD) {
-    result = world.stored[0] ? LUCIDAUTH_DID : LUCIDAUTH_NONE;
+  if (action->step == LUCIDAUTH_STEP_LOAD) {
+    result = world.stored[0] ? LUCIDAUTH_RESULT_OK : LUCIDAUTH_RESULT_NONE;
     text = world.stored;
-  } else if (action->step == LUCIDAUTH_LOCK) {
-    result = world.locked ? LUCIDAUTH_BUSY : LUCIDAUTH_DID;
+  } else if (action->step == LUCIDAUTH_STEP_LOCK) {
+    result = world.locked ? LUCIDAUTH_RESULT_BUSY : LUCIDAUTH_RESULT_OK;
     world.locked = true;
-  } else if (action->step == LUCIDAUTH_UNLOCK) {
+  } else if (action->step == LUCIDAUTH_STEP_UNLOCK) {
     world.locked = false;
-  } else if (action->step == LUCIDAUTH_SAVE && world.broken) {
-    result = LUCIDAUTH_FAILED;
+  } else if (action->step == LUCIDAUTH_STEP_SAVE && world.broken) {
+    result = LUCIDAUTH_RESULT_FAILED;
     text = "the storage is broken.";
-  } else if (action->step == LUCIDAUTH_SAVE) {
+  } else if (action->step == LUCIDAUTH_STEP_SAVE) {
     snprintf(world.stored, sizeof world.stored, "%s", action->record);
-  } else if (action->step == LUCIDAUTH_POST) {
+  } else if (action->step == LUCIDAUTH_STEP_POST) {
     lucidauth_flight_post(flight);
   }
-  return lucidauth_flight_next(flight, result, text);
+  return next_action(flight, result, text);
 }
 
 static lucidauth_flight *begin(bool refresh)
@@ -104,10 +105,10 @@ static lucidauth_flight *begin(bool refresh)
 /* Carry the flight on until it asks for this step. */
 static lucidauth_action carry_on_to(lucidauth_flight *flight, lucidauth_step step)
 {
-  lucidauth_action action = lucidauth_flight_next(flight, LUCIDAUTH_DID, NULL);
+  lucidauth_action action = next_action(flight, LUCIDAUTH_RESULT_OK, NULL);
   /* the first POST asks about the configured refresh token, before anything is stored */
-  while (action.step != step || (step == LUCIDAUTH_POST && !world.stored[0])) {
-    assert_int_not_equal(action.step, LUCIDAUTH_DONE);
+  while (action.step != step || (step == LUCIDAUTH_STEP_POST && !world.stored[0])) {
+    assert_int_not_equal(action.step, LUCIDAUTH_STEP_DONE);
     action = do_step(flight, &action);
   }
   return action;
@@ -115,7 +116,7 @@ static lucidauth_action carry_on_to(lucidauth_flight *flight, lucidauth_step ste
 
 static char *carry_out(lucidauth_flight *flight, lucidauth_error *error)
 {
-  carry_on_to(flight, LUCIDAUTH_DONE);
+  carry_on_to(flight, LUCIDAUTH_STEP_DONE);
   return lucidauth_flight_end(flight, NULL, error);
 }
 
@@ -147,7 +148,7 @@ static void an_answer_in_hand_outlives_the_end_of_its_flight(void **state)
 {
   (void)state;
   lucidauth_flight *flight = begin(false);
-  carry_on_to(flight, LUCIDAUTH_POST);
+  carry_on_to(flight, LUCIDAUTH_STEP_POST);
   lucidauth_flight_post(flight);
   break_off(flight);
   assert_true(is_unsaved());
@@ -163,7 +164,7 @@ static void an_answer_on_its_way_outlives_the_end_of_its_flight(void **state)
   (void)state;
   endpoint_hold();
   lucidauth_flight *flight = begin(false);
-  carry_on_to(flight, LUCIDAUTH_POST);
+  carry_on_to(flight, LUCIDAUTH_STEP_POST);
   lucidauth_flight_start_post(flight);
   assert_true(endpoint_has_seen(1));
   endpoint_go_on();
@@ -178,7 +179,7 @@ static void a_senseless_answer_in_hand_is_settled_by_the_next_flight(void **stat
   (void)state;
   atomic_store(&endpoint->status, 500);
   lucidauth_flight *flight = begin(false);
-  carry_on_to(flight, LUCIDAUTH_POST);
+  carry_on_to(flight, LUCIDAUTH_STEP_POST);
   lucidauth_flight_post(flight);
   break_off(flight);
   assert_false(is_unsaved());
@@ -191,7 +192,7 @@ static void a_flight_that_never_sent_its_post_leaves_the_refresh_token_alive(voi
 {
   (void)state;
   lucidauth_flight *flight = begin(false);
-  carry_on_to(flight, LUCIDAUTH_POST);
+  carry_on_to(flight, LUCIDAUTH_STEP_POST);
   break_off(flight);
   assert_int_equal(endpoint->posts, 0);
   assert_gets("A1");
@@ -204,11 +205,11 @@ static void leave_unsaved(void)
 {
   lucidauth_error error = LUCIDAUTH_ERROR_INIT;
   lucidauth_flight *flight = begin(false);
-  carry_on_to(flight, LUCIDAUTH_POST);
+  carry_on_to(flight, LUCIDAUTH_STEP_POST);
   lucidauth_flight_post(flight);
-  lucidauth_action action = lucidauth_flight_next(flight, LUCIDAUTH_DID, NULL);
+  lucidauth_action action = next_action(flight, LUCIDAUTH_RESULT_OK, NULL);
   world.broken = true;
-  while (action.step != LUCIDAUTH_DONE)
+  while (action.step != LUCIDAUTH_STEP_DONE)
     action = do_step(flight, &action);
   char *token = lucidauth_flight_end(flight, NULL, &error);
   assert_string_equal(token, "A1");
@@ -254,7 +255,7 @@ static void what_a_flight_left_in_hand_is_saved_at_the_end(void **state)
   (void)state;
   lucidauth_error error = LUCIDAUTH_ERROR_INIT;
   lucidauth_flight *flight = begin(false);
-  carry_on_to(flight, LUCIDAUTH_POST);
+  carry_on_to(flight, LUCIDAUTH_STEP_POST);
   lucidauth_flight_start_post(flight);
   assert_null(lucidauth_flight_keep(world.account));
   break_off(flight);
@@ -345,6 +346,25 @@ static void no_flight_passes_a_storage_by(void **state)
   }
 }
 
+/* Whatever stands in an action that nobody has initialised. */
+static void an_action_is_filled_in_whatever_its_size_says(void **state)
+{
+  (void)state;
+  const size_t sizes[] = {sizeof(lucidauth_action), 0, 1, SIZE_MAX};
+  for (size_t i = 0; i < sizeof sizes / sizeof *sizes; i++) {
+    struct {
+      lucidauth_action action;
+      char behind[8];
+    } given = {.action = {.size = sizes[i], .step = LUCIDAUTH_STEP_DONE}, .behind = "behind"};
+    lucidauth_flight *flight = begin(false);
+    lucidauth_flight_next(flight, LUCIDAUTH_RESULT_OK, NULL, &given.action);
+    assert_int_equal(given.action.step, LUCIDAUTH_STEP_LOAD);
+    assert_true(given.action.size == sizes[i]);
+    assert_string_equal(given.behind, "behind");
+    lucidauth_free_token(lucidauth_flight_end(flight, NULL, NULL));
+  }
+}
+
 #define TEST(name) cmocka_unit_test_setup_teardown(name, set_up, tear_down)
 
 int main(void)
@@ -361,6 +381,7 @@ int main(void)
       TEST(a_child_saves_nothing_while_its_parent_holds_the_lock),
       TEST(a_second_refresh_is_told_what_is_so),
       TEST(no_flight_passes_a_storage_by),
+      TEST(an_action_is_filled_in_whatever_its_size_says),
   };
   return cmocka_run_group_tests(tests, NULL, NULL);
 }

@@ -1,5 +1,6 @@
 /* fork() while another thread is in the very middle of changing what a flight owns. */
 #define _GNU_SOURCE
+#include "../account/waiting.h"
 #include "../base/secret.h"
 #include "scene.h"
 
@@ -172,7 +173,7 @@ static void a_ticket_is_good_on_both_sides_of_a_fork(void **state)
     if (refresh)
       scene_assert_token(lucidauth_token(world.client, NULL, NULL), "A0");
     endpoint_hold();
-    while (!ticket.boarded) /* the thread may be having a look of its own */
+    while (!waiting_has_joined(&ticket)) /* the thread may be having a look of its own */
       assert_null(lucidauth_poll(account, &ticket, true, NULL, &error));
     assert_true(endpoint_has_seen(1));
     fflush(stdout);

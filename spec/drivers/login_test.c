@@ -1,6 +1,7 @@
 /* What a login gave is stored: by a caller that waits, by the background, and by flights in the program's own hands. */
 #define _GNU_SOURCE
 #include "../lucidauth.h"
+#include "next_action.h"
 #include "scene.h"
 
 #include <setjmp.h>
@@ -97,7 +98,7 @@ static void nothing_is_no_answer(void **state)
     lucidauth_account *account = lucidauth_get_account(client, NULL, NULL);
     for (size_t i = 0; i < sizeof nothing / sizeof *nothing; i++) {
       lucidauth_error error = LUCIDAUTH_ERROR_INIT;
-      lucidauth_ticket ticket = {0};
+      lucidauth_ticket ticket = LUCIDAUTH_TICKET_INIT;
       assert_false(lucidauth_store(client, "", nothing[i].text, nothing[i].length, 0, &error));
       assert_int_equal(error.code, LUCIDAUTH_CONFIG);
       assert_false(lucidauth_store(client, NULL, nothing[i].text, nothing[i].length, 0, NULL));
@@ -158,7 +159,7 @@ static void polling_waits_for_no_refresh(void **state)
 {
   (void)state;
   lucidauth_error error = LUCIDAUTH_ERROR_INIT;
-  lucidauth_ticket ticket = {0};
+  lucidauth_ticket ticket = LUCIDAUTH_TICKET_INIT;
   lucidauth_account *account;
   lucidauth *client = client_in_a_refresh(ENDPOINT_PATIENCE, &account);
   assert_false(poll_once(account, &ticket, first, &error));
@@ -177,7 +178,7 @@ static void nor_for_it_without_an_end(void **state)
 {
   (void)state;
   lucidauth_error error = LUCIDAUTH_ERROR_INIT;
-  lucidauth_ticket ticket = {0};
+  lucidauth_ticket ticket = LUCIDAUTH_TICKET_INIT;
   lucidauth_account *account;
   lucidauth *client = client_in_a_refresh(0.2, &account);
   assert_false(poll_for(account, &ticket, first, &error));
@@ -195,7 +196,8 @@ static void who_comes_again_hears_once_what_came_of_it(void **state)
 {
   (void)state;
   lucidauth_error error = LUCIDAUTH_ERROR_INIT;
-  lucidauth_ticket lost = {0}, another = {0}, last = {0}, other = {0};
+  lucidauth_ticket lost = LUCIDAUTH_TICKET_INIT, another = LUCIDAUTH_TICKET_INIT, last = LUCIDAUTH_TICKET_INIT,
+                   other = LUCIDAUTH_TICKET_INIT;
   lucidauth *client = scene_client(true);
   lucidauth_account *account = lucidauth_get_account(client, NULL, NULL);
   assert_false(poll_once(account, &lost, first, &error));
@@ -215,7 +217,7 @@ static void tickets_are_not_mixed_up(void **state)
 {
   (void)state;
   lucidauth_error error = LUCIDAUTH_ERROR_INIT;
-  lucidauth_ticket one = {0}, two = {0}, three = {0};
+  lucidauth_ticket one = LUCIDAUTH_TICKET_INIT, two = LUCIDAUTH_TICKET_INIT, three = LUCIDAUTH_TICKET_INIT;
   lucidauth *client = scene_client(true);
   lucidauth_account *account = lucidauth_get_account(client, NULL, NULL);
   assert_false(poll_once(account, &one, first, &error));
@@ -229,7 +231,7 @@ static void tickets_are_not_mixed_up(void **state)
 static void a_client_that_is_closed_meanwhile_has_stored_it(void **state)
 {
   (void)state;
-  lucidauth_ticket ticket = {0};
+  lucidauth_ticket ticket = LUCIDAUTH_TICKET_INIT;
   lucidauth *client = scene_client(true);
   assert_false(poll_once(lucidauth_get_account(client, NULL, NULL), &ticket, first, NULL));
   lucidauth_close(client);
@@ -244,7 +246,7 @@ static int store_in_child(lucidauth *client, lucidauth_account *account, lucidau
   char *token = lucidauth_token(client, NULL, &error);
   lucidauth_free_token(token);
   (void)poll_for(account, ticket, first, &error);
-  lucidauth_ticket anew = {0};
+  lucidauth_ticket anew = LUCIDAUTH_TICKET_INIT;
   return poll_for(account, &anew, first, &error) ? 0 : 1;
 }
 
@@ -253,7 +255,7 @@ static void a_child_of_a_fork_does_not_wait_for_its_parents(void **state)
   (void)state;
   for (int i = 0; i < 5; i++) {
     lucidauth_error error = LUCIDAUTH_ERROR_INIT;
-    lucidauth_ticket ticket = {0};
+    lucidauth_ticket ticket = LUCIDAUTH_TICKET_INIT;
     lucidauth *client = scene_client(true);
     lucidauth_account *account = lucidauth_get_account(client, NULL, NULL);
     (void)poll_once(account, &ticket, first, &error);
@@ -271,7 +273,7 @@ static void only_the_background_is_polled(void **state)
 {
   (void)state;
   lucidauth_error error = LUCIDAUTH_ERROR_INIT;
-  lucidauth_ticket ticket = {0};
+  lucidauth_ticket ticket = LUCIDAUTH_TICKET_INIT;
   lucidauth *client = scene_client(false);
   assert_false(poll_once(lucidauth_get_account(client, NULL, NULL), &ticket, first, &error));
   assert_int_equal(error.code, LUCIDAUTH_CONFIG);
@@ -307,13 +309,13 @@ static lucidauth_flight *fly(const char *answer, unsigned flags)
 
 static lucidauth_action first_step(lucidauth_flight *flight)
 {
-  return lucidauth_flight_next(flight, LUCIDAUTH_DID, NULL);
+  return next_action(flight, LUCIDAUTH_RESULT_OK, NULL);
 }
 
 static lucidauth_action do_step(lucidauth_flight *flight, const lucidauth_action *action)
 {
-  if (action->step == LUCIDAUTH_LOCK || action->step == LUCIDAUTH_UNLOCK)
-    own.locked = action->step == LUCIDAUTH_LOCK;
+  if (action->step == LUCIDAUTH_STEP_LOCK || action->step == LUCIDAUTH_STEP_UNLOCK)
+    own.locked = action->step == LUCIDAUTH_STEP_LOCK;
   return scene_step(flight, action);
 }
 
@@ -322,11 +324,10 @@ static bool carry_out(lucidauth_flight *flight, int skips)
 {
   bool failed = false;
   lucidauth_action action = first_step(flight);
-  while (action.step != LUCIDAUTH_DONE) {
-    bool fails = skips-- == 0 && action.step != LUCIDAUTH_WAIT && action.step != LUCIDAUTH_UNLOCK;
+  while (action.step != LUCIDAUTH_STEP_DONE) {
+    bool fails = skips-- == 0 && action.step != LUCIDAUTH_STEP_WAIT && action.step != LUCIDAUTH_STEP_UNLOCK;
     failed = failed || fails;
-    action =
-        fails ? lucidauth_flight_next(flight, LUCIDAUTH_FAILED, "the storage is broken.") : do_step(flight, &action);
+    action = fails ? next_action(flight, LUCIDAUTH_RESULT_FAILED, "the storage is broken.") : do_step(flight, &action);
   }
   return failed;
 }
@@ -424,9 +425,9 @@ static void a_flight_that_is_broken_off_leaves_the_one_or_the_other(void **state
     memcpy(scene.record, before, sizeof before);
     lucidauth_flight *flight = fly(second, LUCIDAUTH_REPLACE);
     lucidauth_action action = first_step(flight);
-    for (int i = 0; i < steps && action.step != LUCIDAUTH_DONE; i++)
+    for (int i = 0; i < steps && action.step != LUCIDAUTH_STEP_DONE; i++)
       action = do_step(flight, &action);
-    done = action.step == LUCIDAUTH_DONE;
+    done = action.step == LUCIDAUTH_STEP_DONE;
     bool stored = strstr(scene.record, "\"S2\"") != NULL;
     assert_int_equal(end(flight, message), done ? LUCIDAUTH_OK : LUCIDAUTH_NOT_READY);
     flight = lucidauth_flight_keep(own.account);
@@ -473,7 +474,7 @@ static void a_flight_that_is_in_the_air_ends_with_its_client(void **state)
 static int end_in_child(lucidauth_flight *flight)
 {
   char message[900];
-  if (lucidauth_flight_next(flight, LUCIDAUTH_DID, NULL).step != LUCIDAUTH_DONE)
+  if (next_action(flight, LUCIDAUTH_RESULT_OK, NULL).step != LUCIDAUTH_STEP_DONE)
     return 1;
   if (end(flight, message) != LUCIDAUTH_NOT_READY)
     return 2;
@@ -494,7 +495,7 @@ static void a_child_of_a_fork_has_none_of_it(void **state)
   if (child == 0)
     _exit(end_in_child(flight));
   assert_int_equal(scene_status(child), 0);
-  while (action.step != LUCIDAUTH_DONE)
+  while (action.step != LUCIDAUTH_STEP_DONE)
     action = do_step(flight, &action);
   assert_int_equal(end(flight, message), LUCIDAUTH_OK);
   assert_own_token("B1");

@@ -1,5 +1,6 @@
 /* A token that is rejected while a flight is in the air: whatever becomes of the flight, it is not handed out again. */
 #define _GNU_SOURCE
+#include "next_action.h"
 #include "scene.h"
 
 #include <pthread.h>
@@ -102,8 +103,8 @@ static void a_flight_of_its_own_does_not_return_it(void **state)
   lucidauth *client = scene_open(&options);
   lucidauth_account *account = lucidauth_get_account(client, NULL, NULL);
   lucidauth_flight *flight = lucidauth_flight_begin(account, false, NULL, NULL);
-  lucidauth_action action = lucidauth_flight_next(flight, LUCIDAUTH_DID, NULL);
-  while (action.step != LUCIDAUTH_DONE)
+  lucidauth_action action = next_action(flight, LUCIDAUTH_RESULT_OK, NULL);
+  while (action.step != LUCIDAUTH_STEP_DONE)
     action = scene_step(flight, &action);
   (void)lucidauth_reject(client, NULL, "A1", NULL);
   assert_null(lucidauth_flight_end(flight, NULL, &error));

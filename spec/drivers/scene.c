@@ -1,5 +1,6 @@
 #define _GNU_SOURCE
 #include "scene.h"
+#include "next_action.h"
 
 #include <setjmp.h>
 #include <stdarg.h>
@@ -68,13 +69,13 @@ lucidauth_options scene_own_storage(void)
 
 lucidauth_action scene_step(lucidauth_flight *flight, const lucidauth_action *action)
 {
-  bool empty = action->step == LUCIDAUTH_LOAD && !scene.record[0];
-  if (action->step == LUCIDAUTH_SAVE)
+  bool empty = action->step == LUCIDAUTH_STEP_LOAD && !scene.record[0];
+  if (action->step == LUCIDAUTH_STEP_SAVE)
     snprintf(scene.record, sizeof scene.record, "%s", action->record);
-  if (action->step == LUCIDAUTH_POST)
+  if (action->step == LUCIDAUTH_STEP_POST)
     lucidauth_flight_post(flight);
-  return lucidauth_flight_next(flight, empty ? LUCIDAUTH_NONE : LUCIDAUTH_DID,
-                               action->step == LUCIDAUTH_LOAD ? scene.record : NULL);
+  return next_action(flight, empty ? LUCIDAUTH_RESULT_NONE : LUCIDAUTH_RESULT_OK,
+                     action->step == LUCIDAUTH_STEP_LOAD ? scene.record : NULL);
 }
 
 lucidauth *scene_open(const lucidauth_options *options)

@@ -1,6 +1,7 @@
 /* Signals that come while a refresh is under way. Each process that is to be ended by one is a child. */
 #define _GNU_SOURCE
 #include "../system/clock.h"
+#include "next_action.h"
 #include "scene.h"
 
 #include <errno.h>
@@ -174,7 +175,7 @@ static void refresh_in_the_background(void)
 
 static void close_in_the_air(void)
 {
-  lucidauth_ticket ticket = {0};
+  lucidauth_ticket ticket = LUCIDAUTH_TICKET_INIT;
   lucidauth *client = scene_client(true);
   (void)lucidauth_poll(lucidauth_get_account(client, NULL, NULL), &ticket, true, NULL, NULL);
   endpoint_has_seen(1);
@@ -183,7 +184,7 @@ static void close_in_the_air(void)
 
 static void end_in_the_air(void)
 {
-  lucidauth_ticket ticket = {0};
+  lucidauth_ticket ticket = LUCIDAUTH_TICKET_INIT;
   lucidauth *client = scene_client(true);
   (void)lucidauth_poll(lucidauth_get_account(client, NULL, NULL), &ticket, true, NULL, NULL);
   endpoint_has_seen(1);
@@ -346,9 +347,9 @@ static void fly(void)
   lucidauth_options options = scene_own_storage();
   lucidauth *client = scene_open(&options);
   lucidauth_flight *flight = lucidauth_flight_begin(lucidauth_get_account(client, NULL, NULL), false, NULL, NULL);
-  lucidauth_action action = lucidauth_flight_next(flight, LUCIDAUTH_DID, NULL);
-  while (action.step != LUCIDAUTH_DONE) {
-    if (action.step == LUCIDAUTH_SAVE)
+  lucidauth_action action = next_action(flight, LUCIDAUTH_RESULT_OK, NULL);
+  while (action.step != LUCIDAUTH_STEP_DONE) {
+    if (action.step == LUCIDAUTH_STEP_SAVE)
       keep(action.record);
     action = scene_step(flight, &action);
   }

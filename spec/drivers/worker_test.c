@@ -199,7 +199,7 @@ static void a_token_that_was_rejected_is_not_served_so(void **state)
 {
   (void)state;
   lucidauth_error error = LUCIDAUTH_ERROR_INIT;
-  lucidauth_ticket ticket = {0};
+  lucidauth_ticket ticket = LUCIDAUTH_TICKET_INIT;
   lucidauth_options chosen = scene_options(true);
   chosen.refresh_wait = 0;
   scene_store(100);
@@ -223,7 +223,7 @@ static void who_has_no_patience_is_served_from_the_file(void **state)
 {
   (void)state;
   lucidauth_error error = LUCIDAUTH_ERROR_INIT;
-  lucidauth_ticket damaged = {0}, first = {0}, later = {0};
+  lucidauth_ticket damaged = LUCIDAUTH_TICKET_INIT, first = LUCIDAUTH_TICKET_INIT, later = LUCIDAUTH_TICKET_INIT;
   lucidauth_account *account;
   scene_store_account("token", "{\"access_tok");
   world.no_threads = true;
@@ -248,7 +248,7 @@ static void nor_is_one_that_another_process_may_have_spent(void **state)
   lucidauth *client = scene_open(&chosen);
   endpoint_hold();
   lucidauth_error error = LUCIDAUTH_ERROR_INIT;
-  lucidauth_ticket ticket = {0};
+  lucidauth_ticket ticket = LUCIDAUTH_TICKET_INIT;
   lucidauth_account *account = lucidauth_get_account(client, NULL, NULL);
   assert_null(lucidauth_poll(account, &ticket, false, NULL, &error));
   assert_true(endpoint_has_seen(1));
@@ -276,7 +276,7 @@ static void who_finds_the_token_due_waits_for_the_next(lucidauth_storage storage
 {
   lucidauth_error error = LUCIDAUTH_ERROR_INIT;
   uint64_t serial;
-  lucidauth_ticket ticket = {0}, another = {0}, hurried = {0};
+  lucidauth_ticket ticket = LUCIDAUTH_TICKET_INIT, another = LUCIDAUTH_TICKET_INIT, hurried = LUCIDAUTH_TICKET_INIT;
   lucidauth *client = client_with_a_due_token(storage, ENDPOINT_PATIENCE, &serial);
   lucidauth_account *account = lucidauth_get_account(client, NULL, NULL);
   assert_null(lucidauth_poll(account, &ticket, true, NULL, &error));
@@ -309,7 +309,7 @@ static void but_for_a_flight_that_was_waited_for_long_enough(void **state)
   (void)state;
   lucidauth_error error = LUCIDAUTH_ERROR_INIT;
   uint64_t serial;
-  lucidauth_ticket ticket = {0}, another = {0};
+  lucidauth_ticket ticket = LUCIDAUTH_TICKET_INIT, another = LUCIDAUTH_TICKET_INIT;
   lucidauth *client = client_with_a_due_token(LUCIDAUTH_FILE, 0.05, &serial);
   lucidauth_account *account = lucidauth_get_account(client, NULL, NULL);
   assert_null(lucidauth_poll(account, &ticket, true, NULL, &error));
@@ -408,7 +408,7 @@ static void *ask_and_forget(void *client)
 static void end_with_a_flight_in_the_air(bool background)
 {
   pthread_t thread;
-  lucidauth_ticket ticket = {0};
+  lucidauth_ticket ticket = LUCIDAUTH_TICKET_INIT;
   alarm(ENDPOINT_PATIENCE);
   lucidauth *client = client_to_freeze(background);
   if (background)
@@ -444,7 +444,7 @@ static void a_slow_disk_holds_up_its_own_account_alone(void **state)
 {
   (void)state;
   lucidauth_error error = LUCIDAUTH_ERROR_INIT;
-  lucidauth_ticket ticket = {0};
+  lucidauth_ticket ticket = LUCIDAUTH_TICKET_INIT;
   lucidauth_options chosen = scene_options(true);
   chosen.storage = LUCIDAUTH_DIRECTORY;
   chosen.path = scene.folder;
@@ -512,7 +512,7 @@ static void a_caller_who_meets_a_look_gets_a_token_all_the_same(void **state)
   (void)state;
   lucidauth_status status = LUCIDAUTH_STATUS_INIT;
   lucidauth_error error = LUCIDAUTH_ERROR_INIT;
-  lucidauth_ticket ticket = {0};
+  lucidauth_ticket ticket = LUCIDAUTH_TICKET_INIT;
   scene_store(3000);
   world.slow_account = "default";
   lucidauth *client = scene_client(true);
@@ -557,7 +557,7 @@ static void a_caller_that_may_not_is_told_why(void **state)
 {
   (void)state;
   lucidauth_error error = LUCIDAUTH_ERROR_INIT;
-  lucidauth_ticket ticket = {0}, again = {0};
+  lucidauth_ticket ticket = LUCIDAUTH_TICKET_INIT, again = LUCIDAUTH_TICKET_INIT;
   lucidauth_options chosen = scene_options(true);
   chosen.timeout = 2;
   lucidauth *client = scene_open(&chosen);
@@ -582,7 +582,7 @@ static void a_lock_that_is_kept_is_not_forgotten_for_lack_of_a_thread(void **sta
   pthread_t thread;
   void *token;
   char aside[96];
-  lucidauth_ticket ticket = {0};
+  lucidauth_ticket ticket = LUCIDAUTH_TICKET_INIT;
   lucidauth_options chosen = scene_options(true);
   snprintf(aside, sizeof aside, "%s.aside", scene.path);
   chosen.timeout = 2;
@@ -602,6 +602,28 @@ static void a_lock_that_is_kept_is_not_forgotten_for_lack_of_a_thread(void **sta
   scene_assert_token(lucidauth_refresh(client, NULL, NULL), "A2");
   assert_true(scene_stored("\"R2\""));
   lucidauth_close(client);
+}
+
+/* A program of any release: the ticket is read and written up to its end in this one. */
+static void a_ticket_may_start_from_zero_or_be_larger(void **state)
+{
+  (void)state;
+  const size_t sizes[] = {sizeof(lucidauth_ticket), 0, sizeof(lucidauth_ticket) + 8};
+  for (size_t i = 0; i < sizeof sizes / sizeof *sizes; i++) {
+    struct {
+      lucidauth_ticket ticket;
+      char behind[8];
+    } given = {.ticket = {.size = sizes[i], .refresh = true}, .behind = "behind"};
+    lucidauth_error error = LUCIDAUTH_ERROR_INIT;
+    lucidauth *client = scene_client(true);
+    char *token = poll_for(lucidauth_get_account(client, NULL, NULL), &given.ticket, &error);
+    if (!token)
+      fail_msg("%s", error.message);
+    lucidauth_free_token(token);
+    assert_true(given.ticket.size == sizes[i] && given.ticket.refresh);
+    assert_string_equal(given.behind, "behind");
+    lucidauth_close(client);
+  }
 }
 
 #define TEST(name) cmocka_unit_test_setup_teardown(name, set_up, scene_tear_down)
@@ -631,6 +653,7 @@ int main(void)
       TEST(a_caller_that_may_wait_flies_by_itself),
       TEST(a_caller_that_may_not_is_told_why),
       TEST(a_lock_that_is_kept_is_not_forgotten_for_lack_of_a_thread),
+      TEST(a_ticket_may_start_from_zero_or_be_larger),
   };
   alarm(3 * ENDPOINT_PATIENCE);
   return cmocka_run_group_tests(tests, NULL, NULL);

@@ -6,6 +6,7 @@
 #include "worker.h"
 
 #include <math.h>
+#include <string.h>
 
 static const char *const takes_too_long =
     "The refresh takes too long. It goes on, and nothing is lost; ask again later.";
@@ -58,40 +59,68 @@ enum poll {
   POLL_NO_THREAD /* there is none to be had that would carry one out: ask again later, or do it here */
 };
 
+/* A lucidauth_ticket as it is used here. */
+struct ticket {
+  bool refresh;
+  double within;
+  bool joined;     /* it waits for a flight, */
+  uint64_t flight; /* with this number; of a login, for that */
+  double begun;    /* steady seconds; 0: it was not looked at yet */
+  struct patience patience;
+};
+
+_Static_assert(sizeof(struct ticket) <= sizeof((lucidauth_ticket *)0)->reserved, "a ticket has room for what is kept");
+
+static struct ticket read_ticket(const lucidauth_ticket *given)
+{
+  struct ticket ticket;
+  memcpy(&ticket, given->reserved, sizeof ticket);
+  ticket.refresh = given->refresh;
+  ticket.within = given->within;
+  return ticket;
+}
+
+static void write_ticket(lucidauth_ticket *given, const struct ticket *ticket)
+{
+  memcpy(given->reserved, ticket, sizeof *ticket);
+  given->within = ticket->within;
+}
+
+bool waiting_has_joined(const lucidauth_ticket *given)
+{
+  return read_ticket(given).joined;
+}
+
 /* With the mutex held: have a flight under way that this ticket can wait for. False: there is no thread to be had. */
-static bool join_flight(struct lucidauth_account *account, lucidauth_ticket *ticket)
+static bool join_flight(struct lucidauth_account *account, struct ticket *ticket)
 {
   bool taken = turn_is_taken(account);
-  if (ticket->boarded || (taken && !turn_suits(account, ticket->refresh, ticket->begun)))
+  if (ticket->joined || (taken && !turn_suits(account, ticket->refresh, ticket->begun)))
     return true;
   if (!taken && !worker_begin(account, ticket->refresh ? FLOW_REFRESH : FLOW_TOKEN))
     return false;
-  ticket->boarded = true;
-  ticket->landing = turn_number(account);
+  ticket->joined = true;
+  ticket->flight = turn_number(account);
   return true;
 }
 
 /* The caller was to come back after `within` seconds at the latest. */
-static void look_at_the_time(lucidauth_ticket *ticket, double steady)
+static void look_at_the_time(struct ticket *ticket, double steady)
 {
-  struct patience patience = {.waited = ticket->waited, .looked = ticket->looked, .woke = ticket->woke};
   if (ticket->begun == 0)
     ticket->begun = steady;
-  patience_look(&patience, steady, ticket->within);
-  ticket->waited = patience.waited;
-  ticket->looked = patience.looked;
-  ticket->woke = patience.woke;
+  patience_look(&ticket->patience, steady, ticket->within);
 }
 
-static bool has_waited(const lucidauth_ticket *ticket, double seconds)
+static bool has_waited(const struct ticket *ticket, double seconds)
 {
-  return patience_ends(&(struct patience){.waited = ticket->waited, .woke = ticket->woke}, seconds);
+  return patience_ends(&ticket->patience, seconds);
 }
 
 /* With the mutex held. */
-static bool flight_is_over(const struct lucidauth_account *account, const lucidauth_ticket *ticket)
+static bool flight_is_over(const struct lucidauth_account *account, const struct ticket *ticket)
 {
-  return ticket->boarded && turn_is_over(account, ticket->landing);
+  return ticket->joined && turn_is_over(account, ticket->flight);
 }
 
 /* The token in use may die at any moment, by this process's refresh or another one's; callers that can wait for that do,
@@ -102,7 +131,7 @@ static bool is_changing(const struct lucidauth_account *account)
 }
 
 /* With the mutex held: answer at once where that is possible. True: it is answered. */
-static bool answer_ticket(struct lucidauth_account *account, const lucidauth_ticket *ticket, bool patient,
+static bool answer_ticket(struct lucidauth_account *account, const struct ticket *ticket, bool patient,
                           struct moment now, lucidauth_error *error)
 {
   bool over = flight_is_over(account, ticket);
@@ -120,7 +149,7 @@ static bool answer_ticket(struct lucidauth_account *account, const lucidauth_tic
     error_copy(error, turn_outcome(account));
     return true;
   }
-  if (!ticket->boarded && turn_refusal(account)) {
+  if (!ticket->joined && turn_refusal(account)) {
     error_set(error, LUCIDAUTH_NOT_READY, "%s", turn_refusal(account));
     return true;
   }
@@ -131,7 +160,7 @@ static bool answer_ticket(struct lucidauth_account *account, const lucidauth_tic
 }
 
 /* There is no thread; `within` 0: nor will there be one. */
-static void tell_of_no_thread(lucidauth_ticket *ticket, lucidauth_error *error)
+static void tell_of_no_thread(struct ticket *ticket, lucidauth_error *error)
 {
   bool never = thread_is_forbidden();
   if (never)
@@ -141,14 +170,14 @@ static void tell_of_no_thread(lucidauth_ticket *ticket, lucidauth_error *error)
 
 /* Seconds until the ticket has waited long enough for an answer. A token that lives may be in the storage alone: the
  * flight then ends with it after refresh_wait. */
-static double time_to_answer(const struct lucidauth_account *account, const lucidauth_ticket *ticket)
+static double time_to_answer(const struct lucidauth_account *account, const struct ticket *ticket)
 {
-  double waited = ticket->waited, patience = account->settings.refresh_wait;
+  double waited = ticket->patience.waited, patience = account->settings.refresh_wait;
   double left = (!ticket->refresh && waited < patience ? patience : turn_longest_wait(account)) - waited;
   return left > 0 ? left : PATIENCE_PAUSE;
 }
 
-static enum poll poll_ticket(struct lucidauth_account *account, lucidauth_ticket *ticket, bool patient, char **token,
+static enum poll poll_ticket(struct lucidauth_account *account, struct ticket *ticket, bool patient, char **token,
                              uint64_t *serial, lucidauth_error *error)
 {
   struct moment now = clock_now();
@@ -159,7 +188,7 @@ static enum poll poll_ticket(struct lucidauth_account *account, lucidauth_ticket
   bool joined = true;
   if (!done) {
     if (flight_is_over(account, ticket) && turn_was_in_vain(account))
-      ticket->boarded = false;
+      ticket->joined = false;
     joined = join_flight(account, ticket);
     done = answer_ticket(account, ticket, patient, now, &said);
     ticket->within = time_to_answer(account, ticket);
@@ -176,19 +205,21 @@ static enum poll poll_ticket(struct lucidauth_account *account, lucidauth_ticket
   return done ? POLL_ANSWERED : joined ? POLL_WAIT : POLL_NO_THREAD;
 }
 
-char *waiting_poll(struct lucidauth_account *account, lucidauth_ticket *ticket, bool patient, uint64_t *serial,
+char *waiting_poll(struct lucidauth_account *account, lucidauth_ticket *given, bool patient, uint64_t *serial,
                    lucidauth_error *error)
 {
   char *token;
-  if (!patient && !ticket->refresh)
+  struct ticket ticket = read_ticket(given);
+  if (!patient && !ticket.refresh)
     account_read_now(account);
-  (void)poll_ticket(account, ticket, patient, &token, serial, error);
+  (void)poll_ticket(account, &ticket, patient, &token, serial, error);
+  write_ticket(given, &ticket);
   events_deliver(&account->client->events);
   return token;
 }
 
 /* With the signals that would lose the answer to a refresh that is under way. */
-static void wait_for_background(struct lucidauth_account *account, lucidauth_ticket *ticket, struct held_signal *held)
+static void wait_for_background(struct lucidauth_account *account, struct ticket *ticket, struct held_signal *held)
 {
   const double look_again = 0.05;
   turn_hold_signals(account, held);
@@ -204,7 +235,7 @@ static char *get_from_background(struct lucidauth_account *account, bool refresh
                                  lucidauth_error *error)
 {
   lucidauth_error said = LUCIDAUTH_ERROR_INIT;
-  lucidauth_ticket ticket = {.refresh = refresh};
+  struct ticket ticket = {.refresh = refresh};
   struct held_signal held = {.holding = false};
   char *token;
   enum poll polled;
@@ -248,18 +279,18 @@ static const char *const forbidden_to_store =
     "the section global: add that line, and restart it.";
 
 /* The login that this ticket waits for. A caller that comes without its ticket hears the outcome that nobody has heard yet. */
-static struct login *find_login(const struct lucidauth_account *account, const lucidauth_ticket *ticket,
+static struct login *find_login(const struct lucidauth_account *account, const struct ticket *ticket,
                                 const struct login_key *key, double steady)
 {
   struct login *logins = turn_logins(account);
-  return ticket->boarded ? logins_find(logins, ticket->landing)
-                         : logins_find_untold(logins, key, steady - account->settings.timeout);
+  return ticket->joined ? logins_find(logins, ticket->flight)
+                        : logins_find_untold(logins, key, steady - account->settings.timeout);
 }
 
-static enum poll tell_login(struct login *login, lucidauth_ticket *ticket, lucidauth_error *error)
+static enum poll tell_login(struct login *login, struct ticket *ticket, lucidauth_error *error)
 {
   error_copy(error, login_tell(login));
-  ticket->boarded = false;
+  ticket->joined = false;
   return POLL_ANSWERED;
 }
 
@@ -270,24 +301,24 @@ static enum poll refuse_login(lucidauth_code code, const char *why, lucidauth_er
 }
 
 /* The ticket's login is under way, or cannot begin yet. */
-static enum poll wait_for_login(const struct lucidauth_account *account, lucidauth_ticket *ticket, bool busy,
+static enum poll wait_for_login(const struct lucidauth_account *account, struct ticket *ticket, bool busy,
                                 lucidauth_error *error)
 {
   double most = turn_longest_wait(account);
   if (has_waited(ticket, most))
-    return refuse_login(LUCIDAUTH_TIMEOUT, ticket->boarded ? stores_too_long : never_stored, error);
-  ticket->within = most > ticket->waited ? most - ticket->waited : PATIENCE_PAUSE;
-  error_set(error, LUCIDAUTH_NOT_READY, "%s", ticket->boarded ? being_stored : stored_later);
-  return ticket->boarded || busy ? POLL_WAIT : POLL_NO_THREAD;
+    return refuse_login(LUCIDAUTH_TIMEOUT, ticket->joined ? stores_too_long : never_stored, error);
+  ticket->within = most > ticket->patience.waited ? most - ticket->patience.waited : PATIENCE_PAUSE;
+  error_set(error, LUCIDAUTH_NOT_READY, "%s", ticket->joined ? being_stored : stored_later);
+  return ticket->joined || busy ? POLL_WAIT : POLL_NO_THREAD;
 }
 
 /* With the mutex held. */
-static enum poll store_or_wait(struct lucidauth_account *account, lucidauth_ticket *ticket, struct answer *given,
+static enum poll store_or_wait(struct lucidauth_account *account, struct ticket *ticket, struct answer *given,
                                const struct login_key *key, lucidauth_error *error)
 {
   bool busy = turn_is_busy(account);
   struct login *login = find_login(account, ticket, key, clock_now().steady);
-  if (ticket->boarded && !login)
+  if (ticket->joined && !login)
     return refuse_login(LUCIDAUTH_NOT_READY, outcome_forgotten, error);
   if (!login && turn_refusal(account))
     return refuse_login(LUCIDAUTH_NOT_READY, turn_refusal(account), error);
@@ -299,12 +330,12 @@ static enum poll store_or_wait(struct lucidauth_account *account, lucidauth_tick
     error_set(error, LUCIDAUTH_NOT_READY, "%s", forbidden_to_store);
     return POLL_NO_THREAD;
   }
-  ticket->boarded = login != NULL;
-  ticket->landing = login ? login->number : 0;
+  ticket->joined = login != NULL;
+  ticket->flight = login ? login->number : 0;
   return wait_for_login(account, ticket, busy, error);
 }
 
-static enum poll poll_to_store(struct lucidauth_account *account, lucidauth_ticket *ticket, struct answer *given,
+static enum poll poll_to_store(struct lucidauth_account *account, struct ticket *ticket, struct answer *given,
                                const struct login_key *key, lucidauth_error *error)
 {
   pthread_mutex_lock(&account->mutex);
@@ -316,17 +347,19 @@ static enum poll poll_to_store(struct lucidauth_account *account, lucidauth_tick
   return polled;
 }
 
-void waiting_poll_store(struct lucidauth_account *account, lucidauth_ticket *ticket, struct answer *given,
+void waiting_poll_store(struct lucidauth_account *account, lucidauth_ticket *of, struct answer *given,
                         const struct login_key *key, lucidauth_error *error)
 {
-  (void)poll_to_store(account, ticket, given, key, error);
+  struct ticket ticket = read_ticket(of);
+  (void)poll_to_store(account, &ticket, given, key, error);
+  write_ticket(of, &ticket);
 }
 
 /* As get_from_background. */
 static bool store_in_background(struct lucidauth_account *account, struct answer *given, const struct login_key *key,
                                 lucidauth_error *error)
 {
-  lucidauth_ticket ticket = {.refresh = false};
+  struct ticket ticket = {.refresh = false};
   struct held_signal held = {.holding = false};
   enum poll polled;
   while ((polled = poll_to_store(account, &ticket, given, key, error)) == POLL_WAIT)

@@ -16,7 +16,11 @@ char *waiting_get(struct lucidauth_account *account, enum flow_goal goal, uint64
 char *waiting_poll(struct lucidauth_account *account, lucidauth_ticket *ticket, bool patient, uint64_t *serial,
                    lucidauth_error *error);
 
-/* lucidauth_store and lucidauth_poll_store, of an answer that was read already; a ticket that has boarded needs none of it. */
+/* Whether the ticket waits for a flight already. */
+bool waiting_has_joined(const lucidauth_ticket *ticket);
+
+/* lucidauth_store and lucidauth_poll_store, of an answer that was read already; a ticket that has joined a flight needs
+ * none of it. */
 bool waiting_store(struct lucidauth_account *account, struct answer *given, const struct login_key *key,
                    lucidauth_error *error);
 void waiting_poll_store(struct lucidauth_account *account, lucidauth_ticket *ticket, struct answer *given,

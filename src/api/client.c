@@ -242,12 +242,13 @@ bool lucidauth_poll_store(lucidauth_account *account, lucidauth_ticket *ticket, 
   struct answer given = {.kind = ANSWER_DOUBT};
   lucidauth_error said = LUCIDAUTH_ERROR_INIT;
   int cancel = cancel_put_off();
-  ticket->within = 0;
   if (check_background(account, &said) &&
-      (ticket->boarded || account_read_given(account, &given, answer, length, &said))) {
+      (waiting_has_joined(ticket) || account_read_given(account, &given, answer, length, &said))) {
     const struct login_key key = login_key(answer, answer ? length : 0, flags & LUCIDAUTH_REPLACE);
     waiting_poll_store(account, ticket, &given, &key, &said);
     answer_free(&given);
+  } else {
+    ticket->within = 0;
   }
   error_copy(error, &said);
   events_deliver(account_events(account));

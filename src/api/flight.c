@@ -109,11 +109,11 @@ lucidauth_flight *lucidauth_flight_keep(lucidauth_account *account)
 static enum flow_result result_for_flow(lucidauth_result result)
 {
   switch (result) {
-  case LUCIDAUTH_NONE:
+  case LUCIDAUTH_RESULT_NONE:
     return FLOW_NONE;
-  case LUCIDAUTH_BUSY:
+  case LUCIDAUTH_RESULT_BUSY:
     return FLOW_BUSY;
-  case LUCIDAUTH_FAILED:
+  case LUCIDAUTH_RESULT_FAILED:
     return FLOW_FAILED;
   default:
     return FLOW_OK;
@@ -188,17 +188,28 @@ static bool has_nothing_in_hand(const lucidauth_flight *flight)
 static lucidauth_step step_of(enum flow_step step)
 {
   static const lucidauth_step of[] = {
-      [FLOW_LOAD] = LUCIDAUTH_LOAD,     [FLOW_LOCK] = LUCIDAUTH_LOCK, [FLOW_SAVE] = LUCIDAUTH_SAVE,
-      [FLOW_UNLOCK] = LUCIDAUTH_UNLOCK, [FLOW_POST] = LUCIDAUTH_POST, [FLOW_WAIT] = LUCIDAUTH_WAIT,
-      [FLOW_DONE] = LUCIDAUTH_DONE};
+      [FLOW_LOAD] = LUCIDAUTH_STEP_LOAD,     [FLOW_LOCK] = LUCIDAUTH_STEP_LOCK, [FLOW_SAVE] = LUCIDAUTH_STEP_SAVE,
+      [FLOW_UNLOCK] = LUCIDAUTH_STEP_UNLOCK, [FLOW_POST] = LUCIDAUTH_STEP_POST, [FLOW_WAIT] = LUCIDAUTH_STEP_WAIT,
+      [FLOW_DONE] = LUCIDAUTH_STEP_DONE};
   return of[step];
 }
 
-lucidauth_action lucidauth_flight_next(lucidauth_flight *flight, lucidauth_result result, const char *text)
+/* All of it is as old as the struct: of a later field `action->size` says whether the program knows it. */
+static void show_action(const struct flow_action *action, lucidauth_action *shown)
+{
+  shown->step = step_of(action->step);
+  shown->record = action->record;
+  shown->seconds = action->seconds;
+}
+
+void lucidauth_flight_next(lucidauth_flight *flight, lucidauth_result result, const char *text,
+                           lucidauth_action *action)
 {
   struct flow_event event = {.result = FLOW_OK};
-  if (is_of_parent(flight))
-    return (lucidauth_action){.step = LUCIDAUTH_DONE};
+  if (is_of_parent(flight)) {
+    show_action(&(struct flow_action){.step = FLOW_DONE}, action);
+    return;
+  }
   int cancel = cancel_put_off();
   await_post(flight);
   if (flight->begun)
@@ -208,9 +219,8 @@ lucidauth_action lucidauth_flight_next(lucidauth_flight *flight, lucidauth_resul
   let_go_of_response(flight);
   if (has_nothing_in_hand(flight))
     held_signals_pass_on(&flight->held);
+  show_action(&flight->action, action);
   cancel_allow(cancel);
-  return (lucidauth_action){
-      .step = step_of(flight->action.step), .record = flight->action.record, .seconds = flight->action.seconds};
 }
 
 static bool post_and_hold(lucidauth_flight *flight, const struct endpoints *endpoints)
@@ -259,7 +269,7 @@ static void hear_answer(lucidauth_flight *flight)
   await_post(flight);
   if (flight->action.step != FLOW_POST || !flight->posted)
     return;
-  struct flow_event event = event_of(flight, LUCIDAUTH_DID, NULL);
+  struct flow_event event = event_of(flight, LUCIDAUTH_RESULT_OK, NULL);
   flight->action = advance(flight, &event);
 }
 

@@ -118,7 +118,8 @@ int client_store(lua_State *L)
 int core_ticket(lua_State *L)
 {
   struct ticket *ticket = lua_newuserdata(L, sizeof *ticket);
-  *ticket = (struct ticket){.ticket.refresh = lua_toboolean(L, 1)};
+  *ticket = (struct ticket){.ticket = LUCIDAUTH_TICKET_INIT};
+  ticket->ticket.refresh = lua_toboolean(L, 1);
   luaL_getmetatable(L, TICKET);
   lua_setmetatable(L, -2);
   return 1;

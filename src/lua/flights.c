@@ -100,11 +100,12 @@ static struct flight *check_flight(lua_State *L)
 /* flight:next([result [, text]]) -> step, record or seconds */
 int flight_next(lua_State *L)
 {
-  static const char *const results[] = {"did", "none", "busy", "failed", NULL};
+  static const char *const results[] = {"ok", "none", "busy", "failed", NULL};
   static const char *const steps[] = {"load", "lock", "save", "unlock", "post", "wait", "done"};
   struct flight *flight = check_flight(L);
-  lucidauth_result result = (lucidauth_result)luaL_checkoption(L, 2, "did", results);
-  lucidauth_action action = lucidauth_flight_next(flight->flight, result, luaL_optstring(L, 3, NULL));
+  lucidauth_result result = (lucidauth_result)luaL_checkoption(L, 2, "ok", results);
+  lucidauth_action action = LUCIDAUTH_ACTION_INIT;
+  lucidauth_flight_next(flight->flight, result, luaL_optstring(L, 3, NULL), &action);
   lua_pushstring(L, steps[action.step]);
   if (action.record)
     lua_pushstring(L, action.record);
