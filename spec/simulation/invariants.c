@@ -331,6 +331,7 @@ void invariants_loaded(struct simulation *sim, struct worker *worker)
     return;
   worker->known.loaded = token_find(worker->loaded);
   worker->known.aside = token_find_aside(worker->loaded);
+  worker->known.tried = worker->known.tried || worker->known.aside.refresh.kind;
   /* a program without the lock has written since the answer came */
   if (worker->known.answered_any && !simulation_strict(sim, worker->account) &&
       token_older(worker->known.answered, storage->content.access))
@@ -457,6 +458,12 @@ static void check_rejection(struct simulation *sim, struct worker *worker)
                        name(access));
 }
 
+/* The flight is over: everybody can read that its answer is lost. */
+static bool says_lost(const char *record)
+{
+  return strstr(record, "\"lost\":") && !token_find_aside(record).refresh.kind;
+}
+
 void invariants_saved(struct simulation *sim, struct worker *worker)
 {
   struct account *account = &sim->accounts[worker->account];
@@ -468,7 +475,10 @@ void invariants_saved(struct simulation *sim, struct worker *worker)
     simulation_violate(sim, worker, worker->account, "a record is saved without the lock");
   check_record(sim, worker->account);
   check_rejection(sim, worker);
-  check_progress(sim, worker, worker->account);
+  if (account->storage.lie != LIE_KEEPS_NOTHING)
+    check_progress(sim, worker, worker->account);
+  if (says_lost(worker->action.record) && account->flight == number(sim, worker))
+    account->flight = -1;
   worker->known.loaded = token_find(worker->action.record);
   worker->known.aside = token_find_aside(worker->action.record);
   worker->known.tried = worker->known.tried || worker->known.aside.refresh.kind;

@@ -7,6 +7,7 @@
  *   simulation --seed S                   from another seed; the story of a failure names one to begin with it
  *   simulation --processes P              so many processes in each episode (1 to 8)
  *   simulation --story                    tell the first episode step by step, whatever its end
+ *   simulation --diagram                  print the states that the flow has been in, and the ways between them
  *   simulation --expect-violation         succeed when, and only when, an invariant is violated */
 #include "simulation.h"
 
@@ -20,7 +21,7 @@
 struct options {
   uint64_t seed, refreshes;
   int processes;
-  bool story, expect_violation;
+  bool story, diagram, expect_violation;
 };
 
 static uint64_t next_seed(uint64_t seed)
@@ -91,6 +92,8 @@ static int run(const struct options *options, const char *program)
     printf("Violated after %" PRIu64 " refreshes, with seed %" PRIu64 ": %s\n", tally.refreshes, seed, sim->violation);
   else if (violated)
     tell_failure(sim, options, program, seed, tally.refreshes);
+  else if (options->diagram)
+    diagram_print(&tally.diagram);
   else
     print_tally(&tally, seconds() - began);
   free(sim);
@@ -113,6 +116,8 @@ static bool read_options(struct options *options, char **arguments)
     uint64_t processes = 0;
     if (strcmp(*arguments, "--story") == 0)
       options->story = true;
+    else if (strcmp(*arguments, "--diagram") == 0)
+      options->diagram = true;
     else if (strcmp(*arguments, "--expect-violation") == 0)
       options->expect_violation = true;
     else if (strcmp(*arguments, "--seed") == 0 && read_number(arguments[1], UINT64_MAX, &options->seed))
@@ -134,7 +139,8 @@ int main(int count, char **arguments)
   struct options options = {.seed = 1, .refreshes = 200000};
   (void)count;
   if (!read_options(&options, arguments + 1)) {
-    fprintf(stderr, "usage: %s [--seed S] [--refreshes N] [--processes 1..%d] [--story] [--expect-violation]\n",
+    fprintf(stderr,
+            "usage: %s [--seed S] [--refreshes N] [--processes 1..%d] [--story] [--diagram] [--expect-violation]\n",
             arguments[0], PROCESSES);
     return 2;
   }

@@ -163,7 +163,9 @@ static void tell_flow(struct simulation *sim, struct worker *worker)
   if (refreshed && random_chance(&sim->random, sim->weather.memory))
     allocations_left = random_below(&sim->random, 60);
   worker->event.now = simulation_moment(sim, worker);
+  int state = flow_state(worker->flow);
   worker->action = flow_next(worker->flow, &worker->event);
+  diagram_draw(&sim->tally->diagram, state, flow_state(worker->flow));
   allocations_left = -1;
   sim->tally->steps++;
   network_forget(sim, worker);

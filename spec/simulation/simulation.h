@@ -3,6 +3,7 @@
 #ifndef SIMULATION_H
 #define SIMULATION_H
 
+#include "diagram.h"
 #include "flow.h"
 #include "issued.h"
 #include "random.h"
@@ -24,9 +25,9 @@ enum {
   SERIALS = 256,  /* refreshes of one grant in an episode */
   REJECTIONS = 8, /* that a worker remembers */
   REJECTED = FLOW_FINGERPRINTS,
-  LISTED = 64,    /* spent refresh tokens that a storage remembers by itself */
+  LISTED = 64,     /* spent refresh tokens that a storage remembers by itself */
   REMEMBERED = 64, /* that a process remembers */
-  VERSIONS = 8,   /* that a lagging storage has not shown yet */
+  VERSIONS = 8,    /* that a lagging storage has not shown yet */
   VIOLATION = 600
 };
 
@@ -223,6 +224,7 @@ struct tally {
   uint64_t episodes, refreshes, steps, flights, crashes, sends, introspections, saves, failed_saves, recovered, lost,
       refused, adopted, logins, unsaved;
   uint64_t fates[FATES];
+  struct diagram diagram;
 };
 
 struct simulation {

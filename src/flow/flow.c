@@ -232,9 +232,14 @@ struct flow_status flow_status(const struct flow *flow)
                               .retry_at = flow->setback.of[0] ? flow->setback.until : 0};
 }
 
-const char *flow_state_name(const struct flow *flow)
+int flow_state(const struct flow *flow)
 {
-  return rows[flow->state].name;
+  return (int)flow->state;
+}
+
+const char *flow_state_name(int state)
+{
+  return state >= 0 && state < STATES ? rows[state].name : NULL;
 }
 
 const char *flow_note_name(enum flow_note_kind kind)

@@ -177,6 +177,12 @@ bool flow_unsaved(const struct flow *flow);
 
 struct flow_status flow_status(const struct flow *flow);
 
+/* Where a flow stands, for stories and diagrams: states are numbered from 0, the one between two flights. */
+int flow_state(const struct flow *flow);
+
+/* "LOAD_UNLOCKED": the step that the state asks for, and what for. NULL: there is no such state. */
+const char *flow_state_name(int state);
+
 /* "refreshed", "save_failed", ...; never NULL. */
 const char *flow_note_name(enum flow_note_kind kind);
 

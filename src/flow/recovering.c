@@ -164,6 +164,8 @@ struct flow_action on_load_before_resend(struct flow *flow, const struct flow_ev
     return flow_judge_empty(flow);
   if (flow_compare(flow, event, &found) == ANOTHER)
     return flow_go_on_with(flow, &found);
+  if (flow->recovering && flow_read_newer_access_token(flow, event, &found))
+    return flow_go_on_with(flow, &found);
   if (!flow->holds)
     return flow_begin_refresh(flow);
   return flow_time_is_over(flow) || flow->spends >= SPENDS_MOST ? flow_send_nothing_more(flow)

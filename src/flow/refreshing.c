@@ -96,6 +96,7 @@ static struct flow_action keep_tokens(struct flow *flow, struct answer *answer)
 {
   /* a clock that was set back during the flight would otherwise lengthen the token's life */
   double since = fmin(flow->sent.wall, flow->now.wall);
+  flow->replaced = flow->record.access_token ? token_fingerprint(flow->record.access_token) : 0;
   if (!record_rotate(&flow->record, answer, since, &flow->settings->world) &&
       !(flow_use_reserve(flow) && record_rotate(&flow->record, answer, since, &flow->settings->world)))
     return keep_as_it_came(flow, answer);

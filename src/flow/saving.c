@@ -1,5 +1,6 @@
 /* Tokens that could not be saved, storages that do not keep what they are given, and other writers. */
 #include "../base/secret.h"
+#include "../oauth/token.h"
 #include "../record/readback.h"
 #include "states.h"
 #include "words.h"
@@ -44,11 +45,14 @@ static struct flow_action still_unsaved(struct flow *flow, enum code code, const
   return flow_finish(flow);
 }
 
-/* Of a server that does not rotate: the refresh token is the same. */
-static bool is_newer(const struct record *ours, const struct record *found)
+/* Of a server that does not rotate: the refresh token is the same. The access token is another, and not the one that was
+ * stored before ours. */
+static bool is_newer(const struct flow *flow, const struct record *found)
 {
+  const struct record *ours = &flow->unsaved;
   return flow_same_token(ours->refresh_token, found->refresh_token) && ours->access_token && found->access_token &&
-         strcmp(ours->access_token, found->access_token) != 0 && found->expires_at > ours->expires_at;
+         strcmp(ours->access_token, found->access_token) != 0 &&
+         token_fingerprint(found->access_token) != flow->replaced;
 }
 
 struct flow_action on_load_before_unsaved(struct flow *flow, const struct flow_event *event)
@@ -62,7 +66,7 @@ struct flow_action on_load_before_unsaved(struct flow *flow, const struct flow_e
   }
   /* a parent may have saved the very same, or somebody has stored better ones */
   bool better = !flow_was_spent(flow, &found) && (flow->inherited || flow_is_another(&flow->unsaved, &found));
-  if (read && (better || is_newer(&flow->unsaved, &found))) {
+  if (read && (better || is_newer(flow, &found))) {
     record_free(&flow->unsaved);
     flow->inherited = false;
     return flow_go_on_with(flow, &found);
@@ -190,7 +194,7 @@ static bool has_our_mark(const struct flow *flow, const struct flow_event *event
 }
 
 /* Of a server that does not rotate: the refresh token is the same. */
-static bool read_newer_access_token(const struct flow *flow, const struct flow_event *event, struct record *found)
+bool flow_read_newer_access_token(const struct flow *flow, const struct flow_event *event, struct record *found)
 {
   const char *ours = flow->record.access_token;
   if (!record_read(found, event->text, &flow->settings->world))
@@ -210,7 +214,7 @@ struct flow_action on_load_changed(struct flow *flow, const struct flow_event *e
     return flow_go_on_with(flow, &found);
   if (finding == SAME_GRANT && !flow_brings_tokens(flow->reviewed) && !has_our_mark(flow, event))
     return flow_leave(flow);
-  if (finding == SAME_GRANT && !flow_brings_tokens(flow->reviewed) && read_newer_access_token(flow, event, &found))
+  if (finding == SAME_GRANT && !flow_brings_tokens(flow->reviewed) && flow_read_newer_access_token(flow, event, &found))
     return flow_go_on_with(flow, &found);
   if (finding == SAME_GRANT || flow_brings_tokens(flow->reviewed))
     return flow_save(flow, flow->reviewed, &flow->record);

@@ -83,6 +83,7 @@ struct flow {
   bool configured_is_spent; /* a record that has come from the configured refresh token was seen, or it was sent */
   enum code trouble;        /* the last failure that no success has followed; CODE_OK: none */
   char trouble_message[FLOW_MESSAGE];
+  uint64_t replaced;     /* the access token that was stored before this process's last one: its fingerprint; 0: none */
   struct record unsaved; /* the newest tokens, which could not be saved; the lock is held while it is here */
   bool locked;
   double last_refresh;
@@ -214,6 +215,8 @@ struct flow_action flow_review(struct flow *flow);
 struct flow_action on_load_changed(struct flow *flow, const struct flow_event *event);
 struct flow_event flow_give_up_reviewing(const struct flow *flow);
 
+bool flow_read_newer_access_token(const struct flow *flow, const struct flow_event *event, struct record *found);
+
 /* storing.c */
 struct flow_action flow_judge_login(struct flow *flow);
 struct flow_action flow_settle_for_login(struct flow *flow);
@@ -261,8 +264,5 @@ void flow_report_loss(struct flow *flow, const char *what, double trusted);
 
 /* flow.c */
 struct flow_action flow_go_to(struct flow *flow, enum state state);
-
-/* "LOAD_UNLOCKED" */
-const char *flow_state_name(const struct flow *flow);
 
 #endif
