@@ -35,7 +35,7 @@ local NEEDS_SOMEBODY = {
   lost_rotation = true,
 }
 
--- Closes the Lua state: what could not be saved is tried once more.
+-- Closes the Lua state, which tries once more to save tokens that could not be saved.
 local function fail(exit_code, message)
   io.stderr:write("cron.lua: ", message, "\n")
   os.exit(exit_code, true)
@@ -79,4 +79,4 @@ elseif status ~= "200" then
   fail(UNAVAILABLE, "the API answers " .. status .. ": " .. body)
 end
 
--- What the script is for comes here; `body` is the answer.
+-- Your own work comes here; `body` is the answer.
