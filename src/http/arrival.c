@@ -26,7 +26,7 @@ bool arrival_make_room(struct http_response *response)
 }
 
 /* True when the answer was taken. */
-static bool append(struct transfer *transfer, const char *data, size_t size)
+static bool append_to_body(struct transfer *transfer, const char *data, size_t size)
 {
   struct http_response *response = transfer->response;
   size_t length = response->reply.length;
@@ -43,10 +43,10 @@ static bool append(struct transfer *transfer, const char *data, size_t size)
 
 static size_t take_body(char *data, size_t unit, size_t count, void *context)
 {
-  return append(context, data, unit * count) ? unit * count : 0;
+  return append_to_body(context, data, unit * count) ? unit * count : 0;
 }
 
-static bool begins(const char *line, size_t size, const char *word)
+static bool starts_with_name(const char *line, size_t size, const char *word)
 {
   return size >= strlen(word) && strncasecmp(line, word, strlen(word)) == 0;
 }
@@ -69,8 +69,8 @@ static void copy_value(char *to, size_t room, const char *value, size_t size)
   to[size] = '\0';
 }
 
-/* Some servers name a character set, or what not, as the answer's coding. libcurl would refuse the whole answer; it is
- * told here to take it as it stands. From 8.5 on it does not heed that any more, and the answer is in doubt. */
+/* Some servers name a character set or the like as the answer's coding, and libcurl would refuse the whole answer. It
+ * is told here to take such an answer as it stands. From 8.5 on libcurl ignores this, and the answer is in doubt. */
 static void take_coding(struct transfer *transfer, const char *value)
 {
   static const char *const known[] = {"gzip", "x-gzip", "deflate", "br", "zstd", "compress"};
@@ -86,7 +86,7 @@ static void take_coding(struct transfer *transfer, const char *value)
     transfer->ending.packed = false;
 }
 
-/* A length that is told twice, and not alike, is told by somebody who can be led to cut an answer. */
+/* Two different lengths for one body: some proxy on the way can be led to cut an answer. */
 static void take_length(struct ending *ending, const char *value)
 {
   size_t digits = strspn(value, "0123456789");
@@ -105,18 +105,18 @@ static void take_transfer_coding(struct ending *ending, const char *value)
 static bool is_header(const char *line, size_t size, const char *name, char *value, size_t room)
 {
   size_t skip = strlen(name);
-  if (!begins(line, size, name))
+  if (!starts_with_name(line, size, name))
     return false;
   copy_value(value, room, line + skip, size - skip);
   return true;
 }
 
-/* Another answer follows an interim one: what came before does not count. */
+/* Another answer follows an interim one: the headers before it do not count. */
 static void start_head(struct transfer *transfer, const char *line, size_t size)
 {
   struct http_response *response = transfer->response;
   transfer->head_ended = false;
-  transfer->ending = (struct ending){.old = begins(line, size, "HTTP/1.0")};
+  transfer->ending = (struct ending){.old = starts_with_name(line, size, "HTTP/1.0")};
   response->retry_after[0] = '\0';
   response->location[0] = '\0';
 }
@@ -136,7 +136,7 @@ static void take_field(struct transfer *transfer, const char *line, size_t size)
     take_transfer_coding(&transfer->ending, value);
 }
 
-/* What follows an answer's last chunk comes this way too, and is not of its head. */
+/* Trailers after the last chunk come this way too, and are not part of the head. */
 static size_t take_header(char *line, size_t unit, size_t count, void *context)
 {
   struct transfer *transfer = context;
@@ -145,9 +145,9 @@ static size_t take_header(char *line, size_t unit, size_t count, void *context)
   transfer->arrived += size;
   if (transfer->head > TRANSFER_HEAD_MAX)
     return 0;
-  if (begins(line, size, "HTTP/"))
+  if (starts_with_name(line, size, "HTTP/"))
     start_head(transfer, line, size);
-  else if (begins(line, size, "\r\n") || begins(line, size, "\n"))
+  else if (starts_with_name(line, size, "\r\n") || starts_with_name(line, size, "\n"))
     transfer->head_ended = true;
   else if (!transfer->head_ended)
     take_field(transfer, line, size);
@@ -167,8 +167,8 @@ bool arrival_reached_its_end(const struct transfer *transfer)
          (size_t)length == transfer->response->reply.length;
 }
 
-/* Whoever is not told otherwise may pack the answer as he likes. Asked for is none of that: not every unpacker wipes
- * its memory. What comes packed all the same is unpacked, and what is limited is what comes of it. */
+/* Servers may pack an answer unless the request says otherwise. This one asks for no packing, since not every unpacker
+ * wipes its memory. An answer that is packed anyway is unpacked, and the limit applies to the unpacked bytes. */
 bool arrival_listen(struct transfer *transfer)
 {
   CURL *handle = transfer->handle;

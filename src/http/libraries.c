@@ -3,8 +3,7 @@
 
 #ifdef LIBRARIES_BY_TABLE
 
-#include "../system/inward.h"
-#include "../system/own.h"
+#include "../system/symbols.h"
 
 #include <string.h>
 
@@ -18,13 +17,13 @@ const char *libraries_find(void)
   enum { COUNT = sizeof names / sizeof *names };
   void *found[COUNT];
   _Static_assert(sizeof libraries == sizeof found, "the table is an array of function pointers");
-  const char *missing = own_functions(names, found, COUNT);
+  const char *missing = symbols_find(names, found, COUNT);
   if (missing)
     return missing;
   memcpy(&libraries, found, sizeof found);
   /* the first is libcurl's, the last libsodium's */
-  inward_bind(found[0]);
-  inward_bind(found[COUNT - 1]);
+  symbols_bind_inward(found[0]);
+  symbols_bind_inward(found[COUNT - 1]);
   return NULL;
 }
 

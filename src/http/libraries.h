@@ -35,7 +35,7 @@
               each(curl_slist_free_all) each(curl_version_info) LIBRARIES_LATER(each) each(crypto_hash_sha256)         \
                   each(sodium_init)
 
-/* What the headers make of these keeps to a name. */
+/* The headers define some names as macros that keep to the name. */
 #undef curl_easy_getinfo
 #undef curl_easy_setopt
 

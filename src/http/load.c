@@ -7,14 +7,14 @@
 
 #ifdef LUCIDAUTH_HTTP_LINKED
 
-static const struct http_ops *find(enum code *code, char *message, size_t size)
+static const struct http_ops *find_functions(enum code *code, char *message, size_t size)
 {
   (void)code, (void)message, (void)size;
   lucidauth_http.start();
   return &lucidauth_http;
 }
 
-static bool locate(char *message, size_t size)
+static bool locate_module(char *message, size_t size)
 {
   (void)message, (void)size;
   return true;
@@ -97,8 +97,8 @@ static bool module_path(int number, char path[PATH_SIZE + 64])
   return true;
 }
 
-/* The linker's words for what it would have found itself if the module named the functions to it. */
-static bool start(const struct http_ops *ops, const char *path, char *message, size_t size)
+/* The module does not name these functions to the linker, so a missing one is reported here in the linker's words. */
+static bool start_module(const struct http_ops *ops, const char *path, char *message, size_t size)
 {
   const char *missing = ops->start();
   char reason[REASON_SIZE];
@@ -108,7 +108,7 @@ static bool start(const struct http_ops *ops, const char *path, char *message, s
   return !missing;
 }
 
-/* In English, whatever the program speaks. */
+/* In English, in any locale. */
 static void *link_module(const char *path, enum code *code, char *message, size_t size)
 {
   locale_t english = newlocale(LC_ALL_MASK, "C", (locale_t)0);
@@ -127,7 +127,7 @@ static void *link_module(const char *path, enum code *code, char *message, size_
   return module;
 }
 
-static const struct http_ops *load(const char *path, enum code *code, char *message, size_t size)
+static const struct http_ops *load_module(const char *path, enum code *code, char *message, size_t size)
 {
   void *module = link_module(path, code, message, size);
   if (!module)
@@ -137,7 +137,7 @@ static const struct http_ops *load(const char *path, enum code *code, char *mess
     snprintf(message, size, "the file %s is of another version of lucidauth: install lucidauth again", path);
     return NULL;
   }
-  return start(ops, path, message, size) ? ops : NULL;
+  return start_module(ops, path, message, size) ? ops : NULL;
 }
 
 /* 0: it can be read. Else an errno. */
@@ -189,13 +189,13 @@ static bool find_module(char path[PATH_SIZE + 64], enum code *code, char *messag
   return false;
 }
 
-static const struct http_ops *find(enum code *code, char *message, size_t size)
+static const struct http_ops *find_functions(enum code *code, char *message, size_t size)
 {
   char path[PATH_SIZE + 64];
-  return find_module(path, code, message, size) ? load(path, code, message, size) : NULL;
+  return find_module(path, code, message, size) ? load_module(path, code, message, size) : NULL;
 }
 
-static bool locate(char *message, size_t size)
+static bool locate_module(char *message, size_t size)
 {
   char path[PATH_SIZE + 64];
   enum code code;
@@ -212,7 +212,7 @@ static const struct http_ops *load_once(enum code *code, char *message, size_t s
   pthread_mutex_lock(&loading);
   const struct http_ops *ops = atomic_load_explicit(&loaded, memory_order_relaxed);
   if (!ops) {
-    ops = find(code, message, size);
+    ops = find_functions(code, message, size);
     atomic_store_explicit(&loaded, ops, memory_order_release);
   }
   pthread_mutex_unlock(&loading);
@@ -234,7 +234,7 @@ const struct http_ops *http_load(enum code *code, char *message, size_t size)
 
 bool http_locate(char *message, size_t size)
 {
-  return atomic_load_explicit(&loaded, memory_order_acquire) || locate(message, size);
+  return atomic_load_explicit(&loaded, memory_order_acquire) || locate_module(message, size);
 }
 
 void http_before_fork(void)

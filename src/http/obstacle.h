@@ -1,4 +1,4 @@
-/* Reasons of this machine's for which a server is not reached, in words that say what to do. libcurl knows only that it
+/* This machine's own reasons for not reaching a server, in words that say how to mend it. libcurl only knows that it
  * did not get there. */
 #ifndef HTTP_OBSTACLE_H
 #define HTTP_OBSTACLE_H

@@ -17,7 +17,7 @@ struct share {
 };
 
 static struct {
-  pthread_mutex_t mutex; /* over what follows */
+  pthread_mutex_t mutex; /* guards the fields below */
   struct share *shares;
   size_t holders, opened; /* transfers */
 } reserve = {.mutex = PTHREAD_MUTEX_INITIALIZER};
@@ -31,7 +31,7 @@ static size_t untouched(void)
   return count;
 }
 
-static void add(struct share *share)
+static void add_share(struct share *share)
 {
   share->next = reserve.shares;
   share->used = share->blocks = 0;
@@ -57,7 +57,7 @@ bool reserve_hold(void)
   if (!share)
     return false;
   pthread_mutex_lock(&reserve.mutex);
-  add(share);
+  add_share(share);
   reserve.holders++;
   struct share *surplus = take_surplus();
   pthread_mutex_unlock(&reserve.mutex);

@@ -1,5 +1,5 @@
-/* Memory set aside before a request is sent, for what libcurl asks for while the answer arrives: where the system has
- * none left at that moment, the token that was spent must not be lost over it. Thread-safe. */
+/* Memory set aside before a request is sent, for libcurl's allocations while the answer arrives. If the system is out
+ * of memory at that moment, the answer to the token that was spent must not be lost. Thread-safe. */
 #ifndef HTTP_RESERVE_H
 #define HTTP_RESERVE_H
 
@@ -14,7 +14,8 @@ bool reserve_hold(void);
 /* One less, which has been `opened` or not. */
 void reserve_drop(bool opened);
 
-/* From here on a transfer may take from the reserve. False: others have taken of its share, since memory is out. */
+/* From here on a transfer may take from the reserve. False: others have taken of its share, because the process is out
+ * of memory. */
 bool reserve_open(void);
 
 /* NULL: there is nothing, or no transfer has opened the reserve. `share` is for reserve_give_back, which takes memory

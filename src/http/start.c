@@ -85,7 +85,8 @@ static void set_up(void)
   if (missing)
     return;
   curl_global_init_mem(CURL_GLOBAL_DEFAULT, wiped_malloc, wiped_free, wiped_realloc, wiped_strdup, wiped_calloc);
-  /* Its manual wants this before any other call; what can fail here are random numbers, which hashes do not need. */
+  /* libsodium's manual wants this before any other call. Only its random numbers can fail here, and hashes need
+   * none. */
   int ready = sodium_init();
   (void)ready;
   pthread_atfork(reserve_before_fork, reserve_after_fork, reserve_after_fork);

@@ -25,7 +25,7 @@ static int openssl_version(void)
 
 /* A function of OpenSSL as libcurl sees it. The process may hold several OpenSSLs: NULL when it is not certain which of
  * them is libcurl's. */
-static void *find(const char *name)
+static void *find_openssl_function(const char *name)
 {
   CURL *(*curl)(void) = curl_easy_init;
   void *address = NULL, *library = NULL;
@@ -40,11 +40,11 @@ static void *find(const char *name)
   return !first || first == found ? found : NULL;
 }
 
-/* Before 3 it cannot do what is wanted. */
+/* OpenSSL before 3 has no such option. */
 static void wipe(void *context)
 {
   const uint64_t cleanse_plaintext = 2; /* SSL_OP_CLEANSE_PLAINTEXT */
-  void *found = openssl_version() >= 3 ? find("SSL_CTX_set_options") : NULL;
+  void *found = openssl_version() >= 3 ? find_openssl_function("SSL_CTX_set_options") : NULL;
   set_options *function = NULL;
   memcpy(&function, &found, sizeof function);
   if (function)
@@ -54,7 +54,7 @@ static void wipe(void *context)
 /* False: it cannot be done. */
 static bool stop_key_log(void *context)
 {
-  void *found = find("SSL_CTX_set_keylog_callback");
+  void *found = find_openssl_function("SSL_CTX_set_keylog_callback");
   set_key_log *function = NULL;
   memcpy(&function, &found, sizeof function);
   if (function)

@@ -1,4 +1,4 @@
-/* What libcurl does not tell its TLS library by itself. */
+/* Settings of the TLS library that libcurl does not make by itself. */
 #ifndef HTTP_TLS_H
 #define HTTP_TLS_H
 

@@ -20,7 +20,7 @@
 #error "the build must define LUCIDAUTH_VERSION"
 #endif
 
-static bool loopback(const struct sockaddr *address)
+static bool is_loopback(const struct sockaddr *address)
 {
   if (address->sa_family == AF_INET)
     return ntohl(((const struct sockaddr_in *)(const void *)address)->sin_addr.s_addr) >> 24 == 127;
@@ -35,7 +35,7 @@ static curl_socket_t open_socket(void *context, curlsocktype purpose, struct cur
 {
   struct transfer *transfer = context;
   (void)purpose;
-  if (transfer->plain && !loopback(&peer->addr)) {
+  if (transfer->plain && !is_loopback(&peer->addr)) {
     transfer->off_machine = true;
     return CURL_SOCKET_BAD;
   }
@@ -96,7 +96,8 @@ static void set_times(struct transfer *transfer, const struct http_request *requ
   transfer->seen = now.steady;
 }
 
-/* Whoever has not looked for longer than this was kept from it, and nobody else is to blame. */
+/* A session that looks less often than this was kept from running, and the server is not to blame for the time
+ * between. */
 void transfer_note_time(struct transfer *transfer, struct moment now)
 {
   const double most = TRANSFER_LOOK;
@@ -178,7 +179,7 @@ static void free_headers(struct curl_slist *headers)
   curl_slist_free_all(headers);
 }
 
-static void publish(struct http_response *response)
+static void publish_reply(struct http_response *response)
 {
   struct reply *reply = &response->reply;
   if (reply->length == 0)
@@ -216,5 +217,5 @@ void transfer_finish(struct transfer *transfer)
   free_headers(transfer->headers);
   if (transfer->held)
     reserve_drop(transfer->opened);
-  publish(transfer->response);
+  publish_reply(transfer->response);
 }

@@ -1,5 +1,4 @@
-/* One POST as libcurl carries it out: how it is set up (transfer.c), what arrives (arrival.c), and what became of it
- * (verdict.c). */
+/* One POST through libcurl: its set-up (transfer.c), the bytes that arrive (arrival.c), and its outcome (verdict.c). */
 #ifndef HTTP_TRANSFER_H
 #define HTTP_TRANSFER_H
 
@@ -16,7 +15,7 @@ enum { TRANSFER_HEAD_MAX = 256 * 1024 };
 /* Seconds: how often a transfer is looked after at least. */
 #define TRANSFER_LOOK 1.0
 
-/* What the answer's head says of where its body ends. */
+/* The answer's head about the end of its body. */
 struct ending {
   bool old;        /* HTTP/1.0, which knows no chunks */
   bool chunked;    /* libcurl fails when the last chunk is missing */
@@ -67,7 +66,7 @@ bool transfer_prepare(struct transfer *transfer, const struct http_request *requ
 /* Count the time that has passed. */
 void transfer_note_time(struct transfer *transfer, struct moment now);
 
-/* Give libcurl's part back and show the caller the reply. Due after transfer_prepare, whatever came of it. */
+/* Give libcurl's part back and show the caller the reply. Due after transfer_prepare, even if that failed. */
 void transfer_finish(struct transfer *transfer);
 
 /* As libcurl takes it; at least one. */
@@ -76,7 +75,7 @@ long transfer_milliseconds(double seconds);
 /* Have room for the answer's body. False: out of memory. */
 bool arrival_make_room(struct http_response *response);
 
-/* Have what arrives written into the response. */
+/* Have the arriving answer written into the response. */
 bool arrival_listen(struct transfer *transfer);
 
 /* Whether the body's length was told and reached, once libcurl is content with the answer. */
@@ -99,7 +98,7 @@ void verdict_no_memory(struct http_response *response);
 
 extern const char verdict_keys_logged[];
 
-/* Say what went wrong. */
+/* Set the response's error. */
 void verdict_say(struct http_response *response, const char *error);
 
 #endif

@@ -1,5 +1,5 @@
-/* Why the module could not be loaded, in a sentence that says what to do, and the code for it: CODE_CONFIG, or CODE_NETWORK
- * where a later try may do better by itself. */
+/* The reason why the module could not be loaded, in a sentence with the remedy, and its code: CODE_CONFIG, or
+ * CODE_NETWORK if a later try may succeed by itself. */
 #ifndef HTTP_UNLOADED_H
 #define HTTP_UNLOADED_H
 

@@ -96,7 +96,7 @@ static bool may_tell_password(const char *error, CURLcode code)
 const char verdict_keys_logged[] = "SSLKEYLOGFILE is set, and with it the keys of the connection would be written to a "
                                    "file: run the program without that variable";
 
-/* Little is shown of what is said here, so the path comes early. */
+/* Messages show little of this text, so the path comes early. */
 static void explain_authorities(struct http_response *response, const char *path)
 {
   int cause = path ? obstacle_to_file(path) : 0;
@@ -134,7 +134,7 @@ static const char *own_reason(const struct transfer *transfer, CURLcode code)
   return obstacle_words((int)cause);
 }
 
-/* What a variable that is to name a proxy makes libcurl say would be taken for the server's fault. */
+/* libcurl's error about a proxy variable would be taken for the server's fault. */
 static const char *reason_of_proxy(const struct http_response *response, CURLcode code)
 {
   if (strstr(response->error, "proxy syntax") || strstr(response->error, "proxy scheme"))
@@ -143,8 +143,8 @@ static const char *reason_of_proxy(const struct http_response *response, CURLcod
                                              : NULL;
 }
 
-/* What went wrong, in libcurl's words unless we know better, or they say too much. */
-static void explain(const struct transfer *transfer, CURLcode code)
+/* The reason of the failure, in libcurl's words unless a better one is known or they reveal too much. */
+static void explain_failure(const struct transfer *transfer, CURLcode code)
 {
   struct http_response *response = transfer->response;
   const char *reason = own_reason(transfer, code);
@@ -165,7 +165,7 @@ static void explain(const struct transfer *transfer, CURLcode code)
   else if (reason)
     verdict_say(response, reason);
   else if (code == CURLE_OUT_OF_MEMORY && transfer->sending && !transfer->head_ended)
-    verdict_say(response, "a line of the answer's headers is too long"); /* that is what libcurl calls it */
+    verdict_say(response, "a line of the answer's headers is too long"); /* libcurl reports that as out of memory */
   else if (code == CURLE_OK)
     verdict_say(response, "the connection ended before the answer was whole");
   else if (!response->error[0] || may_tell_password(response->error, code))
@@ -194,5 +194,5 @@ void verdict_give(struct transfer *transfer, CURLcode code)
   if (reply->delivery == REPLY_NOT_SENT)
     forget_answer(response);
   if (reply->delivery != REPLY_RECEIVED)
-    explain(transfer, code);
+    explain_failure(transfer, code);
 }

@@ -5,7 +5,7 @@
 
 #include <pthread.h>
 
-/* Returns what cancel_allow is to be given. */
+/* Returns the argument for cancel_allow. */
 static inline int cancel_put_off(void)
 {
   int before;

@@ -2,7 +2,7 @@
 #define CJSON_BY_NAME
 #include "../base/cjson.h"
 
-#include "own.h"
+#include "symbols.h"
 
 #define AS_LINKED(name) .name = cJSON_##name,
 #define NAME(name) "cJSON_" #name,
@@ -17,7 +17,7 @@ __attribute__((constructor)) static void find_our_cjson(void)
   static const char *const names[] = {CJSON_NAMES(NAME)};
   enum { COUNT = sizeof names / sizeof *names };
   _Static_assert(sizeof cjson == COUNT * sizeof(void *), "the table is an array of function pointers");
-  own_functions(names, &cjson, COUNT);
+  symbols_find(names, &cjson, COUNT);
 }
 
 #endif

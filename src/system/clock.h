@@ -32,20 +32,20 @@ void clock_init_condition(pthread_cond_t *condition);
 /* Wait for a condition until the steady clock reads `until`. */
 void clock_wait(pthread_cond_t *condition, pthread_mutex_t *mutex, double until);
 
-/* A wait of which only the time counts in which this process ran. One that was stopped (SIGSTOP, a debugger, a machine
- * that slept) finds its time over when it goes on, though nobody else has had any: it then looks once more at what it
- * waits for, and lets others run, before it believes that. Starts as {0}. */
+/* A wait that counts only the time in which this process ran. A process that was stopped (SIGSTOP, a debugger, a
+ * machine that slept) finds its time over when it goes on, though the others had no time at all. It then checks its
+ * condition once more, and lets others run, before it gives up. Starts as {0}. */
 struct patience {
   double waited; /* seconds */
   double looked; /* steady seconds: last; 0: never */
   bool woke;     /* between the last two looks the process did not run, it seems */
 };
 
-/* Who waits looks at least as often as this, in seconds; what is more between two looks does not count. */
+/* A waiting thread looks at least this often, in seconds. More time than this between two looks does not count. */
 #define PATIENCE_PAUSE 0.25
 #define PATIENCE_GAP 1.0
 
-/* A look, now that the steady clock reads this. `pause`: one who sleeps for so long between two looks means it. */
+/* A look; `steady` is the steady clock's reading. `pause`: the thread sleeps this long between two looks on purpose. */
 void patience_look(struct patience *patience, double steady, double pause);
 
 /* Whether so many seconds have been waited. */
@@ -54,8 +54,8 @@ bool patience_ends(const struct patience *patience, double seconds);
 /* When to look again at the latest, for clock_wait. */
 double patience_until(const struct patience *patience, double seconds);
 
-/* Seconds that this process ran, as far as they can be told by those who look. One who is about to sleep says when it
- * looks again; if nobody has looked by then, and for a second more, the process was stopped. Starts as {0}. */
+/* Seconds that this process ran, as far as the threads that look can tell. A thread that is about to sleep says when it
+ * looks again. If no thread has looked by a second after that, the process was stopped. Starts as {0}. */
 struct ran {
   double seconds;
   double looked, due; /* steady seconds: last; the next look that was announced. 0: none */

@@ -1,14 +1,14 @@
-/* Descriptors that stay out of the way of the program's own, and that are known again: a host that closes what it did
- * not open (close_range, a daemon's start) may open a file of its own under one of our numbers. */
+/* File descriptors that keep off the program's own, and that are recognized later. A host that closes descriptors it
+ * did not open (close_range, a daemon's start) may open a file of its own under one of our numbers. */
 #ifndef DESCRIPTOR_H
 #define DESCRIPTOR_H
 
 #include <stdbool.h>
 #include <sys/types.h>
 
-/* Take over a descriptor that was just opened, close-on-exec. In a program that runs without its standard input, output
- * or errors it may have got one of their numbers, and what the program prints would go there: then it gets another. -1,
- * with errno: there is none, or `fd` was -1. */
+/* Take over a descriptor that was just opened, close-on-exec. A program that runs without its standard input, output or
+ * errors may have given it one of their numbers, and the program's output would go there: then it gets another number.
+ * -1, with errno: there is none, or `fd` was -1. */
 int descriptor_keep(int fd);
 
 /* One that is kept open from call to call. */
@@ -20,7 +20,8 @@ struct descriptor {
 
 #define DESCRIPTOR_NONE ((struct descriptor){.fd = -1})
 
-/* Remember what `fd` leads to. False, with errno: `fd` was -1, or that cannot be told; then it is closed. */
+/* Remember the file that `fd` refers to. False, with errno: `fd` was -1, or its file cannot be told; then it is
+ * closed. */
 bool descriptor_hold(struct descriptor *descriptor, int fd);
 
 /* Whether it is open, and still leads there. Async-signal-safe, as the next one is. */

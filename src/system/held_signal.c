@@ -5,7 +5,7 @@
 #include <pthread.h>
 #include <time.h>
 
-/* Seconds: who sends another one after so long means it. */
+/* Seconds: a signal sent again after this long is meant. */
 #define INSISTS_AFTER 1.0
 
 static sigset_t only(int number)
@@ -26,9 +26,10 @@ static int last_signal(void)
 }
 
 /* The number of one that is on its way, which it then is no more; 0: none is. */
-static int take(const sigset_t *set)
+static int take_pending(const sigset_t *set)
 {
-#ifdef __APPLE__ /* sigtimedwait is missing; what is pending for all threads that could take it is there at once */
+#ifdef __APPLE__
+  /* sigtimedwait is missing; a signal that is pending for every thread that could take it is there at once */
   sigset_t pending;
   sigpending(&pending);
   for (int number = 1; number <= last_signal(); number++) {
@@ -47,7 +48,7 @@ static int take(const sigset_t *set)
 #endif
 }
 
-static void begin(struct held_signal *held)
+static void block_held(struct held_signal *held)
 {
   sigemptyset(&held->came);
   held->first = 0;
@@ -67,14 +68,14 @@ void held_signal_begin(struct held_signal *held, int number)
 {
   sigset_t set = only(number);
   held->held = set;
-  begin(held);
+  block_held(held);
   if (is_pending(number))
     sigemptyset(&held->held);
 }
 
 void held_signal_end(const struct held_signal *held)
 {
-  while (take(&held->held))
+  while (take_pending(&held->held))
     continue;
   pthread_sigmask(SIG_SETMASK, &held->mask, NULL);
 }
@@ -87,7 +88,7 @@ static bool is_of_a_fault(int number)
          number == SIGSYS || number == SIGABRT;
 }
 
-/* What it does to a process that has said nothing of it. */
+/* The signal's default action in a process that has set none. */
 static bool ends_by_default(int number)
 {
   static const int others[] = {SIGCHLD, SIGCONT, SIGURG,  SIGWINCH, SIGTSTP,
@@ -118,7 +119,7 @@ void held_signals_begin(struct held_signal *held)
     if (!is_of_a_fault(number) && ends_by_default(number) && sigismember(&blocked, number) == 0 &&
         is_left_to_the_system(number))
       sigaddset(&held->held, number);
-  begin(held);
+  block_held(held);
 }
 
 /* Should the process live on, the program handles it by now. */
@@ -133,7 +134,7 @@ static void obey(int number)
 void held_signals_look(struct held_signal *held, double steady)
 {
   int number;
-  while (held->holding && (number = take(&held->held)) != 0) {
+  while (held->holding && (number = take_pending(&held->held)) != 0) {
     if (held->first > 0 && steady - held->first >= INSISTS_AFTER) {
       obey(number);
       continue;
@@ -149,7 +150,7 @@ void held_signals_let_go(struct held_signal *held)
   int number;
   if (!held->holding)
     return;
-  while ((number = take(&held->held)) != 0)
+  while ((number = take_pending(&held->held)) != 0)
     sigaddset(&held->came, number);
   held->holding = false;
   pthread_sigmask(SIG_SETMASK, &held->mask, NULL);

@@ -18,7 +18,7 @@ struct held_signal {
 /* From here on the thread gets no signal of this number. */
 void held_signal_begin(struct held_signal *held, int number);
 
-/* What came meanwhile is dropped, and all is as it was. */
+/* Signals that came meanwhile are dropped, and the mask is as it was. */
 void held_signal_end(const struct held_signal *held);
 
 /* ---- those that would end the process, as others send them: the program has said nothing of them ---- */
@@ -31,10 +31,10 @@ void held_signals_begin(struct held_signal *held);
  * the first is obeyed at once. */
 void held_signals_look(struct held_signal *held, double steady);
 
-/* The mask is as it was, but what came is kept for held_signals_pass_on. */
+/* The mask is as it was; signals that came meanwhile are kept for held_signals_pass_on. */
 void held_signals_let_go(struct held_signal *held);
 
-/* Let go, if they are held; what came meanwhile arrives now. */
+/* Release them, if they are held; signals that came meanwhile arrive now. */
 void held_signals_pass_on(struct held_signal *held);
 
 #endif

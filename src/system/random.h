@@ -4,7 +4,8 @@
 
 #include <stddef.h>
 
-/* Fill with random bytes. Where the system gives none, with what differs from call to call and process to process. */
+/* Fill with random bytes. If the system has none, the bytes still differ from call to call and from process to
+ * process. */
 void random_fill(unsigned char *bytes, size_t length);
 
 #endif

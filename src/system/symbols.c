@@ -1,5 +1,51 @@
 #define _GNU_SOURCE
-#include "inward.h"
+#include "symbols.h"
+
+#include <dlfcn.h>
+#include <stdbool.h>
+#include <string.h>
+
+enum { MOST = 64 };
+
+/* An address in the object that this code is in. */
+static const char here;
+
+/* NULL: all are there. Else the first that is not. */
+static const char *find_addresses(void *self, const char *const names[], void *addresses[], size_t count)
+{
+  for (size_t i = 0; i < count; i++) {
+    void *address = i < MOST ? dlsym(self, names[i]) : NULL;
+    if (!address)
+      return names[i];
+    addresses[i] = address;
+  }
+  return NULL;
+}
+
+static void close_handle(void *handle)
+{
+  if (handle)
+    dlclose(handle);
+}
+
+/* A handle of our own finds names in our object and in its libraries, and not in the program. If we are part of the
+ * program, the names were bound as intended when it was linked. The addresses stay valid when the handle is closed. */
+const char *symbols_find(const char *const names[], void *found, size_t count)
+{
+  void *addresses[MOST];
+  Dl_info info;
+  bool known = dladdr(&here, &info) && info.dli_fname && strchr(info.dli_fname, '/');
+  void *self = known ? dlopen(info.dli_fname, RTLD_LAZY | RTLD_NOLOAD) : NULL;
+  void *program = dlopen(NULL, RTLD_LAZY);
+  const char *missing = self && self != program ? find_addresses(self, names, addresses, count) : names[0];
+  if (!missing)
+    memcpy(found, addresses, count * sizeof *addresses);
+  close_handle(self);
+  close_handle(program);
+  return missing;
+}
+
+/* ---- a library's calls of itself ---- */
 
 #if defined(__linux__) && (defined(__x86_64__) || defined(__aarch64__))
 
@@ -51,7 +97,7 @@ static void note_segment(struct library *library, uintptr_t from, const ElfW(Phd
   library->sealed_to = (from + segment->p_memsz) / page * page;
 }
 
-static int look(struct dl_phdr_info *info, size_t size, void *data)
+static int note_library(struct dl_phdr_info *info, size_t size, void *data)
 {
   struct library *library = data;
   (void)size;
@@ -97,7 +143,7 @@ static bool seal(const struct library *library, int protection)
 }
 
 /* Another thread may be calling through it. */
-static void put(const struct library *library, uintptr_t place, uintptr_t address)
+static void bind_slot(const struct library *library, uintptr_t place, uintptr_t address)
 {
   uintptr_t *slot = (uintptr_t *)place;
   if (__atomic_load_n(slot, __ATOMIC_RELAXED) == address)
@@ -110,29 +156,29 @@ static void put(const struct library *library, uintptr_t place, uintptr_t addres
     seal(library, PROT_READ);
 }
 
-static void bind(const struct library *library, struct relocations all)
+static void bind_inward(const struct library *library, struct relocations all)
 {
   const ElfW(Sym) *symbols = table(library, DT_SYMTAB);
   for (const ElfW(Rela) *one = all.first; symbols && one < all.first + all.size / sizeof *one; one++) {
     const ElfW(Sym) *symbol = symbols + ELF64_R_SYM(one->r_info);
     bool named = ELF64_R_TYPE(one->r_info) == CALL || ELF64_R_TYPE(one->r_info) == ADDRESS;
     if (named && symbol->st_shndx != SHN_UNDEF && ELF64_ST_TYPE(symbol->st_info) == STT_FUNC)
-      put(library, library->base + one->r_offset, library->base + symbol->st_value);
+      bind_slot(library, library->base + one->r_offset, library->base + symbol->st_value);
   }
 }
 
-void inward_bind(const void *function)
+void symbols_bind_inward(const void *function)
 {
   struct library library = {.wanted = (uintptr_t)function};
-  if (!dl_iterate_phdr(look, &library) || !library.dynamic)
+  if (!dl_iterate_phdr(note_library, &library) || !library.dynamic)
     return;
-  bind(&library, relocations(&library, DT_RELA, DT_RELASZ));
-  bind(&library, relocations(&library, DT_JMPREL, DT_PLTRELSZ));
+  bind_inward(&library, relocations(&library, DT_RELA, DT_RELASZ));
+  bind_inward(&library, relocations(&library, DT_JMPREL, DT_PLTRELSZ));
 }
 
 #else
 
-void inward_bind(const void *function)
+void symbols_bind_inward(const void *function)
 {
   (void)function;
 }
