@@ -27,16 +27,16 @@ static void call_later(struct simulation *sim, struct worker *worker)
   else if (roll < 0.85)
     call_at(sim, worker, sim->now + random_unit(&sim->random) * left);
   else
-    call_at(sim, worker, sim->now + left + random_magnitude(&sim->random, 0.1, 2 * sim->weather.lifetime));
+    call_at(sim, worker, sim->now + left + random_magnitude(&sim->random, 0.1, 2 * sim->conditions.lifetime));
 }
 
 bool caller_calls(struct simulation *sim, struct worker *worker, enum flow_goal *goal)
 {
-  const struct weather *weather = &sim->weather;
+  const struct conditions *conditions = &sim->conditions;
   *goal = FLOW_TOKEN;
-  if (random_chance(&sim->random, weather->refresh))
+  if (random_chance(&sim->random, conditions->refresh))
     *goal = FLOW_REFRESH;
-  else if (random_chance(&sim->random, weather->look))
+  else if (random_chance(&sim->random, conditions->look))
     *goal = FLOW_LOOK;
   bool good = worker->cached[0] && !moment_has_come(worker->refresh_at, simulation_moment(sim, worker)) &&
               worker->seen == sim->accounts[worker->account].storage.version;
@@ -69,9 +69,9 @@ static void reject_old_ones(struct simulation *sim, struct worker *worker, struc
 static bool use(struct simulation *sim, struct worker *worker, struct token token)
 {
   bool accepted = server_accepts(sim, token);
-  if (random_chance(&sim->random, sim->weather.flood))
+  if (random_chance(&sim->random, sim->conditions.flood))
     reject_old_ones(sim, worker, token);
-  if (accepted && !random_chance(&sim->random, sim->weather.reject))
+  if (accepted && !random_chance(&sim->random, sim->conditions.reject))
     return true;
   reject(sim, worker, token);
   return false;
@@ -95,7 +95,7 @@ static void served(struct simulation *sim, struct worker *worker, const struct f
 static bool is_end_of_grant(const struct simulation *sim, enum code code)
 {
   return code == CODE_INVALID_GRANT || code == CODE_LOST_ROTATION ||
-         (code == CODE_BAD_RESPONSE && sim->weather.wording);
+         (code == CODE_BAD_RESPONSE && sim->conditions.wording);
 }
 
 static void failed(struct simulation *sim, struct worker *worker, enum code code)

@@ -46,7 +46,7 @@ static bool is_rejected(const struct worker *worker, struct token token)
  * configured refresh token is tried, even if it is the script's own and long spent. */
 static bool is_restart(const struct simulation *sim, struct token token)
 {
-  return (sim->weather.script || sim->weather.from_script) && token.serial == 0;
+  return (sim->conditions.script || sim->conditions.from_script) && token.serial == 0;
 }
 
 /* ---- what is sent ---- */
@@ -69,10 +69,10 @@ static void check_back_off(struct simulation *sim, struct worker *worker, struct
  * has written over it. Whose clocks jump, or are not those of the mark's machine, may reckon wrongly. */
 static bool may_take_over(const struct simulation *sim, const struct account *account)
 {
-  bool sure = sim->clocks_jumped < account->flight_since && !sim->apart && !sim->weather.script;
+  bool sure = sim->clocks_jumped < account->flight_since && !sim->apart && !sim->conditions.script;
   bool removed = sim->workers[account->flight].lock != account->storage.lock;
   bool over = !sim->workers[account->flight].flying;
-  return removed && (over || !sure || sim->now - account->flight_since > 2 * sim->weather.timeout);
+  return removed && (over || !sure || sim->now - account->flight_since > 2 * sim->conditions.timeout);
 }
 
 static void check_flight(struct simulation *sim, struct worker *worker)
@@ -105,7 +105,7 @@ void invariants_leaves(struct simulation *sim, struct worker *worker, struct tok
  * by pauses that double up to 8 s (a tenth of each at least), as is a request that was not sent. */
 static int requests_most(const struct simulation *sim)
 {
-  return 2 * SPENDS_MOST + 5 + (int)(sim->weather.timeout / 0.8);
+  return 2 * SPENDS_MOST + 5 + (int)(sim->conditions.timeout / 0.8);
 }
 
 static void check_count(struct simulation *sim, struct worker *worker)
@@ -183,7 +183,7 @@ void invariants_sent(struct simulation *sim, struct worker *worker, struct token
     simulation_violate(sim, worker, worker->account, "%s is sent, which the server never issued", name(token));
     return;
   }
-  if (grant->sending[token.serial] == SENDING_OPEN && !sim->weather.script)
+  if (grant->sending[token.serial] == SENDING_OPEN && !sim->conditions.script)
     check_spent(sim, worker, token);
   if (simulation_strict(sim, worker->account) && !is_restart(sim, token) &&
       grant->sending[token.serial] == SENDING_OPEN)
@@ -226,7 +226,7 @@ static bool is_unspent(const struct wire *wire)
 /* Seconds; an odd answer may tell anything. */
 static double told_lifetime(const struct simulation *sim)
 {
-  return sim->weather.odd > 0 ? INFINITY : sim->weather.lifetime;
+  return sim->conditions.odd > 0 ? INFINITY : sim->conditions.lifetime;
 }
 
 static void remember_spent(struct worker *worker, struct token token)
@@ -308,7 +308,7 @@ void invariants_acts(struct simulation *sim, struct worker *worker)
   if (worker->known.unsaved_answer && worker->action.step != FLOW_SAVE && !flow_unsaved(worker->flow))
     simulation_violate(sim, worker, worker->account, "tokens have come, and before they are saved something is %s",
                        steps[worker->action.step] ? steps[worker->action.step] : "done");
-  if (worker->known.unsaved_brought && worker->action.step != FLOW_SAVE && sim->weather.memory == 0)
+  if (worker->known.unsaved_brought && worker->action.step != FLOW_SAVE && sim->conditions.memory == 0)
     simulation_violate(sim, worker, worker->account,
                        "%s has come in a broken answer, and before it is saved something is %s",
                        name(worker->known.brought), steps[worker->action.step] ? steps[worker->action.step] : "done");
@@ -452,7 +452,7 @@ static void settle_held(struct simulation *sim, int account)
 static void check_rejection(struct simulation *sim, struct worker *worker)
 {
   struct token access = token_find(worker->action.record).access;
-  if (worker->action.spends && access.kind && sim->weather.odd == 0 && is_rejected(worker, access) &&
+  if (worker->action.spends && access.kind && sim->conditions.odd == 0 && is_rejected(worker, access) &&
       !strstr(worker->action.record, "\"rejected\":"))
     simulation_violate(sim, worker, worker->account, "%s is rejected, and the record that is saved does not say so",
                        name(access));
@@ -499,7 +499,8 @@ void invariants_rolled_forward(struct simulation *sim, int account)
 static bool gave_way(const struct simulation *sim, const struct worker *worker)
 {
   struct token stored = sim->accounts[worker->account].storage.content.refresh;
-  return worker->known.inherited || (sim->weather.lock_vanishes > 0 && token_older(worker->known.held.refresh, stored));
+  return worker->known.inherited ||
+         (sim->conditions.lock_vanishes > 0 && token_older(worker->known.held.refresh, stored));
 }
 
 static void check_held(struct simulation *sim, struct worker *worker, const char *when)
@@ -520,7 +521,7 @@ void invariants_unlocked(struct simulation *sim, struct worker *worker)
 static const struct worker *holder(const struct simulation *sim, struct token token)
 {
   /* who holds no lock any more, be it removed or a parent's, is not waited for for ever */
-  if (sim->weather.lock_vanishes > 0)
+  if (sim->conditions.lock_vanishes > 0)
     return NULL;
   for (int i = 0; i < sim->worker_count; i++) {
     const struct worker *worker = &sim->workers[i];
@@ -680,7 +681,7 @@ static void check_served(struct simulation *sim, struct worker *worker, struct t
                        name(worker->known.answered));
   bool replaced = worker->known.loaded_any && loaded->access.kind && !token_same(loaded->access, token);
   /* whose lock was removed looks once more before it ends, and leaves what it finds to the next call */
-  bool looked = sim->weather.lock_vanishes > 0;
+  bool looked = sim->conditions.lock_vanishes > 0;
   /* a storage that lags has not shown yet what this process has saved */
   looked = looked || (sim->accounts[worker->account].storage.lag > 0 && token_older(loaded->access, token));
   if (!worker->known.answered_any && replaced && !looked && !flow_unsaved(worker->flow))
@@ -696,7 +697,7 @@ static void check_brought(struct simulation *sim, struct worker *worker)
   bool stored =
       token_same(account->storage.content.refresh, brought) || token_in_kept_answer(account->storage.text, brought);
   if (brought.kind && !stored && !flow_unsaved(worker->flow) && server_active(sim, brought) && !account->disturbed &&
-      !sim->weather.script && !sim->weather.twin)
+      !sim->conditions.script && !sim->conditions.twin)
     simulation_violate(sim, worker, worker->account, "%s has come in a broken answer, and is neither stored nor kept",
                        name(brought));
 }

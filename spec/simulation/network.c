@@ -8,11 +8,11 @@
 #include <stdio.h>
 #include <string.h>
 
-/* Introspection that is refused is as good as none, which is a weather of its own. */
+/* Introspection that is refused is as good as none, which is a condition of its own. */
 static enum fate spare_introspection(const struct simulation *sim, enum request_endpoint endpoint, enum fate fate)
 {
   bool refused = fate == FATE_DENIED || fate == FATE_REFUSED;
-  return refused && endpoint == REQUEST_INTROSPECTION && !sim->weather.deaf ? FATE_UNAVAILABLE : fate;
+  return refused && endpoint == REQUEST_INTROSPECTION && !sim->conditions.deaf ? FATE_UNAVAILABLE : fate;
 }
 
 static enum fate draw_fate(struct simulation *sim)
@@ -23,7 +23,7 @@ static enum fate draw_fate(struct simulation *sim)
     return sim->odd_fate;
   double roll = random_unit(&sim->random);
   for (int i = FATE_GOOD + 1; i < FATES; i++) {
-    roll -= sim->weather.fates[i];
+    roll -= sim->conditions.fates[i];
     if (roll < 0)
       return (enum fate)i;
   }
@@ -62,14 +62,14 @@ static double connecting(struct simulation *sim, const struct worker *worker)
   const struct flow_action *action = &worker->action;
   double left = moment_left(action->send_by, simulation_moment(sim, worker));
   double takes = 0;
-  if (random_chance(&sim->random, sim->weather.slow_connect))
+  if (random_chance(&sim->random, sim->conditions.slow_connect))
     takes = random_unit(&sim->random) * action->seconds * 1.1;
   return takes < left && takes <= action->seconds && sim->now >= worker->starved_until ? takes : -1;
 }
 
 static double latency(struct simulation *sim)
 {
-  if (random_chance(&sim->random, sim->weather.slow_network))
+  if (random_chance(&sim->random, sim->conditions.slow_network))
     return random_magnitude(&sim->random, 1, 100);
   return random_magnitude(&sim->random, 0.001, 0.2);
 }
@@ -186,8 +186,8 @@ static void refresh(struct simulation *sim, struct wire *wire)
 {
   char who[16];
   snprintf(who, sizeof who, "p%d", sim->workers[wire->worker].process);
-  if (!server_refresh(sim, wire->token, random_chance(&sim->random, sim->weather.omit), who, &wire->issued)) {
-    if (sim->weather.wording)
+  if (!server_refresh(sim, wire->token, random_chance(&sim->random, sim->conditions.omit), who, &wire->issued)) {
+    if (sim->conditions.wording)
       refuse(sim, wire);
     else
       say(wire, 400, "{\"error\":\"invalid_grant\"}");
@@ -196,7 +196,7 @@ static void refresh(struct simulation *sim, struct wire *wire)
   server_write(sim, wire->body, sizeof wire->body, &wire->issued);
   say(wire, 200, wire->body);
   wire->usable = true;
-  if (random_chance(&sim->random, sim->weather.odd))
+  if (random_chance(&sim->random, sim->conditions.odd))
     make_odd(sim, wire);
 }
 
@@ -253,7 +253,7 @@ static void ask_to_wait(struct simulation *sim, struct wire *wire)
 static void wrap(struct simulation *sim, struct wire *wire)
 {
   char plain[250];
-  bool single = sim->weather.odd == 0 && wire->issued.refresh.kind && random_chance(&sim->random, 0.3);
+  bool single = sim->conditions.odd == 0 && wire->issued.refresh.kind && random_chance(&sim->random, 0.3);
   if (wire->reply.status != 200)
     return;
   snprintf(plain, sizeof plain, "%s", wire->body);
@@ -382,7 +382,7 @@ bool network_return(struct simulation *sim, struct worker *worker)
     keep_connection(worker, wire);
   wire->reply.body = wire->reply.delivery == REPLY_RECEIVED ? wire->body : NULL;
   wire->reply.length = wire->reply.body ? strlen(wire->body) : 0;
-  worker->event = (struct flow_event){.result = FLOW_OK, .reply = &wire->reply};
+  worker->event = (struct flow_event){.result = FLOW_DID, .reply = &wire->reply};
   if (sim->story)
     simulation_tell(sim, worker, worker->account, "... gets %s%.60s",
                     wire->reply.delivery == REPLY_RECEIVED ? "" : (wire->reply.timed_out ? "a timeout" : "an error"),

@@ -40,17 +40,17 @@ static void watch_memory(void)
 
 static struct flow_settings settings(const struct simulation *sim, const struct worker *worker)
 {
-  const struct weather *weather = &sim->weather;
+  const struct conditions *conditions = &sim->conditions;
   return (struct flow_settings){
       .credentials = {.client_id = "cid", .client_secret = "hush"},
       .refresh_token = worker->configured,
       .storage = "the storage",
-      .refresh_before = weather->refresh_before,
-      .refresh_wait = weather->refresh_wait,
-      .timeout = weather->timeout,
-      .lock_timeout = weather->lock_timeout,
+      .refresh_before = conditions->refresh_before,
+      .refresh_wait = conditions->refresh_wait,
+      .timeout = conditions->timeout,
+      .lock_timeout = conditions->lock_timeout,
       .default_lifetime = 3600,
-      .introspection = weather->introspection,
+      .introspection = conditions->introspection,
       .reads_back = sim->accounts[worker->account].storage.of_program,
       .pid = 1000 + (long)worker->life,
       .host = worker->machine ? "two" : "one",
@@ -112,7 +112,7 @@ void process_restart(struct worker *worker, double due)
 
 static double disk(struct simulation *sim)
 {
-  if (random_chance(&sim->random, sim->weather.slow_disk))
+  if (random_chance(&sim->random, sim->conditions.slow_disk))
     return random_magnitude(&sim->random, 0.01, 3);
   return random_magnitude(&sim->random, 0.00005, 0.002);
 }
@@ -120,7 +120,7 @@ static double disk(struct simulation *sim)
 /* Between the mark and the request. */
 static void freeze(struct simulation *sim, struct worker *worker)
 {
-  double seconds = random_magnitude(&sim->random, 0.1, 5 * sim->weather.timeout);
+  double seconds = random_magnitude(&sim->random, 0.1, 5 * sim->conditions.timeout);
   simulation_tell(sim, worker, worker->account, "is frozen for %.2f s before it sends", seconds);
   worker->due += seconds;
   worker->excused += seconds;
@@ -141,10 +141,10 @@ static void follow(struct simulation *sim, struct worker *worker)
     worker->phase = PHASE_BEGINS;
     worker->decided = simulation_moment(sim, worker).steady;
     worker->due = sim->now + random_magnitude(&sim->random, 0.00001, 0.001);
-    if (worker->lock && random_chance(&sim->random, 4 * sim->weather.lock_vanishes)) {
+    if (worker->lock && random_chance(&sim->random, 4 * sim->conditions.lock_vanishes)) {
       storage_remove_lock(sim, worker->account);
       freeze(sim, worker);
-    } else if (random_chance(&sim->random, sim->weather.frozen)) {
+    } else if (random_chance(&sim->random, sim->conditions.frozen)) {
       freeze(sim, worker);
     }
     break;
@@ -160,7 +160,7 @@ static void tell_flow(struct simulation *sim, struct worker *worker)
   bool refreshed = worker->wire >= 0 && sim->wires[worker->wire].endpoint == REQUEST_TOKEN;
   if (worker->wire >= 0)
     invariants_told(sim, worker, &sim->wires[worker->wire]);
-  if (refreshed && random_chance(&sim->random, sim->weather.memory))
+  if (refreshed && random_chance(&sim->random, sim->conditions.memory))
     allocations_left = random_below(&sim->random, 60);
   worker->event.now = simulation_moment(sim, worker);
   int state = flow_state(worker->flow);
@@ -176,7 +176,7 @@ static void tell_flow(struct simulation *sim, struct worker *worker)
 static bool crashes(struct simulation *sim, struct worker *worker)
 {
   bool holds = sim->accounts[worker->account].storage.owner == (int)(worker - sim->workers);
-  if (!random_chance(&sim->random, sim->weather.crash + (holds ? sim->weather.crash_with_lock : 0)))
+  if (!random_chance(&sim->random, sim->conditions.crash + (holds ? sim->conditions.crash_with_lock : 0)))
     return false;
   process_kill(sim, worker->process);
   return true;
@@ -184,7 +184,7 @@ static bool crashes(struct simulation *sim, struct worker *worker)
 
 static bool is_abandoned(struct simulation *sim, struct worker *worker)
 {
-  if (!random_chance(&sim->random, sim->weather.abandon))
+  if (!random_chance(&sim->random, sim->conditions.abandon))
     return false;
   /* while new tokens are not stored, the lock has to stay where they are */
   bool unsaved = flow_unsaved(worker->flow) || (worker->action.step == FLOW_SAVE && !worker->action.spends);
@@ -205,11 +205,11 @@ static void returned(struct simulation *sim, struct worker *worker)
 {
   worker->phase = PHASE_RETURNS;
   worker->known.effect = sim->now;
-  if (worker->lock && random_chance(&sim->random, sim->weather.lock_vanishes))
+  if (worker->lock && random_chance(&sim->random, sim->conditions.lock_vanishes))
     storage_remove_lock(sim, worker->account);
   if (crashes(sim, worker))
     return;
-  if (random_chance(&sim->random, sim->weather.stall)) {
+  if (random_chance(&sim->random, sim->conditions.stall)) {
     double held_up = random_magnitude(&sim->random, 0.01, 10);
     simulation_tell(sim, worker, worker->account, "is held up for %.2f s", held_up);
     worker->excused += held_up;
@@ -225,7 +225,7 @@ static void returned(struct simulation *sim, struct worker *worker)
 static void take_effect(struct simulation *sim, struct worker *worker)
 {
   invariants_acts(sim, worker);
-  if (worker->action.step == FLOW_SAVE && random_chance(&sim->random, sim->weather.crash_in_save)) {
+  if (worker->action.step == FLOW_SAVE && random_chance(&sim->random, sim->conditions.crash_in_save)) {
     storage_tear(sim, worker);
     process_kill(sim, worker->process);
     return;
@@ -257,11 +257,11 @@ static void take_effect(struct simulation *sim, struct worker *worker)
 
 static void waited(struct simulation *sim, struct worker *worker)
 {
-  if (random_chance(&sim->random, sim->weather.starve)) {
+  if (random_chance(&sim->random, sim->conditions.starve)) {
     worker->starved_until = sim->now + random_magnitude(&sim->random, 0.1, 1000);
     simulation_tell(sim, worker, worker->account, "gets no descriptors any more");
   }
-  worker->event = (struct flow_event){.result = FLOW_OK};
+  worker->event = (struct flow_event){.result = FLOW_DID};
   if (worker->wire < 0 || network_return(sim, worker))
     returned(sim, worker);
 }
@@ -274,7 +274,7 @@ static void take_off(struct simulation *sim, struct worker *worker, enum flow_go
   sim->tally->flights++;
   worker->goal = goal;
   worker->flying = true;
-  worker->event = (struct flow_event){.result = FLOW_OK};
+  worker->event = (struct flow_event){.result = FLOW_DID};
   invariants_took_off(sim, worker);
   flow_start(worker->flow, goal, now, now.steady + worker->settings.timeout);
   tell_flow(sim, worker);
@@ -295,7 +295,7 @@ static void think(struct simulation *sim, struct worker *worker)
 {
   enum flow_goal goal;
   bool ends = worker->restart_wanted && sim->now >= worker->restart_due;
-  if (flow_unsaved(worker->flow) && random_chance(&sim->random, sim->weather.fork))
+  if (flow_unsaved(worker->flow) && random_chance(&sim->random, sim->conditions.fork))
     fork_away(sim, worker);
   if (ends && (!flow_unsaved(worker->flow) || worker->goal == FLOW_KEEP)) {
     simulation_tell(sim, worker, worker->account, "ends, and starts anew");

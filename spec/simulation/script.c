@@ -33,7 +33,7 @@ static void wake(struct simulation *sim, int account)
   const struct storage *storage = &sim->accounts[account].storage;
   script->pair = storage->content;
   if (!script->pair.refresh.kind || !random_chance(&sim->random, 0.6)) {
-    script->dies = sim->now + sim->weather.lifetime;
+    script->dies = sim->now + sim->conditions.lifetime;
     sleep(sim, script);
     return;
   }
@@ -46,13 +46,13 @@ static void ask(struct simulation *sim, int account)
   struct script *script = &sim->accounts[account].script;
   struct pair issued;
   if (!server_refresh(sim, script->pair.refresh, false, "the script", &issued)) {
-    script->dies = sim->now + sim->weather.lifetime;
+    script->dies = sim->now + sim->conditions.lifetime;
     sleep(sim, script);
     return;
   }
   simulation_tell(sim, NULL, account, "the script refreshes, and empties the file");
   script->pair = issued;
-  script->dies = sim->now + sim->weather.lifetime;
+  script->dies = sim->now + sim->conditions.lifetime;
   script->doing = SCRIPT_WRITES;
   script->due = sim->now + random_magnitude(&sim->random, 0.0001, 0.1);
   if (random_chance(&sim->random, 0.5))

@@ -16,7 +16,7 @@ struct token server_login(struct simulation *sim, int account)
 
 struct grant *server_grant(struct simulation *sim, struct token token)
 {
-  if (!token.kind || token.account >= sim->weather.accounts || token.grant > sim->accounts[token.account].grant)
+  if (!token.kind || token.account >= sim->conditions.accounts || token.grant > sim->accounts[token.account].grant)
     return NULL;
   struct grant *grant = &sim->accounts[token.account].grants[token.grant];
   return token.serial <= (token.kind == 'R' ? grant->refresh : grant->access) ? grant : NULL;
@@ -45,7 +45,7 @@ bool server_refresh(struct simulation *sim, struct token token, bool omit, const
   if (!omit && grant->refresh + 1 < SERIALS)
     issued->refresh = (struct token){'R', token.account, token.grant, ++grant->refresh};
   issued->access = (struct token){'A', token.account, token.grant, ++grant->access};
-  grant->dies = sim->now + sim->weather.lifetime;
+  grant->dies = sim->now + sim->conditions.lifetime;
   sim->refreshes++;
   sim->tally->refreshes++;
   return true;
@@ -78,5 +78,5 @@ void server_write(const struct simulation *sim, char *body, size_t size, const s
   if (issued->refresh.kind)
     length += snprintf(body + length, size - (size_t)length, "\"refresh_token\":\"%s\",", refresh);
   snprintf(body + length, size - (size_t)length, "\"expires_in\":%.0f,\"token_type\":\"bearer\"}",
-           sim->weather.lifetime);
+           sim->conditions.lifetime);
 }

@@ -1,7 +1,7 @@
 #include "simulation.h"
 
+#include "faults.h"
 #include "invariants.h"
-#include "misfortune.h"
 #include "network.h"
 #include "process.h"
 #include "script.h"
@@ -20,12 +20,13 @@ enum { STEPS_MOST = 40000 };
 
 bool simulation_can_ask(const struct simulation *sim)
 {
-  return sim->weather.introspection && !sim->weather.deaf;
+  return sim->conditions.introspection && !sim->conditions.deaf;
 }
 
 bool simulation_strict(const struct simulation *sim, int account)
 {
-  return !sim->weather.script && !sim->weather.twin && simulation_can_ask(sim) && !sim->accounts[account].disturbed;
+  return !sim->conditions.script && !sim->conditions.twin && simulation_can_ask(sim) &&
+         !sim->accounts[account].disturbed;
 }
 
 struct moment simulation_moment(const struct simulation *sim, const struct worker *worker)
@@ -81,17 +82,17 @@ static void set_up_account(struct simulation *sim, int number)
   struct account *account = &sim->accounts[number];
   struct pair issued;
   char text[800];
-  account->of = sim->weather.twin ? 0 : number;
+  account->of = sim->conditions.twin ? 0 : number;
   account->storage.owner = account->flight = account->grant = -1;
   account->storage.lock = 1;
-  account->storage.of_program = sim->weather.of_program;
-  account->storage.lag = sim->weather.lag;
+  account->storage.of_program = sim->conditions.of_program;
+  account->storage.lag = sim->conditions.lag;
   account->configured = account->of == number ? server_login(sim, number) : sim->accounts[account->of].configured;
-  account->script.due = sim->weather.script ? random_unit(&sim->random) : INFINITY;
-  if (!sim->weather.from_script || account->of != number)
+  account->script.due = sim->conditions.script ? random_unit(&sim->random) : INFINITY;
+  if (!sim->conditions.from_script || account->of != number)
     return;
   server_refresh(sim, account->configured, false, "the script", &issued);
-  script_write(sim, text, sizeof text, &issued, sim->weather.lifetime);
+  script_write(sim, text, sizeof text, &issued, sim->conditions.lifetime);
   storage_overwrite(sim, number, text);
   account->newest = account->storage.content;
 }
@@ -99,14 +100,14 @@ static void set_up_account(struct simulation *sim, int number)
 static void set_up(struct simulation *sim, uint64_t seed, int processes)
 {
   sim->random.state = sim->seed = seed;
-  weather_draw(&sim->weather, &sim->random, processes);
-  for (int i = 0; i < sim->weather.accounts; i++)
+  conditions_draw(&sim->conditions, &sim->random, processes);
+  for (int i = 0; i < sim->conditions.accounts; i++)
     set_up_account(sim, i);
   for (int i = 0; i < MACHINES; i++)
     sim->machines[i].ahead = random_chance(&sim->random, 0.8) ? 0 : random_between(&sim->random, -100, 100);
-  sim->apart = random_chance(&sim->random, 0.3) && sim->weather.lock_vanishes == 0;
-  for (int process = 0; process < sim->weather.processes; process++)
-    for (int account = 0; account < sim->weather.accounts; account++) {
+  sim->apart = random_chance(&sim->random, 0.3) && sim->conditions.lock_vanishes == 0;
+  for (int process = 0; process < sim->conditions.processes; process++)
+    for (int account = 0; account < sim->conditions.accounts; account++) {
       struct worker *worker = &sim->workers[sim->worker_count++];
       worker->process = process;
       worker->account = account;
@@ -114,7 +115,7 @@ static void set_up(struct simulation *sim, uint64_t seed, int processes)
     }
   for (int i = 0; i < sim->worker_count; i++)
     process_start(sim, &sim->workers[i]);
-  sim->fate_due = random_unit(&sim->random) * sim->weather.every;
+  sim->fate_due = random_unit(&sim->random) * sim->conditions.every;
 }
 
 static void clear_up(struct simulation *sim)
@@ -126,8 +127,8 @@ static void clear_up(struct simulation *sim)
   sim->down_until = sim->odd_until = sim->now;
   if (sim->deaf_until < INFINITY)
     sim->deaf_until = sim->now;
-  weather_clear(&sim->weather);
-  for (int i = 0; i < sim->weather.accounts; i++) {
+  conditions_clear(&sim->conditions);
+  for (int i = 0; i < sim->conditions.accounts; i++) {
     sim->accounts[i].storage.full_until = sim->now;
     sim->accounts[i].storage.lie = LIE_NONE;
     if (sim->accounts[i].script.doing == SCRIPT_SLEEPS)
@@ -143,7 +144,7 @@ static void clear_up(struct simulation *sim)
 static bool at_rest(const struct simulation *sim)
 {
   /* two folders take every login from one another where nobody can be asked */
-  if (sim->weather.twin && sim->accounts[0].grant + 1 == GRANTS)
+  if (sim->conditions.twin && sim->accounts[0].grant + 1 == GRANTS)
     return true;
   for (int i = 0; i < sim->worker_count; i++)
     if (!sim->workers[i].calm_successes)
@@ -191,7 +192,7 @@ static bool run_account(struct simulation *sim, int number, double due)
   }
   if (account->called_dead && account->login_due <= due) {
     sim->now = fmax(sim->now, account->login_due);
-    misfortune_login(sim, number);
+    faults_login(sim, number);
     return true;
   }
   if (account->script.due <= due) {
@@ -207,10 +208,10 @@ static void run_one(struct simulation *sim)
   double due = next_due(sim);
   if (sim->fate_due <= due) {
     sim->now = fmax(sim->now, sim->fate_due);
-    misfortune_strike(sim);
+    faults_strike(sim);
     return;
   }
-  for (int i = 0; i < sim->weather.accounts; i++)
+  for (int i = 0; i < sim->conditions.accounts; i++)
     if (run_account(sim, i, due))
       return;
   run_wires_and_workers(sim);
@@ -218,7 +219,7 @@ static void run_one(struct simulation *sim)
 
 static bool has_room(const struct simulation *sim)
 {
-  for (int i = 0; i < sim->weather.accounts; i++) {
+  for (int i = 0; i < sim->conditions.accounts; i++) {
     const struct account *account = &sim->accounts[sim->accounts[i].of];
     if (account->grant + 4 >= GRANTS || account->grants[account->grant].refresh + SERIALS / 4 >= SERIALS)
       return false;
@@ -230,7 +231,7 @@ static void tear_down(struct simulation *sim)
 {
   for (int i = 0; i < sim->worker_count; i++)
     process_free(&sim->workers[i]);
-  for (int i = 0; i < sim->weather.accounts; i++) {
+  for (int i = 0; i < sim->conditions.accounts; i++) {
     storage_free(&sim->accounts[i].storage);
     free(sim->accounts[i].copy);
   }
@@ -252,7 +253,7 @@ bool simulation_run(struct simulation *sim, uint64_t seed, int processes, struct
   tally->episodes++;
   set_up(sim, seed, processes);
   for (int step = 0; !sim->violated && !at_rest(sim); step++) {
-    if (!sim->calm && (sim->refreshes >= sim->weather.refreshes || step > STEPS_MOST || !has_room(sim)))
+    if (!sim->calm && (sim->refreshes >= sim->conditions.refreshes || step > STEPS_MOST || !has_room(sim)))
       clear_up(sim);
     if (sim->calm && sim->now > sim->calm_since + CALM_MOST)
       check_rest(sim);

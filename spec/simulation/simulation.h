@@ -3,11 +3,11 @@
 #ifndef SIMULATION_H
 #define SIMULATION_H
 
+#include "conditions.h"
 #include "diagram.h"
 #include "flow.h"
 #include "issued.h"
 #include "random.h"
-#include "weather.h"
 
 #include <stdbool.h>
 #include <stdint.h>
@@ -230,7 +230,7 @@ struct tally {
 struct simulation {
   uint64_t seed;
   struct random random;
-  struct weather weather;
+  struct conditions conditions;
   double now;
   bool calm; /* the faults are over; everything has to come to rest */
   double calm_since;

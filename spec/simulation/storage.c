@@ -140,7 +140,7 @@ void storage_load(struct simulation *sim, struct worker *worker)
   worker->event = (struct flow_event){.result = FLOW_NONE};
   free(worker->loaded);
   worker->loaded = NULL;
-  if (sim->now < worker->starved_until || random_chance(&sim->random, sim->weather.load_fails)) {
+  if (sim->now < worker->starved_until || random_chance(&sim->random, sim->conditions.load_fails)) {
     fail(worker, "The storage cannot be read.");
     simulation_tell(sim, worker, worker->account, "loads: it fails");
     return;
@@ -150,7 +150,7 @@ void storage_load(struct simulation *sim, struct worker *worker)
   worker->seen = storage->version;
   if (text) {
     worker->loaded = strdup(text);
-    worker->event = (struct flow_event){.result = FLOW_OK, .text = worker->loaded};
+    worker->event = (struct flow_event){.result = FLOW_DID, .text = worker->loaded};
   }
   tell_beside(storage, worker);
   if (sim->story && !told)
@@ -203,7 +203,7 @@ static const char *obstacle(struct simulation *sim, const struct worker *worker,
     return "No file can be opened.";
   if (!held && sim->now < storage->full_until)
     return "The disk is full.";
-  return random_chance(&sim->random, sim->weather.save_fails) ? "The disk is broken." : NULL;
+  return random_chance(&sim->random, sim->conditions.save_fails) ? "The disk is broken." : NULL;
 }
 
 void storage_save(struct simulation *sim, struct worker *worker)
@@ -217,9 +217,9 @@ void storage_save(struct simulation *sim, struct worker *worker)
     return;
   }
   const char *wrong = obstacle(sim, worker, storage);
-  bool late = !wrong && random_chance(&sim->random, sim->weather.save_fails_late);
+  bool late = !wrong && random_chance(&sim->random, sim->conditions.save_fails_late);
   worker->holds = worker->holds && worker->action.spends;
-  worker->event = (struct flow_event){.result = FLOW_OK};
+  worker->event = (struct flow_event){.result = FLOW_DID};
   if (wrong || late)
     fail(worker, wrong ? wrong : "The folder cannot be synced.");
   sim->tally->failed_saves += wrong || late;
@@ -243,7 +243,7 @@ void storage_hold(struct simulation *sim, struct worker *worker)
     wrong = "No file can be opened.";
   else if (!storage->of_program && sim->now < storage->full_until)
     wrong = "The disk is full.";
-  worker->event = (struct flow_event){.result = FLOW_OK};
+  worker->event = (struct flow_event){.result = FLOW_DID};
   worker->holds = !wrong && !storage->of_program;
   if (wrong)
     fail(worker, wrong);
@@ -276,8 +276,8 @@ void storage_tear(struct simulation *sim, struct worker *worker)
 void storage_lock(struct simulation *sim, struct worker *worker)
 {
   struct storage *storage = storage_of(sim, worker);
-  worker->event = (struct flow_event){.result = FLOW_OK};
-  if (sim->now < worker->starved_until || random_chance(&sim->random, sim->weather.lock_fails)) {
+  worker->event = (struct flow_event){.result = FLOW_DID};
+  if (sim->now < worker->starved_until || random_chance(&sim->random, sim->conditions.lock_fails)) {
     fail(worker, "The lock cannot be had.");
     simulation_tell(sim, worker, worker->account, "locks: it fails");
     return;
@@ -306,7 +306,7 @@ void storage_lock(struct simulation *sim, struct worker *worker)
 void storage_unlock(struct simulation *sim, struct worker *worker)
 {
   simulation_tell(sim, worker, worker->account, "unlocks");
-  worker->event = (struct flow_event){.result = FLOW_OK};
+  worker->event = (struct flow_event){.result = FLOW_DID};
   storage_drop_lock(sim, worker);
   invariants_unlocked(sim, worker);
 }

@@ -479,7 +479,7 @@ static bool look_without_a_pause(struct lucidauth_account *account)
   struct flow_event start_event = {.now = clock_now()};
   struct flow_action action = flow_next(flow, &start_event);
   while (action.step != FLOW_DONE && action.step != FLOW_WAIT) {
-    struct flight_event came = {.event = {.result = FLOW_OK}};
+    struct flight_event came = {.event = {.result = FLOW_DID}};
     flight_step(&account->flight, &action, &came);
     marked = is_marked(account, came.record);
     came.event.now = clock_now();

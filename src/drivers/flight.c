@@ -48,7 +48,7 @@ void flight_release(struct http_response *response)
 
 static enum flow_result flow_result_of(enum store_result result)
 {
-  static const enum flow_result of[] = {[STORE_OK] = FLOW_OK,
+  static const enum flow_result of[] = {[STORE_OK] = FLOW_DID,
                                         [STORE_NONE] = FLOW_NONE,
                                         [STORE_BUSY] = FLOW_BUSY,
                                         [STORE_CHANGED] = FLOW_CHANGED,
@@ -88,7 +88,7 @@ static enum flow_result hold_resources(struct flight *flight, const char **note,
 {
   struct store *store = flight->store;
   *note = NULL;
-  return store->ops->hold ? flow_result_of(store->ops->hold(store, note, error)) : FLOW_OK;
+  return store->ops->hold ? flow_result_of(store->ops->hold(store, note, error)) : FLOW_DID;
 }
 
 static bool check_may_spend(struct store_error *error)
@@ -218,7 +218,7 @@ void flight_run_begin(struct flight_run *run, struct flight *flight)
 
 void flight_run_next(struct flight_run *run)
 {
-  struct flight_event came = {.event = {.result = FLOW_OK}};
+  struct flight_event came = {.event = {.result = FLOW_DID}};
   mind_signals(run);
   carry_out(run, &came);
   came.event.now = clock_now();

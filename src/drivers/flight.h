@@ -42,7 +42,7 @@ void flight_run_end(struct flight_run *run);
 
 /* ---- one action at a time ---- */
 
-/* The outcome of an action, and the memory behind it. Starts as {.event = {.result = FLOW_OK}}. */
+/* The outcome of an action, and the memory behind it. Starts as {.event = {.result = FLOW_DID}}. */
 struct flight_event {
   struct flow_event event; /* for the flow; its time is still to be filled in */
   struct store_error error;

@@ -1,14 +1,14 @@
 /* What happens to everybody at once, or to the user: clocks that jump, a machine that goes down, a full disk, a
  * network that is gone, a grant that is revoked, a new login. */
-#ifndef MISFORTUNE_H
-#define MISFORTUNE_H
+#ifndef FAULTS_H
+#define FAULTS_H
 
 #include "simulation.h"
 
-void misfortune_strike(struct simulation *sim);
+void faults_strike(struct simulation *sim);
 
 /* The user logs in again and configures the new refresh token; the processes are started anew with it, one after
  * the other. */
-void misfortune_login(struct simulation *sim, int account);
+void faults_login(struct simulation *sim, int account);
 
 #endif

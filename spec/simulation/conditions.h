@@ -1,7 +1,7 @@
 /* What goes wrong in an episode, and how often. Each kind of fault is absent from about half of all episodes, so
  * that rare ones are not drowned by frequent ones. */
-#ifndef WEATHER_H
-#define WEATHER_H
+#ifndef CONDITIONS_H
+#define CONDITIONS_H
 
 #include "random.h"
 
@@ -34,7 +34,7 @@ enum fate {
 
 const char *fate_name(enum fate fate);
 
-struct weather {
+struct conditions {
   int processes, accounts;
   int refreshes; /* until it clears up */
   double timeout, lock_timeout, refresh_wait, refresh_before;
@@ -69,9 +69,9 @@ struct weather {
 };
 
 /* `processes`: 0 for any number. */
-void weather_draw(struct weather *weather, struct random *random, int processes);
+void conditions_draw(struct conditions *conditions, struct random *random, int processes);
 
 /* From now on nothing goes wrong. */
-void weather_clear(struct weather *weather);
+void conditions_clear(struct conditions *conditions);
 
 #endif

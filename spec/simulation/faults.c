@@ -1,4 +1,4 @@
-#include "misfortune.h"
+#include "faults.h"
 
 #include "process.h"
 #include "server.h"
@@ -33,8 +33,8 @@ static void suspend(struct simulation *sim, int machine)
 static void go_down(struct simulation *sim, int machine)
 {
   simulation_tell(sim, NULL, -1, "machine %d goes down", machine + 1);
-  for (int i = 0; i < sim->weather.processes; i++)
-    if (sim->workers[i * sim->weather.accounts].machine == machine)
+  for (int i = 0; i < sim->conditions.processes; i++)
+    if (sim->workers[i * sim->conditions.accounts].machine == machine)
       process_kill(sim, i);
 }
 
@@ -88,17 +88,17 @@ static void copy(struct simulation *sim, int account)
 
 static void befall_storage(struct simulation *sim, int account)
 {
-  const struct weather *weather = &sim->weather;
+  const struct conditions *conditions = &sim->conditions;
   struct random *random = &sim->random;
-  if (random_chance(random, weather->vanish)) {
+  if (random_chance(random, conditions->vanish)) {
     sim->accounts[account].disturbed = true;
     storage_vanish(sim, account, random_magnitude(random, 0.1, 10000));
   }
-  if (random_chance(random, weather->set_back))
+  if (random_chance(random, conditions->set_back))
     set_back(sim, account);
-  if (random_chance(random, weather->set_back))
+  if (random_chance(random, conditions->set_back))
     copy(sim, account);
-  if (random_chance(random, weather->lie))
+  if (random_chance(random, conditions->lie))
     lie(sim, account);
 }
 
@@ -107,60 +107,60 @@ static void befall_server(struct simulation *sim)
   static const enum fate odd[] = {FATE_WRAPPED,    FATE_WRAPPED,     FATE_WRAPPED, FATE_HALF,       FATE_REFUSED,
                                   FATE_PAGE_AFTER, FATE_PAGE_BEFORE, FATE_DENIED,  FATE_ERROR_AFTER};
   struct random *random = &sim->random;
-  if (random_chance(random, sim->weather.oddness)) {
+  if (random_chance(random, sim->conditions.oddness)) {
     sim->odd_fate = odd[random_below(random, sizeof odd / sizeof *odd)];
     sim->odd_until = sim->now + random_magnitude(random, 1, 1000);
     simulation_tell(sim, NULL, -1, "for %.1f s every answer is: %s", sim->odd_until - sim->now,
                     fate_name(sim->odd_fate));
   }
-  if (random_chance(random, sim->weather.deafness)) {
+  if (random_chance(random, sim->conditions.deafness)) {
     sim->deaf_until = random_chance(random, 0.3) ? INFINITY : sim->now + random_magnitude(random, 1, 100000);
     simulation_tell(sim, NULL, -1, "introspection is refused for %.1f s", sim->deaf_until - sim->now);
   }
 }
 
-void misfortune_strike(struct simulation *sim)
+void faults_strike(struct simulation *sim)
 {
-  const struct weather *weather = &sim->weather;
+  const struct conditions *conditions = &sim->conditions;
   struct random *random = &sim->random;
-  int machine = random_below(random, MACHINES), account = random_below(random, weather->accounts);
-  sim->fate_due = sim->now + random_between(random, 0, 2) * weather->every;
+  int machine = random_below(random, MACHINES), account = random_below(random, conditions->accounts);
+  sim->fate_due = sim->now + random_between(random, 0, 2) * conditions->every;
   befall_storage(sim, account);
   befall_server(sim);
-  if (random_chance(random, weather->clock_back))
+  if (random_chance(random, conditions->clock_back))
     set_clock(sim, machine, -random_magnitude(random, 0.1, 100000));
-  if (random_chance(random, weather->clock_forward))
+  if (random_chance(random, conditions->clock_forward))
     set_clock(sim, machine, random_magnitude(random, 0.1, 100000));
-  if (random_chance(random, weather->suspend))
+  if (random_chance(random, conditions->suspend))
     suspend(sim, machine);
-  if (random_chance(random, weather->machine_crash))
+  if (random_chance(random, conditions->machine_crash))
     go_down(sim, machine);
-  if (random_chance(random, weather->full)) {
+  if (random_chance(random, conditions->full)) {
     sim->accounts[account].storage.full_until = sim->now + random_magnitude(random, 0.1, 1000);
     simulation_tell(sim, NULL, account, "the disk is full for a while");
   }
-  if (random_chance(random, weather->down)) {
+  if (random_chance(random, conditions->down)) {
     sim->down_until = sim->now + random_magnitude(random, 0.1, 1000);
     simulation_tell(sim, NULL, -1, "the network is gone for %.1f s", sim->down_until - sim->now);
   }
-  if (random_chance(random, weather->revoke)) {
+  if (random_chance(random, conditions->revoke)) {
     server_revoke(sim, account);
     simulation_tell(sim, NULL, account, "the user revokes the grant");
   }
-  if (random_chance(random, weather->login))
-    misfortune_login(sim, account);
-  if (random_chance(random, weather->restart))
+  if (random_chance(random, conditions->login))
+    faults_login(sim, account);
+  if (random_chance(random, conditions->restart))
     restart(sim);
 }
 
-void misfortune_login(struct simulation *sim, int account)
+void faults_login(struct simulation *sim, int account)
 {
   struct account *asks = &sim->accounts[account];
   struct token token = server_login(sim, account);
   asks->called_dead = false;
   if (!token.kind)
     return;
-  for (int i = 0; i < sim->weather.accounts; i++)
+  for (int i = 0; i < sim->conditions.accounts; i++)
     if (sim->accounts[i].of == asks->of)
       sim->accounts[i].configured = token;
   sim->tally->logins++;
