@@ -2,6 +2,7 @@
  * copies of this program, each in a folder laid out for it. */
 #define _GNU_SOURCE
 #include "../../src/http/http.h"
+#include "../../src/http/unloaded.h"
 
 #include <setjmp.h>
 #include <stdarg.h>
@@ -187,6 +188,17 @@ static void test_no_memory(void **state)
   expect_words(text, "vm.max_map_count", "memory");
   expect_words(text, "a later call tries again", "\nnetwork\n");
   assert_null(strstr(text, "install"));
+}
+
+/* As glibc says it when the first allocation of dlopen fails. */
+static void test_called_missing_for_want_of_memory(void **state)
+{
+  (void)state;
+  char message[1024], reason[600];
+  snprintf(reason, sizeof reason, "%s: cannot open shared object file: No such file or directory", world.module);
+  assert_int_equal(unloaded_unlinked(world.module, reason, message, sizeof message), CODE_NETWORK);
+  expect_words(message, "ulimit -v", "a later call tries again");
+  assert_int_equal(unloaded_unlinked(world.folder, reason, message, sizeof message), CODE_CONFIG);
 }
 
 static void test_limited_memory(void **state)
@@ -387,6 +399,7 @@ int main(int count, char **arguments)
       cmocka_unit_test_setup_teardown(test_unreadable, setup, teardown),
       cmocka_unit_test_setup_teardown(test_no_descriptors, setup, teardown),
       cmocka_unit_test_setup_teardown(test_no_memory, setup, teardown),
+      cmocka_unit_test_setup_teardown(test_called_missing_for_want_of_memory, setup, teardown),
       cmocka_unit_test_setup_teardown(test_limited_memory, setup, teardown),
       cmocka_unit_test_setup_teardown(test_another_file, setup, teardown),
       cmocka_unit_test_setup_teardown(test_another_release, setup, teardown),

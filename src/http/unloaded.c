@@ -109,6 +109,12 @@ static void missing(const char *reason, char *message, size_t size)
              reason);
 }
 
+/* Where it has no memory for a name glibc may say that the file is not there, for whatever errno was left. */
+static bool is_about_file_that_is_there(const char *path, const char *reason)
+{
+  return strncmp(reason, path, strlen(path)) == 0 && reason[strlen(path)] == ':' && access(path, R_OK) == 0;
+}
+
 /* glibc's words, and musl's. */
 enum code unloaded_unlinked(const char *path, const char *reason, char *message, size_t size)
 {
@@ -129,6 +135,8 @@ enum code unloaded_unlinked(const char *path, const char *reason, char *message,
   else if (says_any(reason, descriptors))
     return no_descriptors(message, size);
   else if (says_any(reason, memory))
+    return no_memory(message, size);
+  else if (says_any(reason, absent) && is_about_file_that_is_there(path, reason))
     return no_memory(message, size);
   else if (says_any(reason, absent))
     missing(reason, message, size);
