@@ -186,7 +186,9 @@ describe("a storage in Lua", function()
     local token = assert(client:token("alice"))
     assert.are.equal(token, records.alice.access_token)
     assert.are_not.equal(token, records.default.access_token)
-    assert.are.same({ "default", "default", "default", "default", "alice", "alice", "alice", "alice" }, asked)
+    assert.are.same({
+      "default", "default", "default", "default", "alice", "alice", "alice", "alice",
+    }, asked)
     assert.are.equal("alice", scene.events[#scene.events].account)
   end)
 
@@ -1422,7 +1424,8 @@ describe("a storage that does not store", function()
     assert.is_true(tokens.works(sandbox, token))
     assert.is_true(client:status().unsaved)
     assert.are.equal("save_failed", events[#events].name)
-    assert.is_true(contains(events[#events].message, "save was given them, and load does not return them"))
+    assert.is_true(contains(events[#events].message,
+      "save was given them, and load does not return them"))
     drops = false
     assert.are.equal(token, client:token())
     assert.is_falsy(client:status().unsaved)
