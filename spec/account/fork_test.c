@@ -213,7 +213,7 @@ static void *fly(void *data)
   return NULL;
 }
 
-static void take_off(struct flight *flight, lucidauth *client)
+static void begin_to_ask(struct flight *flight, lucidauth *client)
 {
   *flight = (struct flight){.client = client};
   assert_int_equal(pthread_create(&flight->thread, NULL, fly, flight), 0);
@@ -223,12 +223,12 @@ static void take_off(struct flight *flight, lucidauth *client)
 static lucidauth *client_in_flight(struct flight *flight, bool background)
 {
   lucidauth *client = client_with(background);
-  take_off(flight, client);
+  begin_to_ask(flight, client);
   until(posted);
   return client;
 }
 
-static bool lands_with(struct flight *flight, const char *expected)
+static bool ends_with(struct flight *flight, const char *expected)
 {
   return pthread_join(flight->thread, NULL) == 0 && is_token(flight->token, expected);
 }
@@ -408,7 +408,7 @@ static void a_child_of_the_middle_of_a_flight_waits_for_its_parent(bool backgrou
   pid_t child = start_child(gets_a1, client);
   assert_int_equal(lock_of_another(), STORE_BUSY);
   let_answer(1);
-  assert_true(lands_with(&flight, "A1"));
+  assert_true(ends_with(&flight, "A1"));
   assert_true(ends_well(child));
   assert_int_equal(server.seen->posts, 1);
   assert_int_equal(lock_of_another(), STORE_OK);
@@ -434,7 +434,7 @@ static void a_child_closes_in_the_middle_of_a_flight(bool background)
   assert_true(ends_well(start_child(closes, client)));
   assert_int_equal(lock_of_another(), STORE_BUSY);
   let_answer(1);
-  assert_true(lands_with(&flight, "A1"));
+  assert_true(ends_with(&flight, "A1"));
   assert_true(gets(client, "A1"));
   close_after(1, client);
 }
@@ -464,7 +464,7 @@ static void a_child_does_not_hold_the_lock_of_a_parent_that_died(void **state)
   pid_t parent = fork();
   if (parent == 0) {
     close(end[1]);
-    take_off(&flight, client);
+    begin_to_ask(&flight, client);
     until(posted);
     if (fork() == 0) {
       ssize_t told = write(alive[1], &byte, 1);
@@ -492,13 +492,13 @@ static void a_child_does_not_wait_for_threads_that_it_has_not(void **state)
   (void)state;
   lucidauth *client = client_in_flight(&first, false);
   for (int i = 0; i < 4; i++)
-    take_off(&others[i], client);
+    begin_to_ask(&others[i], client);
   usleep(20000); /* most of them wait by now; nothing depends on it */
   pid_t child = start_child(gets_a1_and_closes, client);
   let_answer(1);
-  assert_true(lands_with(&first, "A1"));
+  assert_true(ends_with(&first, "A1"));
   for (int i = 0; i < 4; i++)
-    assert_true(lands_with(&others[i], "A1"));
+    assert_true(ends_with(&others[i], "A1"));
   assert_true(ends_well(child));
   close_after(1, client);
 }
@@ -545,7 +545,7 @@ static lucidauth *client_with_unsaved_tokens(void)
   lucidauth *client = client_in_flight(&flight, false);
   server.seen->broken_disk = true;
   let_answer(1);
-  bool good = lands_with(&flight, "A1") && is_unsaved(client);
+  bool good = ends_with(&flight, "A1") && is_unsaved(client);
   server.seen->broken_disk = false;
   if (!good)
     _exit(1);

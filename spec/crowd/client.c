@@ -11,7 +11,7 @@
  *   <id> odd <status>                                  the API answered neither 200 nor 401
  *   <id> end <calls>                                   each thread's last words */
 #include "../../src/lucidauth.h"
-#include "../drivers/sandbox.h"
+#include "../account/sandbox.h"
 
 #include <pthread.h>
 #include <stdio.h>

@@ -9,7 +9,7 @@
  *   --rate 250 (API calls a second, of all together)  --seed (the time)
  *
  * Half of those who are killed are chosen by lot, the others because they refresh just then. */
-#include "../drivers/sandbox.h"
+#include "../account/sandbox.h"
 
 #include <cjson/cJSON.h>
 #include <dirent.h>

@@ -3,7 +3,7 @@
  *
  *   threads --lua INTERPRETER --source FOLDER [--threads 16] [--calls 400] [--forks 12] [--seed N] */
 #include "../../src/lucidauth.h"
-#include "../drivers/sandbox.h"
+#include "../account/sandbox.h"
 
 #include <cjson/cJSON.h>
 #include <pthread.h>

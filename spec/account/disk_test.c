@@ -1,6 +1,6 @@
 /* A disk that hangs holds up nobody who has a good token. */
 #define _GNU_SOURCE
-#include "scene.h"
+#include "fixture.h"
 
 #include <pthread.h>
 #include <setjmp.h>
@@ -27,7 +27,7 @@ int __wrap_lstat(const char *path, struct stat *found)
 {
   if (atomic_load(&disk.hangs) && strstr(path, disk.file) && atomic_exchange(&disk.hangs, false)) {
     atomic_store(&disk.hanging, true);
-    scene_wait_for(&disk.goes_on);
+    fixture_wait_for(&disk.goes_on);
   }
   return __real_lstat(path, found);
 }
@@ -52,7 +52,7 @@ static int set_up(void **state)
 {
   memset(&disk, 0, sizeof disk);
   disk.file = "";
-  return scene_set_up(state);
+  return fixture_set_up(state);
 }
 
 static void *ask(void *client)
@@ -72,7 +72,7 @@ static pthread_t start_hanging(lucidauth *client)
   atomic_fetch_add(&ahead, 1);
   atomic_store(&disk.hangs, true);
   assert_int_equal(pthread_create(&thread, NULL, ask, client), 0);
-  assert_true(scene_wait_for(&disk.hanging));
+  assert_true(fixture_wait_for(&disk.hanging));
   return thread;
 }
 
@@ -80,19 +80,19 @@ static void assert_got(pthread_t thread, const char *expected)
 {
   void *token;
   assert_int_equal(pthread_join(thread, &token), 0);
-  scene_assert_token(token, expected);
+  fixture_assert_token(token, expected);
 }
 
 static void others_get_the_token_in_use(void **state)
 {
   (void)state;
   uint64_t serial;
-  lucidauth *client = scene_client(false);
+  lucidauth *client = fixture_client(false);
   lucidauth_account *account = lucidauth_get_account(client, NULL, NULL);
   lucidauth_status status = LUCIDAUTH_STATUS_INIT;
-  scene_assert_token(lucidauth_token_of(account, &serial, NULL), "A1");
+  fixture_assert_token(lucidauth_token_of(account, &serial, NULL), "A1");
   pthread_t thread = start_hanging(client);
-  scene_assert_token(lucidauth_token(client, NULL, NULL), "A1");
+  fixture_assert_token(lucidauth_token(client, NULL, NULL), "A1");
   assert_true(lucidauth_is_current(account, serial));
   assert_true(lucidauth_get_status(client, NULL, &status, NULL));
   assert_string_equal(status.state, "ready");
@@ -106,8 +106,8 @@ static void a_refresh_waits_for_it(void **state)
 {
   (void)state;
   pthread_t refreshes;
-  lucidauth *client = scene_client(false);
-  scene_assert_token(lucidauth_token(client, NULL, NULL), "A1");
+  lucidauth *client = fixture_client(false);
+  fixture_assert_token(lucidauth_token(client, NULL, NULL), "A1");
   pthread_t thread = start_hanging(client);
   assert_int_equal(pthread_create(&refreshes, NULL, refresh, client), 0);
   for (int i = 0; i < 20; i++) /* it waits by now; nothing depends on it */
@@ -125,8 +125,8 @@ static void a_refresh_waits_for_it(void **state)
 static void a_rejection_meanwhile_is_heard(void **state)
 {
   (void)state;
-  lucidauth *client = scene_client(false);
-  scene_assert_token(lucidauth_token(client, NULL, NULL), "A1");
+  lucidauth *client = fixture_client(false);
+  fixture_assert_token(lucidauth_token(client, NULL, NULL), "A1");
   pthread_t thread = start_hanging(client);
   assert_true(lucidauth_reject(client, NULL, "A1", NULL));
   atomic_store(&disk.goes_on, true);
@@ -139,19 +139,19 @@ static void a_rejection_meanwhile_is_heard(void **state)
 static void in_the_background_it_holds_up_its_own_account_alone(void **state)
 {
   (void)state;
-  lucidauth_options options = scene_options(true);
+  lucidauth_options options = fixture_options(true);
   options.storage = LUCIDAUTH_DIRECTORY;
-  options.path = scene.folder;
-  scene_store_account("slow", "{\"access_token\": \"S\", \"refresh_token\": \"RS\", \"expires_at\": 9999999999}");
-  scene_store_account("fast", "{\"refresh_token\": \"R0\"}");
-  lucidauth *client = scene_open(&options);
-  scene_assert_token(lucidauth_token(client, "slow", NULL), "S");
+  options.path = fixture.folder;
+  fixture_store_account("slow", "{\"access_token\": \"S\", \"refresh_token\": \"RS\", \"expires_at\": 9999999999}");
+  fixture_store_account("fast", "{\"refresh_token\": \"R0\"}");
+  lucidauth *client = fixture_open(&options);
+  fixture_assert_token(lucidauth_token(client, "slow", NULL), "S");
   disk.file = "slow.json";
   atomic_store(&disk.hangs, true);
-  assert_true(scene_wait_for(&disk.hanging));
-  scene_assert_token(lucidauth_token(client, "fast", NULL), "A1");
-  scene_assert_token(lucidauth_refresh(client, "fast", NULL), "A2");
-  scene_assert_token(lucidauth_token(client, "slow", NULL), "S");
+  assert_true(fixture_wait_for(&disk.hanging));
+  fixture_assert_token(lucidauth_token(client, "fast", NULL), "A1");
+  fixture_assert_token(lucidauth_refresh(client, "fast", NULL), "A2");
+  fixture_assert_token(lucidauth_token(client, "slow", NULL), "S");
   assert_false(lucidauth_leave(client));
   atomic_store(&disk.goes_on, true);
   lucidauth_close(client);
@@ -162,11 +162,11 @@ static void and_a_flight_of_that_account_waits_for_it(void **state)
 {
   (void)state;
   pthread_t thread;
-  lucidauth *client = scene_client(true);
-  scene_assert_token(lucidauth_token(client, NULL, NULL), "A1");
+  lucidauth *client = fixture_client(true);
+  fixture_assert_token(lucidauth_token(client, NULL, NULL), "A1");
   disk.file = "token.json";
   atomic_store(&disk.hangs, true);
-  assert_true(scene_wait_for(&disk.hanging));
+  assert_true(fixture_wait_for(&disk.hanging));
   assert_int_equal(pthread_create(&thread, NULL, refresh, client), 0);
   for (int i = 0; i < 50; i++) /* it waits by now; nothing depends on it */
     endpoint_pause();
@@ -176,7 +176,7 @@ static void and_a_flight_of_that_account_waits_for_it(void **state)
   lucidauth_close(client);
 }
 
-#define TEST(name) cmocka_unit_test_setup_teardown(name, set_up, scene_tear_down)
+#define TEST(name) cmocka_unit_test_setup_teardown(name, set_up, fixture_tear_down)
 
 int main(void)
 {

@@ -2,7 +2,7 @@
 #define _GNU_SOURCE
 #include "../../src/account/parts.h"
 #include "../system/clock.h"
-#include "scene.h"
+#include "fixture.h"
 
 #include <errno.h>
 #include <pthread.h>
@@ -19,7 +19,7 @@
 
 static struct {
   pthread_t caller;
-  atomic_bool hold_landings, let_land; /* a flight that has landed goes no further before it is told to */
+  atomic_bool hold_ends, let_end; /* a flight that has ended goes no further before it is told to */
   const char *slow_account;
   atomic_bool disk_goes_on;
   bool no_threads;
@@ -62,7 +62,7 @@ static int set_up(void **state)
 {
   memset(&world, 0, sizeof world);
   world.caller = pthread_self();
-  return scene_set_up(state);
+  return fixture_set_up(state);
 }
 
 /* Ask until there is an answer. */
@@ -77,7 +77,7 @@ static char *poll_for(lucidauth_account *account, lucidauth_ticket *ticket, luci
   return token;
 }
 
-/* ---- between a landing and the next flight ---- */
+/* ---- between the end of a flight and the next one ---- */
 
 char *__real_turn_end(struct lucidauth_account *account, uint64_t *serial, lucidauth_error *error);
 char *__wrap_turn_end(struct lucidauth_account *account, uint64_t *serial, lucidauth_error *error);
@@ -85,22 +85,22 @@ char *__wrap_turn_end(struct lucidauth_account *account, uint64_t *serial, lucid
 char *__wrap_turn_end(struct lucidauth_account *account, uint64_t *serial, lucidauth_error *error)
 {
   char *token = __real_turn_end(account, serial, error);
-  if (!pthread_equal(pthread_self(), world.caller) && atomic_exchange(&world.hold_landings, false))
-    scene_wait_for(&world.let_land);
+  if (!pthread_equal(pthread_self(), world.caller) && atomic_exchange(&world.hold_ends, false))
+    fixture_wait_for(&world.let_end);
   return token;
 }
 
-/* A refresh is boarded after the landing of the one before, and before the thread has turned away from that. */
-static void board_at_the_landing(lucidauth_account *account)
+/* A refresh is asked for after the end of the one before, and before the thread has turned away from that. */
+static void refresh_at_the_end_of_another(lucidauth_account *account)
 {
   lucidauth_error error = LUCIDAUTH_ERROR_INIT;
   lucidauth_ticket first = {.refresh = true}, second = {.refresh = true};
-  atomic_store(&world.hold_landings, true);
-  scene_assert_token(poll_for(account, &first, &error), "A1");
+  atomic_store(&world.hold_ends, true);
+  fixture_assert_token(poll_for(account, &first, &error), "A1");
   endpoint_hold();
   assert_null(lucidauth_poll(account, &second, true, NULL, &error));
   assert_int_equal(error.code, LUCIDAUTH_NOT_READY);
-  atomic_store(&world.let_land, true);
+  atomic_store(&world.let_end, true);
   assert_true(endpoint_has_seen(2));
 }
 
@@ -117,25 +117,25 @@ static void a_flight_that_follows_at_once_is_waited_for_by_close(void **state)
 {
   (void)state;
   pthread_t thread;
-  lucidauth *client = scene_client(true);
-  board_at_the_landing(lucidauth_get_account(client, NULL, NULL));
+  lucidauth *client = fixture_client(true);
+  refresh_at_the_end_of_another(lucidauth_get_account(client, NULL, NULL));
   assert_int_equal(pthread_create(&thread, NULL, answer_in_a_while, NULL), 0);
   lucidauth_close(client);
   assert_int_equal(endpoint->answered, 2);
-  assert_true(scene_stored("\"A2\""));
-  assert_false(scene_stored("pending"));
+  assert_true(fixture_stored("\"A2\""));
+  assert_false(fixture_stored("pending"));
   assert_int_equal(pthread_join(thread, NULL), 0);
 }
 
-static void a_flight_that_follows_at_once_is_not_called_landed(void **state)
+static void a_flight_that_follows_at_once_is_not_called_ended(void **state)
 {
   (void)state;
-  lucidauth *client = scene_client(true);
-  board_at_the_landing(lucidauth_get_account(client, NULL, NULL));
+  lucidauth *client = fixture_client(true);
+  refresh_at_the_end_of_another(lucidauth_get_account(client, NULL, NULL));
   assert_false(lucidauth_leave(client));
   endpoint_go_on();
   lucidauth_close(client);
-  assert_true(scene_stored("\"A2\""));
+  assert_true(fixture_stored("\"A2\""));
 }
 
 /* ---- how long a caller waits ---- */
@@ -149,7 +149,7 @@ void __wrap_flight_step(struct flight *flight, const struct flow_action *action,
   const struct lucidauth_account *account =
       (const void *)((const char *)flight - offsetof(struct lucidauth_account, flight));
   if (world.slow_account && strcmp(account->name, world.slow_account) == 0)
-    scene_wait_for(&world.disk_goes_on);
+    fixture_wait_for(&world.disk_goes_on);
   __real_flight_step(flight, action, came);
 }
 
@@ -157,17 +157,17 @@ void __wrap_flight_step(struct flight *flight, const struct flow_action *action,
 static void a_token_that_lives_is_served_in_the_first_flight(void **state)
 {
   (void)state;
-  lucidauth_options chosen = scene_options(true);
+  lucidauth_options chosen = fixture_options(true);
   chosen.refresh_wait = 0.05;
-  scene_store(100);
+  fixture_store(100);
   endpoint_hold();
-  lucidauth *client = scene_open(&chosen);
-  scene_assert_token(lucidauth_token(client, NULL, NULL), "A0");
+  lucidauth *client = fixture_open(&chosen);
+  fixture_assert_token(lucidauth_token(client, NULL, NULL), "A0");
   assert_true(endpoint_has_seen(1));
   assert_int_equal(endpoint->answered, 0);
   endpoint_go_on();
   lucidauth_close(client);
-  assert_true(scene_stored("\"R1\""));
+  assert_true(fixture_stored("\"R1\""));
 }
 
 static void *ask(void *client)
@@ -180,18 +180,18 @@ static void a_thread_that_waits_is_served_in_another_ones_first_flight(void **st
   (void)state;
   pthread_t thread;
   void *token;
-  lucidauth_options chosen = scene_options(false);
+  lucidauth_options chosen = fixture_options(false);
   chosen.refresh_wait = 0.05;
-  scene_store(100);
+  fixture_store(100);
   endpoint_hold();
-  lucidauth *client = scene_open(&chosen);
+  lucidauth *client = fixture_open(&chosen);
   assert_int_equal(pthread_create(&thread, NULL, ask, client), 0);
   assert_true(endpoint_has_seen(1));
-  scene_assert_token(lucidauth_token(client, NULL, NULL), "A0");
+  fixture_assert_token(lucidauth_token(client, NULL, NULL), "A0");
   assert_int_equal(endpoint->answered, 0);
   endpoint_go_on();
   assert_int_equal(pthread_join(thread, &token), 0);
-  scene_assert_token(token, "A1");
+  fixture_assert_token(token, "A1");
   lucidauth_close(client);
 }
 
@@ -200,11 +200,11 @@ static void a_token_that_was_rejected_is_not_served_so(void **state)
   (void)state;
   lucidauth_error error = LUCIDAUTH_ERROR_INIT;
   lucidauth_ticket ticket = LUCIDAUTH_TICKET_INIT;
-  lucidauth_options chosen = scene_options(true);
+  lucidauth_options chosen = fixture_options(true);
   chosen.refresh_wait = 0;
-  scene_store(100);
+  fixture_store(100);
   endpoint_hold();
-  lucidauth *client = scene_open(&chosen);
+  lucidauth *client = fixture_open(&chosen);
   lucidauth_account *account = lucidauth_get_account(client, NULL, NULL);
   world.slow_account = "default";
   assert_null(lucidauth_poll(account, &ticket, true, NULL, &error));
@@ -214,7 +214,7 @@ static void a_token_that_was_rejected_is_not_served_so(void **state)
   assert_null(lucidauth_poll(account, &ticket, true, NULL, &error));
   assert_int_equal(error.code, LUCIDAUTH_NOT_READY);
   endpoint_go_on();
-  scene_assert_token(poll_for(account, &ticket, &error), "A1");
+  fixture_assert_token(poll_for(account, &ticket, &error), "A1");
   lucidauth_close(client);
 }
 
@@ -225,16 +225,16 @@ static void who_has_no_patience_is_served_from_the_file(void **state)
   lucidauth_error error = LUCIDAUTH_ERROR_INIT;
   lucidauth_ticket damaged = LUCIDAUTH_TICKET_INIT, first = LUCIDAUTH_TICKET_INIT, later = LUCIDAUTH_TICKET_INIT;
   lucidauth_account *account;
-  scene_store_account("token", "{\"access_tok");
+  fixture_store_account("token", "{\"access_tok");
   world.no_threads = true;
-  lucidauth *client = scene_client(true);
+  lucidauth *client = fixture_client(true);
   account = lucidauth_get_account(client, NULL, NULL);
   assert_null(lucidauth_poll(account, &damaged, false, NULL, &error));
   assert_int_equal(error.code, LUCIDAUTH_NOT_READY);
-  scene_store(3000);
+  fixture_store(3000);
   assert_null(lucidauth_poll(account, &first, false, NULL, &error));
   atomic_store(&world.ahead, 1);
-  scene_assert_token(lucidauth_poll(account, &later, false, NULL, &error), "A0");
+  fixture_assert_token(lucidauth_poll(account, &later, false, NULL, &error), "A0");
   world.no_threads = false;
   lucidauth_close(client);
 }
@@ -242,10 +242,10 @@ static void who_has_no_patience_is_served_from_the_file(void **state)
 static void nor_is_one_that_another_process_may_have_spent(void **state)
 {
   (void)state;
-  lucidauth_options chosen = scene_options(true);
+  lucidauth_options chosen = fixture_options(true);
   chosen.refresh_wait = 0;
-  scene_store_unfinished(100);
-  lucidauth *client = scene_open(&chosen);
+  fixture_store_unfinished(100);
+  lucidauth *client = fixture_open(&chosen);
   endpoint_hold();
   lucidauth_error error = LUCIDAUTH_ERROR_INIT;
   lucidauth_ticket ticket = LUCIDAUTH_TICKET_INIT;
@@ -255,18 +255,18 @@ static void nor_is_one_that_another_process_may_have_spent(void **state)
   assert_null(lucidauth_poll(account, &ticket, false, NULL, &error));
   assert_int_equal(endpoint->asked, 1);
   endpoint_go_on();
-  scene_assert_token(poll_for(account, &ticket, &error), "A1");
+  fixture_assert_token(poll_for(account, &ticket, &error), "A1");
   lucidauth_close(client);
 }
 
 /* A client that has a token in use, which has fallen due; nobody has noticed yet, and the endpoint does not answer. */
 static lucidauth *client_with_a_due_token(lucidauth_storage storage, double refresh_wait, uint64_t *serial)
 {
-  lucidauth_options chosen = scene_options(true);
+  lucidauth_options chosen = fixture_options(true);
   chosen.refresh_wait = refresh_wait;
   chosen.storage = storage;
-  lucidauth *client = scene_open(&chosen);
-  scene_assert_token(lucidauth_token_of(lucidauth_get_account(client, NULL, NULL), serial, NULL), "A1");
+  lucidauth *client = fixture_open(&chosen);
+  fixture_assert_token(lucidauth_token_of(lucidauth_get_account(client, NULL, NULL), serial, NULL), "A1");
   endpoint_hold();
   atomic_store(&world.ahead, 3500);
   return client;
@@ -285,10 +285,10 @@ static void who_finds_the_token_due_waits_for_the_next(lucidauth_storage storage
   assert_null(lucidauth_poll(account, &ticket, true, NULL, &error));
   assert_null(lucidauth_poll(account, &another, true, NULL, &error));
   assert_false(lucidauth_is_current(account, serial));
-  scene_assert_token(lucidauth_poll(account, &hurried, false, NULL, &error), "A1");
+  fixture_assert_token(lucidauth_poll(account, &hurried, false, NULL, &error), "A1");
   endpoint_go_on();
-  scene_assert_token(poll_for(account, &ticket, &error), "A2");
-  scene_assert_token(poll_for(account, &another, &error), "A2");
+  fixture_assert_token(poll_for(account, &ticket, &error), "A2");
+  fixture_assert_token(poll_for(account, &another, &error), "A2");
   lucidauth_close(client);
 }
 
@@ -314,8 +314,8 @@ static void but_for_a_flight_that_was_waited_for_long_enough(void **state)
   lucidauth_account *account = lucidauth_get_account(client, NULL, NULL);
   assert_null(lucidauth_poll(account, &ticket, true, NULL, &error));
   assert_true(endpoint_has_seen(2)); /* it has been announced: this is the flight that is waited for */
-  scene_assert_token(poll_for(account, &ticket, &error), "A1");
-  scene_assert_token(lucidauth_poll(account, &another, true, NULL, &error), "A1");
+  fixture_assert_token(poll_for(account, &ticket, &error), "A1");
+  fixture_assert_token(lucidauth_poll(account, &another, true, NULL, &error), "A1");
   endpoint_go_on();
   lucidauth_close(client);
 }
@@ -333,17 +333,17 @@ static double time_until_timeout(lucidauth *client)
 static void nobody_waits_for_longer_than_the_timeout(void **state)
 {
   (void)state;
-  lucidauth_options chosen = scene_options(true);
+  lucidauth_options chosen = fixture_options(true);
   chosen.timeout = 2;
   endpoint_hold();
-  lucidauth *client = scene_open(&chosen);
+  lucidauth *client = fixture_open(&chosen);
   double sent = time_until_timeout(client);
   endpoint_go_on();
   lucidauth_close(client);
-  assert_true(scene_stored("\"R1\""));
+  assert_true(fixture_stored("\"R1\""));
 
   world.slow_account = "default";
-  client = scene_open(&chosen);
+  client = fixture_open(&chosen);
   double unsent = time_until_timeout(client);
   atomic_store(&world.disk_goes_on, true);
   lucidauth_close(client);
@@ -357,22 +357,22 @@ static void what_a_login_gave_is_refreshed_ahead_of_need(void **state)
 {
   (void)state;
   static const char answer[] = "{\"access_token\":\"A0\",\"refresh_token\":\"R0\",\"expires_in\":3600}";
-  lucidauth *client = scene_client(true);
+  lucidauth *client = fixture_client(true);
   assert_true(lucidauth_store(client, NULL, answer, sizeof answer - 1, 0, NULL));
   atomic_store(&world.ahead, 3500);
   assert_true(endpoint_has_seen(1)); /* nobody has asked for a token */
   lucidauth_close(client);
-  assert_true(scene_stored("\"R1\""));
+  assert_true(fixture_stored("\"R1\""));
 }
 
 /* ---- after a freeze ---- */
 
 static lucidauth *client_to_freeze(bool background)
 {
-  lucidauth_options chosen = scene_options(background);
+  lucidauth_options chosen = fixture_options(background);
   chosen.timeout = ENDPOINT_PATIENCE;
   endpoint_hold();
-  return scene_open(&chosen);
+  return fixture_open(&chosen);
 }
 
 static void a_caller_that_was_frozen_looks_first(void **state)
@@ -380,7 +380,7 @@ static void a_caller_that_was_frozen_looks_first(void **state)
   (void)state;
   lucidauth *client = client_to_freeze(true);
   world.freeze = 2;
-  scene_assert_token(lucidauth_token(client, NULL, NULL), "A1");
+  fixture_assert_token(lucidauth_token(client, NULL, NULL), "A1");
   lucidauth_close(client);
 }
 
@@ -393,9 +393,9 @@ static void so_does_one_that_waits_for_another_thread(void **state)
   assert_int_equal(pthread_create(&thread, NULL, ask, client), 0);
   assert_true(endpoint_has_seen(1));
   world.freeze = 2;
-  scene_assert_token(lucidauth_token(client, NULL, NULL), "A1");
+  fixture_assert_token(lucidauth_token(client, NULL, NULL), "A1");
   assert_int_equal(pthread_join(thread, &token), 0);
-  scene_assert_token(token, "A1");
+  fixture_assert_token(token, "A1");
   lucidauth_close(client);
 }
 
@@ -405,7 +405,7 @@ static void *ask_and_forget(void *client)
   return NULL;
 }
 
-static void end_with_a_flight_in_the_air(bool background)
+static void end_with_a_flight_under_way(bool background)
 {
   pthread_t thread;
   lucidauth_ticket ticket = LUCIDAUTH_TICKET_INIT;
@@ -428,11 +428,11 @@ static void so_does_a_process_that_ends(void **state)
     fflush(stdout);
     pid_t child = fork();
     if (child == 0)
-      end_with_a_flight_in_the_air(background != 0);
-    assert_int_equal(scene_status(child), 0);
-    assert_true(scene_stored("\"R1\""));
-    assert_false(scene_stored("pending"));
-    scene_store(-1);
+      end_with_a_flight_under_way(background != 0);
+    assert_int_equal(fixture_status(child), 0);
+    assert_true(fixture_stored("\"R1\""));
+    assert_false(fixture_stored("pending"));
+    fixture_store(-1);
     atomic_store(&endpoint->rotation, 0);
     atomic_store(&endpoint->posts, 0);
   }
@@ -445,21 +445,21 @@ static void a_slow_disk_holds_up_its_own_account_alone(void **state)
   (void)state;
   lucidauth_error error = LUCIDAUTH_ERROR_INIT;
   lucidauth_ticket ticket = LUCIDAUTH_TICKET_INIT;
-  lucidauth_options chosen = scene_options(true);
+  lucidauth_options chosen = fixture_options(true);
   chosen.storage = LUCIDAUTH_DIRECTORY;
-  chosen.path = scene.folder;
-  scene_store_account("slow", "{\"access_token\": \"S\", \"refresh_token\": \"RS\", \"expires_at\": 9999999999}");
-  scene_store_account("fast", "{\"refresh_token\": \"R0\"}");
+  chosen.path = fixture.folder;
+  fixture_store_account("slow", "{\"access_token\": \"S\", \"refresh_token\": \"RS\", \"expires_at\": 9999999999}");
+  fixture_store_account("fast", "{\"refresh_token\": \"R0\"}");
   world.slow_account = "slow";
-  lucidauth *client = scene_open(&chosen);
+  lucidauth *client = fixture_open(&chosen);
   lucidauth_account *slow = lucidauth_get_account(client, "slow", NULL);
   assert_null(lucidauth_poll(slow, &ticket, true, NULL, &error));
-  scene_assert_token(lucidauth_token(client, "fast", NULL), "A1");
-  scene_assert_token(lucidauth_refresh(client, "fast", NULL), "A2");
+  fixture_assert_token(lucidauth_token(client, "fast", NULL), "A1");
+  fixture_assert_token(lucidauth_refresh(client, "fast", NULL), "A2");
   assert_null(lucidauth_poll(slow, &ticket, true, NULL, &error));
   assert_int_equal(error.code, LUCIDAUTH_NOT_READY);
   atomic_store(&world.disk_goes_on, true);
-  scene_assert_token(poll_for(slow, &ticket, &error), "S");
+  fixture_assert_token(poll_for(slow, &ticket, &error), "S");
   lucidauth_close(client);
 }
 
@@ -481,9 +481,9 @@ static void the_status_shows_what_is_stored_without_waiting_for_the_disk(void **
 {
   (void)state;
   lucidauth_status status = LUCIDAUTH_STATUS_INIT;
-  scene_store(3000);
+  fixture_store(3000);
   world.slow_account = "default";
-  lucidauth *client = scene_client(true);
+  lucidauth *client = fixture_client(true);
   assert_true(lucidauth_get_status(client, NULL, &status, NULL));
   assert_string_equal(status.state, "empty");
   assert_true(lucidauth_get_status(client, NULL, &status, NULL));
@@ -492,16 +492,16 @@ static void the_status_shows_what_is_stored_without_waiting_for_the_disk(void **
   assert_true(status.expires_in > 2900 && status.expires_in <= 3000);
   assert_int_equal(status.past_count, 0);
   assert_int_equal(endpoint->posts, 0);
-  scene_assert_token(lucidauth_token(client, NULL, NULL), "A0");
+  fixture_assert_token(lucidauth_token(client, NULL, NULL), "A0");
   lucidauth_close(client);
 }
 
 static void the_status_shows_what_others_have_stored_since(void **state)
 {
   (void)state;
-  lucidauth *client = scene_client(true);
+  lucidauth *client = fixture_client(true);
   status_when(client, "empty");
-  scene_store(3000);
+  fixture_store(3000);
   status_when(client, "ready");
   assert_int_equal(endpoint->posts, 0);
   lucidauth_close(client);
@@ -513,14 +513,14 @@ static void a_caller_who_meets_a_look_gets_a_token_all_the_same(void **state)
   lucidauth_status status = LUCIDAUTH_STATUS_INIT;
   lucidauth_error error = LUCIDAUTH_ERROR_INIT;
   lucidauth_ticket ticket = LUCIDAUTH_TICKET_INIT;
-  scene_store(3000);
+  fixture_store(3000);
   world.slow_account = "default";
-  lucidauth *client = scene_client(true);
+  lucidauth *client = fixture_client(true);
   lucidauth_account *account = lucidauth_get_account(client, NULL, NULL);
   assert_true(lucidauth_get_status(client, NULL, &status, NULL));
   assert_null(lucidauth_poll(account, &ticket, true, NULL, &error));
   atomic_store(&world.disk_goes_on, true);
-  scene_assert_token(poll_for(account, &ticket, &error), "A0");
+  fixture_assert_token(poll_for(account, &ticket, &error), "A0");
   lucidauth_close(client);
 }
 
@@ -537,19 +537,19 @@ int __wrap_pthread_create(pthread_t *thread, const pthread_attr_t *attributes, v
   return EAGAIN;
 }
 
-static void a_caller_that_may_wait_flies_by_itself(void **state)
+static void a_caller_that_may_wait_refreshes_by_itself(void **state)
 {
   (void)state;
-  lucidauth *client = scene_client(true);
-  scene_store(3000);
+  lucidauth *client = fixture_client(true);
+  fixture_store(3000);
   world.no_threads = true;
-  scene_assert_token(lucidauth_token(client, NULL, NULL), "A0");
-  scene_assert_token(lucidauth_refresh(client, NULL, NULL), "A1");
-  scene_assert_token(lucidauth_token(client, NULL, NULL), "A1");
+  fixture_assert_token(lucidauth_token(client, NULL, NULL), "A0");
+  fixture_assert_token(lucidauth_refresh(client, NULL, NULL), "A1");
+  fixture_assert_token(lucidauth_token(client, NULL, NULL), "A1");
   assert_in_range(world.tries, 1, 5);
-  assert_true(scene_stored("\"R1\""));
+  assert_true(fixture_stored("\"R1\""));
   world.no_threads = false;
-  scene_assert_token(lucidauth_refresh(client, NULL, NULL), "A2");
+  fixture_assert_token(lucidauth_refresh(client, NULL, NULL), "A2");
   lucidauth_close(client);
 }
 
@@ -558,9 +558,9 @@ static void a_caller_that_may_not_is_told_why(void **state)
   (void)state;
   lucidauth_error error = LUCIDAUTH_ERROR_INIT;
   lucidauth_ticket ticket = LUCIDAUTH_TICKET_INIT, again = LUCIDAUTH_TICKET_INIT;
-  lucidauth_options chosen = scene_options(true);
+  lucidauth_options chosen = fixture_options(true);
   chosen.timeout = 2;
-  lucidauth *client = scene_open(&chosen);
+  lucidauth *client = fixture_open(&chosen);
   lucidauth_account *account = lucidauth_get_account(client, NULL, NULL);
   world.no_threads = true;
   assert_null(lucidauth_poll(account, &ticket, true, NULL, &error));
@@ -571,11 +571,11 @@ static void a_caller_that_may_not_is_told_why(void **state)
   assert_non_null(strstr(error.message, "thread"));
   assert_int_equal(endpoint->posts, 0);
   world.no_threads = false;
-  scene_assert_token(poll_for(account, &again, &error), "A1");
+  fixture_assert_token(poll_for(account, &again, &error), "A1");
   lucidauth_close(client);
 }
 
-/* The lock stays with tokens that could not be saved, whoever flies next. */
+/* The lock stays with tokens that could not be saved, in whichever thread the next flight is. */
 static void a_lock_that_is_kept_is_not_forgotten_for_lack_of_a_thread(void **state)
 {
   (void)state;
@@ -583,24 +583,24 @@ static void a_lock_that_is_kept_is_not_forgotten_for_lack_of_a_thread(void **sta
   void *token;
   char aside[96];
   lucidauth_ticket ticket = LUCIDAUTH_TICKET_INIT;
-  lucidauth_options chosen = scene_options(true);
-  snprintf(aside, sizeof aside, "%s.aside", scene.path);
+  lucidauth_options chosen = fixture_options(true);
+  snprintf(aside, sizeof aside, "%s.aside", fixture.path);
   chosen.timeout = 2;
-  lucidauth *client = scene_open(&chosen);
+  lucidauth *client = fixture_open(&chosen);
   world.no_threads = true;
   endpoint_hold();
   assert_int_equal(__real_pthread_create(&thread, NULL, ask, client), 0);
   assert_true(endpoint_has_seen(1));
-  assert_true(rename(scene.path, aside) == 0 && mkdir(scene.path, 0700) == 0); /* stops even root */
+  assert_true(rename(fixture.path, aside) == 0 && mkdir(fixture.path, 0700) == 0); /* stops even root */
   endpoint_go_on();
   assert_int_equal(pthread_join(thread, &token), 0);
-  scene_assert_token(token, "A1");
-  assert_false(scene_stored("\"R1\""));
-  scene_assert_token(lucidauth_poll(lucidauth_get_account(client, NULL, NULL), &ticket, false, NULL, NULL), "A1");
-  assert_true(rmdir(scene.path) == 0 && rename(aside, scene.path) == 0);
+  fixture_assert_token(token, "A1");
+  assert_false(fixture_stored("\"R1\""));
+  fixture_assert_token(lucidauth_poll(lucidauth_get_account(client, NULL, NULL), &ticket, false, NULL, NULL), "A1");
+  assert_true(rmdir(fixture.path) == 0 && rename(aside, fixture.path) == 0);
   world.no_threads = false;
-  scene_assert_token(lucidauth_refresh(client, NULL, NULL), "A2");
-  assert_true(scene_stored("\"R2\""));
+  fixture_assert_token(lucidauth_refresh(client, NULL, NULL), "A2");
+  assert_true(fixture_stored("\"R2\""));
   lucidauth_close(client);
 }
 
@@ -615,7 +615,7 @@ static void a_ticket_may_start_from_zero_or_be_larger(void **state)
       char behind[8];
     } given = {.ticket = {.size = sizes[i], .refresh = true}, .behind = "behind"};
     lucidauth_error error = LUCIDAUTH_ERROR_INIT;
-    lucidauth *client = scene_client(true);
+    lucidauth *client = fixture_client(true);
     char *token = poll_for(lucidauth_get_account(client, NULL, NULL), &given.ticket, &error);
     if (!token)
       fail_msg("%s", error.message);
@@ -626,13 +626,13 @@ static void a_ticket_may_start_from_zero_or_be_larger(void **state)
   }
 }
 
-#define TEST(name) cmocka_unit_test_setup_teardown(name, set_up, scene_tear_down)
+#define TEST(name) cmocka_unit_test_setup_teardown(name, set_up, fixture_tear_down)
 
 int main(void)
 {
   const struct CMUnitTest tests[] = {
       TEST(a_flight_that_follows_at_once_is_waited_for_by_close),
-      TEST(a_flight_that_follows_at_once_is_not_called_landed),
+      TEST(a_flight_that_follows_at_once_is_not_called_ended),
       TEST(a_token_that_lives_is_served_in_the_first_flight),
       TEST(a_thread_that_waits_is_served_in_another_ones_first_flight),
       TEST(a_token_that_was_rejected_is_not_served_so),
@@ -650,7 +650,7 @@ int main(void)
       TEST(the_status_shows_what_is_stored_without_waiting_for_the_disk),
       TEST(the_status_shows_what_others_have_stored_since),
       TEST(a_caller_who_meets_a_look_gets_a_token_all_the_same),
-      TEST(a_caller_that_may_wait_flies_by_itself),
+      TEST(a_caller_that_may_wait_refreshes_by_itself),
       TEST(a_caller_that_may_not_is_told_why),
       TEST(a_lock_that_is_kept_is_not_forgotten_for_lack_of_a_thread),
       TEST(a_ticket_may_start_from_zero_or_be_larger),

@@ -1,8 +1,8 @@
 /* Flights in the program's own hands: what is broken off, and what is saved at the end. */
 #define _GNU_SOURCE
 #include "../lucidauth.h"
+#include "fixture.h"
 #include "next_action.h"
-#include "scene.h"
 
 #include <setjmp.h>
 #include <stdarg.h>
@@ -312,15 +312,15 @@ static void a_second_refresh_is_told_what_is_so(void **state)
   assert_null(lucidauth_flight_begin(world.account, true, NULL, &error));
   assert_int_equal(error.code, LUCIDAUTH_NOT_READY);
   assert_non_null(strstr(error.message, "there is no token"));
-  scene_assert_token(carry_out(first, NULL), "A1");
+  fixture_assert_token(carry_out(first, NULL), "A1");
   first = begin(true);
   assert_null(lucidauth_flight_begin(world.account, true, NULL, &error));
   assert_int_equal(error.code, LUCIDAUTH_NOT_READY);
   assert_null(strstr(error.message, "there is no token"));
   assert_null(lucidauth_flight_begin(world.account, false, &token, &error));
   assert_int_equal(error.code, LUCIDAUTH_OK);
-  scene_assert_token(token, "A1");
-  scene_assert_token(carry_out(first, NULL), "A2");
+  fixture_assert_token(token, "A1");
+  fixture_assert_token(carry_out(first, NULL), "A2");
 }
 
 /* ---- storages that the library uses by itself ---- */

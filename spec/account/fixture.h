@@ -1,7 +1,7 @@
-/* What tests of the drivers share: a token file of their own, clients that use it and the endpoint inside the
+/* Shared by the tests of accounts: a token file of their own, clients that use it and the endpoint inside the
  * process. */
-#ifndef SPEC_DRIVE_SCENE_H
-#define SPEC_DRIVE_SCENE_H
+#ifndef SPEC_ACCOUNT_FIXTURE_H
+#define SPEC_ACCOUNT_FIXTURE_H
 
 #include "../lucidauth.h"
 #include "endpoint.h"
@@ -9,49 +9,49 @@
 #include <stdatomic.h>
 #include <stdbool.h>
 
-struct scene {
+struct fixture {
   char folder[64], path[80]; /* of the token file; nothing is there yet */
   char record[8192];         /* in a storage of the test's own */
 };
 
-extern struct scene scene;
+extern struct fixture fixture;
 
 /* For cmocka; they start and stop the endpoint, too. */
-int scene_set_up(void **state);
-int scene_tear_down(void **state);
+int fixture_set_up(void **state);
+int fixture_tear_down(void **state);
 
 /* Of a client of that file, with the refresh token "R0". */
-lucidauth_options scene_options(bool background);
+lucidauth_options fixture_options(bool background);
 
 /* The client, or the end of the test. */
-lucidauth *scene_open(const lucidauth_options *options);
-lucidauth *scene_client(bool background);
+lucidauth *fixture_open(const lucidauth_options *options);
+lucidauth *fixture_client(bool background);
 
 /* Store "A0" and "R0"; "A0" lives for so many seconds more of its hour. */
-void scene_store(double seconds);
+void fixture_store(double seconds);
 
 /* The same beside the mark of a refresh that another process left unfinished. */
-void scene_store_unfinished(double seconds);
+void fixture_store_unfinished(double seconds);
 
 /* In the same folder, for LUCIDAUTH_DIRECTORY: the account's token file has this text. */
-void scene_store_account(const char *account, const char *text);
+void fixture_store_account(const char *account, const char *text);
 
 /* Whether the token file has this text in it. */
-bool scene_stored(const char *text);
+bool fixture_stored(const char *text);
 
 /* Wait until the flag is set; false: it never was. */
-bool scene_wait_for(atomic_bool *flag);
+bool fixture_wait_for(atomic_bool *flag);
 
 /* Ends the test unless this is the token, and frees it. */
-void scene_assert_token(char *token, const char *expected);
+void fixture_assert_token(char *token, const char *expected);
 
 /* Of a client whose flights the test carries out by itself, at a provider without introspection. */
-lucidauth_options scene_own_storage(void);
+lucidauth_options fixture_own_storage(void);
 
 /* Carry out one step of such a flight, with a storage that keeps what it is given, and go on to the next. */
-lucidauth_action scene_step(lucidauth_flight *flight, const lucidauth_action *action);
+lucidauth_action fixture_step(lucidauth_flight *flight, const lucidauth_action *action);
 
 /* The exit status of a child process; 128 and more: the signal that has ended it. */
-int scene_status(int child);
+int fixture_status(int child);
 
 #endif

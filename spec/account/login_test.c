@@ -1,8 +1,8 @@
 /* What a login gave is stored: by a caller that waits, by the background, and by flights in the program's own hands. */
 #define _GNU_SOURCE
 #include "../lucidauth.h"
+#include "fixture.h"
 #include "next_action.h"
-#include "scene.h"
 
 #include <setjmp.h>
 #include <stdarg.h>
@@ -29,18 +29,18 @@ static bool store(lucidauth *client, const char *answer, unsigned flags, lucidau
 static void an_answer_starts_what_is_empty_and_replaces_what_lives_when_told(bool background)
 {
   lucidauth_error error = {.code = LUCIDAUTH_CONFIG};
-  lucidauth *client = scene_client(background);
+  lucidauth *client = fixture_client(background);
   assert_true(store(client, first, 0, &error));
   assert_int_equal(error.code, LUCIDAUTH_OK);
-  scene_assert_token(lucidauth_token(client, NULL, NULL), "B1");
-  assert_true(scene_stored("\"S1\""));
+  fixture_assert_token(lucidauth_token(client, NULL, NULL), "B1");
+  assert_true(fixture_stored("\"S1\""));
   assert_true(store(client, first, 0, &error));
   assert_false(store(client, second, 0, &error));
   assert_int_equal(error.code, LUCIDAUTH_CONFIG);
   assert_non_null(strstr(error.message, "LUCIDAUTH_REPLACE"));
-  assert_true(scene_stored("\"S1\""));
+  assert_true(fixture_stored("\"S1\""));
   assert_true(store(client, second, LUCIDAUTH_REPLACE, NULL));
-  scene_assert_token(lucidauth_token(client, "", NULL), "B2");
+  fixture_assert_token(lucidauth_token(client, "", NULL), "B2");
   assert_int_equal(endpoint->posts, 0);
   assert_int_equal(endpoint->asked, 0);
   lucidauth_close(client);
@@ -63,11 +63,11 @@ static void a_dead_grant_is_replaced_as_it_is(void **state)
 {
   (void)state;
   for (int background = 0; background < 2; background++) {
-    scene_store(-10);
+    fixture_store(-10);
     atomic_store(&endpoint->rotation, 7);
-    lucidauth *client = scene_client(background);
+    lucidauth *client = fixture_client(background);
     assert_true(store(client, first, 0, NULL));
-    scene_assert_token(lucidauth_token(client, NULL, NULL), "B1");
+    fixture_assert_token(lucidauth_token(client, NULL, NULL), "B1");
     assert_int_equal(endpoint->posts, 0);
     assert_int_equal(endpoint->asked, 1 + background);
     lucidauth_close(client);
@@ -78,11 +78,11 @@ static void a_spent_refresh_token_is_refused(void **state)
 {
   (void)state;
   lucidauth_error error = LUCIDAUTH_ERROR_INIT;
-  lucidauth *client = scene_client(false);
-  scene_assert_token(lucidauth_token(client, NULL, NULL), "A1");
+  lucidauth *client = fixture_client(false);
+  fixture_assert_token(lucidauth_token(client, NULL, NULL), "A1");
   assert_false(store(client, "R0", LUCIDAUTH_REPLACE, &error));
   assert_int_equal(error.code, LUCIDAUTH_INVALID_GRANT);
-  scene_assert_token(lucidauth_refresh(client, NULL, NULL), "A2");
+  fixture_assert_token(lucidauth_refresh(client, NULL, NULL), "A2");
   lucidauth_close(client);
 }
 
@@ -94,7 +94,7 @@ static void nothing_is_no_answer(void **state)
     size_t length;
   } nothing[] = {{NULL, 0}, {NULL, 7}, {"", 0}, {"S1", 0}, {" \r\n", 3}, {"\0S1", 3}, {"S1\0", 3}};
   for (int background = 0; background < 2; background++) {
-    lucidauth *client = scene_client(background);
+    lucidauth *client = fixture_client(background);
     lucidauth_account *account = lucidauth_get_account(client, NULL, NULL);
     for (size_t i = 0; i < sizeof nothing / sizeof *nothing; i++) {
       lucidauth_error error = LUCIDAUTH_ERROR_INIT;
@@ -107,7 +107,7 @@ static void nothing_is_no_answer(void **state)
       assert_false(lucidauth_poll_store(account, &ticket, nothing[i].text, nothing[i].length, 0, NULL));
     }
     assert_false(lucidauth_store(client, "anna", first, sizeof first - 1, 0, NULL)); /* the file holds one account */
-    assert_false(scene_stored(""));
+    assert_false(fixture_stored(""));
     lucidauth_close(client);
   }
 }
@@ -115,9 +115,9 @@ static void nothing_is_no_answer(void **state)
 static void an_answer_ends_where_its_length_says(void **state)
 {
   (void)state;
-  lucidauth *client = scene_client(false);
+  lucidauth *client = fixture_client(false);
   assert_true(lucidauth_store(client, NULL, "S1 and more", 2, 0, NULL));
-  assert_true(scene_stored("\"S1\""));
+  assert_true(fixture_stored("\"S1\""));
   lucidauth_close(client);
 }
 
@@ -144,11 +144,11 @@ static bool poll_for(lucidauth_account *account, lucidauth_ticket *ticket, const
 static lucidauth *client_in_a_refresh(double timeout, lucidauth_account **account)
 {
   lucidauth_ticket ticket = {.refresh = true};
-  lucidauth_options chosen = scene_options(true);
+  lucidauth_options chosen = fixture_options(true);
   chosen.timeout = timeout;
-  scene_store(-1);
+  fixture_store(-1);
   endpoint_hold();
-  lucidauth *client = scene_open(&chosen);
+  lucidauth *client = fixture_open(&chosen);
   *account = lucidauth_get_account(client, NULL, NULL);
   assert_null(lucidauth_poll(*account, &ticket, true, NULL, NULL));
   assert_true(endpoint_has_seen(1));
@@ -170,7 +170,7 @@ static void polling_waits_for_no_refresh(void **state)
   endpoint_go_on();
   assert_false(poll_for(account, &ticket, first, &error)); /* the refresh has brought a grant that lives */
   assert_int_equal(error.code, LUCIDAUTH_CONFIG);
-  scene_assert_token(lucidauth_token(client, NULL, NULL), "A1");
+  fixture_assert_token(lucidauth_token(client, NULL, NULL), "A1");
   lucidauth_close(client);
 }
 
@@ -188,7 +188,7 @@ static void nor_for_it_without_an_end(void **state)
   assert_int_equal(error.code, LUCIDAUTH_TIMEOUT);
   endpoint_go_on();
   lucidauth_close(client);
-  assert_true(scene_stored("\"R1\""));
+  assert_true(fixture_stored("\"R1\""));
 }
 
 /* The first caller does not come back with its ticket. */
@@ -198,7 +198,7 @@ static void who_comes_again_hears_once_what_came_of_it(void **state)
   lucidauth_error error = LUCIDAUTH_ERROR_INIT;
   lucidauth_ticket lost = LUCIDAUTH_TICKET_INIT, another = LUCIDAUTH_TICKET_INIT, last = LUCIDAUTH_TICKET_INIT,
                    other = LUCIDAUTH_TICKET_INIT;
-  lucidauth *client = scene_client(true);
+  lucidauth *client = fixture_client(true);
   lucidauth_account *account = lucidauth_get_account(client, NULL, NULL);
   assert_false(poll_once(account, &lost, first, &error));
   assert_non_null(strstr(error.message, "being stored"));
@@ -218,7 +218,7 @@ static void tickets_are_not_mixed_up(void **state)
   (void)state;
   lucidauth_error error = LUCIDAUTH_ERROR_INIT;
   lucidauth_ticket one = LUCIDAUTH_TICKET_INIT, two = LUCIDAUTH_TICKET_INIT, three = LUCIDAUTH_TICKET_INIT;
-  lucidauth *client = scene_client(true);
+  lucidauth *client = fixture_client(true);
   lucidauth_account *account = lucidauth_get_account(client, NULL, NULL);
   assert_false(poll_once(account, &one, first, &error));
   assert_false(poll_for(account, &two, second, &error));
@@ -232,10 +232,10 @@ static void a_client_that_is_closed_meanwhile_has_stored_it(void **state)
 {
   (void)state;
   lucidauth_ticket ticket = LUCIDAUTH_TICKET_INIT;
-  lucidauth *client = scene_client(true);
+  lucidauth *client = fixture_client(true);
   assert_false(poll_once(lucidauth_get_account(client, NULL, NULL), &ticket, first, NULL));
   lucidauth_close(client);
-  assert_true(scene_stored("\"S1\""));
+  assert_true(fixture_stored("\"S1\""));
 }
 
 /* Some of its forks come while the thread is at work; whatever it was at, the child comes to an end. */
@@ -256,7 +256,7 @@ static void a_child_of_a_fork_does_not_wait_for_its_parents(void **state)
   for (int i = 0; i < 5; i++) {
     lucidauth_error error = LUCIDAUTH_ERROR_INIT;
     lucidauth_ticket ticket = LUCIDAUTH_TICKET_INIT;
-    lucidauth *client = scene_client(true);
+    lucidauth *client = fixture_client(true);
     lucidauth_account *account = lucidauth_get_account(client, NULL, NULL);
     (void)poll_once(account, &ticket, first, &error);
     fflush(stdout);
@@ -264,7 +264,7 @@ static void a_child_of_a_fork_does_not_wait_for_its_parents(void **state)
     if (child == 0)
       _exit(store_in_child(client, account, &ticket));
     assert_true(poll_for(account, &ticket, first, &error));
-    assert_int_equal(scene_status(child), 0);
+    assert_int_equal(fixture_status(child), 0);
     lucidauth_close(client);
   }
 }
@@ -274,7 +274,7 @@ static void only_the_background_is_polled(void **state)
   (void)state;
   lucidauth_error error = LUCIDAUTH_ERROR_INIT;
   lucidauth_ticket ticket = LUCIDAUTH_TICKET_INIT;
-  lucidauth *client = scene_client(false);
+  lucidauth *client = fixture_client(false);
   assert_false(poll_once(lucidauth_get_account(client, NULL, NULL), &ticket, first, &error));
   assert_int_equal(error.code, LUCIDAUTH_CONFIG);
   assert_true(ticket.within == 0);
@@ -291,8 +291,8 @@ static struct {
 
 static void open_own_storage(void)
 {
-  lucidauth_options chosen = scene_own_storage();
-  own.client = scene_open(&chosen);
+  lucidauth_options chosen = fixture_own_storage();
+  own.client = fixture_open(&chosen);
   own.account = lucidauth_get_account(own.client, NULL, NULL);
   own.locked = false;
 }
@@ -316,7 +316,7 @@ static lucidauth_action do_step(lucidauth_flight *flight, const lucidauth_action
 {
   if (action->step == LUCIDAUTH_STEP_LOCK || action->step == LUCIDAUTH_STEP_UNLOCK)
     own.locked = action->step == LUCIDAUTH_STEP_LOCK;
-  return scene_step(flight, action);
+  return fixture_step(flight, action);
 }
 
 /* Carry it out; the step before which `skips` others were done fails. Whether it came to that. */
@@ -349,7 +349,7 @@ static void assert_own_token(const char *expected)
     carry_out(flight, -1);
     token = lucidauth_flight_end(flight, NULL, NULL);
   }
-  scene_assert_token(token, expected);
+  fixture_assert_token(token, expected);
 }
 
 static void a_flight_stores(void **state)
@@ -367,7 +367,7 @@ static void a_flight_stores(void **state)
   flight = fly("S2", LUCIDAUTH_REPLACE); /* there is no access token yet, and that is no failure */
   carry_out(flight, -1);
   assert_int_equal(end(flight, message), LUCIDAUTH_OK);
-  assert_non_null(strstr(scene.record, "\"S2\""));
+  assert_non_null(strstr(fixture.record, "\"S2\""));
   assert_int_equal(endpoint->posts, 0);
   lucidauth_close(own.client);
 }
@@ -379,14 +379,14 @@ static void a_step_that_fails_changes_nothing(void **state)
   bool failed = true;
   int tried = 0;
   for (int skips = 0; failed; skips++) {
-    char message[900], before[sizeof scene.record];
+    char message[900], before[sizeof fixture.record];
     lucidauth_status status = LUCIDAUTH_STATUS_INIT;
     open_own_storage();
     carry_out(fly(first, 0), -1);
     lucidauth_close(own.client);
-    memcpy(before, scene.record, sizeof before);
+    memcpy(before, fixture.record, sizeof before);
     open_own_storage();
-    memcpy(scene.record, before, sizeof before);
+    memcpy(fixture.record, before, sizeof before);
     lucidauth_flight *flight = fly(second, LUCIDAUTH_REPLACE);
     failed = carry_out(flight, skips);
     lucidauth_code code = end(flight, message);
@@ -398,7 +398,7 @@ static void a_step_that_fails_changes_nothing(void **state)
       assert_int_equal(code, LUCIDAUTH_STORAGE);
       assert_non_null(strstr(message, "storage is broken"));
       assert_null(strstr(message, "S2"));
-      assert_string_equal(scene.record, before);
+      assert_string_equal(fixture.record, before);
       flight = fly(second, LUCIDAUTH_REPLACE);
       carry_out(flight, -1);
       assert_int_equal(end(flight, message), LUCIDAUTH_OK);
@@ -419,16 +419,16 @@ static void a_flight_that_is_broken_off_leaves_the_one_or_the_other(void **state
     open_own_storage();
     carry_out(fly(first, 0), -1);
     lucidauth_close(own.client);
-    char before[sizeof scene.record];
-    memcpy(before, scene.record, sizeof before);
+    char before[sizeof fixture.record];
+    memcpy(before, fixture.record, sizeof before);
     open_own_storage();
-    memcpy(scene.record, before, sizeof before);
+    memcpy(fixture.record, before, sizeof before);
     lucidauth_flight *flight = fly(second, LUCIDAUTH_REPLACE);
     lucidauth_action action = first_step(flight);
     for (int i = 0; i < steps && action.step != LUCIDAUTH_STEP_DONE; i++)
       action = do_step(flight, &action);
     done = action.step == LUCIDAUTH_STEP_DONE;
-    bool stored = strstr(scene.record, "\"S2\"") != NULL;
+    bool stored = strstr(fixture.record, "\"S2\"") != NULL;
     assert_int_equal(end(flight, message), done ? LUCIDAUTH_OK : LUCIDAUTH_NOT_READY);
     flight = lucidauth_flight_keep(own.account);
     assert_null(flight); /* the answer is with the program, which was told so */
@@ -441,7 +441,7 @@ static void a_flight_that_is_broken_off_leaves_the_one_or_the_other(void **state
   }
 }
 
-static void two_flights_are_not_in_the_air_at_once(void **state)
+static void two_flights_are_not_under_way_at_once(void **state)
 {
   (void)state;
   lucidauth_error error = LUCIDAUTH_ERROR_INIT;
@@ -461,14 +461,14 @@ static void two_flights_are_not_in_the_air_at_once(void **state)
   lucidauth_close(own.client);
 }
 
-static void a_flight_that_is_in_the_air_ends_with_its_client(void **state)
+static void a_flight_that_is_under_way_ends_with_its_client(void **state)
 {
   (void)state;
   open_own_storage();
   lucidauth_flight *flight = fly(first, 0);
   (void)first_step(flight);
   lucidauth_close(own.client);
-  assert_string_equal(scene.record, "");
+  assert_string_equal(fixture.record, "");
 }
 
 static int end_in_child(lucidauth_flight *flight)
@@ -494,7 +494,7 @@ static void a_child_of_a_fork_has_none_of_it(void **state)
   pid_t child = fork();
   if (child == 0)
     _exit(end_in_child(flight));
-  assert_int_equal(scene_status(child), 0);
+  assert_int_equal(fixture_status(child), 0);
   while (action.step != LUCIDAUTH_STEP_DONE)
     action = do_step(flight, &action);
   assert_int_equal(end(flight, message), LUCIDAUTH_OK);
@@ -506,7 +506,7 @@ static void a_storage_of_the_librarys_is_passed_by_no_flight(void **state)
 {
   (void)state;
   lucidauth_error error = LUCIDAUTH_ERROR_INIT;
-  lucidauth *client = scene_client(false);
+  lucidauth *client = fixture_client(false);
   assert_null(lucidauth_flight_store(lucidauth_get_account(client, NULL, NULL), first, sizeof first - 1, 0, &error));
   assert_int_equal(error.code, LUCIDAUTH_CONFIG);
   lucidauth_close(client);
@@ -516,7 +516,7 @@ static void a_storage_of_the_librarys_is_passed_by_no_flight(void **state)
   lucidauth_close(own.client);
 }
 
-#define TEST(name) cmocka_unit_test_setup_teardown(name, scene_set_up, scene_tear_down)
+#define TEST(name) cmocka_unit_test_setup_teardown(name, fixture_set_up, fixture_tear_down)
 
 int main(void)
 {
@@ -536,8 +536,8 @@ int main(void)
                                      TEST(a_flight_stores),
                                      TEST(a_step_that_fails_changes_nothing),
                                      TEST(a_flight_that_is_broken_off_leaves_the_one_or_the_other),
-                                     TEST(two_flights_are_not_in_the_air_at_once),
-                                     TEST(a_flight_that_is_in_the_air_ends_with_its_client),
+                                     TEST(two_flights_are_not_under_way_at_once),
+                                     TEST(a_flight_that_is_under_way_ends_with_its_client),
                                      TEST(a_child_of_a_fork_has_none_of_it),
                                      TEST(a_storage_of_the_librarys_is_passed_by_no_flight)};
   return cmocka_run_group_tests(tests, NULL, NULL);

@@ -2,8 +2,8 @@
 #define _GNU_SOURCE
 #include "../../src/account/parts.h"
 #include "../../src/api/client.h"
+#include "fixture.h"
 #include "next_action.h"
-#include "scene.h"
 
 #include <dirent.h>
 #include <pthread.h>
@@ -21,11 +21,11 @@
 
 static lucidauth *client_that_keeps(size_t max_accounts, bool background)
 {
-  lucidauth_options options = scene_options(background);
+  lucidauth_options options = fixture_options(background);
   options.storage = LUCIDAUTH_DIRECTORY;
-  options.path = scene.folder;
+  options.path = fixture.folder;
   options.max_accounts = max_accounts;
-  return scene_open(&options);
+  return fixture_open(&options);
 }
 
 static lucidauth *client_of_the_folder(void)
@@ -42,10 +42,10 @@ static void an_account_without_a_name_is_the_default_one(void **state)
   assert_non_null(account);
   assert_ptr_equal(lucidauth_get_account(client, "", NULL), account);
   assert_ptr_equal(lucidauth_get_account(client, "default", NULL), account);
-  scene_assert_token(lucidauth_token(client, "", NULL), "A1");
-  scene_assert_token(lucidauth_token(client, NULL, NULL), "A1");
+  fixture_assert_token(lucidauth_token(client, "", NULL), "A1");
+  fixture_assert_token(lucidauth_token(client, NULL, NULL), "A1");
   lucidauth_close(client);
-  client = scene_client(false);
+  client = fixture_client(false);
   assert_non_null(lucidauth_get_account(client, "", NULL));
   lucidauth_close(client);
 }
@@ -71,9 +71,9 @@ static void an_account_is_found_without_a_look_at_all_of_them(void **state)
   enum { MANY = 5000 };
   static lucidauth_account *accounts[MANY];
   char name[32];
-  lucidauth_options options = scene_options(false);
+  lucidauth_options options = fixture_options(false);
   options.storage = LUCIDAUTH_MEMORY;
-  lucidauth *client = scene_open(&options);
+  lucidauth *client = fixture_open(&options);
   comparisons = 0;
   for (int i = 0; i < MANY; i++) {
     snprintf(name, sizeof name, "user-%d", i);
@@ -96,7 +96,7 @@ enum { MADE_UP = 200 };
 static int files_in_folder(void)
 {
   int count = 0;
-  DIR *folder = opendir(scene.folder);
+  DIR *folder = opendir(fixture.folder);
   assert_non_null(folder);
   for (const struct dirent *entry; (entry = readdir(folder)) != NULL;)
     count += entry->d_name[0] != '.';
@@ -170,7 +170,7 @@ static void of_made_up_names_nothing_stays(void **state)
   }
 }
 
-/* Those that are still in the air when they are given back leave later. */
+/* Those whose flight is still under way when they are given back leave later. */
 static void of_made_up_names_nothing_stays_in_the_background(void **state)
 {
   (void)state;
@@ -195,8 +195,8 @@ static void an_account_is_known_once_it_is_stored(void **state)
   (void)state;
   lucidauth *client = client_of_the_folder();
   ask(client, "anna");
-  scene_store_account("anna", "{\"access_token\": \"A\", \"refresh_token\": \"R\", \"expires_at\": 99999999999}");
-  scene_assert_token(lucidauth_token(client, "anna", NULL), "A");
+  fixture_store_account("anna", "{\"access_token\": \"A\", \"refresh_token\": \"R\", \"expires_at\": 99999999999}");
+  fixture_assert_token(lucidauth_token(client, "anna", NULL), "A");
   assert_int_equal(client->roster.count, 1);
   lucidauth_close(client);
 }
@@ -210,7 +210,7 @@ static void store_accounts(const char *names)
     snprintf(text, sizeof text,
              "{\"access_token\": \"token-%s\", \"refresh_token\": \"R\", \"expires_at\": %.0f, \"expires_in\": 3600}",
              name, (double)time(NULL) + 3600);
-    scene_store_account(name, text);
+    fixture_store_account(name, text);
   }
 }
 
@@ -219,7 +219,7 @@ static void use_accounts(lucidauth *client, const char *names)
   char name[2] = "", token[16];
   for (; (name[0] = *names) != '\0'; names++) {
     snprintf(token, sizeof token, "token-%s", name);
-    scene_assert_token(lucidauth_token(client, name, NULL), token);
+    fixture_assert_token(lucidauth_token(client, name, NULL), token);
   }
 }
 
@@ -262,7 +262,7 @@ static void an_account_whose_handle_is_out_stays(void **state)
   lucidauth *client = client_that_keeps(2, false);
   lucidauth_account *a = lucidauth_get_account(client, "a", NULL);
   assert_ptr_equal(lucidauth_get_account(client, "a", NULL), a);
-  scene_assert_token(lucidauth_token_of(a, &serial, NULL), "token-a");
+  fixture_assert_token(lucidauth_token_of(a, &serial, NULL), "token-a");
   use_accounts(client, "bcd");
   assert_kept(client, "ad");
   lucidauth_release_account(a);
@@ -298,7 +298,7 @@ static void the_default_account_stays(void **state)
   (void)state;
   store_accounts("abc");
   lucidauth *client = client_that_keeps(1, false);
-  scene_assert_token(lucidauth_token(client, NULL, NULL), "A1");
+  fixture_assert_token(lucidauth_token(client, NULL, NULL), "A1");
   use_accounts(client, "abc");
   lucidauth_status status = LUCIDAUTH_STATUS_INIT;
   assert_true(lucidauth_get_status(client, NULL, &status, NULL));
@@ -327,13 +327,13 @@ static const char due[] = "{\"access_token\": \"A0\", \"refresh_token\": \"R0\",
 
 static lucidauth *client_of_an_own_storage(size_t max_accounts)
 {
-  lucidauth_options options = scene_own_storage();
+  lucidauth_options options = fixture_own_storage();
   options.max_accounts = max_accounts;
-  return scene_open(&options);
+  return fixture_open(&options);
 }
 
 /* Carry a flight on to its end, or to this step. `save`: what comes of saving new tokens. */
-static void fly_until(lucidauth_flight *flight, lucidauth_step last, const char *record, lucidauth_result save)
+static void go_on_until(lucidauth_flight *flight, lucidauth_step last, const char *record, lucidauth_result save)
 {
   lucidauth_result result = LUCIDAUTH_RESULT_OK;
   const char *text = NULL;
@@ -375,7 +375,7 @@ static void look_for_accounts(lucidauth *client)
   for (int i = 0; i < MADE_UP; i++) {
     snprintf(name, sizeof name, "user-%d", i);
     lucidauth_flight *flight = begin_flight(client, name);
-    fly_until(flight, LUCIDAUTH_STEP_DONE, NULL, LUCIDAUTH_RESULT_OK);
+    go_on_until(flight, LUCIDAUTH_STEP_DONE, NULL, LUCIDAUTH_RESULT_OK);
     assert_null(lucidauth_flight_end(flight, NULL, NULL));
   }
 }
@@ -394,8 +394,8 @@ static void unsaved_tokens_stay(void **state)
   (void)state;
   lucidauth *client = client_of_an_own_storage(1);
   lucidauth_flight *flight = begin_flight(client, "anna");
-  fly_until(flight, LUCIDAUTH_STEP_DONE, due, LUCIDAUTH_RESULT_FAILED);
-  scene_assert_token(lucidauth_flight_end(flight, NULL, NULL), "A1");
+  go_on_until(flight, LUCIDAUTH_STEP_DONE, due, LUCIDAUTH_RESULT_FAILED);
+  fixture_assert_token(lucidauth_flight_end(flight, NULL, NULL), "A1");
   look_for_accounts(client);
   assert_int_equal(client->roster.count, 1);
   assert_string_equal(client->roster.accounts->name, "anna");
@@ -408,7 +408,7 @@ static void a_flight_stays(void **state)
   (void)state;
   lucidauth *client = client_of_an_own_storage(1);
   lucidauth_flight *flight = begin_flight(client, "anna");
-  fly_until(flight, LUCIDAUTH_STEP_POST, due, LUCIDAUTH_RESULT_OK);
+  go_on_until(flight, LUCIDAUTH_STEP_POST, due, LUCIDAUTH_RESULT_OK);
   look_for_accounts(client);
   assert_int_equal(client->roster.count, 1);
   assert_null(lucidauth_flight_end(flight, NULL, NULL));
@@ -416,8 +416,8 @@ static void a_flight_stays(void **state)
   assert_int_equal(client->roster.count, 1);
   flight = begin_flight(client, "anna");
   assert_int_equal(next_action(flight, LUCIDAUTH_RESULT_OK, NULL).step, LUCIDAUTH_STEP_UNLOCK);
-  fly_until(flight, LUCIDAUTH_STEP_DONE,
-            "{\"access_token\": \"A\", \"refresh_token\": \"R\", \"expires_at\": 99999999999}", LUCIDAUTH_RESULT_OK);
+  go_on_until(flight, LUCIDAUTH_STEP_DONE,
+              "{\"access_token\": \"A\", \"refresh_token\": \"R\", \"expires_at\": 99999999999}", LUCIDAUTH_RESULT_OK);
   lucidauth_free_token(lucidauth_flight_end(flight, NULL, NULL));
   lucidauth_close(client);
 }
@@ -491,7 +491,7 @@ static void accounts_come_and_go_in_a_forked_child_too(void **state)
       lucidauth_close(client);
       _exit(bounded ? 0 : 1);
     }
-    assert_int_equal(scene_status(child), 0);
+    assert_int_equal(fixture_status(child), 0);
     use_accounts(client, "def");
     assert_kept(client, "def");
     lucidauth_close(client);
@@ -517,14 +517,14 @@ static void the_disk_is_asked_once_a_second(void **state)
   enum { MANY = 20000 };
   lucidauth *client = client_of_the_folder();
   lucidauth_account *account = lucidauth_get_account(client, NULL, NULL);
-  scene_assert_token(lucidauth_token(client, NULL, NULL), "A1");
+  fixture_assert_token(lucidauth_token(client, NULL, NULL), "A1");
   counting = *account->flight.store->ops;
   really_changed = counting.changed;
   counting.changed = count_and_ask;
   account->flight.store->ops = &counting;
   double began = endpoint_now();
   for (int i = 0; i < MANY; i++)
-    scene_assert_token(i % 2 ? lucidauth_token(client, NULL, NULL) : lucidauth_token_of(account, NULL, NULL), "A1");
+    fixture_assert_token(i % 2 ? lucidauth_token(client, NULL, NULL) : lucidauth_token_of(account, NULL, NULL), "A1");
   assert_true(asked <= endpoint_now() - began + 2);
   lucidauth_close(client);
 }
@@ -539,8 +539,8 @@ static void a_status_is_filled_as_far_as_the_program_knows_it(void **state)
     char later[8];
   } status = {.known = LUCIDAUTH_STATUS_INIT, .later = "later"};
   lucidauth_error error = LUCIDAUTH_ERROR_INIT;
-  lucidauth *client = scene_client(false);
-  scene_assert_token(lucidauth_token(client, NULL, NULL), "A1");
+  lucidauth *client = fixture_client(false);
+  fixture_assert_token(lucidauth_token(client, NULL, NULL), "A1");
   status.known.size = sizeof status;
   assert_true(lucidauth_get_status(client, NULL, &status.known, NULL));
   assert_string_equal(status.known.state, "ready");
@@ -559,7 +559,7 @@ static void an_account_that_there_is_no_room_for_has_no_status(void **state)
   (void)state;
   lucidauth_status status = LUCIDAUTH_STATUS_INIT;
   lucidauth_error error = LUCIDAUTH_ERROR_INIT;
-  lucidauth *client = scene_client(false);
+  lucidauth *client = fixture_client(false);
   assert_false(lucidauth_get_status(client, "another", &status, &error));
   assert_int_equal(error.code, LUCIDAUTH_CONFIG);
   assert_non_null(strstr(error.message, "another"));
@@ -572,16 +572,16 @@ static void a_rejection_says_whether_it_was_heard(void **state)
 {
   (void)state;
   lucidauth_error error = LUCIDAUTH_ERROR_INIT;
-  lucidauth *client = scene_client(false);
-  scene_assert_token(lucidauth_token(client, NULL, NULL), "A1");
+  lucidauth *client = fixture_client(false);
+  fixture_assert_token(lucidauth_token(client, NULL, NULL), "A1");
   assert_true(lucidauth_reject(client, NULL, "A1", &error));
-  scene_assert_token(lucidauth_token(client, NULL, NULL), "A2");
+  fixture_assert_token(lucidauth_token(client, NULL, NULL), "A2");
   assert_true(lucidauth_reject(client, NULL, "A1", NULL));
-  scene_assert_token(lucidauth_token(client, NULL, NULL), "A2");
+  fixture_assert_token(lucidauth_token(client, NULL, NULL), "A2");
   assert_false(lucidauth_reject(client, "another", "A2", &error));
   assert_int_equal(error.code, LUCIDAUTH_CONFIG);
   assert_non_null(strstr(error.message, "another"));
-  scene_assert_token(lucidauth_token(client, NULL, NULL), "A2");
+  fixture_assert_token(lucidauth_token(client, NULL, NULL), "A2");
   lucidauth_close(client);
 }
 
@@ -589,19 +589,19 @@ static void a_rejection_of_nothing_changes_nothing(void **state)
 {
   (void)state;
   static const char *const nothing[] = {NULL, ""};
-  lucidauth *client = scene_client(false);
-  scene_assert_token(lucidauth_token(client, NULL, NULL), "A1");
+  lucidauth *client = fixture_client(false);
+  fixture_assert_token(lucidauth_token(client, NULL, NULL), "A1");
   for (int i = 0; i < 2; i++) {
     lucidauth_error error = LUCIDAUTH_ERROR_INIT;
     assert_false(lucidauth_reject(client, NULL, nothing[i], &error));
     assert_int_equal(error.code, LUCIDAUTH_CONFIG);
     assert_false(lucidauth_reject(client, NULL, nothing[i], NULL));
   }
-  scene_assert_token(lucidauth_token(client, NULL, NULL), "A1");
+  fixture_assert_token(lucidauth_token(client, NULL, NULL), "A1");
   lucidauth_close(client);
 }
 
-#define TEST(name) cmocka_unit_test_setup_teardown(name, scene_set_up, scene_tear_down)
+#define TEST(name) cmocka_unit_test_setup_teardown(name, fixture_set_up, fixture_tear_down)
 
 int main(void)
 {

@@ -2,7 +2,7 @@
 #define _GNU_SOURCE
 #include "../account/waiting.h"
 #include "../base/secret.h"
-#include "scene.h"
+#include "fixture.h"
 
 #include <pthread.h>
 #include <setjmp.h>
@@ -20,32 +20,32 @@
 static struct {
   lucidauth *client;
   char *token;
-  pthread_t pilot;
+  pthread_t stopping_thread;
   atomic_int
-      marked_texts; /* this many of them are freed before the pilot stops, with a pointer to the last still there */
+      marked_texts; /* this many of them are freed before the thread stops, with a pointer to the last still there */
   atomic_bool flying, stopped, forked;
 } world;
 
-/* ---- the pilot stops where it has freed a text, and not yet put another one in its place ---- */
+/* ---- the thread stops where it has freed a text, and not yet put another one in its place ---- */
 
 void __real_secret_free(char *text);
 void __wrap_secret_free(char *text);
 
 void __wrap_secret_free(char *text)
 {
-  bool stop = text && atomic_load(&world.flying) && pthread_equal(pthread_self(), world.pilot) &&
+  bool stop = text && atomic_load(&world.flying) && pthread_equal(pthread_self(), world.stopping_thread) &&
               strstr(text, "\"pending\"") && atomic_fetch_sub(&world.marked_texts, 1) == 1;
   __real_secret_free(text);
   if (!stop)
     return;
   atomic_store(&world.stopped, true);
-  scene_wait_for(&world.forked);
+  fixture_wait_for(&world.forked);
 }
 
 static void *fly(void *unused)
 {
   (void)unused;
-  world.pilot = pthread_self();
+  world.stopping_thread = pthread_self();
   atomic_store(&world.flying, true);
   world.token = lucidauth_token(world.client, NULL, NULL);
   return NULL;
@@ -85,13 +85,13 @@ static void get_nothing_and_close(void)
 static void fork_in_the_middle(lucidauth_storage storage, int marked_texts, void (*body)(void))
 {
   pthread_t thread;
-  lucidauth_options options = scene_options(false);
+  lucidauth_options options = fixture_options(false);
   options.storage = storage;
   memset(&world, 0, sizeof world);
   atomic_store(&world.marked_texts, marked_texts);
-  world.client = scene_open(&options);
+  world.client = fixture_open(&options);
   assert_int_equal(pthread_create(&thread, NULL, fly, NULL), 0);
-  assert_true(scene_wait_for(&world.stopped));
+  assert_true(fixture_wait_for(&world.stopped));
   fflush(stdout);
   pid_t child = fork();
   assert_true(child >= 0);
@@ -101,8 +101,8 @@ static void fork_in_the_middle(lucidauth_storage storage, int marked_texts, void
   }
   atomic_store(&world.forked, true);
   assert_int_equal(pthread_join(thread, NULL), 0);
-  scene_assert_token(world.token, "A1");
-  assert_int_equal(scene_status(child), 0);
+  fixture_assert_token(world.token, "A1");
+  assert_int_equal(fixture_status(child), 0);
   lucidauth_close(world.client);
 }
 
@@ -165,13 +165,13 @@ static void a_ticket_is_good_on_both_sides_of_a_fork(void **state)
   for (int refresh = 0; refresh < 2; refresh++) {
     lucidauth_error error = LUCIDAUTH_ERROR_INIT;
     lucidauth_ticket ticket = {.refresh = refresh};
-    scene_store(refresh ? 3000 : -10);
+    fixture_store(refresh ? 3000 : -10);
     atomic_store(&endpoint->rotation, 0);
     atomic_store(&endpoint->posts, 0);
-    world.client = scene_client(true);
+    world.client = fixture_client(true);
     lucidauth_account *account = lucidauth_get_account(world.client, NULL, NULL);
     if (refresh)
-      scene_assert_token(lucidauth_token(world.client, NULL, NULL), "A0");
+      fixture_assert_token(lucidauth_token(world.client, NULL, NULL), "A0");
     endpoint_hold();
     while (!waiting_has_joined(&ticket)) /* the thread may be having a look of its own */
       assert_null(lucidauth_poll(account, &ticket, true, NULL, &error));
@@ -184,13 +184,13 @@ static void a_ticket_is_good_on_both_sides_of_a_fork(void **state)
       poll_on(&ticket);
     }
     endpoint_go_on();
-    assert_int_equal(scene_status(child), 0);
+    assert_int_equal(fixture_status(child), 0);
     assert_int_equal(endpoint->posts, 1 + refresh);
     lucidauth_close(world.client);
   }
 }
 
-#define TEST(name) cmocka_unit_test_setup_teardown(name, scene_set_up, scene_tear_down)
+#define TEST(name) cmocka_unit_test_setup_teardown(name, fixture_set_up, fixture_tear_down)
 
 int main(void)
 {

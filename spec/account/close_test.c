@@ -1,6 +1,6 @@
 /* lucidauth_close, and what on_event may do meanwhile. */
 #define _GNU_SOURCE
-#include "scene.h"
+#include "fixture.h"
 
 #include <pthread.h>
 #include <setjmp.h>
@@ -49,10 +49,10 @@ static void take_event(void *unused, const lucidauth_event *event)
 
 static void open_client(bool background)
 {
-  lucidauth_options options = scene_options(background);
+  lucidauth_options options = fixture_options(background);
   memset(&world, 0, sizeof world);
   options.on_event = take_event;
-  world.client = scene_open(&options);
+  world.client = fixture_open(&options);
   world.account = lucidauth_get_account(world.client, NULL, NULL);
   assert_non_null(world.account);
 }
@@ -77,7 +77,7 @@ static void events_of_the_last_flight_are_given_while_the_client_is_still_there(
   assert_string_equal(world.names, "refreshed ");
   assert_int_equal(world.events, 1);
   assert_int_equal(endpoint->posts, 1);
-  assert_true(scene_stored("\"R1\""));
+  assert_true(fixture_stored("\"R1\""));
 }
 
 static void *refresh(void *unused)
@@ -92,28 +92,28 @@ static void what_is_saved_at_the_last_moment_is_told(void **state)
   (void)state;
   for (int background = 0; background < 2; background++) {
     char aside[96];
-    snprintf(aside, sizeof aside, "%s.aside", scene.path);
+    snprintf(aside, sizeof aside, "%s.aside", fixture.path);
     atomic_store(&endpoint->posts, 0);
     atomic_store(&endpoint->rotation, 0);
-    scene_store(-10);
+    fixture_store(-10);
     open_client(background);
     pthread_t thread;
     endpoint_hold();
     assert_int_equal(pthread_create(&thread, NULL, refresh, NULL), 0);
     assert_true(endpoint_has_seen(1));
-    assert_true(rename(scene.path, aside) == 0 && mkdir(scene.path, 0700) == 0); /* stops even root */
+    assert_true(rename(fixture.path, aside) == 0 && mkdir(fixture.path, 0700) == 0); /* stops even root */
     endpoint_go_on();
     assert_int_equal(pthread_join(thread, NULL), 0);
     assert_string_equal(world.names, "refreshed save_failed ");
-    assert_true(rmdir(scene.path) == 0 && rename(aside, scene.path) == 0);
+    assert_true(rmdir(fixture.path) == 0 && rename(aside, fixture.path) == 0);
     close_client();
     assert_string_equal(world.names, "refreshed save_failed saved ");
     assert_int_equal(world.events, 1);
-    assert_true(scene_stored("\"R1\""));
+    assert_true(fixture_stored("\"R1\""));
   }
 }
 
-#define TEST(name) cmocka_unit_test_setup_teardown(name, scene_set_up, scene_tear_down)
+#define TEST(name) cmocka_unit_test_setup_teardown(name, fixture_set_up, fixture_tear_down)
 
 int main(void)
 {

@@ -1,7 +1,7 @@
 /* Threads that are cancelled inside the library: the call that they are in goes on to its end. */
 #define _GNU_SOURCE
+#include "fixture.h"
 #include "next_action.h"
-#include "scene.h"
 
 #include <pthread.h>
 #include <setjmp.h>
@@ -69,16 +69,16 @@ static void join_cancelled(const struct call *call)
 static void a_refresh_goes_on(bool background)
 {
   struct call call = {0};
-  lucidauth *client = scene_client(background);
+  lucidauth *client = fixture_client(background);
   endpoint_hold();
   start(&call, ask, client);
   assert_true(endpoint_has_seen(1));
   assert_int_equal(pthread_cancel(call.thread), 0);
   endpoint_go_on();
   join_cancelled(&call);
-  scene_assert_token(call.token, "A1");
-  assert_true(scene_stored("\"R1\""));
-  scene_assert_token(lucidauth_token(client, NULL, NULL), "A1");
+  fixture_assert_token(call.token, "A1");
+  assert_true(fixture_stored("\"R1\""));
+  fixture_assert_token(lucidauth_token(client, NULL, NULL), "A1");
   assert_int_equal(endpoint->posts, 1);
   lucidauth_close(client);
 }
@@ -99,10 +99,10 @@ static void and_so_does_a_wait_for_the_background(void **state)
 static void a_thread_that_waits_for_another_holds_nothing_up(void **state)
 {
   (void)state;
-  struct call flies = {0}, waits = {0};
-  lucidauth *client = scene_client(false);
+  struct call refreshes = {0}, waits = {0};
+  lucidauth *client = fixture_client(false);
   endpoint_hold();
-  start(&flies, ask, client);
+  start(&refreshes, ask, client);
   assert_true(endpoint_has_seen(1));
   start(&waits, ask, client);
   for (int i = 0; i < 20; i++)
@@ -110,10 +110,10 @@ static void a_thread_that_waits_for_another_holds_nothing_up(void **state)
   assert_int_equal(pthread_cancel(waits.thread), 0);
   endpoint_go_on();
   join_cancelled(&waits);
-  assert_int_equal(pthread_join(flies.thread, NULL), 0);
-  scene_assert_token(flies.token, "A1");
+  assert_int_equal(pthread_join(refreshes.thread, NULL), 0);
+  fixture_assert_token(refreshes.token, "A1");
   lucidauth_free_token(waits.token);
-  scene_assert_token(lucidauth_token(client, NULL, NULL), "A1");
+  fixture_assert_token(lucidauth_token(client, NULL, NULL), "A1");
   lucidauth_close(client);
 }
 
@@ -123,7 +123,7 @@ static void a_close_waits_for_the_flight_all_the_same(void **state)
   struct call call = {0};
   lucidauth_error error = LUCIDAUTH_ERROR_INIT;
   lucidauth_ticket ticket = {.refresh = true};
-  lucidauth *client = scene_client(true);
+  lucidauth *client = fixture_client(true);
   endpoint_hold();
   assert_null(lucidauth_poll(lucidauth_get_account(client, NULL, NULL), &ticket, true, NULL, &error));
   assert_true(endpoint_has_seen(1));
@@ -131,24 +131,24 @@ static void a_close_waits_for_the_flight_all_the_same(void **state)
   assert_int_equal(pthread_cancel(call.thread), 0);
   endpoint_go_on();
   join_cancelled(&call);
-  assert_true(scene_stored("\"R1\""));
-  assert_false(scene_stored("pending"));
+  assert_true(fixture_stored("\"R1\""));
+  assert_false(fixture_stored("pending"));
 }
 
 /* ---- flights in the program's own hands ---- */
 
 static lucidauth *own_storage(void)
 {
-  lucidauth_options options = scene_own_storage();
-  return scene_open(&options);
+  lucidauth_options options = fixture_own_storage();
+  return fixture_open(&options);
 }
 
-static lucidauth_flight *fly_to_post(lucidauth *client)
+static lucidauth_flight *go_on_to_post(lucidauth *client)
 {
   lucidauth_flight *flight = lucidauth_flight_begin(lucidauth_get_account(client, NULL, NULL), false, NULL, NULL);
   lucidauth_action action = next_action(flight, LUCIDAUTH_RESULT_OK, NULL);
   while (action.step != LUCIDAUTH_STEP_POST)
-    action = scene_step(flight, &action);
+    action = fixture_step(flight, &action);
   return flight;
 }
 
@@ -162,7 +162,7 @@ static void an_answer_to_a_flight_of_its_own_is_still_heard(void **state)
 {
   (void)state;
   lucidauth *client = own_storage();
-  struct call call = {.flight = fly_to_post(client)};
+  struct call call = {.flight = go_on_to_post(client)};
   endpoint_hold();
   lucidauth_flight_start_post(call.flight);
   assert_true(endpoint_has_seen(1));
@@ -178,7 +178,7 @@ static void and_so_is_one_that_blocks(void **state)
 {
   (void)state;
   lucidauth *client = own_storage();
-  struct call call = {.flight = fly_to_post(client)};
+  struct call call = {.flight = go_on_to_post(client)};
   endpoint_hold();
   start(&call, post_flight, client);
   assert_true(endpoint_has_seen(1));
@@ -192,7 +192,7 @@ static void and_so_is_one_that_blocks(void **state)
   lucidauth_close(client);
 }
 
-#define TEST(name) cmocka_unit_test_setup_teardown(name, scene_set_up, scene_tear_down)
+#define TEST(name) cmocka_unit_test_setup_teardown(name, fixture_set_up, fixture_tear_down)
 
 int main(void)
 {

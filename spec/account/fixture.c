@@ -1,5 +1,5 @@
 #define _GNU_SOURCE
-#include "scene.h"
+#include "fixture.h"
 #include "next_action.h"
 
 #include <setjmp.h>
@@ -16,7 +16,7 @@
 
 #include <cmocka.h>
 
-struct scene scene;
+struct fixture fixture;
 
 #if defined(__SANITIZE_THREAD__)
 /* A mapping that takes another one's place under its readers: the kernel does that at one stroke. */
@@ -27,58 +27,58 @@ const char *__tsan_default_suppressions(void)
 }
 #endif
 
-int scene_set_up(void **state)
+int fixture_set_up(void **state)
 {
   (void)state;
-  snprintf(scene.folder, sizeof scene.folder, "/tmp/lucidauth-scene-XXXXXX");
-  if (!mkdtemp(scene.folder))
+  snprintf(fixture.folder, sizeof fixture.folder, "/tmp/lucidauth-fixture-XXXXXX");
+  if (!mkdtemp(fixture.folder))
     return -1;
-  snprintf(scene.path, sizeof scene.path, "%s/token.json", scene.folder);
+  snprintf(fixture.path, sizeof fixture.path, "%s/token.json", fixture.folder);
   endpoint_start();
   return 0;
 }
 
-int scene_tear_down(void **state)
+int fixture_tear_down(void **state)
 {
   char command[96];
   (void)state;
   endpoint_stop();
-  snprintf(command, sizeof command, "rm -r '%s'", scene.folder);
+  snprintf(command, sizeof command, "rm -r '%s'", fixture.folder);
   return system(command);
 }
 
-lucidauth_options scene_options(bool background)
+lucidauth_options fixture_options(bool background)
 {
   lucidauth_options options = LUCIDAUTH_OPTIONS_INIT;
   options.client_id = options.client_secret = "x";
   options.refresh_token = "R0";
   options.api_url = "http://127.0.0.1:1";
-  options.path = scene.path;
+  options.path = fixture.path;
   options.background = background;
   return options;
 }
 
-lucidauth_options scene_own_storage(void)
+lucidauth_options fixture_own_storage(void)
 {
-  lucidauth_options options = scene_options(false);
+  lucidauth_options options = fixture_options(false);
   options.storage = LUCIDAUTH_CUSTOM;
   options.introspection_url = "";
-  scene.record[0] = '\0';
+  fixture.record[0] = '\0';
   return options;
 }
 
-lucidauth_action scene_step(lucidauth_flight *flight, const lucidauth_action *action)
+lucidauth_action fixture_step(lucidauth_flight *flight, const lucidauth_action *action)
 {
-  bool empty = action->step == LUCIDAUTH_STEP_LOAD && !scene.record[0];
+  bool empty = action->step == LUCIDAUTH_STEP_LOAD && !fixture.record[0];
   if (action->step == LUCIDAUTH_STEP_SAVE)
-    snprintf(scene.record, sizeof scene.record, "%s", action->record);
+    snprintf(fixture.record, sizeof fixture.record, "%s", action->record);
   if (action->step == LUCIDAUTH_STEP_POST)
     lucidauth_flight_post(flight);
   return next_action(flight, empty ? LUCIDAUTH_RESULT_NONE : LUCIDAUTH_RESULT_OK,
-                     action->step == LUCIDAUTH_STEP_LOAD ? scene.record : NULL);
+                     action->step == LUCIDAUTH_STEP_LOAD ? fixture.record : NULL);
 }
 
-lucidauth *scene_open(const lucidauth_options *options)
+lucidauth *fixture_open(const lucidauth_options *options)
 {
   lucidauth_error error = LUCIDAUTH_ERROR_INIT;
   lucidauth *client = lucidauth_new(options, &error);
@@ -87,16 +87,16 @@ lucidauth *scene_open(const lucidauth_options *options)
   return client;
 }
 
-lucidauth *scene_client(bool background)
+lucidauth *fixture_client(bool background)
 {
-  lucidauth_options options = scene_options(background);
-  return scene_open(&options);
+  lucidauth_options options = fixture_options(background);
+  return fixture_open(&options);
 }
 
 static void store(double seconds, const char *more)
 {
   double now = (double)time(NULL);
-  FILE *file = fopen(scene.path, "w");
+  FILE *file = fopen(fixture.path, "w");
   assert_non_null(file);
   fprintf(file,
           "{\"access_token\": \"A0\", \"refresh_token\": \"R0\", \"expires_in\": 3600, \"expires_at\": %.0f, "
@@ -106,12 +106,12 @@ static void store(double seconds, const char *more)
   assert_int_equal(fclose(file), 0);
 }
 
-void scene_store(double seconds)
+void fixture_store(double seconds)
 {
   store(seconds, "");
 }
 
-void scene_store_unfinished(double seconds)
+void fixture_store_unfinished(double seconds)
 {
   store(
       seconds,
@@ -119,10 +119,10 @@ void scene_store_unfinished(double seconds)
       "\"since\": 1000, \"pid\": 1, \"host\": \"elsewhere\"}");
 }
 
-void scene_store_account(const char *account, const char *text)
+void fixture_store_account(const char *account, const char *text)
 {
   char path[96];
-  snprintf(path, sizeof path, "%s/%s.json", scene.folder, account);
+  snprintf(path, sizeof path, "%s/%s.json", fixture.folder, account);
   FILE *file = fopen(path, "w");
   assert_non_null(file);
   fputs(text, file);
@@ -130,10 +130,10 @@ void scene_store_account(const char *account, const char *text)
   assert_int_equal(fclose(file), 0);
 }
 
-bool scene_stored(const char *text)
+bool fixture_stored(const char *text)
 {
   char record[4096] = "";
-  FILE *file = fopen(scene.path, "r");
+  FILE *file = fopen(fixture.path, "r");
   if (!file)
     return false;
   record[fread(record, 1, sizeof record - 1, file)] = '\0';
@@ -141,7 +141,7 @@ bool scene_stored(const char *text)
   return strstr(record, text) != NULL;
 }
 
-bool scene_wait_for(atomic_bool *flag)
+bool fixture_wait_for(atomic_bool *flag)
 {
   double deadline = endpoint_now() + ENDPOINT_PATIENCE;
   while (!atomic_load(flag) && endpoint_now() < deadline)
@@ -149,14 +149,14 @@ bool scene_wait_for(atomic_bool *flag)
   return atomic_load(flag);
 }
 
-void scene_assert_token(char *token, const char *expected)
+void fixture_assert_token(char *token, const char *expected)
 {
   assert_non_null(token);
   assert_string_equal(token, expected);
   lucidauth_free_token(token);
 }
 
-int scene_status(int child)
+int fixture_status(int child)
 {
   int status;
   assert_int_equal(waitpid(child, &status, 0), child);

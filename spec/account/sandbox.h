@@ -1,6 +1,6 @@
 /* The sandbox as a process of its own, and HTTP to talk to it, for tests and programs in C. */
-#ifndef SPEC_DRIVE_SANDBOX_H
-#define SPEC_DRIVE_SANDBOX_H
+#ifndef SPEC_ACCOUNT_SANDBOX_H
+#define SPEC_ACCOUNT_SANDBOX_H
 
 #include <cjson/cJSON.h>
 #include <stdbool.h>

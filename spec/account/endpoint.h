@@ -1,14 +1,14 @@
 /* A token endpoint inside the process, in the place of libcurl: it rotates "A1", "R1" to "A2", "R2" and so on, starting
  * from "R0", and says what it has seen. Forked children talk to the same one. */
-#ifndef SPEC_DRIVE_ENDPOINT_H
-#define SPEC_DRIVE_ENDPOINT_H
+#ifndef SPEC_ACCOUNT_ENDPOINT_H
+#define SPEC_ACCOUNT_ENDPOINT_H
 
 #include <stdatomic.h>
 #include <stdbool.h>
 
 struct endpoint {
   atomic_int rotation; /* the tokens in use are A<rotation> and R<rotation> */
-  atomic_int status;   /* of its answers; 200: tokens for whoever has the right refresh token */
+  atomic_int status;   /* of its answers; 200: tokens for the right refresh token */
   atomic_int posts;    /* refreshes that have arrived */
   atomic_int reuses;   /* of them, those with a dead refresh token */
   atomic_int answered; /* of them, those that an answer was given to */

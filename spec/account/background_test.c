@@ -722,7 +722,7 @@ static void advance(lucidauth_flight *flight, const char *record)
   }
 }
 
-static lucidauth_flight *fly_to_post(lucidauth *client, const char *name)
+static lucidauth_flight *go_on_to_post(lucidauth *client, const char *name)
 {
   char record[256];
   lucidauth_error error = LUCIDAUTH_ERROR_INIT;
@@ -757,7 +757,7 @@ static void test_posts_side_by_side(void **state)
   control("faults", "{\"kind\": \"held\", \"times\": \"always\"}");
   for (int i = 0; i < FLIGHTS; i++) {
     name_account(name, i + 1);
-    flights[i] = fly_to_post(client, name);
+    flights[i] = go_on_to_post(client, name);
     lucidauth_flight_start_post(flights[i]);
     assert_false(lucidauth_flight_has_posted(flights[i]));
   }
@@ -779,7 +779,7 @@ static void test_close_with_a_post_under_way(void **state)
   (void)state;
   lucidauth *client = own_storage();
   control("settings", "{\"latency\": 0.3}");
-  lucidauth_flight_start_post(fly_to_post(client, "account-1"));
+  lucidauth_flight_start_post(go_on_to_post(client, "account-1"));
   wait_for_posts(1);
   int before = count_threads();
   lucidauth_close(client);
@@ -791,7 +791,7 @@ static void test_fork_with_a_post_under_way(void **state)
   (void)state;
   lucidauth *client = own_storage();
   control("settings", "{\"latency\": 0.3}");
-  lucidauth_flight *flight = fly_to_post(client, "account-1");
+  lucidauth_flight *flight = go_on_to_post(client, "account-1");
   lucidauth_flight_start_post(flight);
   wait_for_posts(1);
   pid_t child = fork();

@@ -1,7 +1,7 @@
-/* A token that is rejected while a flight is in the air: whatever becomes of the flight, it is not handed out again. */
+/* A token that is rejected during a flight: it is not handed out again, however the flight ends. */
 #define _GNU_SOURCE
+#include "fixture.h"
 #include "next_action.h"
-#include "scene.h"
 
 #include <pthread.h>
 #include <setjmp.h>
@@ -30,12 +30,12 @@ static void *ask(void *data)
 /* A token that lives is due; the refresh is at the server, which then answers with this status. */
 static void reject_during_the_flight(struct call *call, bool background, int status)
 {
-  scene_store(100);
+  fixture_store(100);
   endpoint_hold();
   atomic_store(&endpoint->status, status);
-  lucidauth_options options = scene_options(background);
+  lucidauth_options options = fixture_options(background);
   options.refresh_wait = ENDPOINT_PATIENCE; /* or it is handed out before it is rejected */
-  *call = (struct call){.client = scene_open(&options)};
+  *call = (struct call){.client = fixture_open(&options)};
   assert_int_equal(pthread_create(&call->thread, NULL, ask, call), 0);
   assert_true(endpoint_has_seen(1));
   (void)lucidauth_reject(call->client, NULL, "A0", NULL);
@@ -73,7 +73,7 @@ static void a_flight_that_succeeds_brings_another(void **state)
     atomic_store(&endpoint->rotation, 0);
     atomic_store(&endpoint->posts, 0);
     reject_during_the_flight(&call, background, 200);
-    scene_assert_token(call.token, "A1");
+    fixture_assert_token(call.token, "A1");
     assert_int_equal(endpoint->posts, 1);
     lucidauth_close(call.client);
   }
@@ -83,13 +83,13 @@ static void the_header_names_it_as_well(void **state)
 {
   (void)state;
   lucidauth_error error = LUCIDAUTH_ERROR_INIT;
-  scene_store(100);
-  lucidauth *client = scene_client(false);
+  fixture_store(100);
+  lucidauth *client = fixture_client(false);
   assert_false(lucidauth_reject(client, NULL, NULL, &error));
   assert_false(lucidauth_reject(client, NULL, " Bearer ", &error));
   assert_int_equal(error.code, LUCIDAUTH_CONFIG);
   assert_true(lucidauth_reject(client, NULL, "bearer A0\r\n", &error));
-  scene_assert_token(lucidauth_token(client, NULL, &error), "A1");
+  fixture_assert_token(lucidauth_token(client, NULL, &error), "A1");
   lucidauth_close(client);
 }
 
@@ -99,13 +99,13 @@ static void a_flight_of_its_own_does_not_return_it(void **state)
 {
   (void)state;
   lucidauth_error error = LUCIDAUTH_ERROR_INIT;
-  lucidauth_options options = scene_own_storage();
-  lucidauth *client = scene_open(&options);
+  lucidauth_options options = fixture_own_storage();
+  lucidauth *client = fixture_open(&options);
   lucidauth_account *account = lucidauth_get_account(client, NULL, NULL);
   lucidauth_flight *flight = lucidauth_flight_begin(account, false, NULL, NULL);
   lucidauth_action action = next_action(flight, LUCIDAUTH_RESULT_OK, NULL);
   while (action.step != LUCIDAUTH_STEP_DONE)
-    action = scene_step(flight, &action);
+    action = fixture_step(flight, &action);
   (void)lucidauth_reject(client, NULL, "A1", NULL);
   assert_null(lucidauth_flight_end(flight, NULL, &error));
   assert_int_equal(error.code, LUCIDAUTH_NOT_READY);
@@ -113,7 +113,7 @@ static void a_flight_of_its_own_does_not_return_it(void **state)
   lucidauth_close(client);
 }
 
-#define TEST(name) cmocka_unit_test_setup_teardown(name, scene_set_up, scene_tear_down)
+#define TEST(name) cmocka_unit_test_setup_teardown(name, fixture_set_up, fixture_tear_down)
 
 int main(void)
 {

@@ -1,7 +1,7 @@
 /* The end of the process, and what other threads and the program's own last steps do meanwhile. Each test's process is
  * a child. What has to be said of it is its exit status, a number of the list below. */
 #define _GNU_SOURCE
-#include "scene.h"
+#include "fixture.h"
 
 #include <pthread.h>
 #include <setjmp.h>
@@ -71,7 +71,7 @@ static void let_another_thread_refresh(void)
 static void refresh_late(bool background)
 {
   (void)atexit(let_another_thread_refresh);
-  client = scene_client(background);
+  client = fixture_client(background);
   if (!is_token(lucidauth_token(client, NULL, NULL)))
     _exit(1);
 }
@@ -89,18 +89,18 @@ static void refresh_late_in_the_background(void)
 static void no_refresh_begins_when_the_process_has_said_good_bye(void **state)
 {
   (void)state;
-  assert_int_equal(scene_status(start_child(refresh_late_in_the_foreground)), NO_TOKEN + LUCIDAUTH_NOT_READY);
+  assert_int_equal(fixture_status(start_child(refresh_late_in_the_foreground)), NO_TOKEN + LUCIDAUTH_NOT_READY);
   assert_int_equal(endpoint->posts, 1);
-  assert_true(scene_stored("\"R1\""));
-  assert_false(scene_stored("pending"));
+  assert_true(fixture_stored("\"R1\""));
+  assert_false(fixture_stored("pending"));
 }
 
 static void nor_in_the_background(void **state)
 {
   (void)state;
-  assert_int_equal(scene_status(start_child(refresh_late_in_the_background)), NO_TOKEN + LUCIDAUTH_NOT_READY);
+  assert_int_equal(fixture_status(start_child(refresh_late_in_the_background)), NO_TOKEN + LUCIDAUTH_NOT_READY);
   assert_int_equal(endpoint->posts, 1);
-  assert_false(scene_stored("pending"));
+  assert_false(fixture_stored("pending"));
 }
 
 static void ask_late(void)
@@ -113,7 +113,7 @@ static void ask_late(void)
 static void ask_late_for_what_lives(void)
 {
   (void)atexit(ask_late);
-  client = scene_client(false);
+  client = fixture_client(false);
   if (!is_token(lucidauth_refresh(client, NULL, NULL)))
     _exit(1);
 }
@@ -121,7 +121,7 @@ static void ask_late_for_what_lives(void)
 static void what_lives_is_still_handed_out(void **state)
 {
   (void)state;
-  assert_int_equal(scene_status(start_child(ask_late_for_what_lives)), TOKEN_A1);
+  assert_int_equal(fixture_status(start_child(ask_late_for_what_lives)), TOKEN_A1);
 }
 
 static int seconds_ahead;
@@ -143,17 +143,17 @@ time_t __wrap_time(time_t *second)
 static void ask_late_for_what_is_due(void)
 {
   (void)atexit(ask_late);
-  client = scene_client(false);
+  client = fixture_client(false);
   if (!is_token(lucidauth_refresh(client, NULL, NULL)))
     _exit(1);
-  scene_store(100);
+  fixture_store(100);
   seconds_ahead = 1;
 }
 
 static void what_is_due_is_not_refreshed_any_more(void **state)
 {
   (void)state;
-  assert_int_equal(scene_status(start_child(ask_late_for_what_is_due)), TOKEN_A0);
+  assert_int_equal(fixture_status(start_child(ask_late_for_what_is_due)), TOKEN_A0);
   assert_int_equal(endpoint->posts, 1);
 }
 
@@ -172,11 +172,11 @@ static void end_while_it_is_closed(void)
   pthread_t thread;
   lucidauth_error error = LUCIDAUTH_ERROR_INIT;
   lucidauth_ticket ticket = LUCIDAUTH_TICKET_INIT;
-  client = scene_client(true);
+  client = fixture_client(true);
   endpoint_hold();
   if (lucidauth_poll(lucidauth_get_account(client, NULL, NULL), &ticket, true, NULL, &error) || !endpoint_has_seen(1) ||
       pthread_create(&thread, NULL, close_client, &closing) != 0 || pthread_detach(thread) != 0 ||
-      !scene_wait_for(&closing))
+      !fixture_wait_for(&closing))
     _exit(1);
 }
 
@@ -188,8 +188,8 @@ static void a_flight_of_a_client_that_is_being_closed_is_waited_for(void **state
   for (int i = 0; i < 100; i++) /* the child is at its end by now; nothing depends on it */
     endpoint_pause();
   endpoint_go_on();
-  assert_int_equal(scene_status(child), 0);
-  assert_true(scene_stored("\"R1\""));
+  assert_int_equal(fixture_status(child), 0);
+  assert_true(fixture_stored("\"R1\""));
 }
 
 /* ---- from a signal's handler, which has interrupted the library ---- */
@@ -217,7 +217,7 @@ static void end_in_the_middle(void)
 {
   lucidauth_error error = LUCIDAUTH_ERROR_INIT;
   lucidauth_ticket ticket = {.refresh = true};
-  client = scene_client(true);
+  client = fixture_client(true);
   if (!is_token(lucidauth_token(client, NULL, NULL)))
     _exit(1);
   signal(SIGUSR1, end_at_once);
@@ -229,8 +229,8 @@ static void end_in_the_middle(void)
 static void a_handler_that_ends_the_process_does_end_it(void **state)
 {
   (void)state;
-  assert_int_equal(scene_status(start_child(end_in_the_middle)), 0);
-  assert_false(scene_stored("pending"));
+  assert_int_equal(fixture_status(start_child(end_in_the_middle)), 0);
+  assert_false(fixture_stored("pending"));
 }
 
 /* ---- while another thread adds accounts ---- */
@@ -250,11 +250,11 @@ static void end_while_accounts_are_added(void)
 {
   static atomic_bool adding;
   pthread_t thread;
-  lucidauth_options options = scene_options(false);
+  lucidauth_options options = fixture_options(false);
   options.storage = LUCIDAUTH_MEMORY;
-  client = scene_open(&options);
+  client = fixture_open(&options);
   if (!is_token(lucidauth_token(client, NULL, NULL)) || pthread_create(&thread, NULL, add_accounts, &adding) != 0 ||
-      pthread_detach(thread) != 0 || !scene_wait_for(&adding))
+      pthread_detach(thread) != 0 || !fixture_wait_for(&adding))
     _exit(1);
 }
 
@@ -262,7 +262,7 @@ static void end_while_accounts_are_added(void)
 static void accounts_that_are_added_do_not_get_in_the_way(void **state)
 {
   (void)state;
-  assert_int_equal(scene_status(start_child(end_while_accounts_are_added)), 0);
+  assert_int_equal(fixture_status(start_child(end_while_accounts_are_added)), 0);
 }
 
 /* ---- no way to be told of the end ---- */
@@ -281,7 +281,7 @@ static void ask_unheard(void)
 {
   lucidauth_error error = LUCIDAUTH_ERROR_INIT;
   no_atexit = true;
-  client = scene_client(false);
+  client = fixture_client(false);
   char *token = lucidauth_token(client, NULL, &error);
   report(token, &error);
 }
@@ -289,11 +289,11 @@ static void ask_unheard(void)
 static void nothing_is_spent_where_the_end_could_not_be_waited_for(void **state)
 {
   (void)state;
-  assert_int_equal(scene_status(start_child(ask_unheard)), NO_TOKEN + LUCIDAUTH_NOT_READY);
+  assert_int_equal(fixture_status(start_child(ask_unheard)), NO_TOKEN + LUCIDAUTH_NOT_READY);
   assert_int_equal(endpoint->posts, 0);
 }
 
-#define TEST(name) cmocka_unit_test_setup_teardown(name, scene_set_up, scene_tear_down)
+#define TEST(name) cmocka_unit_test_setup_teardown(name, fixture_set_up, fixture_tear_down)
 
 int main(void)
 {

@@ -1,8 +1,8 @@
 /* Signals that come while a refresh is under way. Each process that is to be ended by one is a child. */
 #define _GNU_SOURCE
 #include "../system/clock.h"
+#include "fixture.h"
 #include "next_action.h"
-#include "scene.h"
 
 #include <errno.h>
 #include <pthread.h>
@@ -57,14 +57,14 @@ int __wrap_fsync(int fd)
 static int set_up(void **state)
 {
   shared = mmap(NULL, sizeof *shared, PROT_READ | PROT_WRITE, MAP_SHARED | MAP_ANONYMOUS, -1, 0);
-  return shared == MAP_FAILED ? -1 : scene_set_up(state);
+  return shared == MAP_FAILED ? -1 : fixture_set_up(state);
 }
 
 static int tear_down(void **state)
 {
   munmap(shared, sizeof *shared);
   shared = NULL;
-  return scene_tear_down(state);
+  return fixture_tear_down(state);
 }
 
 static pid_t start_child(void (*body)(void))
@@ -93,16 +93,16 @@ static pid_t start_refresh(void (*body)(void))
 
 static void refresh(void)
 {
-  lucidauth *client = scene_client(false);
+  lucidauth *client = fixture_client(false);
   char *token = lucidauth_token(client, NULL, NULL);
   _exit(token ? 0 : 1);
 }
 
 static void refresh_unheld(void)
 {
-  lucidauth_options options = scene_options(false);
+  lucidauth_options options = fixture_options(false);
   options.hold_signals = false;
-  char *token = lucidauth_token(scene_open(&options), NULL, NULL);
+  char *token = lucidauth_token(fixture_open(&options), NULL, NULL);
   _exit(token ? 0 : 1);
 }
 
@@ -133,8 +133,8 @@ static void send(pid_t child, int number)
 
 static void assert_saved(void)
 {
-  assert_true(scene_stored("\"R1\""));
-  assert_false(scene_stored("pending"));
+  assert_true(fixture_stored("\"R1\""));
+  assert_false(fixture_stored("pending"));
 }
 
 /* ---- what is held ---- */
@@ -147,7 +147,7 @@ static void the_tokens_are_saved_before_a_signal_ends_the_process(void **state)
     pid_t child = start_refresh(refresh);
     assert_int_equal(kill(child, numbers[i]), 0);
     endpoint_go_on();
-    assert_int_equal(scene_status(child), 128 + numbers[i]);
+    assert_int_equal(fixture_status(child), 128 + numbers[i]);
     assert_saved();
     tear_down(state);
     set_up(state);
@@ -156,7 +156,7 @@ static void the_tokens_are_saved_before_a_signal_ends_the_process(void **state)
 
 static void close_with_unsaved_tokens(void)
 {
-  lucidauth *client = scene_client(false);
+  lucidauth *client = fixture_client(false);
   broken_disk = true;
   lucidauth_free_token(lucidauth_token(client, NULL, NULL));
   broken_disk = false;
@@ -168,24 +168,24 @@ static void close_with_unsaved_tokens(void)
 
 static void refresh_in_the_background(void)
 {
-  lucidauth *client = scene_client(true);
+  lucidauth *client = fixture_client(true);
   char *token = lucidauth_token(client, NULL, NULL);
   _exit(token ? 0 : 1);
 }
 
-static void close_in_the_air(void)
+static void close_during_a_flight(void)
 {
   lucidauth_ticket ticket = LUCIDAUTH_TICKET_INIT;
-  lucidauth *client = scene_client(true);
+  lucidauth *client = fixture_client(true);
   (void)lucidauth_poll(lucidauth_get_account(client, NULL, NULL), &ticket, true, NULL, NULL);
   endpoint_has_seen(1);
   lucidauth_close(client);
 }
 
-static void end_in_the_air(void)
+static void end_during_a_flight(void)
 {
   lucidauth_ticket ticket = LUCIDAUTH_TICKET_INIT;
-  lucidauth *client = scene_client(true);
+  lucidauth *client = fixture_client(true);
   (void)lucidauth_poll(lucidauth_get_account(client, NULL, NULL), &ticket, true, NULL, NULL);
   endpoint_has_seen(1);
   exit(0);
@@ -208,7 +208,7 @@ static bool is_blocked_in(pid_t child, int number)
 /* Who waits for the background's thread waits for all that is at stake. */
 static void whoever_waits_for_the_background_holds_them_too(void **state)
 {
-  void (*const bodies[])(void) = {refresh_in_the_background, close_in_the_air, end_in_the_air};
+  void (*const bodies[])(void) = {refresh_in_the_background, close_during_a_flight, end_during_a_flight};
   for (size_t i = 0; i < sizeof bodies / sizeof *bodies; i++) {
     pid_t child = start_refresh(bodies[i]);
     double deadline = endpoint_now() + ENDPOINT_PATIENCE;
@@ -216,7 +216,7 @@ static void whoever_waits_for_the_background_holds_them_too(void **state)
       endpoint_pause();
     assert_int_equal(kill(child, SIGTERM), 0);
     endpoint_go_on();
-    assert_int_equal(scene_status(child), 128 + SIGTERM);
+    assert_int_equal(fixture_status(child), 128 + SIGTERM);
     assert_saved();
     tear_down(state);
     set_up(state);
@@ -226,7 +226,7 @@ static void whoever_waits_for_the_background_holds_them_too(void **state)
 static void tokens_that_could_not_be_saved_before_are_saved_first(void **state)
 {
   (void)state;
-  assert_int_equal(scene_status(start_child(close_with_unsaved_tokens)), 128 + SIGTERM);
+  assert_int_equal(fixture_status(start_child(close_with_unsaved_tokens)), 128 + SIGTERM);
   assert_saved();
 }
 
@@ -237,8 +237,8 @@ static void a_second_signal_a_second_later_is_obeyed_at_once(void **state)
   send(child, SIGTERM);
   atomic_store(&shared->ahead, 1);
   assert_int_equal(kill(child, SIGINT), 0);
-  assert_int_equal(scene_status(child), 128 + SIGINT);
-  assert_true(scene_stored("pending"));
+  assert_int_equal(fixture_status(child), 128 + SIGINT);
+  assert_true(fixture_stored("pending"));
 }
 
 static void one_that_comes_sooner_changes_nothing(void **state)
@@ -248,7 +248,7 @@ static void one_that_comes_sooner_changes_nothing(void **state)
   send(child, SIGTERM);
   send(child, SIGTERM);
   endpoint_go_on();
-  assert_int_equal(scene_status(child), 128 + SIGTERM);
+  assert_int_equal(fixture_status(child), 128 + SIGTERM);
   assert_saved();
 }
 
@@ -257,8 +257,8 @@ static void nothing_is_held_where_the_program_says_so(void **state)
   (void)state;
   pid_t child = start_refresh(refresh_unheld);
   assert_int_equal(kill(child, SIGTERM), 0);
-  assert_int_equal(scene_status(child), 128 + SIGTERM);
-  assert_true(scene_stored("pending"));
+  assert_int_equal(fixture_status(child), 128 + SIGTERM);
+  assert_true(fixture_stored("pending"));
 }
 
 /* ---- what is left alone ---- */
@@ -280,10 +280,10 @@ static void a_handler_of_the_program_is_called_in_the_middle(void **state)
   (void)state;
   pid_t child = start_refresh(refresh_with_a_handler);
   assert_int_equal(kill(child, SIGTERM), 0);
-  assert_true(scene_wait_for(&shared->handled));
+  assert_true(fixture_wait_for(&shared->handled));
   assert_int_equal(atomic_load(&endpoint->rotation), 0);
   endpoint_go_on();
-  assert_int_equal(scene_status(child), 0);
+  assert_int_equal(fixture_status(child), 0);
   assert_saved();
 }
 
@@ -300,7 +300,7 @@ static void what_the_program_ignores_stays_ignored(void **state)
   assert_int_equal(kill(child, SIGHUP), 0);
   assert_int_equal(kill(child, SIGWINCH), 0);
   endpoint_go_on();
-  assert_int_equal(scene_status(child), 0);
+  assert_int_equal(fixture_status(child), 0);
 }
 
 static void a_mask_of_the_program_is_as_before(void **state)
@@ -312,8 +312,8 @@ static void a_mask_of_the_program_is_as_before(void **state)
   pthread_sigmask(SIG_BLOCK, &mine, &before);
   pthread_sigmask(SIG_BLOCK, NULL, &mine);
   raise(SIGUSR1);
-  lucidauth *client = scene_client(false);
-  scene_assert_token(lucidauth_token(client, NULL, NULL), "A1");
+  lucidauth *client = fixture_client(false);
+  fixture_assert_token(lucidauth_token(client, NULL, NULL), "A1");
   lucidauth_close(client);
   pthread_sigmask(SIG_SETMASK, NULL, &after);
   sigpending(&pending);
@@ -337,21 +337,21 @@ static bool is_blocked(int number)
 
 static void keep(const char *record)
 {
-  FILE *file = fopen(scene.path, "w");
+  FILE *file = fopen(fixture.path, "w");
   if (!file || fputs(record, file) < 0 || fclose(file) != 0 || is_blocked(SIGTERM))
     _exit(2);
 }
 
 static void fly(void)
 {
-  lucidauth_options options = scene_own_storage();
-  lucidauth *client = scene_open(&options);
+  lucidauth_options options = fixture_own_storage();
+  lucidauth *client = fixture_open(&options);
   lucidauth_flight *flight = lucidauth_flight_begin(lucidauth_get_account(client, NULL, NULL), false, NULL, NULL);
   lucidauth_action action = next_action(flight, LUCIDAUTH_RESULT_OK, NULL);
   while (action.step != LUCIDAUTH_STEP_DONE) {
     if (action.step == LUCIDAUTH_STEP_SAVE)
       keep(action.record);
-    action = scene_step(flight, &action);
+    action = fixture_step(flight, &action);
   }
   _exit(3);
 }
@@ -363,7 +363,7 @@ static void a_storage_of_the_program_saves_with_its_own_mask(void **state)
   pid_t child = start_refresh(fly);
   assert_int_equal(kill(child, SIGTERM), 0);
   endpoint_go_on();
-  assert_int_equal(scene_status(child), 128 + SIGTERM);
+  assert_int_equal(fixture_status(child), 128 + SIGTERM);
   assert_saved();
 }
 
