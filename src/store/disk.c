@@ -15,7 +15,7 @@
 /* A longer path would push the advice out of the message: only its end is shown. */
 enum { SHOWN_PATH = 160, SHOWN_FOLDER = 90, SHOWN = SHOWN_PATH + 40 };
 
-static const char *show(char text[SHOWN], const char *path, size_t most)
+static const char *quote_path(char text[SHOWN], const char *path, size_t most)
 {
   size_t length = strlen(path);
   const char *dots = length > most ? "..." : "";
@@ -24,7 +24,7 @@ static const char *show(char text[SHOWN], const char *path, size_t most)
   return text;
 }
 
-static const char *advice(int cause)
+static const char *remedy_for(int cause)
 {
   if (cause == ENOSPC || cause == EDQUOT)
     return "The disk is full: free some space, then try again.";
@@ -75,7 +75,7 @@ static bool explain_missing(struct store_error *error, const char *doing, const 
   error->code = CODE_STORAGE;
   snprintf(error->message, sizeof error->message,
            "cannot %s %s: %s. Nothing was changed. The folder does not exist: create %s, or correct the path.", doing,
-           show(name, path, SHOWN_PATH), strerror(ENOENT), show(missing, folder, SHOWN_FOLDER));
+           quote_path(name, path, SHOWN_PATH), strerror(ENOENT), quote_path(missing, folder, SHOWN_FOLDER));
   free(folder);
   return true;
 }
@@ -87,28 +87,28 @@ void disk_fail(struct store_error *error, const char *doing, const char *path, i
   char name[SHOWN];
   error->code = CODE_STORAGE;
   snprintf(error->message, sizeof error->message, "cannot %s %s: %s. Nothing was changed. %s", doing,
-           show(name, path, SHOWN_PATH), strerror(cause), advice(cause));
+           quote_path(name, path, SHOWN_PATH), strerror(cause), remedy_for(cause));
 }
 
-static void explain(struct store_error *error, const char *path, const char *why, const char *remedy)
+static void explain_errno(struct store_error *error, const char *path, const char *why, const char *remedy)
 {
   char name[SHOWN];
   error->code = CODE_STORAGE;
-  snprintf(error->message, sizeof error->message, "%s %s. %s", show(name, path, SHOWN_PATH), why, remedy);
+  snprintf(error->message, sizeof error->message, "%s %s. %s", quote_path(name, path, SHOWN_PATH), why, remedy);
 }
 
 void disk_refuse(struct store_error *error, const char *path, const char *why, const char *remedy)
 {
   char advised[240];
   snprintf(advised, sizeof advised, "Nothing was changed. %s", remedy);
-  explain(error, path, why, advised);
+  explain_errno(error, path, why, advised);
 }
 
 void disk_doubt(struct store_error *error, const char *path, int cause)
 {
   char why[120];
   snprintf(why, sizeof why, "holds the new record, but a power cut may still undo that: %s", strerror(cause));
-  explain(error, path, why, advice(cause));
+  explain_errno(error, path, why, remedy_for(cause));
 }
 
 static bool is_regular(const char *path, const struct stat *found, struct store_error *error)
@@ -125,7 +125,7 @@ static bool is_regular(const char *path, const struct stat *found, struct store_
   return false;
 }
 
-static bool is_ours(const char *path, const struct stat *found, struct store_error *error)
+static bool belongs_to_user(const char *path, const struct stat *found, struct store_error *error)
 {
   if (found->st_uid == geteuid())
     return true;
@@ -140,7 +140,7 @@ static void explain_open(const char *path, int cause, struct store_error *error)
 {
   struct stat found;
   if (lstat(path, &found) != 0 ||
-      (is_regular(path, &found, error) && (cause != EACCES || is_ours(path, &found, error))))
+      (is_regular(path, &found, error) && (cause != EACCES || belongs_to_user(path, &found, error))))
     disk_fail(error, "open", path, cause);
 }
 
@@ -161,7 +161,7 @@ int disk_open(const char *path, int flags, struct stat *found, struct store_erro
     explain_open(path, cause, error);
   else if (fstat(fd, found) != 0)
     disk_fail(error, "examine", path, cause = errno);
-  else if (is_regular(path, found, error) && is_ours(path, found, error))
+  else if (is_regular(path, found, error) && belongs_to_user(path, found, error))
     return fd;
   else
     cause = EINVAL;

@@ -1,5 +1,5 @@
-/* System calls on the files of a storage, made so that no link, pipe or foreign file can mislead them, and
- * what to tell people when one of them fails. */
+/* System calls on the files of a storage, made so that no link, pipe or foreign file can mislead them, and the messages
+ * about their failures. */
 #ifndef STORE_DISK_H
 #define STORE_DISK_H
 
@@ -8,8 +8,7 @@
 #include <stddef.h>
 #include <sys/stat.h>
 
-/* Say in `error` that `doing` something with `path` failed with errno `cause`, that nothing was changed, and what to
- * do. */
+/* Set `error`: `doing` something with `path` failed with errno `cause`, nothing was changed, and the remedy. */
 void disk_fail(struct store_error *error, const char *doing, const char *path, int cause);
 
 /* Say in `error` that `path` cannot be used: `why` follows the path and makes a sentence of it, `remedy` is
@@ -32,11 +31,11 @@ int disk_open(const char *path, int flags, struct stat *found, struct store_erro
 /* When the file was last written. */
 struct timespec disk_modified(const struct stat *found);
 
-/* Take away whatever permissions the open file has beyond reading and writing by its owner. False: errno says why;
- * ENOTSUP when its file system has no permissions. */
+/* Take away all permissions of the open file except its owner's to read and write. False: errno says why; ENOTSUP when
+ * its file system has no permissions. */
 bool disk_make_private(int fd);
 
-/* Read at most *length bytes from the start; *length becomes what was there. False: errno says why. */
+/* Read at most *length bytes from the start; *length becomes the number of bytes read. False: errno says why. */
 bool disk_read(int fd, char *bytes, size_t *length);
 
 /* Write all of it at `offset` of a file that is long enough. False: errno says why. */

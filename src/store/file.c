@@ -19,7 +19,7 @@
 #include <sys/file.h>
 #include <unistd.h>
 
-/* What tells one version of the record from the next without reading it. */
+/* A version of the record, told from the next one without reading it. */
 struct version {
   bool known;
   bool exists;
@@ -36,11 +36,11 @@ struct file_store {
   char *former; /* a temporary file's name in earlier versions */
   char *folder;
   struct lockfile lock;
-  struct version seen; /* what the last load or save met */
-  struct spare held;   /* what the next save uses up: held for it, or left by one that failed */
+  struct version seen; /* as the last load or save found it */
+  struct spare held;   /* the spare that the next save uses up: held for it, or left by a failed save */
   int place;           /* of the last spare's name in the lock file */
   bool knows_spent;    /* it is as the last load met it, and nobody has asked for it yet */
-  char *spent;         /* LEDGER_TEXT bytes, while it is locked; else NULL, or what the last call of spent() gave */
+  char *spent;         /* LEDGER_TEXT bytes while it is locked; else NULL, or the text of the last call of spent() */
   bool in_doubt;       /* the record is in place, but its folder could not be synced */
   bool unsettled;      /* a temporary file's maker lives, although the lock is ours */
   bool told;           /* that a group may write in the folder */
@@ -92,8 +92,8 @@ static size_t without_nuls_behind(const char *bytes, size_t length)
 enum content { CONTENT_TEXT, CONTENT_FOREIGN, CONTENT_FAILED };
 
 /* The text of an open file whose fstat is `found`; for CONTENT_TEXT the caller frees it with secret_free. */
-static enum content read_text(int fd, const char *path, const struct stat *found, char **text,
-                              struct store_error *error)
+static enum content read_text_file(int fd, const char *path, const struct stat *found, char **text,
+                                   struct store_error *error)
 {
   *text = NULL;
   if (found->st_size > STORE_FILE_LIMIT) {
@@ -120,7 +120,7 @@ static enum content read_text(int fd, const char *path, const struct stat *found
   return CONTENT_TEXT;
 }
 
-/* A path may lead to another program's file by mistake; only what can be a token record is made private. */
+/* A path may lead to another program's file by mistake. Only a file that can be a token record is made private. */
 static bool may_hold_tokens(const char *text)
 {
   return strstr(text, "access_token") || strstr(text, "refresh_token");
@@ -143,8 +143,8 @@ static bool keep_from_others(struct file_store *file, int fd, const struct stat 
   return false;
 }
 
-static enum store_result read_record(struct file_store *file, char **record, struct version *version,
-                                     struct store_error *error)
+static enum store_result read_record_file(struct file_store *file, char **record, struct version *version,
+                                          struct store_error *error)
 {
   struct stat found;
   *record = NULL;
@@ -156,7 +156,7 @@ static enum store_result read_record(struct file_store *file, char **record, str
   }
   /* Taken before reading: a writer that comes in between shows as a change. */
   struct version before = version_of(&found);
-  bool good = read_text(fd, file->path, &found, record, error) == CONTENT_TEXT &&
+  bool good = read_text_file(fd, file->path, &found, record, error) == CONTENT_TEXT &&
               keep_from_others(file, fd, &found, *record, error);
   close(fd);
   if (good) {
@@ -168,7 +168,7 @@ static enum store_result read_record(struct file_store *file, char **record, str
   return good ? STORE_OK : STORE_FAILED;
 }
 
-static bool recover(struct file_store *file, struct store_error *error);
+static bool recover_spares(struct file_store *file, struct store_error *error);
 
 /* NULL: out of memory. */
 static char *spent_text(struct file_store *file)
@@ -178,12 +178,12 @@ static char *spent_text(struct file_store *file)
   return file->spent;
 }
 
-static enum store_result load(struct store *store, char **record, struct store_error *error)
+static enum store_result file_load(struct store *store, char **record, struct store_error *error)
 {
   struct file_store *file = (struct file_store *)store;
   if (file->unsettled && lockfile_is_held(&file->lock) && !file->held.name[0])
-    (void)recover(file, error); /* its maker may have ended meanwhile */
-  enum store_result result = read_record(file, record, &file->seen, error);
+    (void)recover_spares(file, error); /* its maker may have ended meanwhile */
+  enum store_result result = read_record_file(file, record, &file->seen, error);
   file->knows_spent = false;
   if (result == STORE_OK) {
     file->knows_spent = lockfile_share(&file->lock, spent_text(file));
@@ -192,25 +192,25 @@ static enum store_result load(struct store *store, char **record, struct store_e
   return result;
 }
 
-/* What load refuses is somebody else's, or worth a look: it is never replaced. */
+/* A file that load refuses belongs to another program, or is worth a look: it is never replaced. */
 static bool may_replace(struct file_store *file, struct store_error *error)
 {
   if (is_seen(file))
     return true;
   char *record;
   struct version version;
-  enum store_result result = read_record(file, &record, &version, error);
+  enum store_result result = read_record_file(file, &record, &version, error);
   secret_free(record);
   return result != STORE_FAILED;
 }
 
 /* ---- saving ---- */
 
-/* What is held for the save of an answer takes this much space, or where the disk has not got it so much as the tokens
- * need; then, and where an answer is larger, its side fields may have to go. */
+/* The spare that is held for an answer takes SPACE bytes, or LEAST_SPACE if the disk has no more: enough for the
+ * tokens. In that case, or if an answer is larger, its side fields may have to go. */
 enum { SPACE = 64 * 1024, LEAST_SPACE = 8 * 1024 };
 
-/* The first place for a name in the lock file is that of what is held; the others take turns. */
+/* The lock file's first place for a name is for the spare that is held. The others take turns. */
 enum { HELD_PLACE, FIRST_PLACE };
 
 static void note_name(struct file_store *file, const struct spare *spare, int place)
@@ -226,7 +226,7 @@ static int next_place(struct file_store *file)
   return file->place;
 }
 
-/* Whoever takes the lock next knows the name before there is such a file. */
+/* The name is noted before the file exists, so that the next lock holder knows of it. */
 static bool make_spare(struct file_store *file, struct spare *spare, int place, off_t space, struct store_error *error)
 {
   if (!spare_begin(spare, file->path, file->folder, error))
@@ -235,8 +235,8 @@ static bool make_spare(struct file_store *file, struct spare *spare, int place, 
   return spare_make(spare, file->path, space, space ? LEAST_SPACE : 0, error);
 }
 
-/* Somebody has taken it away, or closed it, or it holds another record than this one: then another one has to do. What
- * takes its place stays until this record is written. */
+/* Make another spare if this one was removed or closed, or holds another record. It stays in `former` until this record
+ * is written. */
 static bool renew_spare(struct file_store *file, struct spare *spare, struct spare *former, const char *record,
                         struct store_error *error)
 {
@@ -252,13 +252,13 @@ static bool renew_spare(struct file_store *file, struct spare *spare, struct spa
   return true;
 }
 
-/* A record that was written whole stays where it is, unless it is but a copy of what is in place. */
+/* A spare with a whole record stays, unless the record is a copy of the one in place. */
 static void drop_useless(struct file_store *file, struct spare *spare, const char *record)
 {
   struct store_error unheeded;
   struct version version;
   char *present = NULL;
-  bool copy = spare->whole > 0 && file->in_doubt && read_record(file, &present, &version, &unheeded) == STORE_OK &&
+  bool copy = spare->whole > 0 && file->in_doubt && read_record_file(file, &present, &version, &unheeded) == STORE_OK &&
               strcmp(present, record) == 0;
   secret_free(present);
   if (copy || (spare->whole == 0 && !spare->reserved))
@@ -322,10 +322,10 @@ static bool is_same_file(const struct stat *one, const struct stat *other)
   return one->st_dev == other->st_dev && one->st_ino == other->st_ino;
 }
 
-/* Another writer's record has come out. It is back, or a later one is, once an exchange brings out what the one before
- * has put there. False: errno says why, and it stays under the spare's name, where the next process that locks finds
+/* Another writer's record has come out. It is put back; if the exchange brings out a later one, that one is put back,
+ * and so on. False: errno says why. The record then stays under the spare's name, where the next lock holder finds
  * it. */
-static bool give_back(const struct file_store *file, struct spare *spare, struct stat out)
+static bool put_record_back(const struct file_store *file, struct spare *spare, struct stat out)
 {
   struct stat put, back;
   if (fstat(spare->file.fd, &put) != 0)
@@ -342,8 +342,8 @@ static bool give_back(const struct file_store *file, struct spare *spare, struct
   return false;
 }
 
-/* What has come out of its place is what was looked at, and is not needed any more, or it is another writer's. A file
- * that stays would be taken for the record after a crash. */
+/* The file that has come out is the one that was looked at, and is not needed any more, or it is another writer's. A
+ * file that stays would be taken for the record after a crash. */
 static enum store_result judge_replaced(const struct file_store *file, struct spare *spare)
 {
   struct stat out;
@@ -351,7 +351,7 @@ static enum store_result judge_replaced(const struct file_store *file, struct sp
     return STORE_FAILED;
   if (is_version(&file->seen, &out))
     return spare_unlink(spare, file->path) ? STORE_OK : STORE_FAILED;
-  if (give_back(file, spare, out))
+  if (put_record_back(file, spare, out))
     return STORE_CHANGED;
   int cause = errno;
   spare_leave(spare);
@@ -378,8 +378,8 @@ static enum store_result place_first(const struct file_store *file, const struct
   return is_unknown_call(errno) ? place_plainly(file, spare) : STORE_FAILED;
 }
 
-/* Dated as what it replaces: of the two, the one that lies under the spare's name after a crash is never the older one,
- * and nothing was spent yet. */
+/* The mark gets the date of the record that it replaces. After a crash the file under the spare's name is then never
+ * the older one. Nothing was spent yet. */
 static enum store_result place_by_exchange(const struct file_store *file, struct spare *spare, struct version *version)
 {
   struct stat dated;
@@ -396,8 +396,8 @@ static enum store_result place_by_exchange(const struct file_store *file, struct
 
 /* ---- it is in place ---- */
 
-/* FAILED: errno says why. The tokens of an answer are worth more than what another writer may put there at the very
- * moment of a rename; a mark is not. */
+/* FAILED: errno says why. An answer's tokens are worth more than a record that another writer may put there at the
+ * moment of the rename; a mark is not. */
 static enum store_result take_place(const struct file_store *file, struct spare *spare, struct version *version)
 {
   if (spare == &file->held || !file->seen.known)
@@ -447,7 +447,7 @@ static bool fill_anew(struct file_store *file, struct spare *spare, const char *
   return good;
 }
 
-/* What was held was there when the record was last looked at: it is looked at in the same folder. */
+/* A held spare was made when the record was last looked at, so the record is looked at in the same folder. */
 static bool is_unchanged(const struct file_store *file, const struct spare *spare)
 {
   struct stat found;
@@ -492,13 +492,13 @@ static bool is_ours_to_replace(struct file_store *file, const char *name)
   struct store_error unheeded;
   struct version version;
   char *present;
-  enum store_result result = read_record(file, &present, &version, &unheeded);
+  enum store_result result = read_record_file(file, &present, &version, &unheeded);
   bool ours = result == STORE_NONE || (result == STORE_OK && strstr(present, name));
   secret_free(present);
   return ours;
 }
 
-/* What was saved is in the folder that was held. Whoever looks next looks along the path. */
+/* The save went into the folder that was held, but the next reader follows the path. */
 static void save_along_path(struct file_store *file, const char *name, const char *record)
 {
   struct store_error unheeded;
@@ -516,7 +516,8 @@ static void save_along_path(struct file_store *file, const char *name, const cha
 
 static bool may_write(struct file_store *file, const struct spare *spare, struct store_error *error)
 {
-  /* The tokens that an answer brought have to be kept, whoever has the lock by now: nobody else has written since. */
+  /* The tokens of an answer must be kept, even if another process has the lock by now: no other process has written
+   * since. */
   if (!lockfile_is_lost(&file->lock) || (spare == &file->held && file->held.name[0]))
     return true;
   disk_refuse(error, file->path, "is not locked any more: this program has closed its lock file",
@@ -534,7 +535,7 @@ static enum store_result save_by(struct file_store *file, struct spare *spare, c
   return replace_record(file, spare, record, error);
 }
 
-static enum store_result save(struct store *store, const char *record, struct store_error *error)
+static enum store_result file_save(struct store *store, const char *record, struct store_error *error)
 {
   struct file_store *file = (struct file_store *)store;
   struct descriptor folder = file->held.folder;
@@ -547,7 +548,7 @@ static enum store_result save(struct store *store, const char *record, struct st
   return result;
 }
 
-static enum store_result save_mark(struct store *store, const char *record, struct store_error *error)
+static enum store_result file_save_mark(struct store *store, const char *record, struct store_error *error)
 {
   struct file_store *file = (struct file_store *)store;
   struct spare mark = SPARE_NONE;
@@ -570,7 +571,7 @@ static void refuse_folder(const struct file_store *file, bool ours, struct store
   disk_refuse(error, file->folder, "is a folder in which every user may replace the token file", remedy);
 }
 
-/* Whoever may write in a folder without the sticky bit can take our files away. */
+/* In a folder without the sticky bit, every user with write permission can remove our files. */
 static bool is_safe_folder(struct file_store *file, const struct descriptor *folder, struct store_error *error)
 {
   struct stat found;
@@ -585,7 +586,7 @@ static bool is_safe_folder(struct file_store *file, const struct descriptor *fol
   return true;
 }
 
-static enum store_result hold(struct store *store, const char **note, struct store_error *error)
+static enum store_result file_hold(struct store *store, const char **note, struct store_error *error)
 {
   struct file_store *file = (struct file_store *)store;
   *note = NULL;
@@ -605,7 +606,7 @@ static enum store_result hold(struct store *store, const char **note, struct sto
   return STORE_OK;
 }
 
-/* ---- what a writer that died has left ---- */
+/* ---- files that a dead writer has left ---- */
 
 static bool is_object(const char *text)
 {
@@ -651,7 +652,7 @@ static bool adopt_or_remove(struct file_store *file, const char *left, int fd, c
                             struct store_error *error)
 {
   char *text;
-  enum content content = read_text(fd, left, found, &text, error);
+  enum content content = read_text_file(fd, left, found, &text, error);
   bool good = content != CONTENT_FAILED;
   if (content == CONTENT_TEXT && is_object(text))
     good = finish_rename(file, left, fd, strlen(text), error);
@@ -686,7 +687,7 @@ static bool settle_left(struct file_store *file, const char *left, struct store_
 }
 
 /* Under a name that can be guessed another user may have put a link to a file of ours. */
-static bool is_ours(const struct stat *left, bool guessable)
+static bool is_own_file(const struct stat *left, bool guessable)
 {
   return S_ISREG(left->st_mode) && left->st_uid == geteuid() && (left->st_mode & 07777) == 0600 &&
          (!guessable || left->st_nlink == 1);
@@ -705,7 +706,7 @@ static bool recover_file(struct file_store *file, const char *left, bool guessab
   }
   if (!may_replace(file, error))
     return false;
-  if (is_ours(&found, guessable))
+  if (is_own_file(&found, guessable))
     return settle_left(file, left, error);
   unlink(left); /* if it stays, it is in nobody's way */
   return true;
@@ -732,7 +733,7 @@ static void name_in_mark(struct file_store *file, char name[LEDGER_NAME])
   struct version version;
   char *text;
   name[0] = '\0';
-  if (read_record(file, &text, &version, &unheeded) != STORE_OK || !strstr(text, "\"held\"")) {
+  if (read_record_file(file, &text, &version, &unheeded) != STORE_OK || !strstr(text, "\"held\"")) {
     secret_free(text);
     return;
   }
@@ -744,7 +745,7 @@ static void name_in_mark(struct file_store *file, char name[LEDGER_NAME])
   secret_free(text);
 }
 
-static bool recover(struct file_store *file, struct store_error *error)
+static bool recover_spares(struct file_store *file, struct store_error *error)
 {
   char names[LEDGER_NAMES + 1][LEDGER_NAME] = {{0}};
   int ledger = lockfile_ledger(&file->lock);
@@ -760,7 +761,7 @@ static bool recover(struct file_store *file, struct store_error *error)
 
 /* ---- the lock ---- */
 
-static enum store_result lock(struct store *store, struct store_error *error)
+static enum store_result file_lock(struct store *store, struct store_error *error)
 {
   struct file_store *file = (struct file_store *)store;
   enum store_result result = lockfile_try(&file->lock, error);
@@ -772,14 +773,14 @@ static enum store_result lock(struct store *store, struct store_error *error)
     file->spent = malloc(LEDGER_TEXT);
   if (!file->spent)
     place_out_of_memory(error);
-  else if (recover(file, error))
+  else if (recover_spares(file, error))
     return STORE_OK;
   lockfile_release(&file->lock);
   return STORE_FAILED;
 }
 
-/* Whoever unlocks has given up what it could not save: it is not to come back as the record. */
-static void unlock(struct store *store)
+/* Unlocking gives up a record that could not be saved: it must not come back later. */
+static void file_unlock(struct store *store)
 {
   struct file_store *file = (struct file_store *)store;
   if (lockfile_is_held(&file->lock) && file->held.name[0]) /* else it is a parent's */
@@ -789,22 +790,22 @@ static void unlock(struct store *store)
   file->spent = NULL;
 }
 
-static const char *lock_identity(struct store *store)
+static const char *file_lock_identity(struct store *store)
 {
   return ((struct file_store *)store)->lock.identity;
 }
 
-static bool excludes_others(struct store *store)
+static bool file_excludes_others(struct store *store)
 {
   return lockfile_excludes_others(&((struct file_store *)store)->lock);
 }
 
-static void begin(struct store *store)
+static void file_begin(struct store *store)
 {
   page_begin(&((struct file_store *)store)->lock.page);
 }
 
-static void spend(struct store *store, const char *hash)
+static void file_spend(struct store *store, const char *hash)
 {
   int ledger = lockfile_ledger(&((struct file_store *)store)->lock);
   if (ledger >= 0)
@@ -812,7 +813,7 @@ static void spend(struct store *store, const char *hash)
 }
 
 /* Without the lock the file is opened for it. */
-static const char *spent(struct store *store)
+static const char *file_spent(struct store *store)
 {
   struct file_store *file = (struct file_store *)store;
   bool known = file->knows_spent;
@@ -822,36 +823,36 @@ static const char *spent(struct store *store)
   return *file->spent ? file->spent : NULL;
 }
 
-static void reject(struct store *store, uint64_t fingerprint)
+static void file_reject(struct store *store, uint64_t fingerprint)
 {
   page_reject(&((struct file_store *)store)->lock.page, fingerprint);
 }
 
-static void rejected(struct store *store, uint64_t fingerprints[STORE_REJECTED])
+static void file_rejected(struct store *store, uint64_t fingerprints[STORE_REJECTED])
 {
   page_rejected(&((struct file_store *)store)->lock.page, fingerprints);
 }
 
-static void wait(struct store *store, uint64_t seen, double seconds)
+static void file_wait(struct store *store, uint64_t seen, double seconds)
 {
   page_wait(&((struct file_store *)store)->lock.page, seen, seconds);
 }
 
-static bool changed(struct store *store)
+static bool file_changed(struct store *store)
 {
   mapping_guard();
   return !is_seen((struct file_store *)store);
 }
 
-static void forked(struct store *store)
+static void file_forked(struct store *store)
 {
   struct file_store *file = (struct file_store *)store;
   spare_leave(&file->held);
   lockfile_forked(&file->lock);
 }
 
-/* What lies whole in a spare is left to whoever locks next. */
-static void close_store(struct store *store)
+/* A spare with a whole record is left to the next lock holder. */
+static void file_close(struct store *store)
 {
   struct file_store *file = (struct file_store *)store;
   if (lockfile_is_held(&file->lock) && file->held.name[0] && file->held.whole == 0)
@@ -866,23 +867,23 @@ static void close_store(struct store *store)
   free(file);
 }
 
-static const struct store_ops ops = {.load = load,
-                                     .save = save,
-                                     .lock = lock,
-                                     .unlock = unlock,
-                                     .begin = begin,
-                                     .wait = wait,
-                                     .changed = changed,
-                                     .forked = forked,
-                                     .close = close_store,
-                                     .hold = hold,
-                                     .save_mark = save_mark,
-                                     .lock_identity = lock_identity,
-                                     .excludes_others = excludes_others,
-                                     .spend = spend,
-                                     .spent = spent,
-                                     .reject = reject,
-                                     .rejected = rejected};
+static const struct store_ops ops = {.load = file_load,
+                                     .save = file_save,
+                                     .lock = file_lock,
+                                     .unlock = file_unlock,
+                                     .begin = file_begin,
+                                     .wait = file_wait,
+                                     .changed = file_changed,
+                                     .forked = file_forked,
+                                     .close = file_close,
+                                     .hold = file_hold,
+                                     .save_mark = file_save_mark,
+                                     .lock_identity = file_lock_identity,
+                                     .excludes_others = file_excludes_others,
+                                     .spend = file_spend,
+                                     .spent = file_spent,
+                                     .reject = file_reject,
+                                     .rejected = file_rejected};
 
 /* ---- opening ---- */
 
@@ -901,7 +902,7 @@ static struct store *new_store(const char *name, const char *path, struct store_
   file->former = place_join(path, ".tmp", "");
   file->folder = place_folder(path);
   if (!paged || !file->lock.path || !file->name || !file->path || !file->former || !file->folder) {
-    close_store(&file->store);
+    file_close(&file->store);
     place_out_of_memory(error);
     return NULL;
   }

@@ -1,18 +1,19 @@
-/* A record in a file: one file for one account, or a folder with a file for each. A record has one lock, `<file>.lock`,
- * by whichever of the two its file is named.
+/* A record in a file: one file for one account, or a folder with a file for each. Each record has one lock,
+ * `<file>.lock`, which is named after the file in both cases.
  *
  * A record is replaced, never rewritten: the new one is written to a spare file (spare.h), `<file>.tmp-<random>`, made
- * durable and renamed. What the save of an answer will take is held before its refresh token is spent: from then on it
- * opens nothing and asks for no memory, unless what is held was taken away.
+ * durable and renamed. A spare with space for the answer is held before the refresh token is spent. From then on the
+ * save opens nothing and needs no memory, unless the spare was removed.
  *
- * Whoever takes the lock finishes the rename of a writer that died just before it: the lock file and the mark of a refresh
- * tell the spare's name. A save that fails when all has been written leaves the spare to the next try, or to that next
- * owner of the lock; unlocking removes it.
+ * The next lock holder finishes the rename of a writer that died just before it; the lock file and the mark of a
+ * refresh tell the spare's name. If a save fails after all has been written, the spare stays for the next try, or for
+ * the next lock holder; unlocking removes it.
  *
  * A file is used only if it is a regular file (no link, no pipe), belongs to the effective user, is not larger than
- * STORE_FILE_LIMIT and holds no NUL but at its end; group's and others' permissions are taken away from it. Anything else
- * is refused and left as it is. The folder has to exist. One in which everybody may write, and so take files away, is
- * refused before anything is spent, unless it has the sticky bit; one in which a group may is reported. */
+ * STORE_FILE_LIMIT and holds no NUL but at its end; group's and others' permissions are taken away from it. Any other
+ * file is refused and left as it is. The folder has to exist. A folder in which every user may write, and so remove
+ * files, is refused before a token is spent, unless it has the sticky bit; a folder in which a group may write is
+ * reported. */
 #ifndef STORE_FILE_H
 #define STORE_FILE_H
 
@@ -24,7 +25,7 @@ enum { STORE_FILE_LIMIT = 2 << 20 };
 
 /* The account in the file `path`. A relative path starts from the folder `base` (absolute), or from the present one
  * if that is NULL: a later chdir() does not move it. Touches nothing on disk yet. The strings are copied. The caller
- * frees it with its close operation. NULL: error says why (an empty path or that of a folder, memory is out). */
+ * frees it with its close operation. NULL: error says why (an empty path or that of a folder, out of memory). */
 struct store *store_file(const char *path, const char *base, struct store_error *error);
 
 /* The account `account` (NULL or "": "default") in the folder `directory`: `<directory>/<account>.json`,

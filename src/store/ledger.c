@@ -7,8 +7,8 @@
 #include <stdio.h>
 #include <string.h>
 
-/* An entry: what it says, its number (1 and up; names: 1), and a sum over both, in bytes of a fixed order, since machines
- * of several kinds may share a disk. */
+/* An entry: its content, its number (1 and up; names: 1), and a checksum over both, in a fixed byte order, since
+ * machines of several kinds may share a disk. */
 enum { SAID = 32, ENTRY = SAID + 16, NAMES_FROM = LEDGER_FROM, SPENT_FROM = NAMES_FROM + LEDGER_NAMES * ENTRY };
 
 _Static_assert(SPENT_FROM + LEDGER_SPENT * ENTRY <= LEDGER_END, "the ledger has to fit in front of the generation");
@@ -18,7 +18,7 @@ struct entry {
   uint64_t number; /* 0: there is none */
 };
 
-static void put_number(unsigned char *bytes, uint64_t number)
+static void put_number_bytes(unsigned char *bytes, uint64_t number)
 {
   for (int i = 0; i < 8; i++)
     bytes[i] = (unsigned char)(number >> 8 * i);
@@ -32,7 +32,7 @@ static uint64_t number_in(const unsigned char *bytes)
   return number;
 }
 
-/* FNV-1a. It tells accidents, not forgers: whoever may write here is the owner. */
+/* FNV-1a. The checksum finds accidents, not forgery: only the owner may write here. */
 static uint64_t sum_of(const unsigned char *bytes)
 {
   uint64_t sum = UINT64_C(0xcbf29ce484222325);
@@ -54,8 +54,8 @@ static bool put_entry(int fd, int from, int place, const struct entry *entry)
 {
   unsigned char bytes[ENTRY];
   memcpy(bytes, entry->said, SAID);
-  put_number(bytes + SAID, entry->number);
-  put_number(bytes + SAID + 8, sum_of(bytes));
+  put_number_bytes(bytes + SAID, entry->number);
+  put_number_bytes(bytes + SAID + 8, sum_of(bytes));
   return disk_write_at(fd, bytes, sizeof bytes, (off_t)from + place * ENTRY);
 }
 
@@ -95,7 +95,7 @@ void ledger_names(int fd, char names[LEDGER_NAMES][LEDGER_NAME])
   }
 }
 
-/* ---- what was spent ---- */
+/* ---- spent refresh tokens ---- */
 
 static int digit_of(char letter)
 {

@@ -1,8 +1,8 @@
-/* What a lock file holds beside the page: which temporary files its owner has made, so that whoever takes the lock next
- * finds what a crash has left, and the last refresh tokens that were spent here, by their hashes, which outlive the
- * record. Both lie within the page's file, in places of their own, and are written by the lock's holder alone, through a
- * descriptor and not through the mapping: a file that is cut short under it then raises no signal. What was written half
- * or by somebody else does not pass for an entry. The file never grows. */
+/* The ledger of a lock file, beside the page. It holds the names of the owner's temporary files, so that the next lock
+ * holder finds them after a crash. It also holds the last refresh tokens that were spent here, by their hashes, which
+ * outlive the record. Both lie within the page's file, in places of their own. Only the lock holder writes them,
+ * through a descriptor and not through the mapping: a file that is cut short under it then raises no signal.
+ * Half-written and foreign bytes do not pass for an entry. The file never grows. */
 #ifndef STORE_LEDGER_H
 #define STORE_LEDGER_H
 
@@ -20,7 +20,7 @@ enum {
   LEDGER_TEXT = LEDGER_SPENT * RECORD_HASH /* hashes with spaces between, and a NUL */
 };
 
-/* Whether it is such a name: what comes from a file is not trusted. */
+/* Whether it is such a name: the content of a file is not trusted. */
 bool ledger_is_name(const char *name);
 
 /* Put a name in place number `place` (below LEDGER_NAMES) of the file. False: it could not be written. */

@@ -46,7 +46,7 @@ static int apply_to_whole(const struct lockfile *lock, int operation)
   return result;
 }
 
-static int take(struct lockfile *lock)
+static int take_lock(struct lockfile *lock)
 {
   int result = -1;
   if (!lock->whole) {
@@ -67,7 +67,7 @@ static int open_file(const struct lockfile *lock, struct store_error *error)
 {
   struct stat found;
   int fd = disk_open(lock->path, O_RDWR | O_CREAT, &found, error);
-  /* Against others who would lock it to stop us. It holds no secret: where modes cannot be changed, it will do. */
+  /* No other user is to lock it and stop us. The file holds no secret, so one whose mode cannot be changed will do. */
   if (fd >= 0)
     (void)disk_make_private(fd);
   return fd;
@@ -117,8 +117,8 @@ int lockfile_ledger(const struct lockfile *lock)
   return lock->page.laid_out && descriptor_is_ours(&lock->file) ? lock->file.fd : -1;
 }
 
-/* What fcntl and flock say of a lock that another has. Linux says EACCES only where locks are denied, by a security
- * module as a rule; POSIX allows it for both. */
+/* The errors of fcntl and flock for a lock that is taken. On Linux EACCES only means that locks are denied, by a
+ * security module as a rule; POSIX allows it for both. */
 static bool means_taken(int cause)
 {
 #if !defined(__linux__)
@@ -132,12 +132,12 @@ enum attempt { TAKEN, TAKEN_BY_ANOTHER, REMOVED, IMPOSSIBLE };
 
 static enum attempt attempt(struct lockfile *lock)
 {
-  if (take(lock) == 0)
+  if (take_lock(lock) == 0)
     return is_current(lock) ? TAKEN : REMOVED;
   return means_taken(errno) ? TAKEN_BY_ANOTHER : IMPOSSIBLE;
 }
 
-static void explain(const struct lockfile *lock, int cause, struct store_error *error)
+static void explain_denial(const struct lockfile *lock, int cause, struct store_error *error)
 {
   char why[120];
   if (cause != EACCES && cause != EPERM) {
@@ -155,7 +155,7 @@ static void settle_in(struct lockfile *lock)
   snprintf(lock->identity, sizeof lock->identity, "%llx:%llx", (unsigned long long)lock->file.device,
            (unsigned long long)lock->file.inode);
   share(lock, NULL);
-  page_settle(&lock->page); /* what an owner that died in a refresh has left */
+  page_settle(&lock->page); /* a dead lock holder may have left a refresh under way */
 }
 
 enum store_result lockfile_try(struct lockfile *lock, struct store_error *error)
@@ -173,7 +173,7 @@ enum store_result lockfile_try(struct lockfile *lock, struct store_error *error)
     }
     descriptor_close(&lock->file);
     if (outcome == IMPOSSIBLE)
-      explain(lock, cause, error);
+      explain_denial(lock, cause, error);
     if (outcome != REMOVED)
       return outcome == IMPOSSIBLE ? STORE_FAILED : STORE_BUSY;
   }
@@ -209,7 +209,7 @@ void lockfile_release(struct lockfile *lock)
 {
   if (!lockfile_is_held(lock))
     return;
-  if (!lockfile_is_lost(lock)) { /* else it may be another's by now, and so what is under way */
+  if (!lockfile_is_lost(lock)) { /* else another process may hold the lock by now, and be in a refresh */
     page_settle(&lock->page);
     /* not by closing it alone: a child may have it, too */
     (void)(lock->whole ? apply_to_whole(lock, LOCK_UN) : apply_to_byte(lock, F_UNLCK));

@@ -1,13 +1,13 @@
-/* The lock file of a record: created when it is first needed, never unlinked (a lock on a file that others no
- * longer find would exclude nobody).
+/* The lock file of a record: created when it is first needed, never unlinked (a lock on a file that others no longer
+ * find would exclude nobody).
  *
- * It starts with the page that its users share (page.h). What is locked is the byte LOCKFILE_BYTE, far behind anything
- * that is read or written, so that a system that enforces locks or flushes locked ranges leaves the page alone. That
+ * It starts with the page that its users share (page.h). The lock covers the byte LOCKFILE_BYTE, far behind all bytes
+ * that are read or written, so that a system that enforces locks or flushes locked ranges leaves the page alone. That
  * byte need not exist: locking does not make the file grow.
  *
- * The lock is an open-file-description lock: it belongs to the lockfile object, not to the process, so two objects in
- * one process exclude each other and closing some other descriptor of the file releases nothing. Where the system has
- * none, flock() takes its place. A holder that dies releases its lock.
+ * The lock is an open-file-description lock: it belongs to the lockfile object, not to the process. So two objects in
+ * one process exclude each other, and closing another descriptor of the file releases nothing. A system without these
+ * locks uses flock(). A holder that dies releases its lock.
  *
  * Beside the page the file holds a ledger (ledger.h). */
 #ifndef STORE_LOCKFILE_H
@@ -53,15 +53,15 @@ bool lockfile_read_spent(const struct lockfile *lock, char text[LEDGER_TEXT]);
 /* Unlock, if it is held, even if a child of this process still has the descriptor. */
 void lockfile_release(struct lockfile *lock);
 
-/* Share the page with the other users of the file, if that can be; makes the file if it is missing. Settles what an
- * owner that died in a refresh has left, as taking the lock does. Where the lock is not held, `spent` is filled as by
- * ledger_spent while the file is open, and true comes back; NULL: there is no room for it. */
+/* Share the page with the other users of the file, if possible; makes the file if it is missing. Settles the refresh
+ * that a dead lock holder has left under way, as taking the lock does. If the lock is not held, `spent` is filled as by
+ * ledger_spent while the file is open, and true is returned; NULL: there is no room for it. */
 bool lockfile_share(struct lockfile *lock, char spent[LEDGER_TEXT]);
 
 /* In the child after fork(): close the descriptor and forget the lock; the parent keeps it. Async-signal-safe. */
 void lockfile_forked(struct lockfile *lock);
 
-/* Release, close and free what it owns. */
+/* Release the lock, close the file and free the memory. */
 void lockfile_free(struct lockfile *lock);
 
 #endif

@@ -16,11 +16,12 @@ static enum store_result out_of_memory(struct store_error *error)
 {
   error->code = CODE_STORAGE;
   snprintf(error->message, sizeof error->message,
-           "the token record cannot be kept: memory is out. Nothing was changed. Free some memory and try again.");
+           "the token record cannot be kept: this process is out of memory. Nothing was changed. Free some memory and "
+           "try again.");
   return STORE_FAILED;
 }
 
-static enum store_result load(struct store *store, char **record, struct store_error *error)
+static enum store_result memory_load(struct store *store, char **record, struct store_error *error)
 {
   const struct memory_store *memory = (struct memory_store *)store;
   *record = NULL;
@@ -30,7 +31,7 @@ static enum store_result load(struct store *store, char **record, struct store_e
   return *record ? STORE_OK : out_of_memory(error);
 }
 
-static enum store_result save(struct store *store, const char *record, struct store_error *error)
+static enum store_result memory_save(struct store *store, const char *record, struct store_error *error)
 {
   struct memory_store *memory = (struct memory_store *)store;
   char *copy = secret_copy(record);
@@ -41,7 +42,7 @@ static enum store_result save(struct store *store, const char *record, struct st
   return STORE_OK;
 }
 
-static enum store_result lock(struct store *store, struct store_error *error)
+static enum store_result memory_lock(struct store *store, struct store_error *error)
 {
   struct memory_store *memory = (struct memory_store *)store;
   (void)error;
@@ -51,46 +52,46 @@ static enum store_result lock(struct store *store, struct store_error *error)
   return STORE_OK;
 }
 
-static void unlock(struct store *store)
+static void memory_unlock(struct store *store)
 {
   ((struct memory_store *)store)->held = false;
 }
 
-static bool changed(struct store *store)
+static bool memory_changed(struct store *store)
 {
   (void)store;
   return false;
 }
 
 /* The record is this process's alone: there is nobody to tell. */
-static void begin(struct store *store)
+static void memory_begin(struct store *store)
 {
   (void)store;
 }
 
-static void wait(struct store *store, uint64_t seen, double seconds)
+static void memory_wait(struct store *store, uint64_t seen, double seconds)
 {
   (void)store;
   (void)seen;
   (void)seconds;
 }
 
-static void close_store(struct store *store)
+static void memory_close(struct store *store)
 {
   secret_free(((struct memory_store *)store)->record);
   free(store);
 }
 
 /* The flag is the child's own copy: clearing it leaves the parent's lock as it is. */
-static const struct store_ops ops = {.load = load,
-                                     .save = save,
-                                     .lock = lock,
-                                     .unlock = unlock,
-                                     .begin = begin,
-                                     .wait = wait,
-                                     .changed = changed,
-                                     .forked = unlock,
-                                     .close = close_store};
+static const struct store_ops ops = {.load = memory_load,
+                                     .save = memory_save,
+                                     .lock = memory_lock,
+                                     .unlock = memory_unlock,
+                                     .begin = memory_begin,
+                                     .wait = memory_wait,
+                                     .changed = memory_changed,
+                                     .forked = memory_unlock,
+                                     .close = memory_close};
 
 struct store *store_memory(struct store_error *error)
 {

@@ -19,10 +19,10 @@
 /* One that is made of a lock in this process's memory would be none between processes. */
 _Static_assert(ATOMIC_LLONG_LOCK_FREE == 2, "64-bit atomics have to be free of locks");
 
-/* The file: one line that says what it is, the generation, and that line again, so that it is still known when
- * somebody has written over its beginning. The generation stands far from it: of a file that was cut short it is
- * then missing, and cannot pass for one that starts again. Behind it are the fingerprints of rejected tokens; between the
- * two lines is the ledger (ledger.h). */
+/* The file: a signature line, the generation, and the signature line again, so that the file is still recognized after
+ * its beginning was overwritten. The generation stands far from the first line: it is missing from a file that was cut
+ * short, which then cannot pass for one that starts again. Behind it are the fingerprints of rejected tokens; between
+ * the two lines is the ledger (ledger.h). */
 enum { SIZE = MAPPING_SIZE, GENERATION_AT = 4096, SIGNED_AGAIN_AT = 4096 + 64, REJECTED_AT = 4096 + 256 };
 
 static const char line[] = "lucidauth page 1: shared by all who use this token file. Do not remove it.\n";
@@ -45,7 +45,7 @@ static bool is_signed(const char *bytes, size_t length, size_t at)
 }
 
 /* Nothing has been written to its beginning. */
-static bool is_blank(const char *bytes, size_t length)
+static bool is_empty_file(const char *bytes, size_t length)
 {
   static const char blank[SIGNATURE_SIZE];
   return length == 0 || (length >= SIGNATURE_SIZE && memcmp(bytes, blank, SIGNATURE_SIZE) == 0);
@@ -65,7 +65,7 @@ static bool lay_out(int fd)
   if (!disk_read(fd, bytes, &length))
     return false;
   bool here = is_signed(bytes, length, 0), again = is_signed(bytes, length, SIGNED_AGAIN_AT);
-  if (!here && !again && !is_blank(bytes, length))
+  if (!here && !again && !is_empty_file(bytes, length))
     return false; /* somebody else's */
   if (here && again && length == SIZE)
     return true;
@@ -148,7 +148,7 @@ void page_begin(struct page *page)
 }
 
 #if defined(__linux__)
-/* What the kernel compares is the low half, which comes first on little-endian machines and behind on others. */
+/* The kernel compares the low half, which comes first on little-endian machines and second on the others. */
 static const uint32_t *low_half(const struct page *page)
 {
   const uint32_t *half = (const uint32_t *)(const void *)page->generation;
@@ -163,7 +163,7 @@ enum { WAKE_CALL = SYS_futex };
 enum { WAKE_CALL = SYS_futex_time64 };
 #endif
 
-/* On a 32-bit system a call takes times of its own width, whatever the C library's. */
+/* On a 32-bit system each of the two calls has its own width of time, independent of the C library's. */
 static void wait_for_change(const struct page *page, uint32_t seen, double seconds)
 {
   double whole = floor(seconds), rest = (seconds - whole) * 1e9;

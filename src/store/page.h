@@ -1,12 +1,11 @@
-/* A page of memory that every process which uses a record shares: the record's generation. It is how a process learns,
- * without a system call, that another one has refreshed.
+/* A page of memory that all processes with the same record share: the record's generation. It shows a process, without
+ * a system call, that another one has refreshed.
  *
- * The generation is even while the tokens are settled and odd while a refresh is under way; it only ever grows.
- * It is written by the holder of the record's lock, and by whoever rejects a token. It says that something changed, never
- * what: the page holds no secret, and whoever sees a change reads the record. Fingerprints of the tokens that were
- * rejected last stand beside it. Where no page is to be had (a read-only folder, a
- * full disk, somebody else's file), a private one takes its place, which nobody ever changes: then the
- * record's file is looked at instead. */
+ * The generation is even while the tokens are settled and odd while a refresh is under way; it only ever grows. The
+ * lock holder writes it, and so does a process that rejects a token. It says that something changed, and no more: the
+ * page holds no secret, and a process that sees a change reads the record. Fingerprints of the tokens that were
+ * rejected last stand beside it. If no page can be shared (a read-only folder, a full disk, another user's file), a
+ * private one takes its place, which never changes: then the record's file is looked at instead. */
 #ifndef STORE_PAGE_H
 #define STORE_PAGE_H
 
@@ -18,7 +17,7 @@
 #include <sys/types.h>
 
 struct page {
-  struct mapping *mapping;           /* its place in memory, which stays the same, whatever is mapped there */
+  struct mapping *mapping;           /* its address, which stays the same through all mappings */
   atomic_uint_least64_t *generation; /* readable at any time after page_init */
   bool laid_out;                     /* the file that page_share was last given is a page */
   dev_t device;                      /* the file that is mapped, if page_is_shared */
@@ -33,8 +32,8 @@ bool page_init(struct page *page);
  * out in an empty file, and takes its space on the disk first. Does nothing if it is mapped and whole. False: it stays
  * private.
  *
- * A mapping keeps what it was mapped from open, with the locks that were taken through it, and a child of this process
- * inherits it: so `fd` must not be the one that locks. It may be closed afterwards. */
+ * A mapping keeps its open file, and the locks that were taken through it, alive, and a child of this process inherits
+ * it: so `fd` must not be the descriptor that locks. You may close it afterwards. */
 bool page_share(struct page *page, int fd);
 
 /* Whether a file is mapped there. */

@@ -13,7 +13,7 @@
 void place_out_of_memory(struct store_error *error)
 {
   error->code = CODE_STORAGE;
-  snprintf(error->message, sizeof error->message, "the token storage cannot be set up: memory is out.");
+  snprintf(error->message, sizeof error->message, "the token storage cannot be set up: this process is out of memory.");
 }
 
 void place_refuse(struct store_error *error, const char *what, const char *value, const char *why)
@@ -79,7 +79,7 @@ bool place_is_file(const char *path, struct store_error *error)
   return false;
 }
 
-static bool stands_for_itself(const char *account, size_t position)
+static bool needs_no_encoding(const char *account, size_t position)
 {
   char byte = account[position];
   bool inner = position > 0 && account[position + 1] != '\0';
@@ -94,7 +94,7 @@ char *place_file_name(const char *account)
     return NULL;
   char *end = name;
   for (size_t i = 0; account[i]; i++) {
-    if (stands_for_itself(account, i)) {
+    if (needs_no_encoding(account, i)) {
       *end++ = account[i];
     } else {
       unsigned byte = (unsigned char)account[i];

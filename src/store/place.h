@@ -1,15 +1,15 @@
-/* Where the files of a storage lie, and what they are called. */
+/* The paths and names of a storage's files. */
 #ifndef STORE_PLACE_H
 #define STORE_PLACE_H
 
 #include "store.h"
 
-/* Say in `error` that memory is out, or that the setting `what` cannot be used: `why` follows its value and makes a
- * sentence of it. */
+/* Set `error`: out of memory; or the setting `what` cannot be used, where `why` follows its value and makes a sentence
+ * of it. */
 void place_out_of_memory(struct store_error *error);
 void place_refuse(struct store_error *error, const char *what, const char *value, const char *why);
 
-/* What the functions below return is the caller's to free. */
+/* The caller frees the strings that the functions below return. */
 
 /* Three strings in one; NULL when one of them is, or out of memory. */
 char *place_join(const char *first, const char *second, const char *third);

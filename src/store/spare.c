@@ -109,7 +109,7 @@ bool spare_make(struct spare *spare, const char *path, off_t space, off_t least,
   return false;
 }
 
-/* ---- what is held ---- */
+/* ---- the spare that is held ---- */
 
 bool spare_is_ready(const struct spare *spare, const char *path)
 {
@@ -145,7 +145,7 @@ static void date_after(int fd, const struct stat *present)
   (void)futimens(fd, times);
 }
 
-/* NULs behind the record are read past: what else was there has to go. */
+/* Readers skip NULs after the record, so only other bytes have to go. */
 static bool cut_behind(const struct spare *spare, off_t length)
 {
   struct stat found;

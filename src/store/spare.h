@@ -1,8 +1,8 @@
 /* A spare file: a new record is written into it, made durable and put in the old one's place, so that a record is
- * replaced and never rewritten. It lies in the record's folder, under a name that nobody can guess, and is kept open
- * with the folder: what is held like that needs no descriptor, no memory and, where space was taken for it, no disk any
- * more, and nobody can take it away who may only create files there. While it lives its maker has a lock on it
- * (flock), so that others leave it alone. */
+ * replaced and never rewritten. It lies in the record's folder, under a name that cannot be guessed, and is kept open
+ * together with the folder. Such a spare needs no more descriptors and no memory, nor disk space if that was taken for
+ * it. A user who may only create files in the folder cannot remove it. While it lives its maker has a lock on it
+ * (flock), so that other processes leave it alone. */
 #ifndef STORE_SPARE_H
 #define STORE_SPARE_H
 
@@ -17,7 +17,7 @@ enum { SPARE_PATH = 256 };
 
 struct spare {
   struct descriptor folder, file;
-  char name[LEDGER_NAME]; /* what tells it from others; "": there is none */
+  char name[LEDGER_NAME]; /* the variable part of its name; "": there is none */
   off_t written;          /* so far its bytes are something else than NULs */
   size_t whole;           /* bytes of the record that lies in it as a whole; 0: none does */
   bool reserved;          /* it has space of its own on the disk */
@@ -43,15 +43,15 @@ bool spare_is_ready(const struct spare *spare, const char *path);
 bool spare_holds(const struct spare *spare, const char *record);
 
 /* Write the record into it and make it durable, dated not before `present` (NULL: there is none). A record that lies in
- * it already is written once more over itself, since a sync that failed may have dropped it from the disk's queue: so
- * it is whole at every moment. False: errno says why; `whole` says what is left. */
+ * it already is written once more over itself, since a failed sync may have dropped it from the disk's queue: so it is
+ * whole at every moment. False: errno says why; `whole` is the size of the record that is left. */
 bool spare_write(struct spare *spare, const char *record, const struct stat *present, struct stat *written);
 
 /* Put it in the record's place. False: errno says why. */
 bool spare_place(const struct spare *spare, const char *path);
 
-/* The same, but what was there is under the spare's name afterwards. False: errno says why; ENOSYS or EINVAL where there
- * is no such thing. */
+/* The same, but the replaced file is under the spare's name afterwards. False: errno says why; ENOSYS or EINVAL if the
+ * system cannot do this. */
 bool spare_exchange(const struct spare *spare, const char *path);
 
 /* The same where there is no record. False: errno says why; EEXIST: there is one. */
@@ -60,16 +60,16 @@ bool spare_place_first(const struct spare *spare, const char *path);
 /* Make that durable. Some file systems cannot sync a folder, say so, and do not need it. False: errno says why. */
 bool spare_sync_folder(const struct spare *spare);
 
-/* What stands in the record's place, lstat's way. False: errno says why. */
+/* lstat of the file in the record's place. False: errno says why. */
 bool spare_stat_record(const struct spare *spare, const char *path, struct stat *found);
 
-/* The same of what is under the spare's name. */
+/* lstat of the file under the spare's name. False: errno says why. */
 bool spare_stat(const struct spare *spare, const char *path, struct stat *found);
 
 /* Say when it was last written. False: errno says why. */
 bool spare_date(const struct spare *spare, struct timespec modified);
 
-/* Remove what is under its name. False: errno says why. */
+/* Remove the file under its name. False: errno says why. */
 bool spare_unlink(const struct spare *spare, const char *path);
 
 /* Close it. Async-signal-safe. */

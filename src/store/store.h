@@ -15,14 +15,14 @@ enum store_result {
   STORE_NONE,    /* load: there is no record */
   STORE_BUSY,    /* lock: somebody else holds it, or this store itself does already */
   STORE_CHANGED, /* save: another writer has changed the record since this store last loaded or saved it */
-  STORE_FAILED   /* the error says why; what was stored before is still there */
+  STORE_FAILED   /* the error says why; the record that was stored before is still there */
 };
 
 enum { STORE_MESSAGE = 400, STORE_REJECTED = 4 };
 
 struct store_error {
   enum code code;              /* CODE_STORAGE, or CODE_CONFIG for a place that can never work */
-  char message[STORE_MESSAGE]; /* a few short sentences: what is wrong and what to do; no secret */
+  char message[STORE_MESSAGE]; /* a few short sentences: the fault and the remedy; no secret */
 };
 
 struct store;
@@ -37,11 +37,11 @@ struct store_ops {
    * Only when the very last step fails, the one that makes the new record outlive a power cut, is the new one in
    * place; save it again. */
   enum store_result (*save)(struct store *store, const char *record, struct store_error *error);
-  /* Try to take the account's lock; never waits. Whoever gets it also gets what a writer that died with it
-   * left behind: load after locking. */
+  /* Try to take the account's lock; never waits. The new lock holder also gets the record that a dead writer left
+   * behind: load after locking. */
   enum store_result (*lock)(struct store *store, struct store_error *error);
-  /* Give the lock back; nothing happens when it is not held. What could not be saved is given up with it: to leave
-   * it to whoever locks next, close the store instead, or end. */
+  /* Give the lock back; does nothing when it is not held. A record that could not be saved is given up with it. To
+   * leave that to the next lock holder, close the store instead, or end the process. */
   void (*unlock)(struct store *store);
   /* With the lock held: the tokens are about to change. All processes are told, until unlock tells them that it is
    * done. */
@@ -51,21 +51,22 @@ struct store_ops {
   /* True when another writer may have changed the record since this store last loaded or saved it, or it never did.
    * Cheap: no read of the content. */
   bool (*changed)(struct store *store);
-  /* In the child after fork(): give up what belongs to the parent (the lock's descriptor), without unlocking
-   * it there. Async-signal-safe. */
+  /* In the child after fork(): give up the parent's things (the lock's descriptor), without unlocking it there.
+   * Async-signal-safe. */
   void (*forked)(struct store *store);
   void (*close)(struct store *store); /* unlocks and frees */
 
   /* NULL where a store has no need of them. */
 
-  /* With the lock held, before a refresh token is spent: get hold of all that the save of its answer will take, so that
-   * nobody can take it away meanwhile. The next save but the mark's uses it up; unlock gives it back. *note: what the
-   * mark is to say of it, for whoever finds the mark; NULL: nothing. It is the store's until the next call. */
+  /* With the lock held, before a refresh token is spent: take all that the save of its answer will need, so that
+   * nothing can run out meanwhile. The next save uses it up (save_mark does not); unlock gives it back. *note: a note
+   * about it for the mark, which helps a later reader of the mark; NULL: none. It is the store's until the next
+   * call. */
   enum store_result (*hold)(struct store *store, const char **note, struct store_error *error);
-  /* The same as save, for the mark of a refresh: what is held stays so. */
+  /* Like save, for the mark of a refresh: the things that are held stay so. */
   enum store_result (*save_mark)(struct store *store, const char *record, struct store_error *error);
-  /* What tells the lock that is held from another one that was made in its place, such as the inode of its file; NULL:
-   * nothing does. The store's until the next call. */
+  /* The identity of the lock that is held, such as the inode of its file. It tells the lock from another one made in
+   * its place. NULL: there is none. The store's until the next call. */
   const char *(*lock_identity)(struct store *store);
   /* Whether the lock that is held is still the one that others would ask for. */
   bool (*excludes_others)(struct store *store);
@@ -88,8 +89,8 @@ struct store {
   const atomic_uint_least64_t *generation;
   const char *name;   /* for messages: the path as the user wrote it, "memory"; owned by the store */
   atomic_bool shared; /* changes by other processes are seen through the generation */
-  bool repaired; /* load or save found a mode that let others read, and mended it; whoever reports it sets it back */
-  bool exposed;  /* hold found that a group may write in the folder; told once, and set back as well */
+  bool repaired;      /* load or save found a mode that let others read, and mended it; set back when it is reported */
+  bool exposed;       /* hold found that a group may write in the folder; told once, and set back as well */
 };
 
 #endif
