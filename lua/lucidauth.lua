@@ -26,7 +26,7 @@ lucid.token = token
 ---@type fun(account?: string): string?, string?, LucidCode?
 lucid.authorization = authorization
 
--- The workers' user may not be able to read what the master's can.
+-- The workers' user may not be able to read the files that the master reads.
 if package.loaded.ngx then
   assert(lucid.new)
 end

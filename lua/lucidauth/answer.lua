@@ -17,7 +17,7 @@ local function write_string(text)
   return '"' .. text:gsub('[%c"\\\127]', escape) .. '"'
 end
 
--- Whatever the locale's decimal point is.
+-- The locale may have another decimal point.
 local function write_number(number)
   if number ~= number or number == math.huge or number == -math.huge then
     return "null"
@@ -25,8 +25,7 @@ local function write_number(number)
   return (("%.17g"):format(number):gsub("[^%w.+-]", "."))
 end
 
--- What stands in it is looked at as it is: a metatable's functions may fail, or
--- never end.
+-- The fields are read raw: a metatable's functions may fail, or never end.
 local function write_list(list, budget, depth)
   local parts = {}
   for _ in next, list do

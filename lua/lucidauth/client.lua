@@ -33,7 +33,7 @@ local in_nginx = package.loaded.ngx ~= nil
 ---| "lost" a rotation is lost: a new login is needed
 ---| "repaired" the token file could be read by others; its mode is mended
 ---| "exposed" a group may write in the token file's folder
----| "stored" the program has stored what a login gave
+---| "stored" the program has stored the tokens of a login
 
 ---@class LucidEvent
 ---@field name LucidEventName
@@ -180,7 +180,7 @@ function Client:slow_authorization(account)
   return self:slow_token(account)
 end
 
--- Without this, what is meant for the hot path would reach the caller.
+-- The further results are for the hot path, not for the caller.
 local function token_only(self, account)
   check_self(self, "token", 2)
   local token, message, code = self:slow_token(account)
@@ -266,7 +266,7 @@ function Client:authorization(account)
   return nil, message, code
 end
 
---- A new access token now, whatever the expiry of the present one.
+--- A new access token now, even if the present one still lives.
 ---@param account? string
 ---@return string? token
 ---@return string? message
@@ -317,7 +317,7 @@ local no_answer = "This table cannot be written as JSON: it is far too large or 
   .. "or there is a function or another value or key in it that no token answer has. Nothing was "
   .. "changed. Give the token answer as the server sent it."
 
---- Here is what a login gave: store it. It starts an empty account, and takes the
+--- Store the tokens of a login. This starts an empty account, and takes the
 --- place of a grant that is dead (refused, lost, expired without a refresh token,
 --- or damaged, which is kept in the new record's field `damaged`). A grant that
 --- lives is replaced only with `{ replace = true }`; else "config". A refresh
@@ -522,7 +522,7 @@ local function adorn(handle, options, settings)
   self.on_event = settings and settings.on_event or self.host and self.host.report
   set_driver(self, functions, options)
   set_token(self, functions)
-  -- what the module hands out as its own functions, where C must not call them
+  -- the module's own functions, where C must not call them
   if functions and is_luajit then
     self.bare_token = function(account)
       return token_only(self, account)

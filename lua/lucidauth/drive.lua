@@ -11,7 +11,7 @@ local work = require "lucidauth.work"
 local M = {}
 
 --- The flights of a client. An error may strike at any line, as from a debug
---- hook: what is begun stands here first, and what stands here is found again.
+--- hook: a flight is entered here before it begins, so it is found again.
 ---@class lucidauth.Flights
 ---@field storage LucidStorage
 ---@field host? lucidauth.Host
@@ -19,16 +19,16 @@ local M = {}
 ---@field spare? userdata a flight that is in the air on nobody's behalf, or not yet
 ---@field runs table<string, lucidauth.Run> by account: in the air, not over yet
 ---@field sent table<string, true> accounts that may have tokens which are not saved
----@field holds table<string, lucidauth.Hold> by account: what is known of its lock
+---@field holds table<string, lucidauth.Hold> by account: the state of its lock
 ---@field doubts table<string, { since?: number }> accounts whose lock may be held unknown to us
 ---@field overdue table<lucidauth.Run, true> given up while they were saving
----@field logins table<string, lucidauth.Login> by account: outcomes that nobody was told yet
+---@field logins table<string, lucidauth.Login> by account: outcomes that no caller was told yet
 ---@field closing? table the work of closing
 ---@field closed? boolean
 ---@field guard? any
 
---- One flight on its way. Whoever carries it out may be cut off, and what has
---- come of it is then somebody else's to bring home.
+--- One flight on its way. The coroutine that carries it out may be cut off; then
+--- another one brings its outcome home.
 ---@class lucidauth.Run
 ---@field flight userdata not in the air any more: the run is over
 ---@field flights lucidauth.Flights
@@ -37,16 +37,16 @@ local M = {}
 ---@field account string
 ---@field host? lucidauth.Host
 ---@field since? number when it asked for its last step, by core.ran
----@field looked? number when somebody has looked last whether it goes on
----@field missed? boolean and nobody had for a while before
----@field step? string what the flight asked for last
+---@field looked? number when another caller last checked that it goes on
+---@field missed? boolean and there was no check for a while before
+---@field step? string the step that the flight asked for last
 ---@field argument? string|number
 ---@field seen? string the record that was loaded last
 ---@field newer? string a record that was saved since this one became overdue
----@field stores? boolean what a login gave
+---@field stores? boolean it stores the tokens of a login
 
---- What a login gave, for a caller that may not wait and comes again to hear
---- what came of it.
+--- The tokens of a login, for a caller that may not wait and asks again for the
+--- outcome.
 ---@class lucidauth.Login
 ---@field answer string
 ---@field replace boolean
@@ -93,7 +93,8 @@ local function wait_for(run, seconds)
   end
 end
 
--- Seconds after which one who waits inside an event loop looks whether it ends.
+-- Seconds: a caller that waits inside an event loop checks this often whether
+-- the loop ends.
 local longest_nap = 0.5
 
 function steps.wait(run, seconds)
@@ -228,8 +229,8 @@ local function has_taken(run, seconds)
   return now - run.since > seconds and not run.missed
 end
 
--- Whoever carried it out is cut off, or a storage's function has been out for so
--- long that nobody is going to resume it.
+-- The coroutine that carried it out is cut off, or a storage's function has been
+-- out for so long that it will not be resumed.
 local function is_abandoned(run)
   if not run.busy then
     return not run.since or has_taken(run, shortest_patience)
@@ -237,8 +238,8 @@ local function is_abandoned(run)
   return not work.is_under_way(run) or run.since and has_taken(run, run.flights.patience)
 end
 
--- The next flight brings home what has come of it. Whatever is done here may be
--- cut off and begun once more.
+-- The next flight brings its outcome home. This function may be cut off at any
+-- line and called once more.
 function give_up(run)
   if run.step == "save" and work.is_under_way(run) then
     run.flights.overdue[run] = true
@@ -275,8 +276,8 @@ local function launch(flights, handle, account, begin)
   return run
 end
 
--- Saves what could not be saved before; what fails does not stop the rest. The
--- last value is the account that it failed for.
+-- Saves the tokens that could not be saved before; a failure does not stop the
+-- rest. The last value is the account that it failed for.
 local function save_unsaved(flights, handle)
   local failure, why, account
   for _, name in ipairs(sorted_keys(flights.sent)) do
@@ -320,8 +321,8 @@ local function is_closing(flights)
   return flights.closing and work.is_under_way(flights.closing)
 end
 
--- Ends the flights, brings home what the server has answered, and gives the
--- locks back. What cannot be saved stays, under its lock.
+-- Ends the flights, brings the server's answers home, and gives the locks back.
+-- Tokens that cannot be saved stay in memory, under their lock.
 local function close(flights, handle)
   if flights.closed then
     return true
@@ -345,8 +346,8 @@ local function bring_home(flights, handle)
 end
 
 -- When the Lua state ends, as when nginx is told to stop at once, coroutines are
--- gone and what is to be collected still has its turn: younger things first, so
--- that this one still finds the core.
+-- gone, but the finalizers still run: those of younger objects first, so that this
+-- one still finds the core.
 local function guard(flights, handle)
   local function last_try()
     if not flights.closed and flights.host then
@@ -412,7 +413,7 @@ local function rests(flights)
   return true
 end
 
--- What a client does with its flights.
+-- A client's functions for its flights.
 local function controls(flights, store)
   return {
     store = store,
@@ -425,9 +426,9 @@ local function controls(flights, store)
   }
 end
 
---- A function that gets a token by way of this storage, and what else can be
---- done with the flights: `close` returns true, or nil, message, code when tokens
---- could not be saved; `store` likewise, of what a login gave.
+--- A function that gets a token by way of this storage, and the functions for the
+--- flights: `close` returns true, or nil, message, code when tokens could not be
+--- saved; `store` returns the same for the tokens of a login.
 ---@param functions LucidStorage
 ---@param timeout number seconds
 ---@return fun(core: userdata, account: string?, refresh: boolean): string?, string?, string?
@@ -472,7 +473,7 @@ end
 local may_not_wait = "There is no token yet, and this caller may not wait: the main program and a "
   .. "function that C calls cannot yield. Nothing is lost; ask from a coroutine of the event loop."
 
--- For a caller that may not wait: what the storage holds, if it can be read
+-- For a caller that may not wait: the token in the storage, if it can be read
 -- without yielding.
 local function glance(run, refresh)
   run.step, run.argument = run.flight:next()
@@ -507,7 +508,7 @@ local function is_under_way(flights, login)
   return not login.landed_at and flights.runs[run.account] == run and not is_abandoned(run)
 end
 
--- The same answer, stored a moment ago by somebody who was not told what came of it.
+-- The same answer, stored a moment ago by a caller that was not told the outcome.
 local function find_login(flights, name, given)
   local login = flights.logins[name]
   local same = login and login.answer == given.answer and login.replace == given.replace
@@ -543,7 +544,7 @@ local function tell_login(flights, name, login)
   return login.stored, login.message, login.code
 end
 
--- Carried out apart from its caller, who may not come back.
+-- Carried out apart from its caller, which may not come back.
 local function store_apart(flights, handle, account, given)
   local name, host = account or "default", flights.host
   local login = find_login(flights, name, given)
@@ -570,7 +571,7 @@ local function store_apart(flights, handle, account, given)
 end
 
 --- The same inside an event loop: the flight is carried out apart from its
---- caller, who may be cut off, and a token that still lives is handed out after
+--- caller, which may be cut off, and a token that still lives is handed out after
 --- `patience` seconds, or at once to a caller that may not wait.
 ---@param functions LucidStorage
 ---@param timeout number seconds

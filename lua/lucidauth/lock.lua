@@ -1,5 +1,5 @@
---- The lock of a storage made of Lua functions: who has asked for it, who holds
---- it, and what becomes of it when that one is cut off in between.
+--- The lock of a storage made of Lua functions: the run that asked for it, the
+--- lock holder, and the lock's release when its holder is cut off in between.
 
 local core = require "lucidauth.core"
 local storage = require "lucidauth.storage"
@@ -9,12 +9,12 @@ local M = {}
 
 local is_at_work = work.is_under_way
 
---- What is known of one call of `lock`, and of the call of `unlock` behind it.
+--- The state of one call of `lock`, and of the call of `unlock` after it.
 ---@class lucidauth.Hold
----@field run lucidauth.Run who has asked
+---@field run lucidauth.Run the run that asked
 ---@field process integer in which
 ---@field late boolean it was asked for by a run that was over already
----@field answer? table what `lock` did; nil: it has not returned
+---@field answer? table the results of `lock`; nil: it has not returned
 ---@field since? number `unlock` was called, by core.ran
 ---@field gave? boolean and has returned
 ---@field former? lucidauth.Hold of the same account, not settled either
@@ -141,8 +141,8 @@ function M.take(run)
   return ask(run)
 end
 
---- Gives back what this run has, or what one that is over has left. A lock over
---- a record that may still come stays.
+--- Gives back this run's lock, or one that an ended run has left. A lock stays
+--- while a record may still be saved under it.
 ---@param run lucidauth.Run
 function M.give(run)
   local hold = run.flights.holds[run.account]
@@ -155,7 +155,7 @@ function M.give(run)
   run.flights.holds[run.account] = settle(run.flights, run.flights.holds[run.account])
 end
 
---- Gives back whatever this process has of an account.
+--- Gives back all locks that this process has of an account.
 ---@param flights lucidauth.Flights
 ---@param account string
 function M.release(flights, account)

@@ -1,18 +1,18 @@
---- Inside an event loop: whoever must wait yields to it, while the background's
---- thread works, and whoever may not gets the token that still lives, or
---- "not_ready".
+--- Inside an event loop: a caller that has to wait yields to the loop, while the
+--- background's thread works. A caller that may not wait gets the token that still
+--- lives, or "not_ready".
 
 local core = require "lucidauth.core"
 
 local M = {}
 
---- What differs between event loops, and what `over` adds to it.
+--- The functions of an event loop, and those that `over` adds.
 ---@class lucidauth.Host
 ---@field sleep fun(seconds: number) yields to the loop
 ---@field can_yield fun(): boolean
 ---@field is_ending fun(): boolean whether the loop is about to end
----@field refusal fun(stores?: boolean): nil, string?, string? what to tell where no token can be
---- had at all, or nothing stored
+---@field refusal fun(stores?: boolean): nil, string?, string? the answer where no token can be
+--- had, or stored
 ---@field leaving table<userdata, true> the cores of clients that are about to close
 
 local shortest, longest = 0.001, 0.05
@@ -22,8 +22,8 @@ local function whole(seconds)
   return math.max(1, math.ceil(seconds * 1000 - 0.001)) / 1000
 end
 
--- Whoever waits for a token looks again within this time, and has what has
--- landed.
+-- A caller that waits for a token looks again within this time, and finds a flight
+-- that has landed.
 local last_look = 2 * longest
 
 local function nap(host, seconds)
@@ -76,8 +76,8 @@ local function add_tokens(host)
     return handle:poll(ticket, account, host.can_yield())
   end
 
-  --- What a login gave, stored by the background's thread; yields meanwhile. A
-  --- caller that may not wait hears at a later call what came of it.
+  --- Stores the tokens of a login on the background's thread; yields meanwhile. A
+  --- caller that may not wait gets the outcome at a later call.
   function host.store(handle, account, login)
     local ticket = core.ticket(false)
     local stored, message, code, left
@@ -129,7 +129,7 @@ local function add_tokens(host)
   end
 end
 
---- Adds to what one loop brings what is the same in every one.
+--- Adds the functions that are the same in every loop.
 ---@param host table
 ---@return lucidauth.Host
 function M.over(host)

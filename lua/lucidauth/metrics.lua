@@ -30,7 +30,7 @@ local function labels(account, name, value)
   return "{" .. text .. (name and (',%s="%s"'):format(name, value) or "") .. "}"
 end
 
--- Whatever the locale's decimal point is.
+-- The locale may have another decimal point.
 local function number(value)
   return (("%.17g"):format(value):gsub("[^%w+-]+", "."))
 end

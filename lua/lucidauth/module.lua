@@ -4,7 +4,7 @@
 --- LUCID_API_URL). `new` makes as many clients more as you like; each
 --- function is a method of theirs too.
 ---
---- Misuse (an unknown option, a wrong type) raises. What can fail at run time
+--- Misuse (an unknown option, a wrong type) raises. A failure at run time
 --- returns `nil, message, code`; the codes are the `LucidCode` below.
 
 local clients = require "lucidauth.client"
@@ -36,11 +36,10 @@ local default
 local handle
 -- functions in C, as long as nothing below them has to yield on LuaJIT
 local fast_token, fast_authorization
--- what `lucid.token` and `lucid.authorization` are as long as no client has a
--- better one
+-- `lucid.token` and `lucid.authorization` as long as no client has better ones
 local first_token, first_authorization
 
--- The workers' user may not be able to read what the master's can.
+-- The workers' user may not be able to read the files that the master reads.
 if in_nginx then
   for _, part in ipairs { "answer", "drive", "loop", "metrics", "nginx", "options" } do
     require("lucidauth." .. part)
@@ -48,8 +47,8 @@ if in_nginx then
 end
 
 -- Where a token may have to be waited for by yielding, a client brings a Lua
--- function of its own. Whoever kept it from a client that is closed by now gets
--- the present one's token.
+-- function of its own. A script that kept the function of a closed client gets the
+-- present client's token.
 local function adopt(own)
   if own and own.bare_token then
     own.heir = first_token
@@ -94,7 +93,7 @@ local function yielding_authorization(account)
   return (own.bare_authorization or fast_authorization)(account)
 end
 
---- A new access token now, whatever the expiry of the present one.
+--- A new access token now, even if the present one still lives.
 ---@param account? string
 ---@return string? token
 ---@return string? message
@@ -104,7 +103,7 @@ function lucid.refresh(account)
   return call("refresh", account)
 end
 
---- Here is what a login gave: store it. See `LucidClient.store`.
+--- Store the tokens of a login. See `LucidClient.store`.
 ---@param answer table|string a token answer, or its JSON text, or a refresh token alone
 ---@param account? string
 ---@param options? { replace?: boolean } without an account they may stand in its place
@@ -229,7 +228,7 @@ end
 ---@param token function its own, in C
 ---@param authorization function
 ---@param started? userdata the core of its own client, if there is one already
----@return function slow_token what the two ask from now on
+---@return function slow_token the functions that the two ask from now on
 ---@return function slow_authorization
 function M.complete(module, token, authorization, started)
   handle = started

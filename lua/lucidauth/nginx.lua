@@ -1,5 +1,5 @@
---- nginx as an event loop: where its phases may wait, what its timers do, and
---- what its error log is told.
+--- nginx as an event loop: the phases that may wait, its timers, and the lines in
+--- its error log.
 
 local ngx = ngx
 local core = require "lucidauth.core"
@@ -8,7 +8,7 @@ local printable = require "lucidauth.tables".printable
 
 local M = { is_ending = ngx.worker.exiting }
 
--- Whatever somebody has put in its place since.
+-- Looked up at each call, as a program may replace it.
 function M.sleep(seconds)
   ngx.sleep(seconds)
 end
@@ -26,7 +26,7 @@ local may_yield = {
 }
 
 --- Whether the code that runs now may wait. Below `require`, or a function that
---- C calls, it may not, whatever the phase.
+--- C calls, it may not, in any phase.
 ---@return boolean
 function M.can_yield()
   return may_yield[ngx.get_phase()] == true and core.can_yield()
@@ -38,7 +38,7 @@ local in_master = "There is no token in init_by_lua: nginx's master process keep
 local not_by_master = "Nothing is stored in init_by_lua: nginx's master process keeps no token. "
   .. "Store it in init_worker_by_lua or later."
 
---- What to tell a caller where no token can be had at all, or what a login gave
+--- The answer in a phase in which no token can be had, or the tokens of a login
 --- cannot be stored.
 ---@param stores? boolean
 ---@return nil
@@ -50,7 +50,7 @@ function M.refusal(stores)
   end
 end
 
--- Where nobody is held up by one who waits.
+-- Phases in which a wait holds up no request.
 local may_block = { init = true, exit_worker = true }
 
 local function when_all_is_over_later(is_idle, has_waiters, close)
@@ -140,7 +140,7 @@ local function wait_until_landed(box, living, patience)
 end
 
 --- Runs a flight on a coroutine of its own, so that a client that hangs up does
---- not take it along, and waits for what it returns. After `patience` seconds a
+--- not take it along, and waits for its result. After `patience` seconds a
 --- token that still lives will do, and at once for a caller that may not wait.
 ---@param run fun(): string?, string?, string?
 ---@param living fun(): string?
@@ -179,7 +179,7 @@ local function has_proxy()
   end
 end
 
--- What a program without its proxy meets, and nothing else: time also runs out
+-- Only the failures of a program without its proxy: time also runs out
 -- over a lock, or over a server that is slow. A server on this machine is
 -- reached without one.
 local function may_lack_proxy(message, code)
@@ -212,8 +212,8 @@ end
 
 local levels = { refresh_failed = ngx.WARN, save_failed = ngx.ERR, lost = ngx.ERR }
 
---- What is done with events unless the program has a handler of its own: those
---- that somebody should know of stand in the error log.
+--- The default handler of events: those that need attention are written to the
+--- error log.
 ---@param event LucidEvent
 function M.report(event)
   local level = levels[event.name]
@@ -223,8 +223,9 @@ function M.report(event)
   end
 end
 
--- The master can read what its workers may not, as another user or in a chroot:
--- what it loads is theirs, too. A worker loads the rest at its first refresh.
+-- The master can read files that its workers cannot, as another user or in a
+-- chroot: its workers inherit the modules that it loads. A worker loads the rest
+-- at its first refresh.
 local function load_early()
   if ngx.get_phase() == "init" then
     return core.sha256("")

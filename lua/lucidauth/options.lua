@@ -1,4 +1,4 @@
---- Options, checked once and in one place. What is wrong raises, naming the
+--- Options, checked once and in one place. A wrong one raises; the error names the
 --- option and the nearest valid name.
 
 ---@class LucidStorage
@@ -20,7 +20,7 @@
 ---@field token_url? string <api_url>/oauth2/token
 ---@field introspection_url? string|false <api_url>/oauth2/token/introspect; none with a token_url
 ---@field token_request? "json"|"form"|"basic" "json"; with another's token_url "form"
----@field token_parameters? table<string, string> what a refresh sends besides: { audience = "..." }
+---@field token_parameters? table<string, string> more parameters of a refresh: { audience = "..." }
 ---@field refresh_before? number seconds ahead of the expiry: 300
 ---@field refresh_wait? number seconds to wait for others' refresh while the token lives: 2
 ---@field timeout? number seconds a call may take, retries included: 30
@@ -99,7 +99,7 @@ local function text(name, value, level)
   return value
 end
 
--- false is C's empty string: there is none, whatever the environment says.
+-- false is C's empty string: there is none, even if the environment names one.
 local function text_or_false(name, value, level)
   return value == false and "" or text(name, value, level + 1)
 end
@@ -141,8 +141,8 @@ local function token_request(name, value, level)
   return value
 end
 
--- Names and values in turn, in an order that is always the same. What a name
--- may be, the core knows.
+-- Names and values in turn, in an order that is always the same. The core checks
+-- the names.
 local function parameters(name, value, level)
   check_type(value, "table", "option " .. name, level + 1)
   local names, list = {}, {}

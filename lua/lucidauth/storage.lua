@@ -1,5 +1,5 @@
---- A storage made of Lua functions, asked as the core's own storages are. What
---- the functions return or raise is told as one of the core's results: "ok",
+--- A storage made of Lua functions, asked as the core's own storages are. Their
+--- results and errors become one of the core's results: "ok",
 --- "none", "busy", or "failed" and a sentence without secrets.
 
 local cjson = require "cjson.safe"
@@ -56,14 +56,14 @@ local M = {}
 
 local longest = 300
 
--- Whatever is raised, even an object whose text cannot be had.
+-- The text of any error value, even of an object that has none.
 local function text_of(reason)
   local ok, text = pcall(tostring, reason)
   return ok and text or type(reason)
 end
 
--- What a storage says of its failure may quote the record: the one in hand, or
--- one that could not be read, whose tokens nobody knows.
+-- A storage's error text may quote the record: the one in hand, or one that could
+-- not be read, whose tokens are unknown.
 local function without_secrets(text, record)
   for _, name in ipairs { "access_token", "refresh_token" } do
     local secret = record and record[name]
@@ -88,7 +88,7 @@ end
 ---@param storage LucidStorage
 ---@param account string
 ---@return "ok"|"none"|"failed" result
----@return string? text the record, or what went wrong
+---@return string? text the record, or the reason of the failure
 function M.load(storage, account)
   local ok, record, reason = pcall(storage.load, account)
   if not ok then
@@ -133,10 +133,10 @@ local taken = "it must return true, or a text or a table, once it has the lock, 
 
 local says_taken = { boolean = true, string = true, table = true }
 
---- What a call of `lock` says, one try. Drivers return nil or a null for a key
---- that is there already. What could mean either is not guessed at: two holders
---- would spend one token twice.
----@param answer table what pcall() of it returned, and `n`
+--- The result of one call of `lock`, one try. Drivers return nil or a null for a
+--- key that is there already. An ambiguous result is refused: two lock holders would
+--- spend one token twice.
+---@param answer table the results of pcall(lock), and `n`
 ---@return "ok"|"busy"|"failed" result
 ---@return string? message
 function M.lock_result(answer)

@@ -1,4 +1,4 @@
---- What is done with plain tables, and with text from outside, in several places.
+--- Functions for plain tables, and for text from outside.
 
 local M = {}
 
@@ -41,7 +41,7 @@ local function as_unicode(character)
   return ("\\u%04x"):format(code)
 end
 
--- C1, the soft hyphen, marks of direction, what has no width.
+-- C1, the soft hyphen, marks of direction, characters without width.
 local unseen = { "\194[\128-\159]", "\194\173", "\216\156", "\226\128[\139-\143]",
   "\226\128[\168-\174]", "\226\129[\160-\175]", "\239\187\191" }
 

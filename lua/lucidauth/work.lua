@@ -5,7 +5,7 @@ local core = require "lucidauth.core"
 
 local M = {}
 
--- A coroutine that nobody else knows is gone, and what it was at with it.
+-- A coroutine that is referenced nowhere else is gone, and its work with it.
 local weak = { __mode = "v" }
 
 --- Does some work, for four results at most.

@@ -1,5 +1,5 @@
 /* The binding: Lua values in and out of lucidauth.h, no decision. Its users are the Lua files beside it, which check
- * what scripts pass; what the functions take and return stands before each of them. */
+ * the arguments of scripts. A comment before each function says its parameters and results. */
 #ifndef LUA_BINDING_H
 #define LUA_BINDING_H
 
@@ -33,7 +33,7 @@ struct client {
   struct event *events, **last_event;
 };
 
-/* values.c */
+/* clients.c */
 
 /* nil, message, code */
 int push_error(lua_State *L, const lucidauth_error *error);
@@ -44,38 +44,27 @@ int push_token(lua_State *L, char *token, const lucidauth_error *error);
 /* The first argument; raises when it is closed. */
 struct client *check_client(lua_State *L);
 
-/* held.c */
-
 /* The account that is named there, or the default one, as the client's: until another is asked for. NULL: `error` says
  * why. */
 lucidauth_account *account_at(lua_State *L, struct client *client, int index, lucidauth_error *error);
 
 /* Hold on to the client's account, instead of the client. */
-void hold(struct held *held, struct client *client);
-void let_go(struct held *held);
+void hold_account(struct held *held, struct client *client);
+void release_held(struct held *held);
 
 /* The client is closed, and its accounts are gone. */
 void forget_accounts(struct client *client);
-
-/* events.c */
 
 /* An on_event; `data` is the client. */
 void queue_event(void *data, const lucidauth_event *happened);
 
 /* The oldest of the queue, which is not empty. */
 void drop_event(struct client *client);
-/* Nobody wants to hear of what has happened. */
+/* The events are not wanted. */
 void drop_events(struct client *client);
 int client_event(lua_State *L);
 
-/* options.c */
-
-/* Of the table at the bottom of the stack; its strings stay on the stack. */
-lucidauth_options read_options(lua_State *L);
-
-/* clients.c */
-
-/* A new client, or nil, message, code. Its events are queued, whatever the options say of them. */
+/* A new client, or nil, message, code. Its events are queued, in spite of the options. */
 int push_client(lua_State *L, lucidauth_options options);
 
 /* The token of the account at the index, or nil, message, code. */
@@ -93,6 +82,11 @@ int client_reject(lua_State *L);
 int client_leave(lua_State *L);
 int client_close(lua_State *L);
 int client_gc(lua_State *L);
+
+/* options.c */
+
+/* Of the table at the bottom of the stack; its strings stay on the stack. */
+lucidauth_options read_options(lua_State *L);
 
 /* status.c */
 
@@ -124,7 +118,7 @@ void front_complete(lua_State *L);
 
 /* hot.c */
 
-/* What lucid.token and lucid.authorization are: with the front table instead of a slow function. */
+/* lucid.token and lucid.authorization, with the front table instead of a slow function. */
 void push_front_function(lua_State *L, int front, bool header);
 
 /* They ask this function from now on. */

@@ -1,9 +1,154 @@
-/* Clients, and the tokens that they bring. */
+/* Clients: their values in Lua, the accounts that these hold on to, events, and the tokens that they bring. */
 #include "binding.h"
 #include "compat.h"
 
 #include <stdlib.h>
 #include <string.h>
+
+/* ---- values ---- */
+
+int push_error(lua_State *L, const lucidauth_error *error)
+{
+  lua_pushnil(L);
+  lua_pushstring(L, error->message);
+  lua_pushstring(L, lucidauth_code_name(error->code));
+  return 3;
+}
+
+/* Takes the token. When Lua runs out of memory while it copies, the C copy leaks. */
+int push_token(lua_State *L, char *token, const lucidauth_error *error)
+{
+  if (!token)
+    return push_error(L, error);
+  lua_pushstring(L, token);
+  lucidauth_free_token(token);
+  return 1;
+}
+
+struct client *check_client(lua_State *L)
+{
+  struct client *client = luaL_checkudata(L, 1, CLIENT);
+  if (!client->client)
+    luaL_error(L, "this lucidauth client is closed");
+  return client;
+}
+
+/* ---- accounts that Lua values hold on to ---- */
+
+void hold_account(struct held *held, struct client *client)
+{
+  release_held(held);
+  if (!client->account)
+    return;
+  *held = (struct held){.account = client->account, .next = client->held, .place = &client->held};
+  if (held->next)
+    held->next->place = &held->next;
+  client->held = held;
+  client->account = NULL;
+}
+
+static lucidauth_account *unlink_held(struct held *held)
+{
+  lucidauth_account *account = held->account;
+  *held->place = held->next;
+  if (held->next)
+    held->next->place = held->place;
+  held->account = NULL;
+  return account;
+}
+
+void release_held(struct held *held)
+{
+  if (held->account)
+    lucidauth_release_account(unlink_held(held));
+}
+
+void forget_accounts(struct client *client)
+{
+  while (client->held)
+    (void)unlink_held(client->held);
+  client->account = NULL;
+  client->token = NULL;
+}
+
+lucidauth_account *account_at(lua_State *L, struct client *client, int index, lucidauth_error *error)
+{
+  const char *name = lua_isnoneornil(L, index) ? NULL : luaL_checkstring(L, index);
+  lucidauth_account *former = client->account;
+  client->token = NULL;
+  client->account = lucidauth_get_account(client->client, name, error);
+  lucidauth_release_account(former);
+  return client->account;
+}
+
+/* ---- events: queued by the library, fetched by the Lua layer ---- */
+
+struct event {
+  struct event *next;
+  lucidauth_event_kind kind;
+  lucidauth_code code;
+  char *account, *message;
+};
+
+static void free_queued_event(struct event *event)
+{
+  free(event->account);
+  free(event->message);
+  free(event);
+}
+
+void queue_event(void *data, const lucidauth_event *happened)
+{
+  struct client *client = data;
+  struct event *event = calloc(1, sizeof *event);
+  if (!event)
+    return;
+  event->kind = happened->kind;
+  event->code = happened->code;
+  event->account = strdup(happened->account);
+  event->message = strdup(happened->message);
+  *client->last_event = event;
+  client->last_event = &event->next;
+}
+
+void drop_event(struct client *client)
+{
+  struct event *event = client->events;
+  client->events = event->next;
+  if (!client->events)
+    client->last_event = &client->events;
+  free_queued_event(event);
+}
+
+void drop_events(struct client *client)
+{
+  if (client->client)
+    lucidauth_deliver_events(client->client);
+  while (client->events)
+    drop_event(client);
+}
+
+/* client:event() -> name, account, code, message; nothing when there is none left */
+int client_event(lua_State *L)
+{
+  struct client *client = luaL_checkudata(L, 1, CLIENT);
+  if (client->client)
+    lucidauth_deliver_events(client->client);
+  struct event *event = client->events;
+  if (!event)
+    return 0;
+  lua_pushstring(L, lucidauth_event_name(event->kind));
+  lua_pushstring(L, event->account);
+  if (event->code == LUCIDAUTH_OK)
+    lua_pushnil(L);
+  else
+    lua_pushstring(L, lucidauth_code_name(event->code));
+  lua_pushstring(L, event->message);
+  drop_event(client);
+  return 4;
+}
+
+/* ---- tokens ---- */
 
 struct ticket {
   lucidauth_ticket ticket;
@@ -128,7 +273,7 @@ int core_ticket(lua_State *L)
 int ticket_gc(lua_State *L)
 {
   struct ticket *ticket = luaL_checkudata(L, 1, TICKET);
-  let_go(&ticket->held);
+  release_held(&ticket->held);
   return 0;
 }
 
@@ -145,9 +290,9 @@ int client_poll(lua_State *L)
   bool waits = !token && error.code == LUCIDAUTH_NOT_READY && ticket->ticket.within > 0;
   int results = push_serial_token(L, client, account, token, serial, &error);
   if (waits)
-    hold(&ticket->held, client);
+    hold_account(&ticket->held, client);
   else
-    let_go(&ticket->held);
+    release_held(&ticket->held);
   if (!waits)
     return results;
   lua_pushnumber(L, ticket->ticket.within);
@@ -168,9 +313,9 @@ int client_poll_store(lua_State *L)
   bool stored = account && lucidauth_poll_store(account, &ticket->ticket, answer, length, flags, &error);
   bool waits = account && !stored && error.code == LUCIDAUTH_NOT_READY && ticket->ticket.within > 0;
   if (waits)
-    hold(&ticket->held, client);
+    hold_account(&ticket->held, client);
   else
-    let_go(&ticket->held);
+    release_held(&ticket->held);
   if (stored) {
     lua_pushboolean(L, true);
     return 1;
@@ -189,7 +334,7 @@ int client_reject(lua_State *L)
   lucidauth_error error = LUCIDAUTH_ERROR_INIT;
   struct client *client = check_client(L);
   const char *account = luaL_optstring(L, 2, NULL), *token = luaL_checklstring(L, 3, &length);
-  /* no token holds a NUL byte: what stands before it is not what was rejected */
+  /* no token holds a NUL byte, so the text before it is not the token that was rejected */
   bool heard = strlen(token) == length ? lucidauth_reject(client->client, account, token, &error)
                                        : account_at(L, client, 2, &error) != NULL;
   if (!heard)

@@ -5,7 +5,7 @@
 #include <lauxlib.h>
 #include <lua.h>
 
-/* Lua 5.1 and 5.2 have none, and LuaJIT runs what was built for the former. */
+/* Lua 5.1 and 5.2 have none, and LuaJIT runs modules that were built for 5.1. */
 extern __attribute__((weak)) int(lua_isyieldable)(lua_State *L);
 
 #if LUA_VERSION_NUM < 502

@@ -3,7 +3,7 @@
 #include "binding.h"
 #include "compat.h"
 
-/* What the two functions share, in a table. */
+/* The state that the two functions share, in a table. */
 enum { FRONT_MODULE = 1, FRONT_COMPLETE, FRONT_TOKEN, FRONT_AUTHORIZATION, FRONT_CLIENT };
 
 /* The module's own client, which is kept. False: there is none; nil, message, code are pushed. */

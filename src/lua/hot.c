@@ -51,7 +51,7 @@ static struct names *names_of(struct client *client)
 }
 
 /* Strings lie at multiples of 8. */
-static size_t place_of(const struct names *names, const char *text)
+static size_t name_index(const struct names *names, const char *text)
 {
   uint64_t mixed = (uint64_t)(uintptr_t)text / 8 * UINT64_C(0x9E3779B97F4A7C15);
   return (size_t)(mixed >> 32) & names->last;
@@ -89,7 +89,7 @@ static void turn_to(lua_State *L, struct hot *hot, struct client *client)
 {
   if (hot->client == client)
     return;
-  let_go(&hot->held);
+  release_held(&hot->held);
   set_upvalue(L, HOT_CLIENT, 2);
   compat_getuservalue(L, 2);
   lua_replace(L, lua_upvalueindex(HOT_STRINGS));
@@ -98,11 +98,11 @@ static void turn_to(lua_State *L, struct hot *hot, struct client *client)
 
 static void keep_default(lua_State *L, struct hot *hot, struct client *client)
 {
-  let_go(&hot->held);
+  release_held(&hot->held);
   if (!is_returned_last(L, client))
     return;
   set_upvalue(L, HOT_TOKEN, hot->header ? 4 : 1);
-  hold(&hot->held, client);
+  hold_account(&hot->held, client);
   hot->serial = client->serial;
 }
 
@@ -112,7 +112,7 @@ static void keep_named(lua_State *L, struct client *client)
   if (!names)
     return;
   const char *text = lua_tostring(L, 3);
-  size_t place = place_of(names, text);
+  size_t place = name_index(names, text);
   struct name *name = &names->at[place];
   name->text = NULL;
   compat_getuservalue(L, 2);
@@ -124,11 +124,11 @@ static void keep_named(lua_State *L, struct client *client)
   lua_rawseti(L, -2, string_at(place, HEADER_STRING));
   name->text = text;
   name->serial = client->serial;
-  hold(&name->held, client);
+  hold_account(&name->held, client);
 }
 
-/* What the slow function returned lies on the stack: a token, its client and its account's name; a token alone, which is
- * not to be kept; or nil, message, code. A method that was called on another object has that one's token. */
+/* The slow function's results are on the stack: a token, its client and its account's name; a token alone, which is not
+ * to be kept; or nil, message, code. A method that was called on another object returns that object's token. */
 COMPAT_CONTINUATION(keep_token)
 {
 #if LUA_VERSION_NUM >= 503
@@ -183,7 +183,7 @@ __attribute__((noinline, flatten)) static int hand_out_named(lua_State *L, const
   if (!names)
     return call_slow(L);
   const char *text = lua_tostring(L, index);
-  size_t place = place_of(names, text);
+  size_t place = name_index(names, text);
   const struct name *name = &names->at[place];
   if (name->text != text || !is_current(&name->held, name->serial))
     return call_slow(L);
@@ -275,11 +275,11 @@ int hot_gc(lua_State *L)
   for (int kind = 0; kind < KINDS; kind++)
     if (atomic_load(&first[kind]) == hot)
       atomic_store(&first[kind], NULL);
-  let_go(&hot->held);
+  release_held(&hot->held);
   return 0;
 }
 
-/* With what is to be its upvalues on the stack: slow, header, self or nil, client or nil. */
+/* Its upvalues are on the stack: slow, header, self or nil, client or nil. */
 static void push_function(lua_State *L, int slow)
 {
   bool header = lua_toboolean(L, slow + 1);
@@ -300,9 +300,9 @@ static void push_function(lua_State *L, int slow)
 }
 
 /* core.hot(slow, header [, self, client]) -> a function of an account's name that returns its token as long as it is
- * current, or with `header` the value of the Authorization header, and else asks slow(...), which returns token, client,
- * name | token | nil, message, code. With `self` it is a method of it, and slow's first argument is what it was called
- * on. */
+ * current, or with `header` the value of the Authorization header. Else it asks slow(...), which returns token, client,
+ * name | token | nil, message, code. With `self` it is a method of it, and slow's first argument is the object it was
+ * called on. */
 int core_hot(lua_State *L)
 {
   luaL_checktype(L, 1, LUA_TFUNCTION);

@@ -1,4 +1,5 @@
-/* What Lua itself lacks: to sleep, a clock that nobody sets, the process, what runs on a coroutine, SHA-256. */
+/* Functions that Lua lacks: sleep, a clock that is never set, the process's number, the state of coroutines,
+ * SHA-256. */
 #include "../http/http.h"
 #include "../system/clock.h"
 #include "binding.h"
@@ -27,7 +28,7 @@ int core_sleep(lua_State *L)
 }
 
 /* A clock of waits: clock([within [, steady]]) -> seconds that this process ran. `within`: the caller sleeps now, and
- * looks again in so many seconds. `steady`: what the steady clock reads. */
+ * looks again in so many seconds. `steady`: the steady clock's reading. */
 static int ran(lua_State *L)
 {
   struct ran *clock = lua_touserdata(L, lua_upvalueindex(1));
@@ -63,8 +64,8 @@ int core_thread(lua_State *L)
   return 1;
 }
 
-/* core.is_running(coroutine, function) -> whether a call of the function has begun there and not ended; what an error
- * has ended is no longer running, though its stack is still there */
+/* core.is_running(coroutine, function) -> whether a call of the function has begun there and not ended; a call that an
+ * error has ended is no longer running, though its stack is still there */
 int core_is_running(lua_State *L)
 {
   bool found = false;
@@ -88,7 +89,7 @@ int core_can_yield(lua_State *L)
   return 1;
 }
 
-/* core.pack(...) -> a table of them, and `n`: nothing can strike between a call and what is noted of it */
+/* core.pack(...) -> a table of them, and `n`: no hook can run between a call and the note of its results */
 int core_pack(lua_State *L)
 {
   int count = lua_gettop(L);
@@ -101,8 +102,8 @@ int core_pack(lua_State *L)
   return 1;
 }
 
-/* core.in_c_locale(function, ...) -> what the function returns, called with a decimal point in numbers; other threads
- * have their locale. It cannot yield. */
+/* core.in_c_locale(function, ...) -> the function's results, called with a decimal point in numbers; other threads have
+ * their locale. It cannot yield. */
 int core_in_c_locale(lua_State *L)
 {
   locale_t with_point = newlocale(LC_NUMERIC_MASK, "C", (locale_t)0);
@@ -124,7 +125,7 @@ int core_has_http(lua_State *L)
   return 2;
 }
 
-/* core.sha256(text) -> the digest's 32 bytes | nil, message; loads what a refresh needs */
+/* core.sha256(text) -> the digest's 32 bytes | nil, message; loads the module that a refresh needs */
 int core_sha256(lua_State *L)
 {
   size_t size;

@@ -35,7 +35,7 @@ local SUBJECTS = {
   revoke = { "token" },
 }
 
--- Fills in the entry what can be told before the request is processed.
+-- Fills in the entry's fields that are known before the request is processed.
 local function describe(self, name, request, entry)
   local subjects = SUBJECTS[name]
   local fields = subjects and endpoints.read_fields(request)

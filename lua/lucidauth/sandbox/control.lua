@@ -1,12 +1,12 @@
---- The endpoints under /sandbox/ : what tests steer the sandbox with. All
---- speak JSON; what they are asked themselves is neither logged nor counted.
+--- The endpoints under /sandbox/ , by which tests steer the sandbox. All speak
+--- JSON; requests to them are neither logged nor counted.
 --
 --   GET    /sandbox/log?last=N   counts and the N latest entries
 --   GET    /sandbox/settings     the settings, without secrets
 --   POST   /sandbox/settings     { name: value, ... } changes them
 --   GET    /sandbox/faults       the faults that wait
 --   POST   /sandbox/faults       a fault or a list of them, see faults.lua
---   DELETE /sandbox/faults       forgets those that wait; what was held goes on
+--   DELETE /sandbox/faults       forgets those that wait; held answers go on
 --   GET    /sandbox/grants       every grant with its present tokens
 --   POST   /sandbox/grants       { account, kind, scope } opens one more
 --   POST   /sandbox/expire       { account }: access tokens expire now

@@ -1,4 +1,4 @@
---- What each endpoint answers. Every function takes the server, the request
+--- The answer of each endpoint. Every function takes the server, the request
 --- and the log's entry for it, and returns an answer for http.format.
 
 local codec = require("lucidauth.sandbox.codec")
@@ -75,7 +75,7 @@ local function authenticate(server, request, fields)
   end
 end
 
--- The fields of an authenticated request, or what to answer instead.
+-- The fields of an authenticated request, or the answer that refuses it.
 local function admit(server, request, entry)
   local fields, message = endpoints.read_fields(request)
   local problem
@@ -133,7 +133,7 @@ function grant_types.authorization_code(server, fields)
   return answer, "exchanged"
 end
 
--- What each grant type cannot do without.
+-- The field that each grant type needs.
 local NEEDS = { refresh_token = "refresh_token", authorization_code = "code" }
 
 local function grant(server, request, entry)

@@ -1,12 +1,12 @@
 --- The faults that wait for the next requests, in the order they were asked.
 --
 -- A fault is a table:
---   kind      what happens, see KINDS below
+--   kind      the kind of fault, see KINDS below
 --   endpoint  "token" (default), "introspect", "revoke" or "api"
 --   when      "before": the request is not processed at all;
 --             "after": it is, so a refresh has rotated when the fault strikes
 --   times     how many requests it strikes (1), or "always"
--- and what its kind needs:
+-- and the fields of its kind:
 --   answer        status, headers, body (text, or a table sent as JSON)
 --   transform     the genuine answer with fields `set` or `remove`d, or written
 --                 as the JSON text in `raw`; `encoding` "form"; `prefix` and

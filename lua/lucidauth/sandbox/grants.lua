@@ -1,4 +1,4 @@
---- What Lucid's server knows of its grants: codes, tokens, rotation.
+--- The grants as Lucid's server keeps them: codes, tokens, rotation.
 --- No socket, no clock and no randomness of its own: both come in as options.
 
 local codec = require("lucidauth.sandbox.codec")
@@ -8,12 +8,12 @@ local grants = {}
 local Grants = {}
 Grants.__index = Grants
 
---- What a grant that is there from the start may do.
+--- The scope of a grant that is there from the start.
 grants.DEFAULT_SCOPE = "offline_access user.profile"
 
 --- A request that was turned down.
 ---@class lucidauth.sandbox.Refusal
----@field outcome string what the log calls it
+---@field outcome string its name in the log
 ---@field error string the OAuth error code
 ---@field description string
 
@@ -243,7 +243,7 @@ function Grants:refresh(text)
   return self:issue(grant)
 end
 
---- What introspection answers for an access or a refresh token.
+--- The answer of introspection about an access or a refresh token.
 ---@param text string
 ---@return table answer
 function Grants:introspect(text)

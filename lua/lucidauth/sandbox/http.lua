@@ -188,7 +188,7 @@ end
 --- The next request of a connection.
 ---@param stream table
 ---@return lucidauth.sandbox.Request|nil request
----@return table|nil problem `status` and `message` of what is wrong with it;
+---@return table|nil problem `status` and `message` that refuse it;
 --- nil when the connection ended where it may
 function http.read(stream)
   stream:allow(IDLE_SECONDS)

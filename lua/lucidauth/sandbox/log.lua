@@ -1,4 +1,4 @@
---- What the sandbox was asked and what it did. No token stands in here, only
+--- The requests to the sandbox and their outcomes. No token stands in here, only
 --- the mark that the sandbox gave it: A1, A2 for access tokens, R1 for refresh
 --- tokens, C1 for codes, in the order they were issued.
 
@@ -17,7 +17,7 @@ local COUNTS = {
   "authorizations", -- codes given
   "token_requests",
   "exchanges", -- codes turned into tokens
-  "refreshes", -- refresh requests that were processed, whatever came of them
+  "refreshes", -- refresh requests that were processed, with any outcome
   "rotations", -- refreshes that killed a pair and gave a new one
   "reuses", -- refresh tokens that came again after they were spent
   "refusals", -- token requests answered with an OAuth error

@@ -1,4 +1,4 @@
---- The authorization endpoints: what a browser is sent to.
+--- The authorization endpoints, to which a browser is sent.
 
 local codec = require("lucidauth.sandbox.codec")
 local grants = require("lucidauth.sandbox.grants")

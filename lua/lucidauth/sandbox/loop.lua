@@ -93,7 +93,7 @@ function Loop:sleep(seconds)
   self:wait(nil, nil, socket.gettime() + seconds)
 end
 
---- Waits until whoever has this set releases those in it.
+--- Waits until the owner of this set releases its members.
 ---@param parked table<thread, boolean>
 function Loop:park(parked)
   parked[coroutine.running()] = true

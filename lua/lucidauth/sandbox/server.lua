@@ -19,11 +19,11 @@ local BACKLOG = 1024
 ---@class lucidauth.sandbox.Server
 ---@field url string
 ---@field port integer
----@field clock fun(): number what the tokens' lifetimes go by; may be replaced
+---@field clock fun(): number the clock of the tokens' lifetimes; may be replaced
 local Server = {}
 Server.__index = Server
 
--- One client a round, after all others of that round: so whoever left before
+-- One client a round, after all others of that round: so a client that left before
 -- this one came has been noticed, and a fast client cannot starve the others.
 local function accept_all(self)
   while true do
@@ -147,7 +147,7 @@ function Server:stop()
   self.reactor:clear()
 end
 
---- What was asked and what was done.
+--- The requests and their outcomes.
 ---@param limit integer|nil how many entries at most
 ---@return { counts: table<string, integer>, entries: table[] }
 function Server:log(limit)
@@ -157,7 +157,7 @@ end
 --- The present settings, changed first if changes are given.
 ---@param changes table|nil
 ---@return table|nil settings without secrets
----@return string|nil message what is wrong with the changes
+---@return string|nil message why the changes are refused
 function Server:settings(changes)
   local ok, message = settings.apply(self.values, changes or {}, true)
   if not ok then
@@ -169,7 +169,7 @@ end
 --- The faults that wait, more added first if any are given.
 ---@param list table[]|nil see lucidauth/sandbox/faults.lua
 ---@return table[]|nil waiting
----@return string|nil message what is wrong with the list
+---@return string|nil message why the list is refused
 function Server:faults(list)
   local ok, message = self.queue:add(list or {})
   if not ok then

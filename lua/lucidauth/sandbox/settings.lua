@@ -14,9 +14,9 @@ local HOST = "127.0.0.1"
 ---@field refresh_token? string of the account "default"; without it: random
 ---@field refresh_tokens? integer further accounts: account-1, account-2, ...
 ---@field accounts? (string|table)[] names, or tables { account, refresh_token }
----@field public_url? string what the metadata says, if a proxy stands in front
+---@field public_url? string the address in the metadata, if a proxy stands in front
 ---@field redirect_uris? string[] without any: every http URI on the loopback
----@field consent? "ask"|"allow"|"deny" what the login page does
+---@field consent? "ask"|"allow"|"deny" the login page's answer
 ---@field lifetime? number seconds an access token lives
 ---@field refresh_lifetime? number seconds a refresh token lives
 ---@field code_lifetime? number seconds a code lives
@@ -27,7 +27,7 @@ local HOST = "127.0.0.1"
 ---@field introspection? boolean
 ---@field clock? fun(): number epoch seconds
 
--- Name, kind, default, and what --help says of the flag, in this order. The
+-- Name, kind, default, and the flag's text in --help, in this order. The
 -- flag of a boolean that is true by default is its --no- form.
 local SETTINGS = {
   { "port", "count", 0, "listen here; 0: any free port", fixed = true },
@@ -248,7 +248,7 @@ end
 ---@param arguments string[]
 ---@return table|nil options settings of the sandbox
 ---@return table|string program `help`, `ready_file`, `until_stdin_closes`;
---- or what is wrong
+--- or the fault
 function settings.parse(arguments)
   local options, program = {}, {}
   for flag, take_value in each_flag(arguments) do

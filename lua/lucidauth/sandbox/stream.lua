@@ -28,7 +28,7 @@ function Stream:allow(seconds)
   self.deadline = socket.gettime() + seconds
 end
 
--- Adds to the buffer what has arrived, waiting for it if need be.
+-- Adds the bytes that have arrived to the buffer, waiting for them if need be.
 function Stream:fill()
   while true do
     local data, reason, part = self.socket:receive(CHUNK)
