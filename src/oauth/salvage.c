@@ -81,7 +81,7 @@ static bool is_new(const char *token, const char *sent)
 }
 
 /* Of several the outermost counts, and the last of these, as of equal names in JSON. */
-static void take_token(struct search *search, const char *open, const char *close)
+static void keep_token(struct search *search, const char *open, const char *close)
 {
   if (search->found && search->depth > search->found_depth)
     return;
@@ -109,7 +109,7 @@ static void search_strings(struct search *search, const char *at)
       inside = !inside && !close;
       if (!close)
         continue;
-      take_token(search, value, close);
+      keep_token(search, value, close);
       at = close;
     } else if (!inside) {
       search->depth += (*at == '{' || *at == '[') - (*at == '}' || *at == ']');

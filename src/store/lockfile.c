@@ -46,7 +46,7 @@ static int apply_to_whole(const struct lockfile *lock, int operation)
   return result;
 }
 
-static int take_lock(struct lockfile *lock)
+static int acquire(struct lockfile *lock)
 {
   int result = -1;
   if (!lock->whole) {
@@ -132,7 +132,7 @@ enum attempt { TAKEN, TAKEN_BY_ANOTHER, REMOVED, IMPOSSIBLE };
 
 static enum attempt attempt(struct lockfile *lock)
 {
-  if (take_lock(lock) == 0)
+  if (acquire(lock) == 0)
     return is_current(lock) ? TAKEN : REMOVED;
   return means_taken(errno) ? TAKEN_BY_ANOTHER : IMPOSSIBLE;
 }

@@ -214,7 +214,7 @@ void page_rejected(const struct page *page, uint64_t fingerprints[STORE_REJECTED
     fingerprints[i] = atomic_load_explicit(&places[i], memory_order_acquire);
 }
 
-static bool is_listed(const struct page *page, uint64_t fingerprint)
+static bool is_among_rejected(const struct page *page, uint64_t fingerprint)
 {
   uint64_t known[STORE_REJECTED];
   page_rejected(page, known);
@@ -240,7 +240,7 @@ static void announce(struct page *page)
 
 static void tell_rejected(struct page *page, uint64_t fingerprint)
 {
-  if (fingerprint == 0 || is_listed(page, fingerprint))
+  if (fingerprint == 0 || is_among_rejected(page, fingerprint))
     return;
   uint64_t number = atomic_fetch_add_explicit(rejections(page), 1, memory_order_relaxed);
   atomic_store_explicit(rejections(page) + 1 + number % STORE_REJECTED, fingerprint, memory_order_release);
