@@ -3,7 +3,6 @@
 #include "../base/quote.h"
 #include "../base/secret.h"
 #include "../oauth/token.h"
-#include "../record/record.h"
 #include "../store/file.h"
 #include "../store/memory.h"
 #include "../system/exit.h"
@@ -460,40 +459,9 @@ void turn_run(struct lucidauth_account *account)
   flight_run_end(&run);
 }
 
-/* Whether another process may be about to spend the record's refresh token, or has. */
-static bool is_marked(const struct lucidauth_account *account, const char *text)
-{
-  struct pending mark;
-  struct record record = {0};
-  bool marked = text && record_read(&record, text, &account->settings.world) &&
-                record_pending(&record, &account->settings.world, &mark);
-  record_free(&record);
-  return marked;
-}
-
-/* True: the token that was found may be used. */
-static bool look_without_a_pause(struct lucidauth_account *account)
-{
-  bool marked = false;
-  struct flow *flow = account->flight.flow;
-  struct flow_event start_event = {.now = clock_now()};
-  struct flow_action action = flow_next(flow, &start_event);
-  while (action.step != FLOW_DONE && action.step != FLOW_WAIT) {
-    struct flight_event came = {.event = {.result = FLOW_DID}};
-    flight_step(&account->flight, &action, &came);
-    marked = is_marked(account, came.record);
-    came.event.now = clock_now();
-    action = flow_next(flow, &came.event);
-    flight_clean_up(&came);
-  }
-  if (action.step == FLOW_WAIT)
-    flow_abandon(flow, false);
-  return action.step == FLOW_DONE && !marked;
-}
-
 void turn_run_look(struct lucidauth_account *account)
 {
-  if (look_without_a_pause(account))
+  if (flight_look(&account->flight, &account->settings.world))
     turn_show(account);
 }
 

@@ -1,6 +1,7 @@
 #include "flight.h"
 
 #include "../base/secret.h"
+#include "../record/record.h"
 #include "../system/clock.h"
 #include "../system/exit.h"
 
@@ -229,4 +230,34 @@ void flight_run_next(struct flight_run *run)
 void flight_run_end(struct flight_run *run)
 {
   held_signals_pass_on(&run->held);
+}
+
+/* ---- a look at the storage ---- */
+
+/* Whether another process may be about to spend the record's refresh token, or has. */
+static bool is_marked(const char *text, const struct world *world)
+{
+  struct pending mark;
+  struct record record = {0};
+  bool marked = text && record_read(&record, text, world) && record_pending(&record, world, &mark);
+  record_free(&record);
+  return marked;
+}
+
+bool flight_look(struct flight *flight, const struct world *world)
+{
+  bool marked = false;
+  struct flow_event start = {.now = clock_now()};
+  struct flow_action action = flow_next(flight->flow, &start);
+  while (action.step != FLOW_DONE && action.step != FLOW_WAIT) {
+    struct flight_event came = {.event = {.result = FLOW_DID}};
+    flight_step(flight, &action, &came);
+    marked = is_marked(came.record, world);
+    came.event.now = clock_now();
+    action = flow_next(flight->flow, &came.event);
+    flight_clean_up(&came);
+  }
+  if (action.step == FLOW_WAIT)
+    flow_abandon(flight->flow, false);
+  return action.step == FLOW_DONE && !marked;
 }

@@ -40,6 +40,10 @@ void flight_run_next(struct flight_run *run);
 /* Signals that came meanwhile arrive. */
 void flight_run_end(struct flight_run *run);
 
+/* A flight that only looks (FLOW_LOOK), without a pause: a record that is being written is not waited for. True: the
+ * token that was found may be used. */
+bool flight_look(struct flight *flight, const struct world *world);
+
 /* ---- one action at a time ---- */
 
 /* The outcome of an action, and the memory behind it. Starts as {.event = {.result = FLOW_DID}}. */
