@@ -45,7 +45,7 @@ static void print_token(char *token, const lucidauth_error *error)
 
 static void store(lucidauth *client, const char *answer)
 {
-  lucidauth_error error;
+  lucidauth_error error = LUCIDAUTH_ERROR_INIT;
   if (lucidauth_store(client, NULL, answer, strlen(answer), LUCIDAUTH_REPLACE, &error))
     printf("stored\n");
   else
