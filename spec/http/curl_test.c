@@ -1082,7 +1082,7 @@ static void test_refused_by_this_machine(void **state)
       {EPERM, 0, "https://127.0.0.1:1/", "forbids this process to connect (seccomp"},
       {EACCES, 0, "https://localhost:1/", "forbids this process to connect (seccomp"},
       {EAFNOSUPPORT, 0, "https://localhost:1/", "no network of that kind"},
-      {0, ENETUNREACH, "https://192.0.2.1/", "no network leads there"},
+      {0, ENETUNREACH, "https://192.0.2.1/", "192.0.2.1 port 443: no network leads there"},
       {0, EPERM, "https://192.0.2.1/", "forbids this process to connect"},
       {0, EADDRNOTAVAIL, "https://192.0.2.1/", "no address or port left"},
       {0, ENETUNREACH, "https://nowhere.test/", "no network leads out of this machine or container"},

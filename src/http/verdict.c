@@ -143,6 +143,17 @@ static const char *reason_of_proxy(const struct http_response *response, CURLcod
                                              : NULL;
 }
 
+/* libcurl says where to ("Failed to connect to HOST port N after ..."), and the reason says why not. */
+static void explain_own_reason(struct http_response *response, const char *reason)
+{
+  char *end = strstr(response->error, " after ");
+  if (strncmp(response->error, "Failed to connect to ", 21) != 0 || !end) {
+    verdict_say(response, reason);
+    return;
+  }
+  snprintf(end, sizeof response->error - (size_t)(end - response->error), ": %s", reason);
+}
+
 /* The reason of the failure, in libcurl's words unless a better one is known or they reveal too much. */
 static void explain_failure(const struct transfer *transfer, CURLcode code)
 {
@@ -163,7 +174,7 @@ static void explain_failure(const struct transfer *transfer, CURLcode code)
   else if (transfer->no_memory)
     verdict_say(response, out_of_memory);
   else if (reason)
-    verdict_say(response, reason);
+    explain_own_reason(response, reason);
   else if (code == CURLE_OUT_OF_MEMORY && transfer->sending && !transfer->head_ended)
     verdict_say(response, "a line of the answer's headers is too long"); /* libcurl reports that as out of memory */
   else if (code == CURLE_OK)
