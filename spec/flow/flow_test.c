@@ -313,6 +313,12 @@ static const struct flow_outcome *token(struct driver *driver)
   return fly(driver, FLOW_TOKEN);
 }
 
+static void start_anew(struct driver *driver)
+{
+  flow_free(driver->flow);
+  driver->flow = flow_new(&driver->settings, 1);
+}
+
 static void check_token(const struct flow_outcome *outcome, const char *expected)
 {
   assert_string_equal(outcome->message, "");
@@ -604,6 +610,26 @@ static void tokens_that_cannot_be_saved_are_served_and_saved_later(void **state)
   assert_false(flow_unsaved(driver->flow));
   assert_non_null(strstr(driver->stored, "R3"));
   check_trouble(driver, CODE_OK, "");
+}
+
+/* The mark of the refresh that brought it, with the access token before it, is no newer record. */
+static void an_access_token_that_cannot_be_saved_waits_beside_its_own_mark(void **state)
+{
+  struct driver *driver = *state;
+  for (int own = 0; own < 2; own++) {
+    start_anew(driver);
+    driver->settings.reads_back = own;
+    store(driver, record("A1", "R1", NOW - 1));
+    driver->replies[0] = answer(200, "{\"access_token\":\"A2\",\"expires_in\":3600}");
+    driver->fails_after_mark = 1;
+    check_token(token(driver), "A2");
+    assert_true(flow_unsaved(driver->flow));
+    assert_non_null(strstr(driver->stored, "pending"));
+    check_token(token(driver), "A2");
+    assert_string_equal(driver->steps, own ? "load save load unlock" : "load save unlock");
+    assert_non_null(strstr(driver->stored, "A2"));
+    assert_null(strstr(driver->stored, "pending"));
+  }
 }
 
 static void a_damaged_record_is_left_alone(void **state)
@@ -1197,6 +1223,23 @@ static void a_dead_process_s_refresh_that_takes_all_the_time_to_settle_is_a_time
   assert_string_equal(driver->steps, "load lock load wait introspect save unlock");
 }
 
+static void a_second_unfinished_refresh_is_left_to_the_next_call_once_the_time_is_over(void **state)
+{
+  struct driver *driver = *state;
+  for (int stores = 0; stores < 2; stores++) {
+    driver->settings.timeout = 0.5;
+    store(driver, marked("R1"));
+    flow_reject(driver->flow, "A1");
+    driver->appears = marked("R9");
+    driver->says = dead_reply;
+    driver->given = "R5";
+    check_failure(fly(driver, stores ? FLOW_STORE : FLOW_TOKEN), CODE_TIMEOUT, "took all the time of this call");
+    assert_int_equal(driver->waits, 1);
+    assert_non_null(strstr(driver->stored, "R9"));
+    assert_null(strstr(driver->steps, "save"));
+  }
+}
+
 /* Else it would be spent without knowing whether its successor can be saved, and nobody would be told. */
 static void a_dead_process_s_refresh_token_is_sent_behind_a_mark_of_one_s_own(void **state)
 {
@@ -1410,12 +1453,6 @@ static void an_outage_of_introspection_spends_no_configured_token(void **state)
   check_failure(token(driver), CODE_SERVER_ERROR, "it was not sent");
   assert_int_equal(driver->posts, 0);
   assert_true(driver->waited <= 30);
-}
-
-static void start_anew(struct driver *driver)
-{
-  flow_free(driver->flow);
-  driver->flow = flow_new(&driver->settings, 1);
 }
 
 static void introspection_that_is_refused_is_as_good_as_none(void **state)
@@ -2481,6 +2518,7 @@ int main(void)
       TEST(another_apps_tokens_are_not_refused_ahead_of_the_server),
       TEST(a_storage_that_cannot_be_written_costs_no_refresh_token),
       TEST(tokens_that_cannot_be_saved_are_served_and_saved_later),
+      TEST(an_access_token_that_cannot_be_saved_waits_beside_its_own_mark),
       TEST(a_damaged_record_is_left_alone),
       TEST(a_record_that_is_just_being_rewritten_is_waited_for),
       TEST(an_unreadable_storage_does_not_take_the_token_away),
@@ -2521,6 +2559,7 @@ int main(void)
       TEST(without_introspection_there_is_one_resend_after_a_pause),
       TEST(a_dead_process_s_refresh_is_settled_first),
       TEST(a_dead_process_s_refresh_that_takes_all_the_time_to_settle_is_a_timeout),
+      TEST(a_second_unfinished_refresh_is_left_to_the_next_call_once_the_time_is_over),
       TEST(a_dead_process_s_refresh_token_is_sent_behind_a_mark_of_one_s_own),
       TEST(without_introspection_a_dead_process_s_refresh_token_is_sent_again),
       TEST(a_dead_process_s_lost_refresh_names_it),

@@ -155,7 +155,7 @@ void flow_start(struct flow *flow, enum flow_goal goal, struct moment now, doubl
   flow->recovering = flow->marked = flow->keeps_mark = flow->doubted = flow->unclear = false;
   flow->salvaged = flow->allowed = flow->deaf = flow->starting = flow->burying = flow->relocked = false;
   flow->spent_before = flow->spent_for_sure = flow->lags = flow->unnoted = false;
-  flow->replaces = flow->given_is_spent = flow->settled = false;
+  flow->replaces = flow->given_is_spent = flow->settled = flow->waited = false;
   flow->spends = flow->turns = 0;
   flow->resends = flow->failures = flow->looks = flow->reviews = 0;
   flow->lock_pause = 0;

@@ -69,12 +69,23 @@ static struct flow_action wait_for_owner(struct flow *flow)
                        fmin(OWNER_PAUSE_MOST, fmax(LOCK_PAUSE_FIRST, flow->deadline - flow->now.steady)));
 }
 
+/* A refresh under way is given its time once a call, even past the deadline; the next one is left to the next call. */
+static bool has_waited_enough(const struct flow *flow)
+{
+  return flow->waited && flow_time_is_over(flow);
+}
+
 /* The process that set the mark may have died just now. */
 struct flow_action flow_recover(struct flow *flow)
 {
   if (owner_may_live(flow))
     return wait_for_owner(flow);
-  flow->recovering = flow->doubted = true;
+  if (has_waited_enough(flow))
+    return flow_fail_and_leave(
+        flow, CODE_TIMEOUT,
+        "A process left a refresh unfinished, and to settle that took all the time of this call. Everything is stored, "
+        "and the next call settles it.");
+  flow->recovering = flow->doubted = flow->waited = true;
   if (is_long_over(flow))
     return flow->goal == FLOW_STORE ? flow_settle_for_login(flow) : flow_introspect(flow);
   return flow_let_it_settle(flow);

@@ -130,7 +130,8 @@ struct flow {
   struct answer given;         /* what a login gave */
   bool replaces;               /* it takes the place of a grant that lives, too */
   bool given_is_spent;         /* its refresh token is known to be */
-  bool settled;                /* the refresh that was under way has had its time */
+  bool settled;                /* the refresh that was under way has had its time: the one of `pending` */
+  bool waited;                 /* a refresh of others was given its time, in this flight */
   struct flow_outcome outcome; /* the last: the notes at its end are not touched without need */
 };
 

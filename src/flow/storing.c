@@ -99,6 +99,13 @@ static struct flow_action store_or_decline(struct flow *flow)
   return can_ask_for_login(flow) ? ask_for_login(flow) : decline_for_living(flow, false);
 }
 
+/* Another one may have begun meanwhile. */
+static bool has_had_its_time(const struct flow *flow, const struct pending *mark)
+{
+  return flow->settled && mark->since == flow->pending.since &&
+         strcmp(mark->refresh_token, flow->pending.refresh_token) == 0;
+}
+
 struct flow_action flow_judge_login(struct flow *flow)
 {
   struct pending mark;
@@ -107,8 +114,9 @@ struct flow_action flow_judge_login(struct flow *flow)
   if (is_known_as_spent(flow))
     return decline_spent(flow);
   bool under_way = record_pending(&flow->record, &flow->settings->world, &mark) && !(mark.lost > 0);
-  if (under_way && !flow->settled) {
+  if (under_way && !has_had_its_time(flow, &mark)) {
     flow->pending = mark;
+    flow->settled = false;
     return flow_recover(flow);
   }
   return store_or_decline(flow);
