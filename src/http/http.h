@@ -47,7 +47,7 @@ enum { HTTP_OPS_VERSION = 6, HTTP_BODY_MAX = 1024 * 1024 };
 struct http_ops {
   int version;         /* HTTP_OPS_VERSION: of this very struct, else nothing behind it means anything */
   const char *product; /* LUCIDAUTH_VERSION: module and library come from one */
-  /* Set libcurl and libsodium up, once a process; the others do it too if nobody has. http_load calls it.
+  /* Set libcurl and libsodium up, once a process; the others do it too if it was not done yet. http_load calls it.
    * NULL: it is done; else the name of a function that they do not have, and nothing of this may be called. */
   const char *(*start)(void);
   /* One POST on a fresh connection, never repeated, no redirect followed. Always fills `response`; its former content
@@ -82,7 +82,7 @@ const struct http_ops *http_load(enum code *code, char *message, size_t size);
 /* Whether the module is there and can be read, without loading it. False: `message` says why not. */
 bool http_locate(char *message, size_t size);
 
-/* Around fork(): nobody loads the module meanwhile. A child that came into being in the middle of it would find libcurl
+/* Around fork(): no thread loads the module meanwhile. A child that came into being in the middle of it would find libcurl
  * half set up, and its locks held by a thread that is not there. */
 void http_before_fork(void);
 void http_after_fork(void);

@@ -38,7 +38,7 @@ static void add_share(struct share *share)
   reserve.shares = share;
 }
 
-/* A share that nobody needs, for the caller to free; NULL: there is none. */
+/* A share that no transfer needs, for the caller to free; NULL: there is none. */
 static struct share *take_surplus(void)
 {
   if (untouched() <= reserve.holders)

@@ -33,7 +33,7 @@ static int leave(lua_State *L, int count)
   return count;
 }
 
-/* Without options there is nobody to hear events. */
+/* Without options there is no handler of events. */
 int front_token(lua_State *L)
 {
   int front = lua_gettop(L);

@@ -58,7 +58,7 @@ static bool refuses_to_introspect(int status)
   return status == 401 || status == 403 || status == 404 || status == 405;
 }
 
-/* A refusal stays one until somebody changes something. */
+/* A refusal stays until an administrator changes the settings. */
 static bool is_transient(int status)
 {
   return status < 400 || status == 408 || status == 429 || status >= 500;

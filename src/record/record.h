@@ -96,7 +96,7 @@ struct pending {
                    * empty: unknown */
   char held[160]; /* the room that its storage holds for the answer, in the storage's own words; empty: none */
   double settles; /* seconds that a request in doubt is given before it is asked about; 0: the usual time */
-  double lost;    /* epoch seconds: the server said then that it was spent; 0: nobody has asked yet */
+  double lost;    /* epoch seconds: the server said then that it was spent; 0: not asked yet */
 };
 
 /* False: there is no such mark, or it speaks of another refresh token than the record's. */

@@ -35,7 +35,7 @@ static const char *remedy_for(int cause)
   if (cause == EACCES || cause == EPERM)
     return "Let this program's user read and write the file and its folder.";
   if (cause == ENOENT)
-    return "It was there a moment ago: see who removes it.";
+    return "It was there a moment ago: find the program that removes it.";
   if (cause == ENOTDIR)
     return "A part of the path is not a folder: correct the path.";
   if (cause == ENAMETOOLONG)

@@ -39,7 +39,7 @@ struct file_store {
   struct version seen; /* as the last load or save found it */
   struct spare held;   /* the spare that the next save uses up: held for it, or left by a failed save */
   int place;           /* of the last spare's name in the lock file */
-  bool knows_spent;    /* it is as the last load met it, and nobody has asked for it yet */
+  bool knows_spent;    /* it is as the last load met it, and not asked for yet */
   char *spent;         /* LEDGER_TEXT bytes while it is locked; else NULL, or the text of the last call of spent() */
   bool in_doubt;       /* the record is in place, but its folder could not be synced */
   bool unsettled;      /* a temporary file's maker lives, although the lock is ours */
@@ -416,7 +416,7 @@ static bool make_place_durable(struct file_store *file, struct spare *spare, con
   return !file->in_doubt;
 }
 
-/* FAILED with `taken`: somebody has removed the file, and another one may do. */
+/* FAILED with `taken`: the file was removed, and another spare may do. */
 static enum store_result put_spare_in_place(struct file_store *file, struct spare *spare, struct version *version,
                                             bool *taken, struct store_error *error)
 {
@@ -708,7 +708,7 @@ static bool recover_file(struct file_store *file, const char *left, bool guessab
     return false;
   if (is_own_file(&found, guessable))
     return settle_left(file, left, error);
-  unlink(left); /* if it stays, it is in nobody's way */
+  unlink(left); /* if it stays, it does no harm */
   return true;
 }
 

@@ -199,7 +199,7 @@ bool lockfile_share(struct lockfile *lock, char spent[LEDGER_TEXT])
   struct store_error unheeded;
   /* with the lock it is the locked file's that count, wherever the path leads */
   bool read = share(lock, lockfile_is_held(lock) ? NULL : spent) && spent && !lockfile_is_held(lock);
-  /* An owner that died in a refresh would leave it under way for as long as nobody needs the lock. */
+  /* An owner that died in a refresh would leave it under way for as long as no process needs the lock. */
   if (!lockfile_is_held(lock) && page_is_under_way(&lock->page) && lockfile_try(lock, &unheeded) == STORE_OK)
     lockfile_release(lock);
   return read;

@@ -44,7 +44,7 @@ bool lockfile_is_lost(const struct lockfile *lock);
 /* It is held, and the path still leads to it. */
 bool lockfile_excludes_others(const struct lockfile *lock);
 
-/* The descriptor for the ledger; -1: the lock is not held, or the file is somebody else's. */
+/* The descriptor for the ledger; -1: the lock is not held, or the file is another program's. */
 int lockfile_ledger(const struct lockfile *lock);
 
 /* ledger_spent, with the lock and without it. False: there is no lock file. */

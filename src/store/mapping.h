@@ -35,7 +35,7 @@ void mapping_make_private(struct mapping *mapping);
  * then it gets the signals that are ours. Cheap; to be called once in a while. */
 void mapping_guard(void);
 
-/* Around fork(): nobody makes or frees a mapping meanwhile. A child would wait for ever for a thread that it does not
+/* Around fork(): no thread makes or frees a mapping meanwhile. A child would wait for ever for a thread that it does not
  * have. */
 void mapping_before_fork(void);
 void mapping_after_fork(void);

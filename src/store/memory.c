@@ -63,7 +63,7 @@ static bool memory_changed(struct store *store)
   return false;
 }
 
-/* The record is this process's alone: there is nobody to tell. */
+/* The record belongs to this process alone: no other process is to be told. */
 static void memory_begin(struct store *store)
 {
   (void)store;

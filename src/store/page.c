@@ -66,7 +66,7 @@ static bool lay_out(int fd)
     return false;
   bool here = is_signed(bytes, length, 0), again = is_signed(bytes, length, SIGNED_AGAIN_AT);
   if (!here && !again && !is_empty_file(bytes, length))
-    return false; /* somebody else's */
+    return false; /* another program's */
   if (here && again && length == SIZE)
     return true;
   return disk_allocate(fd, SIZE) && sign(fd, SIGNED_AGAIN_AT) && sign(fd, 0);

@@ -13,7 +13,7 @@
 enum store_result {
   STORE_OK,
   STORE_NONE,    /* load: there is no record */
-  STORE_BUSY,    /* lock: somebody else holds it, or this store itself does already */
+  STORE_BUSY,    /* lock: it is held already, by another lock holder or by this store itself */
   STORE_CHANGED, /* save: another writer has changed the record since this store last loaded or saved it */
   STORE_FAILED   /* the error says why; the record that was stored before is still there */
 };
@@ -75,7 +75,7 @@ struct store_ops {
   /* The hashes (RECORD_HASH) of refresh tokens that were spent here, with spaces between, as far as the store knows
    * them by itself, be the record there or not; NULL: none. The store's until the next call. */
   const char *(*spent)(struct store *store);
-  /* From any thread: nobody hands out the access token with this fingerprint (token_fingerprint) any more. */
+  /* From any thread: no process hands out the access token with this fingerprint (token_fingerprint) any more. */
   void (*reject)(struct store *store, uint64_t fingerprint);
   /* The last ones that were rejected, by any process; 0: none. */
   void (*rejected)(struct store *store, uint64_t fingerprints[STORE_REJECTED]);

@@ -62,10 +62,10 @@ struct ran {
   bool late;          /* the last look came after that */
 };
 
-/* A look, now that the steady clock reads this. `within`: the next one comes in so many seconds; negative: nobody knows. */
+/* A look, now that the steady clock reads this. `within`: the next one comes in so many seconds; negative: unknown. */
 double ran_look(struct ran *ran, double steady, double within);
 
-/* Lock a mutex that nobody holds for long. False: it is not to be had, since its holder is this very thread,
+/* Lock a mutex that is never held for long. False: it is not to be had, since its holder is this very thread,
  * interrupted by a signal. */
 bool clock_lock(pthread_mutex_t *mutex);
 

@@ -9,7 +9,7 @@ void exit_set(void (*settle)(void));
 
 /* From now on the end of the process is told of. To be called when libcurl and its TLS library are set up, whose own
  * last steps are then taken later, and before anything is spent. NULL, or a sentence that says why nothing may be
- * spent: nobody would wait for the answer. */
+ * spent: no process would wait for the answer. */
 const char *exit_watch(void);
 
 /* The process ends: that function was called, or is about to be. */

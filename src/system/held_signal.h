@@ -8,7 +8,7 @@
 struct held_signal {
   sigset_t held; /* none of them was on its way before */
   sigset_t mask; /* the thread's, as it was */
-  sigset_t came; /* of those to be passed on: they have come, and nobody has seen them yet */
+  sigset_t came; /* of those to be passed on: they have come, and the program has not seen them yet */
   double first;  /* steady seconds: when the first of them was seen; 0: none was */
   bool holding;
 };

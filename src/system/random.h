@@ -1,4 +1,4 @@
-/* Names that nobody can guess. */
+/* Random bytes, for names that cannot be guessed. */
 #ifndef RANDOM_H
 #define RANDOM_H
 
