@@ -118,8 +118,7 @@ typedef enum lucidauth_token_request {
   LUCIDAUTH_JSON,  /* a JSON body, as Lucid documents it */
   LUCIDAUTH_FORM,  /* a form body (RFC 6749 section 2.3.1) */
   LUCIDAUTH_BASIC, /* a form body, client id and secret by HTTP Basic (RFC 6749 section 2.3.1) */
-  LUCIDAUTH_USUAL /* as the provider usually wants it: LUCIDAUTH_JSON for Lucid, LUCIDAUTH_FORM for another's
-                   * token_url */
+  LUCIDAUTH_USUAL /* as the provider usually wants it: LUCIDAUTH_JSON for Lucid, LUCIDAUTH_FORM for another's token_url */
 } lucidauth_token_request;
 
 typedef enum lucidauth_storage {
