@@ -2396,6 +2396,38 @@ static void a_login_that_cannot_be_saved_is_with_its_user_alone(void **state)
   check_stored(driver, give(driver, login)); /* the very same once more */
 }
 
+static void a_login_waits_until_a_storage_of_ones_own_shows_it(void **state)
+{
+  struct driver *driver = *state;
+  driver->settings.reads_back = true;
+  check_stored(driver, give(driver, login));
+  assert_string_equal(driver->steps, "load lock load save load unlock");
+  store(driver, record("A1", "R1", NOW + HOUR));
+  driver->replaces = true;
+  driver->forgotten = 1;
+  check_failure(give(driver, login), CODE_STORAGE, "keep it");
+  assert_non_null(strstr(driver->stored, "R1"));
+  assert_true(driver->waited >= 1);
+  assert_false(flow_unsaved(driver->flow));
+  check_stored(driver, give(driver, login));
+}
+
+/* Its lock may be the parent's. */
+static void a_login_is_not_called_stored_beside_tokens_of_a_parent(void **state)
+{
+  struct driver *driver = *state;
+  store(driver, record("A1", "R1", NOW - 1));
+  driver->fails_after_mark = 1;
+  check_token(token(driver), "A2");
+  flow_disown(driver->flow);
+  driver->busy = 100000;
+  driver->replaces = true;
+  check_failure(give(driver, login), CODE_TIMEOUT, "");
+  assert_null(strstr(driver->stored, "R5"));
+  driver->busy = 0;
+  check_stored(driver, give(driver, login));
+}
+
 static void a_login_that_is_refused_leaves_the_dead_grant_and_not_the_replaced_one(void **state)
 {
   struct driver *driver = *state;
@@ -2638,6 +2670,8 @@ int main(void)
       TEST(a_refresh_token_that_was_spent_is_not_stored),
       TEST(a_login_that_another_writer_comes_before_is_judged_anew),
       TEST(a_login_that_cannot_be_saved_is_with_its_user_alone),
+      TEST(a_login_waits_until_a_storage_of_ones_own_shows_it),
+      TEST(a_login_is_not_called_stored_beside_tokens_of_a_parent),
       TEST(a_login_that_is_refused_leaves_the_dead_grant_and_not_the_replaced_one),
       TEST(a_login_that_is_handed_over_late_ends_when_it_ends),
       TEST(the_smallest_lease_outlasts_every_refresh),

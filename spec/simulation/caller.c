@@ -1,11 +1,16 @@
 #include "caller.h"
 
+#include "../oauth/given.h"
 #include "invariants.h"
 #include "server.h"
 #include "storage.h"
 
 #include <math.h>
 #include <stdio.h>
+#include <string.h>
+
+/* For those whose grant is called dead. */
+enum { LOGINS_KEPT = 8 };
 
 static void call_at(struct simulation *sim, struct worker *worker, double due)
 {
@@ -30,6 +35,39 @@ static void call_later(struct simulation *sim, struct worker *worker)
     call_at(sim, worker, sim->now + left + random_magnitude(&sim->random, 0.1, 2 * sim->conditions.lifetime));
 }
 
+/* Some store the last one once more. */
+static bool logs_in(struct simulation *sim, struct worker *worker)
+{
+  const struct account *owner = &sim->accounts[sim->accounts[worker->account].of];
+  worker->replaces = random_chance(&sim->random, 0.3);
+  if (worker->given.refresh.kind && random_chance(&sim->random, 0.2))
+    return true;
+  if (owner->grant + LOGINS_KEPT >= GRANTS)
+    return false;
+  worker->given = server_login_with_tokens(sim, worker->account);
+  if (random_chance(&sim->random, 0.3))
+    worker->given.access = (struct token){0}; /* a refresh token alone */
+  return true;
+}
+
+void caller_gives(struct simulation *sim, struct worker *worker)
+{
+  char text[200], refresh[TOKEN_TEXT];
+  struct answer given;
+  const struct answer_context context = {.now = simulation_moment(sim, worker).wall, .default_lifetime = 3600};
+  token_write(refresh, worker->given.refresh);
+  if (worker->given.access.kind)
+    server_write(sim, text, sizeof text, &worker->given);
+  else
+    snprintf(text, sizeof text, "%s", refresh);
+  simulation_tell(sim, worker, worker->account, "stores the login %s%s", refresh,
+                  worker->replaces ? ", whatever is there" : "");
+  if (given_read(&given, text, strlen(text), &context))
+    simulation_violate(sim, worker, worker->account, "the login %s cannot be read", refresh);
+  else
+    flow_give(worker->flow, &given, worker->replaces);
+}
+
 bool caller_calls(struct simulation *sim, struct worker *worker, enum flow_goal *goal)
 {
   const struct conditions *conditions = &sim->conditions;
@@ -38,6 +76,8 @@ bool caller_calls(struct simulation *sim, struct worker *worker, enum flow_goal 
     *goal = FLOW_REFRESH;
   else if (random_chance(&sim->random, conditions->look))
     *goal = FLOW_LOOK;
+  else if (random_chance(&sim->random, conditions->store) && logs_in(sim, worker))
+    *goal = FLOW_STORE;
   bool good = worker->cached[0] && !moment_has_come(worker->refresh_at, simulation_moment(sim, worker)) &&
               worker->seen == sim->accounts[worker->account].storage.version;
   if (!good || *goal != FLOW_TOKEN || sim->calm)
@@ -102,7 +142,7 @@ static void failed(struct simulation *sim, struct worker *worker, enum code code
 {
   struct account *account = &sim->accounts[worker->account];
   worker->cached[0] = '\0';
-  if (is_end_of_grant(sim, code) && !account->called_dead) {
+  if (worker->goal != FLOW_STORE && is_end_of_grant(sim, code) && !account->called_dead) {
     account->called_dead = true;
     account->login_due = sim->now + random_magnitude(&sim->random, 0.1, 10);
   }

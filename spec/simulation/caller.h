@@ -7,6 +7,9 @@
 /* Time has come for a call. False: the token in hand still does. */
 bool caller_calls(struct simulation *sim, struct worker *worker, enum flow_goal *goal);
 
+/* A flight that stores a login has begun: hand the login over. */
+void caller_gives(struct simulation *sim, struct worker *worker);
+
 /* The call has ended. */
 void caller_landed(struct simulation *sim, struct worker *worker);
 

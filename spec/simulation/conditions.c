@@ -77,6 +77,7 @@ static void draw_calls(struct conditions *conditions, struct random *random)
   conditions->reject = maybe(random, 0.05);
   conditions->flood = maybe(random, 0.02);
   conditions->fork = maybe(random, 0.9);
+  conditions->store = maybe(random, 0.1);
 }
 
 static void draw_events(struct conditions *conditions, struct random *random)

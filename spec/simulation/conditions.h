@@ -60,7 +60,7 @@ struct conditions {
   double lock_vanishes, starve, memory, slow_connect, frozen;
 
   /* of a call's */
-  double refresh, look, reject, flood, fork;
+  double refresh, look, store, reject, flood, fork;
 
   /* seconds between two */
   double every; /* of any of the following */

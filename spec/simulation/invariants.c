@@ -11,6 +11,9 @@
 #define STEPS_MOST 10000
 #define EXTRA 7.0
 
+/* A request that was sent just before its process died may be on its way for so long. */
+#define SETTLE_TIME 1.0
+
 /* Requests of a flight that may spend a refresh token. */
 enum { SPENDS_MOST = 6 };
 
@@ -171,6 +174,8 @@ void invariants_sent(struct simulation *sim, struct worker *worker, struct token
 {
   struct grant *grant = server_grant(sim, token);
   sim->tally->sends++;
+  if (worker->goal == FLOW_STORE)
+    simulation_violate(sim, worker, worker->account, "a flight that only stores a login sends %s", name(token));
   check_back_off(sim, worker, token);
   check_flight(sim, worker);
   check_lock(sim, worker, token);
@@ -407,6 +412,12 @@ static void check_needed(struct simulation *sim, const struct worker *worker, in
                        name(after.refresh));
 }
 
+/* With a login that is to replace what lives. */
+static bool is_told_to_replace(const struct worker *worker)
+{
+  return worker && worker->action.announces && worker->replaces;
+}
+
 static void check_progress(struct simulation *sim, const struct worker *worker, int of)
 {
   struct account *account = &sim->accounts[of];
@@ -417,13 +428,15 @@ static void check_progress(struct simulation *sim, const struct worker *worker, 
   struct pair aside = strict || !worker ? account->aside : worker->known.aside;
   bool restored = aside.refresh.kind && same_pair(aside, after);
   bool kept = before.refresh.kind && same_pair(account->storage.aside, before);
-  /* who was broken off has not waited until its tokens showed; where the refresh token stays, nothing tells */
-  bool unseen = account->storage.lag > 0 && token_same(before.refresh, after.refresh);
-  if (goes_back(before, after) && !restored && !kept && !unseen &&
+  /* who was broken off has not waited until its tokens showed; where the refresh token stays, or is a login's,
+   * nothing tells */
+  bool untold = token_same(before.refresh, after.refresh) || before.refresh.serial == 0;
+  bool unseen = account->storage.lag > 0 && untold;
+  if (goes_back(before, after) && !restored && !kept && !unseen && !is_told_to_replace(worker) &&
       !starts_from_another_login(sim, before.refresh, after.refresh))
     simulation_violate(sim, worker, of, "the storage goes back from %s/%s to %s/%s", name(before.refresh),
                        name(before.access), name(after.refresh), name(after.access));
-  if (strict) {
+  if (strict && !is_told_to_replace(worker)) {
     check_aside(sim, worker, of, before);
     check_needed(sim, worker, of, before);
   }
@@ -446,6 +459,35 @@ static void settle_held(struct simulation *sim, int account)
       worker->known.inherited = false;
     }
   }
+}
+
+/* A mark tells of a refresh under way, until it says that its answer is lost. A record with a grant put aside may have
+ * the mark of that one. */
+static bool shows_refresh_under_way(const struct storage *storage)
+{
+  return storage->text && strstr(storage->text, "\"pending\":") && !strstr(storage->text, "\"lost\":") &&
+         !storage->aside.refresh.kind;
+}
+
+/* What a login is about to take the place of. A storage that lags or lies may have shown another record. */
+void invariants_stores(struct simulation *sim, struct worker *worker)
+{
+  const struct account *account = &sim->accounts[worker->account];
+  const struct storage *storage = &account->storage;
+  struct token before = storage->content.refresh;
+  bool same = token_same(before, worker->given.refresh);
+  if (storage->lag > 0 || account->disturbed)
+    return;
+  if (simulation_strict(sim, worker->account) && before.kind && !same && !worker->replaces &&
+      server_active(sim, before))
+    simulation_violate(sim, worker, worker->account,
+                       "%s is alive, and the login %s takes its place without being told so", name(before),
+                       name(worker->given.refresh));
+  bool others_fly = account->flight >= 0 && account->flight != number(sim, worker) && !may_take_over(sim, account);
+  bool just_begun = shows_refresh_under_way(storage) && sim->now - storage->marked < SETTLE_TIME;
+  if (!sim->conditions.script && (others_fly || just_begun))
+    simulation_violate(sim, worker, worker->account, "the login %s overwrites %s, whose refresh is in flight",
+                       name(worker->given.refresh), name(before));
 }
 
 /* Whoever saves a record whose access token it knows to be rejected, says so in it. */
@@ -547,7 +589,7 @@ static void check_verdict(struct simulation *sim, struct worker *worker, struct 
     simulation_violate(sim, worker, worker->account, "%s is called dead (%s), but the answer that is kept holds %s",
                        name(token), code_name(code), name(successor));
   if (storage->lie == LIE_NONE && stored.kind && !token_same(stored, token) && server_active(sim, stored) &&
-      storage->changed <= worker->known.effect)
+      storage->changed + storage->lag <= worker->known.effect)
     simulation_violate(sim, worker, worker->account, "%s is called dead (%s), but the storage holds %s, which is alive",
                        name(token), code_name(code), name(stored));
   const struct worker *other = holder(sim, token);
@@ -720,6 +762,18 @@ static bool is_of_trial(struct simulation *sim, const struct worker *worker)
   return worker->known.posted_any && posted.grant != worker->known.loaded.refresh.grant && !server_active(sim, posted);
 }
 
+/* A login that its caller is told to be stored counts for everybody. */
+static void check_stored(struct simulation *sim, struct worker *worker)
+{
+  struct storage *storage = &sim->accounts[worker->account].storage;
+  struct token given = worker->given.refresh, stored = token_find(storage_shows(sim, storage)).refresh;
+  sim->tally->stored++;
+  if (stored.grant != given.grant && storage->lie == LIE_NONE && simulation_strict(sim, worker->account) &&
+      sim->conditions.lock_vanishes == 0)
+    simulation_violate(sim, worker, worker->account, "the login %s is said to be stored, and the storage holds %s",
+                       name(given), name(stored));
+}
+
 void invariants_landed(struct simulation *sim, struct worker *worker)
 {
   const struct flow_outcome *outcome = flow_outcome(worker->flow);
@@ -740,6 +794,9 @@ void invariants_landed(struct simulation *sim, struct worker *worker)
   bool dead = outcome->code == CODE_INVALID_GRANT || outcome->code == CODE_LOST_ROTATION;
   /* where nobody can be asked, a refusal in unknown words has another login tried, and what is said is said of that */
   bool of_another = worker->known.tried && (!simulation_can_ask(sim) || is_of_trial(sim, worker));
+  if (worker->goal == FLOW_STORE && outcome->code == CODE_OK)
+    check_stored(sim, worker);
+  dead = dead && worker->goal != FLOW_STORE; /* else it is said of the login */
   if (dead && worker->known.loaded_any && !of_another && server_active(sim, worker->known.loaded.refresh))
     simulation_violate(sim, worker, worker->account, "%s is called dead (%s), and is alive",
                        name(worker->known.loaded.refresh), code_name(outcome->code));

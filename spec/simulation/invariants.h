@@ -20,6 +20,9 @@ void invariants_reuse(struct simulation *sim, struct token token, const char *wh
 void invariants_acts(struct simulation *sim, struct worker *worker);
 void invariants_saves(struct simulation *sim, struct worker *worker);
 
+/* A login is about to take the record's place. */
+void invariants_stores(struct simulation *sim, struct worker *worker);
+
 void invariants_loaded(struct simulation *sim, struct worker *worker);
 void invariants_saved(struct simulation *sim, struct worker *worker);
 void invariants_rolled_forward(struct simulation *sim, int account);

@@ -47,8 +47,8 @@ static void print_tally(const struct tally *tally, double took)
          tally->flights, tally->steps, tally->sends, tally->introspections, tally->saves, tally->failed_saves,
          tally->crashes, tally->logins);
   printf("%" PRIu64 " recovered, %" PRIu64 " adopted, %" PRIu64 " unsaved for a while, %" PRIu64 " refused, %" PRIu64
-         " lost with their process\n",
-         tally->recovered, tally->adopted, tally->unsaved, tally->refused, tally->lost);
+         " lost with their process, %" PRIu64 " logins stored\n",
+         tally->recovered, tally->adopted, tally->unsaved, tally->refused, tally->lost, tally->stored);
   for (int i = 0; i < FATES; i++)
     printf("%s%s %" PRIu64, i ? ", " : "POSTs: ", fate_name((enum fate)i), tally->fates[i]);
   putchar('\n');

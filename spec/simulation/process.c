@@ -269,7 +269,7 @@ static void waited(struct simulation *sim, struct worker *worker)
 static void take_off(struct simulation *sim, struct worker *worker, enum flow_goal goal)
 {
   struct moment now = simulation_moment(sim, worker);
-  static const char *const goals[] = {"wants a token", "wants a new token", "looks", "wants to save"};
+  static const char *const goals[] = {"wants a token", "wants a new token", "looks", "wants to save", "logs in"};
   simulation_tell(sim, worker, worker->account, "%s", goals[goal]);
   sim->tally->flights++;
   worker->goal = goal;
@@ -277,6 +277,8 @@ static void take_off(struct simulation *sim, struct worker *worker, enum flow_go
   worker->event = (struct flow_event){.result = FLOW_DID};
   invariants_took_off(sim, worker);
   flow_start(worker->flow, goal, now, now.steady + worker->settings.timeout);
+  if (goal == FLOW_STORE)
+    caller_gives(sim, worker);
   tell_flow(sim, worker);
 }
 

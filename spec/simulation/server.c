@@ -14,6 +14,17 @@ struct token server_login(struct simulation *sim, int account)
   return (struct token){.kind = 'R', .account = of, .grant = owner->grant};
 }
 
+struct pair server_login_with_tokens(struct simulation *sim, int account)
+{
+  struct token refresh = server_login(sim, account);
+  struct grant *grant = server_grant(sim, refresh);
+  if (!grant)
+    return (struct pair){0};
+  grant->access = 1;
+  grant->dies = sim->now + sim->conditions.lifetime;
+  return (struct pair){.refresh = refresh, .access = {'A', refresh.account, refresh.grant, grant->access}};
+}
+
 struct grant *server_grant(struct simulation *sim, struct token token)
 {
   if (!token.kind || token.account >= sim->conditions.accounts || token.grant > sim->accounts[token.account].grant)

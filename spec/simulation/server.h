@@ -8,6 +8,9 @@
 /* A new login: the account's next grant. Returns its refresh token. False in `kind`: there is no room for more. */
 struct token server_login(struct simulation *sim, int account);
 
+/* The same, with the access token that comes with it. */
+struct pair server_login_with_tokens(struct simulation *sim, int account);
+
 /* Rotate. `issued`: the new tokens, without a refresh token when the old one is kept. False: invalid_grant. `who`
  * asks, for the story. */
 bool server_refresh(struct simulation *sim, struct token token, bool omit, const char *who, struct pair *issued);

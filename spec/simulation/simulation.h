@@ -52,6 +52,7 @@ struct storage {
   char *text;                 /* NULL: there is no record */
   struct pair content, aside; /* of it; of the grant that is put aside in it */
   double changed;             /* when */
+  double marked;              /* when a mark was saved last */
   unsigned version;
   char *leftover;    /* a complete temporary file, whose writer died before the rename */
   int owner;         /* of the lock that others would ask for: a worker; -1: nobody */
@@ -153,6 +154,10 @@ struct worker {
   int steps;
   int tries; /* to take the lock */
 
+  /* the login that it stores, or has stored last */
+  struct pair given;
+  bool replaces;
+
   /* what its caller has in hand */
   char cached[TOKEN_TEXT];
   struct moment refresh_at;
@@ -222,7 +227,7 @@ struct wire {
 
 struct tally {
   uint64_t episodes, refreshes, steps, flights, crashes, sends, introspections, saves, failed_saves, recovered, lost,
-      refused, adopted, logins, unsaved;
+      refused, adopted, logins, stored, unsaved;
   uint64_t fates[FATES];
   struct diagram diagram;
 };

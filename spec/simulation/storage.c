@@ -177,6 +177,10 @@ static void save(struct simulation *sim, struct worker *worker)
   char *less = storage->lie == LIE_DROPS_A_FIELD ? without_a_field(sim, worker->action.record) : NULL;
   const char *text = less ? less : worker->action.record;
   worker->seen = storage->version;
+  if (worker->action.announces)
+    invariants_stores(sim, worker);
+  if (worker->action.spends)
+    storage->marked = sim->now;
   if (storage->lie != LIE_KEEPS_NOTHING) {
     if (storage->lag > 0)
       hide(sim, storage, text);

@@ -324,12 +324,12 @@ struct flow_action on_lock_record(struct flow *flow, const struct flow_event *ev
   return flow_go_to(flow, flow->unsaved.json ? LOAD_BEFORE_UNSAVED : LOAD_LOCKED);
 }
 
-/* The lock may still be the parent's: it is asked for once a flight as long as the token lives. */
+/* The lock may still be the parent's: it is asked for once a flight as long as the token lives. A login needs it. */
 struct flow_action on_lock_inherited(struct flow *flow, const struct flow_event *event)
 {
   if (event->result == FLOW_DID)
     return on_lock_record(flow, event);
-  if (flow->goal == FLOW_KEEP || flow_token_lives(flow))
+  if (flow->goal == FLOW_KEEP || (flow->goal != FLOW_STORE && flow_token_lives(flow)))
     return flow_finish(flow);
   return event->result == FLOW_BUSY ? lock_is_busy(flow) : flow_fail_and_leave(flow, event->code, event->text);
 }

@@ -113,6 +113,8 @@ static struct flow_action confirmed(struct flow *flow)
     return flow_tokens_are_kept(flow);
   case SAVE_SALVAGED:
     return flow_salvaged_is_kept(flow);
+  case SAVE_LOGIN:
+    return flow_login_is_kept(flow);
   default:
     return flow_let_it_settle(flow); /* SAVE_ANSWER */
   }
@@ -129,6 +131,8 @@ static struct flow_action not_confirmed(struct flow *flow, const struct flow_eve
     snprintf(message, sizeof message, "%s", event->text);
   else
     words_not_shown(message, flow->settings);
+  if (flow->confirms == SAVE_LOGIN)
+    return flow_login_is_not_kept(flow, CODE_STORAGE, message);
   return flow->confirms == SAVE_UNSAVED ? still_unsaved(flow, CODE_STORAGE, message)
                                         : flow_keep_in_memory(flow, message);
 }
@@ -137,7 +141,11 @@ static struct flow_action not_confirmed(struct flow *flow, const struct flow_eve
  * good. */
 static bool waits_to_confirm(const struct flow *flow)
 {
-  bool again = flow->confirms == SAVE_UNSAVED, patient = flow->lags || flow->goal == FLOW_KEEP;
+  bool again = flow->confirms == SAVE_UNSAVED;
+  bool patient =
+      flow->lags || flow->goal == FLOW_KEEP || flow->goal == FLOW_STORE; /* no mark has shown whether it lags */
+  if (flow->confirms == SAVE_LOGIN && flow->now.steady < flow->back_since + BACK_LEAST)
+    return true;
   if (flow_time_is_over(flow) || (again && flow->goal == FLOW_TOKEN && flow_token_lives(flow)))
     return false;
   if (flow->served.token && flow->goal == FLOW_TOKEN && flow->now.steady >= flow->served.refresh_at.steady)
@@ -159,7 +167,8 @@ static bool is_overwritten(const struct flow *flow, const struct flow_event *eve
 struct flow_action on_load_saved(struct flow *flow, const struct flow_event *event)
 {
   const struct record *given = flow->confirms == SAVE_UNSAVED ? &flow->unsaved : &flow->record;
-  if (shows(flow, event, given) || is_overwritten(flow, event, given))
+  bool overwritten = flow->confirms != SAVE_LOGIN && is_overwritten(flow, event, given); /* else it is what was there */
+  if (shows(flow, event, given) || overwritten)
     return confirmed(flow);
   if (!waits_to_confirm(flow))
     return not_confirmed(flow, event);

@@ -224,6 +224,8 @@ struct flow_action flow_settle_for_login(struct flow *flow);
 struct flow_action flow_go_on_for_login(struct flow *flow, const struct introspection *found);
 struct flow_action flow_store_login(struct flow *flow);
 struct flow_action flow_store_over_damaged(struct flow *flow, const char *text);
+struct flow_action flow_login_is_kept(struct flow *flow);
+struct flow_action flow_login_is_not_kept(struct flow *flow, enum code code, const char *why);
 struct flow_action on_save_login(struct flow *flow, const struct flow_event *event);
 
 /* acting.c */

@@ -203,17 +203,26 @@ struct flow_action flow_store_over_damaged(struct flow *flow, const char *text)
   return save_login(flow, &made);
 }
 
-struct flow_action on_save_login(struct flow *flow, const struct flow_event *event)
+struct flow_action flow_login_is_not_kept(struct flow *flow, enum code code, const char *why)
 {
   char message[FLOW_MESSAGE];
-  if (event->result == FLOW_FAILED) {
-    words_not_stored(message, event->text);
-    return flow_fail_and_leave(flow, event->code, message);
-  }
+  words_not_stored(message, why);
+  return flow_fail_and_leave(flow, code, message);
+}
+
+struct flow_action flow_login_is_kept(struct flow *flow)
+{
   flow_take_token(flow, &flow->record);
   setback_forget(&flow->setback);
   setback_forget(&flow->start_setback);
   flow_succeed(flow);
   flow_add_note(flow, FLOW_STORED, CODE_OK, "");
   return flow_leave(flow);
+}
+
+struct flow_action on_save_login(struct flow *flow, const struct flow_event *event)
+{
+  if (event->result == FLOW_FAILED)
+    return flow_login_is_not_kept(flow, event->code, event->text);
+  return flow->settings->reads_back ? flow_confirm(flow, SAVE_LOGIN) : flow_login_is_kept(flow);
 }
