@@ -3,7 +3,7 @@
 
 local socket = require("socket")
 
-local front = require("spec.front")
+local front = require("spec.relay")
 local helper = require("spec.helper")
 local nginx = require("spec.nginx.nginx")
 local tokens = require("spec.tokens")

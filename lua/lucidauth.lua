@@ -13,7 +13,7 @@ local core = require "lucidauth.core"
 ---@field _VERSION string the module's version
 local lucid = { _VERSION = core.version }
 
-local token, authorization = core.front(lucid, function(...)
+local token, authorization = core.first(lucid, function(...)
   return require("lucidauth.module").complete(...)
 end)
 

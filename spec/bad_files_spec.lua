@@ -3,26 +3,26 @@
 
 local attempt = require("spec.attempt")
 local helper = require("spec.helper")
-local lanes = require("spec.lanes")
+local parallel = require("spec.parallel")
 local tokens = require("spec.tokens")
 
 local quote, shell, plain = helper.quote, helper.shell, helper.without_privileges()
 local holds = attempt.holds
 
-local scene = require("spec.scene").new(setup, teardown, before_each, after_each)
-local sandbox = scene.sandbox
+local fixture = require("spec.fixture").new(setup, teardown, before_each, after_each)
+local sandbox = fixture.sandbox
 
 -- A damaged file is looked at again several times, which most of them wait for.
-local it = lanes.deal(5, it, teardown, function(why)
+local it = parallel.deal(5, it, teardown, function(why)
   pending(why)
 end)
 
 local function chmod(mode, file)
-  shell(("chmod %s -- %s"):format(mode, quote(file or scene.path)))
+  shell(("chmod %s -- %s"):format(mode, quote(file or fixture.path)))
 end
 
 local function mode_of(file)
-  return (shell("stat -c %a -- " .. quote(file or scene.path)):gsub("%s+$", ""))
+  return (shell("stat -c %a -- " .. quote(file or fixture.path)):gsub("%s+$", ""))
 end
 
 local is_root = helper.run("id -u") == "0\n"
@@ -39,11 +39,11 @@ local function find_own_mounts()
 end
 
 local function write_record(left)
-  return scene:store(left, { note = { "another program's" } })
+  return fixture:store(left, { note = { "another program's" } })
 end
 
 local function write_private(text, file)
-  helper.write_file(file or scene.path, text)
+  helper.write_file(file or fixture.path, text)
   chmod("600", file)
 end
 
@@ -57,7 +57,7 @@ local function snapshot(file)
 end
 
 local function client_with(changes)
-  return scene:client(helper.merge({ refresh_token = sandbox:grant().refresh_token }, changes))
+  return fixture:client(helper.merge({ refresh_token = sandbox:grant().refresh_token }, changes))
 end
 
 local SAFE = { "Nothing was changed" }
@@ -72,32 +72,32 @@ end
 -- A call that must fail without a request or a change; then `mend` takes the
 -- cause away, and the same client must work, with one refresh.
 local function check_refusal(words, mend, changes)
-  local before, grant, asked = snapshot(scene.path), sandbox:grant(), scene:posts()
+  local before, grant, asked = snapshot(fixture.path), sandbox:grant(), fixture:posts()
   local client = client_with(changes)
   for _ = 1, 2 do
     assert_refused(words, client:token())
   end
   assert_refused(words, client:refresh())
-  assert.are.equal(before, snapshot(scene.path))
-  assert.are.equal(asked, scene:posts())
+  assert.are.equal(before, snapshot(fixture.path))
+  assert.are.equal(asked, fixture:posts())
   assert.are.same(grant, sandbox:grant())
   mend()
   local token = assert(client:token())
   assert.is_true(tokens.works(sandbox, token))
-  assert.are.equal(asked + 1, scene:posts())
+  assert.are.equal(asked + 1, fixture:posts())
 end
 
 -- The record has gone into the token file by other means than the client's.
 local function restore(record)
   return function()
-    shell("rm -rf -- " .. quote(scene.path))
-    tokens.write(scene.path, record)
+    shell("rm -rf -- " .. quote(fixture.path))
+    tokens.write(fixture.path, record)
   end
 end
 
 -- The same in a process of its own, for whom modes hold.
 local function run_plain()
-  return attempt.run(scene:env({ LUCID_REFRESH_TOKEN = false }), plain)
+  return attempt.run(fixture:env({ LUCID_REFRESH_TOKEN = false }), plain)
 end
 
 local function skip_unless_plain()
@@ -180,23 +180,23 @@ describe("a damaged token file", function()
     assert.are.equal(token, client:token())
     assert_refused(DAMAGED, client:refresh())
     assert.are.equal(token, client:token())
-    assert.are.equal("{", helper.read_file(scene.path))
-    assert.are.equal(1, scene:posts())
-    assert.are.equal("refreshed", scene.events[1].name)
+    assert.are.equal("{", helper.read_file(fixture.path))
+    assert.are.equal(1, fixture:posts())
+    assert.are.equal("refreshed", fixture.events[1].name)
   end)
 
   it("leaves the temporary file alone, which counts when it is gone", function()
     local newest = tokens.record(tokens.pair(sandbox), 1000)
     write_private("\0\0\0")
-    tokens.write(scene.path .. ".tmp", newest)
-    local before, asked = snapshot(scene.path .. ".tmp"), scene:posts()
+    tokens.write(fixture.path .. ".tmp", newest)
+    local before, asked = snapshot(fixture.path .. ".tmp"), fixture:posts()
     local client = client_with()
     assert_refused({ "NUL" }, client:token())
-    assert.are.equal(before, snapshot(scene.path .. ".tmp"))
-    shell("rm " .. quote(scene.path))
+    assert.are.equal(before, snapshot(fixture.path .. ".tmp"))
+    shell("rm " .. quote(fixture.path))
     assert.are.equal(newest.access_token, client:token())
-    assert.are.equal(newest.refresh_token, tokens.read(scene.path).refresh_token)
-    assert.are.equal(asked, scene:posts())
+    assert.are.equal(newest.refresh_token, tokens.read(fixture.path).refresh_token)
+    assert.are.equal(asked, fixture:posts())
   end)
 end)
 
@@ -204,15 +204,15 @@ describe("a token file that others own or can read", function()
   it("is refused when it belongs to another user", function()
     if is_root then
       local record = write_record(-10)
-      shell("chown 65534 -- " .. quote(scene.path))
+      shell("chown 65534 -- " .. quote(fixture.path))
       check_refusal({ "belongs to user 65534", "runs as user 0", "chown" }, function()
-        shell("chown 0 -- " .. quote(scene.path))
+        shell("chown 0 -- " .. quote(fixture.path))
       end)
-      assert.are_not.equal(record.refresh_token, tokens.read(scene.path).refresh_token)
+      assert.are_not.equal(record.refresh_token, tokens.read(fixture.path).refresh_token)
     else
       local token, message, code = client_with({ storage = "/etc/passwd" }):token()
       assert_refused({ "belongs to user 0", "chown" }, token, message, code)
-      assert.are.equal(0, scene:posts())
+      assert.are.equal(0, fixture:posts())
     end
   end)
 
@@ -221,41 +221,41 @@ describe("a token file that others own or can read", function()
       pending("only root can give a file away")
     end
     write_record(-10)
-    write_private("", scene.path .. ".lock")
-    shell("chown 65534 -- " .. quote(scene.path .. ".lock"))
-    check_refusal({ scene.path .. ".lock", "belongs to user 65534", "chown" }, function()
-      shell("chown 0 -- " .. quote(scene.path .. ".lock"))
+    write_private("", fixture.path .. ".lock")
+    shell("chown 65534 -- " .. quote(fixture.path .. ".lock"))
+    check_refusal({ fixture.path .. ".lock", "belongs to user 65534", "chown" }, function()
+      shell("chown 0 -- " .. quote(fixture.path .. ".lock"))
     end)
   end)
 
   it("is refused when it cannot be read", function()
     skip_unless_plain()
     write_record(-10)
-    local asked = scene:posts()
+    local asked = fixture:posts()
     chmod("000")
     local code, message = run_plain()
     assert.are.equal("storage", code)
-    assert.is_true(holds(message, { "Cannot open", scene.path, "Permission denied",
+    assert.is_true(holds(message, { "Cannot open", fixture.path, "Permission denied",
       "Nothing was changed", "Let this program's user read and write" }), message)
-    assert.are.equal(asked, scene:posts())
+    assert.are.equal(asked, fixture:posts())
     assert.are.equal("0", mode_of())
     chmod("600")
     local token = run_plain()
     assert.is_true(tokens.works(sandbox, token))
-    assert.are.equal(asked + 1, scene:posts())
+    assert.are.equal(asked + 1, fixture:posts())
   end)
 
   for _, mode in ipairs({ "644", "640", "604", "666", "777", "660", "620" }) do
     it("is mended and used, with an event, when its mode is " .. mode, function()
       local record = write_record(1000)
       chmod(mode)
-      local asked, bytes = scene:posts(), helper.read_file(scene.path)
+      local asked, bytes = fixture:posts(), helper.read_file(fixture.path)
       local client = client_with()
       assert.are.equal(record.access_token, client:token())
-      assert.are.equal("repaired", scene:names_of_events())
+      assert.are.equal("repaired", fixture:names_of_events())
       assert.are.equal("600", mode_of())
-      assert.are.equal(bytes, helper.read_file(scene.path))
-      assert.are.equal(asked, scene:posts())
+      assert.are.equal(bytes, helper.read_file(fixture.path))
+      assert.are.equal(asked, fixture:posts())
     end)
   end
 
@@ -264,15 +264,15 @@ describe("a token file that others own or can read", function()
     chmod("644")
     local client = client_with()
     assert(client:token())
-    assert.are.equal("repaired refreshed", scene:names_of_events())
+    assert.are.equal("repaired refreshed", fixture:names_of_events())
     assert.are.equal("600", mode_of())
   end)
 
   it("is private from its first moment, whatever the umask", function()
-    local token = attempt.run(scene:env(), "umask 0; exec ")
+    local token = attempt.run(fixture:env(), "umask 0; exec ")
     assert.is_true(tokens.works(sandbox, token))
     assert.are.equal("600", mode_of())
-    assert.are.equal("600", mode_of(scene.path .. ".lock"))
+    assert.are.equal("600", mode_of(fixture.path .. ".lock"))
   end)
 
   -- A path may lead to another program's file by mistake, as root even to one
@@ -284,7 +284,7 @@ describe("a token file that others own or can read", function()
   }) do
     it("keeps even its mode when it is " .. name, function()
       local record = tokens.record(tokens.pair(sandbox), -10)
-      helper.write_file(scene.path, text)
+      helper.write_file(fixture.path, text)
       chmod("755")
       check_refusal({ "token record" }, restore(record))
     end)
@@ -302,8 +302,8 @@ describe("in the place of a token file", function()
   for name, thing in helper.sorted(things) do
     it(name .. " is refused", function()
       local record = tokens.record(tokens.pair(sandbox), -10)
-      shell(thing[1]:format(quote(scene.path)))
-      check_refusal({ scene.path, thing[2][1], "Give the path of" }, restore(record))
+      shell(thing[1]:format(quote(fixture.path)))
+      check_refusal({ fixture.path, thing[2][1], "Give the path of" }, restore(record))
     end)
   end
 
@@ -315,18 +315,18 @@ describe("in the place of a token file", function()
     local record = tokens.record(tokens.pair(sandbox), -10)
     local make = type(unix) == "table" and (unix.stream or unix.tcp) or unix
     local listener = assert(make())
-    assert(listener:bind(scene.path))
-    check_refusal({ scene.path, "is a pipe, a socket or a device" }, restore(record))
+    assert(listener:bind(fixture.path))
+    check_refusal({ fixture.path, "is a pipe, a socket or a device" }, restore(record))
     listener:close()
   end)
 
   it("a link to a good one is refused, and what it points to is left alone", function()
-    local target = scene.folder .. "/elsewhere.json"
+    local target = fixture.folder .. "/elsewhere.json"
     local record = write_record(-10)
     tokens.write(target, record)
-    shell(("rm %s; ln -s %s %s"):format(quote(scene.path), quote(target), quote(scene.path)))
+    shell(("rm %s; ln -s %s %s"):format(quote(fixture.path), quote(target), quote(fixture.path)))
     local before = snapshot(target)
-    check_refusal({ scene.path, "is a symbolic link",
+    check_refusal({ fixture.path, "is a symbolic link",
       "Give the path of the file that it points to" }, function()
         assert.are.equal(before, snapshot(target))
         restore(record)()
@@ -336,10 +336,10 @@ describe("in the place of a token file", function()
   it("a good one is used through a folder that is a link", function()
     write_record(-10)
     local link = helper.tmpdir() .. "/link"
-    shell(("ln -s %s %s"):format(quote(scene.folder), quote(link)))
+    shell(("ln -s %s %s"):format(quote(fixture.folder), quote(link)))
     local client = client_with({ storage = link .. "/token.json" })
     assert.is_true(tokens.works(sandbox, (client:token())))
-    assert.are.equal(sandbox:grant().refresh_token, tokens.read(scene.path).refresh_token)
+    assert.are.equal(sandbox:grant().refresh_token, tokens.read(fixture.path).refresh_token)
   end)
 
   for name, make in helper.sorted({
@@ -349,38 +349,38 @@ describe("in the place of a token file", function()
   }) do
     it(name .. " as its lock is refused", function()
       write_record(-10)
-      shell(make:format(quote(scene.path .. ".lock")))
-      check_refusal({ scene.path .. ".lock" }, function()
-        shell("rm -r " .. quote(scene.path .. ".lock"))
+      shell(make:format(quote(fixture.path .. ".lock")))
+      check_refusal({ fixture.path .. ".lock" }, function()
+        shell("rm -r " .. quote(fixture.path .. ".lock"))
       end)
     end)
   end
 
   it("a folder where its temporary file used to be is in nobody's way", function()
     write_record(-10)
-    shell("mkdir " .. quote(scene.path .. ".tmp"))
+    shell("mkdir " .. quote(fixture.path .. ".tmp"))
     assert.is_true(tokens.works(sandbox, (client_with():token())))
-    shell("rmdir " .. quote(scene.path .. ".tmp"))
+    shell("rmdir " .. quote(fixture.path .. ".tmp"))
   end)
 
   for name, make in helper.sorted({ ["a pipe"] = "mkfifo", ["a link"] = "ln -s victim" }) do
     it(name .. " as its temporary file goes, and leads nowhere", function()
       write_record(-10)
-      helper.write_file(scene.folder .. "/victim", "not ours")
-      shell(make .. " " .. quote(scene.path .. ".tmp"))
+      helper.write_file(fixture.folder .. "/victim", "not ours")
+      shell(make .. " " .. quote(fixture.path .. ".tmp"))
       assert.is_true(tokens.works(sandbox, (client_with():token())))
-      assert.are.equal("not ours", helper.read_file(scene.folder .. "/victim"))
-      assert.are.equal("regular file 600\n", shell("stat -c '%F %a' -- " .. quote(scene.path)))
+      assert.are.equal("not ours", helper.read_file(fixture.folder .. "/victim"))
+      assert.are.equal("regular file 600\n", shell("stat -c '%F %a' -- " .. quote(fixture.path)))
     end)
   end
 
   it("a second name of the same file keeps the old record", function()
     local record = write_record(-10)
-    shell(("ln %s %s"):format(quote(scene.path), quote(scene.folder .. "/backup.json")))
+    shell(("ln %s %s"):format(quote(fixture.path), quote(fixture.folder .. "/backup.json")))
     assert(client_with():token())
-    local backup = tokens.read(scene.folder .. "/backup.json")
+    local backup = tokens.read(fixture.folder .. "/backup.json")
     assert.are.equal(record.refresh_token, backup.refresh_token)
-    assert.are_not.equal(record.refresh_token, tokens.read(scene.path).refresh_token)
+    assert.are_not.equal(record.refresh_token, tokens.read(fixture.path).refresh_token)
   end)
 end)
 
@@ -389,76 +389,76 @@ describe("a token file that cannot be written", function()
 
   -- Tries it in a process for whom modes hold; the record stays as it is.
   local function check_unwritable(words, mend)
-    local before, asked = snapshot(scene.path), scene:posts()
+    local before, asked = snapshot(fixture.path), fixture:posts()
     local code, message = run_plain()
     assert.are.equal("storage", code)
     assert.is_true(holds(message, words), message)
-    assert.are.equal(before, snapshot(scene.path))
-    assert.are.equal(asked, scene:posts())
+    assert.are.equal(before, snapshot(fixture.path))
+    assert.are.equal(asked, fixture:posts())
     mend()
     assert.is_true(tokens.works(sandbox, (run_plain())))
-    assert.are.equal(asked + 1, scene:posts())
+    assert.are.equal(asked + 1, fixture:posts())
   end
 
   it("is served while its token is good: a folder without write permission", function()
     skip_unless_plain()
     local record = write_record(1000)
-    local asked = scene:posts()
-    chmod("500", scene.folder)
+    local asked = fixture:posts()
+    chmod("500", fixture.folder)
     local token = run_plain()
-    chmod("700", scene.folder)
+    chmod("700", fixture.folder)
     assert.are.equal(record.access_token, token)
-    assert.are.equal(asked, scene:posts())
-    assert.are.equal("token.json\n", shell("ls -A " .. quote(scene.folder)))
+    assert.are.equal(asked, fixture:posts())
+    assert.are.equal("token.json\n", shell("ls -A " .. quote(fixture.folder)))
   end)
 
   it("is not refreshed: a folder without write permission", function()
     skip_unless_plain()
     write_record(-10)
-    chmod("500", scene.folder)
+    chmod("500", fixture.folder)
     check_unwritable(READ_ONLY, function()
-      chmod("700", scene.folder)
+      chmod("700", fixture.folder)
     end)
   end)
 
   it("is not refreshed: a folder without write permission, its lock there already", function()
     skip_unless_plain()
     write_record(-10)
-    write_private("", scene.path .. ".lock")
-    chmod("500", scene.folder)
+    write_private("", fixture.path .. ".lock")
+    chmod("500", fixture.folder)
     check_unwritable(READ_ONLY, function()
-      chmod("700", scene.folder)
+      chmod("700", fixture.folder)
     end)
   end)
 
   it("is not refreshed: a lock without write permission", function()
     skip_unless_plain()
     write_record(-10)
-    write_private("", scene.path .. ".lock")
-    chmod("400", scene.path .. ".lock")
-    check_unwritable({ scene.path .. ".lock", READ_ONLY[1], READ_ONLY[2] }, function()
-      chmod("600", scene.path .. ".lock")
+    write_private("", fixture.path .. ".lock")
+    chmod("400", fixture.path .. ".lock")
+    check_unwritable({ fixture.path .. ".lock", READ_ONLY[1], READ_ONLY[2] }, function()
+      chmod("600", fixture.path .. ".lock")
     end)
   end)
 
   it("serves a token that still lives, with an event, when a refresh is due", function()
     skip_unless_plain()
     local record = write_record(100)
-    local asked = scene:posts()
-    chmod("500", scene.folder)
-    local first, rest = attempt.run(scene:env({ LUCID_REFRESH_TOKEN = false }), plain, [[
+    local asked = fixture:posts()
+    chmod("500", fixture.folder)
+    local first, rest = attempt.run(fixture:env({ LUCID_REFRESH_TOKEN = false }), plain, [[
       local lucid = require("lucidauth")
       local event
       lucid.configure({ on_event = function(given) event = given end })
       print(lucid.token())
       print(event.name, event.code, event.message)
     ]])
-    chmod("700", scene.folder)
+    chmod("700", fixture.folder)
     assert.are.equal(record.access_token, first)
     assert.is_true(holds(rest, { "refresh_failed\tstorage\t", "Permission denied", READ_ONLY[1],
       READ_ONLY[2] }), rest)
-    assert.are.equal(asked, scene:posts())
-    assert.are.equal(record.refresh_token, tokens.read(scene.path).refresh_token)
+    assert.are.equal(asked, fixture:posts())
+    assert.are.equal(record.refresh_token, tokens.read(fixture.path).refresh_token)
   end)
 
   -- The file is replaced, not rewritten: its own mode does not protect it.
@@ -468,43 +468,43 @@ describe("a token file that cannot be written", function()
     chmod("400")
     assert.is_true(tokens.works(sandbox, (run_plain())))
     assert.are.equal("600", mode_of())
-    assert.are.equal(sandbox:grant().refresh_token, tokens.read(scene.path).refresh_token)
+    assert.are.equal(sandbox:grant().refresh_token, tokens.read(fixture.path).refresh_token)
   end)
 
   it("is not refreshed when it is immutable", function()
     write_record(-10)
-    local _, _, status = helper.run("chattr +i " .. quote(scene.path))
+    local _, _, status = helper.run("chattr +i " .. quote(fixture.path))
     if status ~= 0 then
       pending("this user or this file system cannot make a file immutable")
     end
     finally(function()
-      helper.run("chattr -i " .. quote(scene.path))
+      helper.run("chattr -i " .. quote(fixture.path))
     end)
-    check_refusal({ scene.path, "Operation not permitted", READ_ONLY[2] }, function()
-      shell("chattr -i " .. quote(scene.path))
+    check_refusal({ fixture.path, "Operation not permitted", READ_ONLY[2] }, function()
+      shell("chattr -i " .. quote(fixture.path))
     end)
-    assert.are.equal("token.json\ntoken.json.lock\n", shell("ls -A " .. quote(scene.folder)))
+    assert.are.equal("token.json\ntoken.json.lock\n", shell("ls -A " .. quote(fixture.folder)))
   end)
 
   it("says what is missing: its folder", function()
-    scene.path = scene.folder .. "/no/such/token.json"
+    fixture.path = fixture.folder .. "/no/such/token.json"
     local client = client_with()
-    assert_refused({ "Cannot open", scene.path, "No such file or directory",
+    assert_refused({ "Cannot open", fixture.path, "No such file or directory",
       "The folder does not exist" }, client:token())
-    assert.are.equal(0, scene:posts())
-    assert.are.equal("", shell("ls -A " .. quote(scene.folder)))
-    shell("mkdir -p " .. quote(scene.folder .. "/no/such"))
+    assert.are.equal(0, fixture:posts())
+    assert.are.equal("", shell("ls -A " .. quote(fixture.folder)))
+    shell("mkdir -p " .. quote(fixture.folder .. "/no/such"))
     assert.is_true(tokens.works(sandbox, (assert(client:token()))))
   end)
 
   it("says what is wrong: a file where its folder should be", function()
-    helper.write_file(scene.folder .. "/file", "no folder")
-    scene.path = scene.folder .. "/file/token.json"
+    helper.write_file(fixture.folder .. "/file", "no folder")
+    fixture.path = fixture.folder .. "/file/token.json"
     local client = client_with()
-    assert_refused({ "Cannot open", scene.path, "is not a folder" }, client:token())
-    assert.are.equal(0, scene:posts())
-    assert.are.equal("no folder", helper.read_file(scene.folder .. "/file"))
-    shell(("cd %s; rm file; mkdir file"):format(quote(scene.folder)))
+    assert_refused({ "Cannot open", fixture.path, "is not a folder" }, client:token())
+    assert.are.equal(0, fixture:posts())
+    assert.are.equal("no folder", helper.read_file(fixture.folder .. "/file"))
+    shell(("cd %s; rm file; mkdir file"):format(quote(fixture.folder)))
     assert.is_true(tokens.works(sandbox, (assert(client:token()))))
   end)
 
@@ -515,11 +515,11 @@ describe("a token file that cannot be written", function()
     end,
   }) do
     it("says what is wrong: a folder for accounts that is " .. name, function()
-      local directory = scene.folder .. "/accounts"
+      local directory = fixture.folder .. "/accounts"
       prepare(directory)
       local client = client_with({ storage = { type = "file", directory = directory } })
       assert_refused({ directory, "folder" }, client:token())
-      assert.are.equal(0, scene:posts())
+      assert.are.equal(0, fixture:posts())
       shell(("rm -f %s; mkdir %s"):format(quote(directory), quote(directory)))
       assert.is_true(tokens.works(sandbox, (assert(client:token()))))
     end)
@@ -530,34 +530,34 @@ describe("a folder in which others may write", function()
 
   local function open_to(mode)
     write_record(-10)
-    shell(("chmod %s %s"):format(mode, quote(scene.folder)))
+    shell(("chmod %s %s"):format(mode, quote(fixture.folder)))
   end
 
   after_each(function()
-    shell("chmod 700 " .. quote(scene.folder))
+    shell("chmod 700 " .. quote(fixture.folder))
   end)
 
   it("is refused before anything is spent when everybody may", function()
     open_to("777")
     check_refusal({ "every user may replace the token file", "chmod o-w" }, function()
-      shell("chmod 755 " .. quote(scene.folder))
+      shell("chmod 755 " .. quote(fixture.folder))
     end)
   end)
 
   it("is used when it has the sticky bit", function()
     open_to("1777")
     assert.is_true(tokens.works(sandbox, (client_with():token())))
-    assert.are.equal("refreshed", scene:names_of_events())
+    assert.are.equal("refreshed", fixture:names_of_events())
   end)
 
   it("is told of, once, when a group may", function()
     open_to("770")
     local client = client_with()
     assert(client:token())
-    assert.are.equal("exposed refreshed", scene:names_of_events())
-    assert.is_true(holds(scene.events[1].message, { "chmod g-w" }))
+    assert.are.equal("exposed refreshed", fixture:names_of_events())
+    assert.is_true(holds(fixture.events[1].message, { "chmod g-w" }))
     assert(client:refresh())
-    assert.are.equal("exposed refreshed refreshed", scene:names_of_events())
+    assert.are.equal("exposed refreshed refreshed", fixture:names_of_events())
   end)
 end)
 
@@ -605,9 +605,9 @@ describe("a full disk", function()
     local disk = helper.tmpdir()
     local under = ("exec %ssh -c %s sh "):format(own_mounts, quote(([[
       mount -t tmpfs -o size=1m,mode=700 tmpfs %s && cp -p %s %s && "$@"; %s
-    ]]):format(disk, scene.path, disk, (afterwards or "true"):format(disk))))
-    local first, rest = attempt.run(scene:env({ LUCID_TOKEN_FILE = disk .. "/token.json" }), under,
-      PROLOGUE .. program)
+    ]]):format(disk, fixture.path, disk, (afterwards or "true"):format(disk))))
+    local env = fixture:env({ LUCID_TOKEN_FILE = disk .. "/token.json" })
+    local first, rest = attempt.run(env, under, PROLOGUE .. program)
     local lines = {}
     for line in (first .. "\n" .. rest):gmatch("([^\n]*)\n") do
       local fields = {}
@@ -641,7 +641,7 @@ describe("a full disk", function()
     assert.are.same({ "refreshed", grant.access_token }, lines[4])
     assert.are.same({ "", grant.refresh_token }, lines[5])
     assert.are_not.equal(record.refresh_token, grant.refresh_token)
-    assert.are.equal(2, scene:posts())
+    assert.are.equal(2, fixture:posts())
   end)
 
   -- With this much on the disk, the mark before the POST still fits, but not
@@ -686,7 +686,7 @@ describe("a full disk", function()
     assert.are.same({ "saved", grant.access_token }, lines[4])
     assert.are.same({ "", "false", grant.refresh_token }, lines[5])
     assert.are.same({ "", grant.access_token }, lines[6])
-    assert.are.equal(2, scene:posts())
+    assert.are.equal(2, fixture:posts())
   end)
 
   it("found too late is tried again when the client is closed", function()
@@ -700,7 +700,7 @@ describe("a full disk", function()
     local grant = sandbox:grant()
     assert.are.same({ "refreshed, save_failed storage", grant.access_token }, lines[1])
     assert.are.same({ "saved", grant.refresh_token }, lines[2])
-    assert.are.equal(2, scene:posts())
+    assert.are.equal(2, fixture:posts())
   end)
 
   for name, ending in helper.sorted({
@@ -747,7 +747,7 @@ describe("a full disk", function()
         say(tostring(lucid.token() == record.access_token))
       ]])
       assert.are.same({ "", "true" }, lines[1])
-      assert.are.equal(1, scene:posts())
+      assert.are.equal(1, fixture:posts())
     end)
 
   -- The next best to it for those who cannot mount: files may not grow at all.
@@ -755,15 +755,15 @@ describe("a full disk", function()
   -- for %s, says of it; a refresh afterwards must work.
   local function run_limited(command, program)
     local record = write_record(-10)
-    local before = helper.read_file(scene.path)
+    local before = helper.read_file(fixture.path)
     local out = helper.run(("(%s) 2>&1 | cat"):format(command):format(quote(helper.interpreter),
-      quote(program)), scene:env())
-    assert.are.equal(before, helper.read_file(scene.path))
-    assert.are.equal(1, scene:posts())
+      quote(program)), fixture:env())
+    assert.are.equal(before, helper.read_file(fixture.path))
+    assert.are.equal(1, fixture:posts())
     assert.are.equal(record.refresh_token, sandbox:grant().refresh_token)
-    local token = attempt.run(scene:env())
+    local token = attempt.run(fixture:env())
     assert.is_true(tokens.works(sandbox, token))
-    assert.are.equal(2, scene:posts())
+    assert.are.equal(2, fixture:posts())
     return out
   end
 
@@ -778,20 +778,20 @@ end)
 describe("LUCID_TOKEN_FILE", function()
   -- One call in a process that has the folder for its working directory.
   local function run_with(value, program)
-    return attempt.run(scene:env({ LUCID_TOKEN_FILE = value }),
-      ("cd %s && exec "):format(quote(scene.folder)), program)
+    return attempt.run(fixture:env({ LUCID_TOKEN_FILE = value }),
+      ("cd %s && exec "):format(quote(fixture.folder)), program)
   end
 
   for _, value in ipairs({ "/", ".", "..", "./", "accounts/", "accounts/.", "accounts/.." }) do
     it('as "' .. value .. '" is refused, and is named', function()
-      shell("mkdir " .. quote(scene.folder .. "/accounts"))
+      shell("mkdir " .. quote(fixture.folder .. "/accounts"))
       local code, message = run_with(value)
       assert.are.equal("config", code)
       assert.is_true(holds(message, { "folder", "give the path of a file", "LUCID_TOKEN_FILE",
         "storage" }), message)
-      assert.are.equal(0, scene:posts())
-      assert.are.equal("accounts\n", shell("ls -A " .. quote(scene.folder)))
-      assert.are.equal("", shell("ls -A " .. quote(scene.folder .. "/accounts")))
+      assert.are.equal(0, fixture:posts())
+      assert.are.equal("accounts\n", shell("ls -A " .. quote(fixture.folder)))
+      assert.are.equal("", shell("ls -A " .. quote(fixture.folder .. "/accounts")))
     end)
   end
 
@@ -809,14 +809,14 @@ describe("LUCID_TOKEN_FILE", function()
     [("n/"):rep(5000) .. "token.json"] = { "File name too long", "Choose a shorter name" },
   }) do
     it(("as %q is refused"):format(value:sub(1, 30)), function()
-      shell("mkdir " .. quote(scene.folder .. "/accounts"))
+      shell("mkdir " .. quote(fixture.folder .. "/accounts"))
       local code, message = run_with(value)
       assert.are.equal("storage", code)
       assert.is_true(holds(message, SAFE), message)
       assert.is_true(holds(message, words), message)
       assert.is_true(holds(message, { value:sub(-20) }), message)
-      assert.are.equal(0, scene:posts())
-      assert.are.equal("accounts\n", shell("ls -A " .. quote(scene.folder)))
+      assert.are.equal(0, fixture:posts())
+      assert.are.equal("accounts\n", shell("ls -A " .. quote(fixture.folder)))
     end)
   end
 
@@ -827,23 +827,23 @@ describe("LUCID_TOKEN_FILE", function()
   }) do
     local shown = value:gsub("[%c\128-\255]", "?"):sub(1, 30)
     it("as " .. shown .. " is a name like any other", function()
-      shell("mkdir " .. quote(scene.folder .. "/accounts"))
+      shell("mkdir " .. quote(fixture.folder .. "/accounts"))
       if value:sub(1, 2) == "//" then
-        value = "/" .. scene.folder .. "//" .. value
+        value = "/" .. fixture.folder .. "//" .. value
       end
       local token = run_with(value)
       assert.is_true(tokens.works(sandbox, token))
-      local file = value:sub(1, 1) == "/" and value or scene.folder .. "/" .. value
+      local file = value:sub(1, 1) == "/" and value or fixture.folder .. "/" .. value
       assert.are.equal(token, tokens.read(file).access_token)
-      assert.is_nil(helper.read_file(scene.folder .. "/oops"))
+      assert.is_nil(helper.read_file(fixture.folder .. "/oops"))
       assert.are.equal(token, (run_with(value)))
-      assert.are.equal(1, scene:posts())
+      assert.are.equal(1, fixture:posts())
     end)
   end
 
   it("that is empty means token_info.json here", function()
     local token = run_with("")
-    assert.are.equal(token, tokens.read(scene.folder .. "/token_info.json").access_token)
+    assert.are.equal(token, tokens.read(fixture.folder .. "/token_info.json").access_token)
   end)
 
   it("stays what it was when the program changes its directory", function()
@@ -854,8 +854,8 @@ describe("LUCID_TOKEN_FILE", function()
       print(lucid.refresh())
     ]]):format(helper.tmpdir())
     local token = run_with("token.json", program)
-    assert.are.equal(token, tokens.read(scene.path).access_token)
-    assert.are.equal(2, scene:posts())
+    assert.are.equal(token, tokens.read(fixture.path).access_token)
+    assert.are.equal(2, fixture:posts())
   end)
 
   -- A client is made here, and used for the first time elsewhere.
@@ -872,19 +872,19 @@ describe("LUCID_TOKEN_FILE", function()
 
   it("stays what it was though the program leaves before the first call", function()
     local token = run_from_elsewhere("{}", "token()")
-    assert.are.equal(token, tokens.read(scene.path).access_token)
-    assert.are.equal(1, scene:posts())
+    assert.are.equal(token, tokens.read(fixture.path).access_token)
+    assert.are.equal(1, fixture:posts())
   end)
 
   it("stays what it was as a directory too", function()
-    shell("mkdir " .. quote(scene.folder .. "/accounts"))
+    shell("mkdir " .. quote(fixture.folder .. "/accounts"))
     local token = run_from_elsewhere('{ storage = { directory = "accounts" } }', "token()")
-    assert.are.equal(token, tokens.read(scene.folder .. "/accounts/default.json").access_token)
-    assert.are.equal(1, scene:posts())
+    assert.are.equal(token, tokens.read(fixture.folder .. "/accounts/default.json").access_token)
+    assert.are.equal(1, fixture:posts())
   end)
 
   it("is called in messages what it was called in the settings", function()
-    helper.write_file(scene.folder .. "/token.json", "no record")
+    helper.write_file(fixture.folder .. "/token.json", "no record")
     local code, message = run_with("./token.json")
     assert.are.equal("storage", code)
     assert.is_true(holds(message, { "The token storage ./token.json does not hold" }), message)
@@ -900,21 +900,21 @@ describe("LUCID_TOKEN_FILE", function()
     assert.are.equal("config", code)
     assert.is_true(holds(message, { "token.json", "No such file or directory", "LUCID_TOKEN_FILE",
       "Nothing was" }), message)
-    assert.are.equal(0, scene:posts())
+    assert.are.equal(0, fixture:posts())
   end)
 
   it("as an option cannot hold a NUL, where the system would cut it off", function()
-    for _, storage in ipairs({ scene.path .. "\0.json", { path = scene.path .. "\0.json" },
-      { directory = scene.folder .. "\0x" } }) do
+    for _, storage in ipairs({ fixture.path .. "\0.json", { path = fixture.path .. "\0.json" },
+      { directory = fixture.folder .. "\0x" } }) do
       local ok, message = pcall(client_with, { storage = storage })
       assert.is_false(ok)
       assert.is_true(holds(message, { "storage", "NUL" }), message)
     end
-    assert.are.equal("", shell("ls -A " .. quote(scene.folder)))
+    assert.are.equal("", shell("ls -A " .. quote(fixture.folder)))
   end)
 
   it("has accounts whose names cannot hold one either", function()
-    local client = client_with({ storage = { directory = scene.folder } })
+    local client = client_with({ storage = { directory = fixture.folder } })
     for _, name in ipairs({ "token", "refresh", "authorization", "status" }) do
       local ok, message = pcall(function()
         return client[name](client, "a\0b")
@@ -922,6 +922,6 @@ describe("LUCID_TOKEN_FILE", function()
       assert.is_false(ok)
       assert.is_true(holds(message, { "account", "NUL" }), message)
     end
-    assert.are.equal("", shell("ls -A " .. quote(scene.folder)))
+    assert.are.equal("", shell("ls -A " .. quote(fixture.folder)))
   end)
 end)

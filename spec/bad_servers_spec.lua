@@ -5,16 +5,16 @@ local socket = require("socket")
 
 local attempt = require("spec.attempt")
 local helper = require("spec.helper")
-local lanes = require("spec.lanes")
+local parallel = require("spec.parallel")
 local tokens = require("spec.tokens")
 
 local holds = attempt.holds
 
-local scene = require("spec.scene").new(setup, teardown, before_each, after_each)
-local sandbox = scene.sandbox
+local fixture = require("spec.fixture").new(setup, teardown, before_each, after_each)
+local sandbox = fixture.sandbox
 
 -- Most of what they do is to wait for the flow's pauses.
-local it = lanes.deal(11, it, teardown)
+local it = parallel.deal(11, it, teardown)
 
 -- The record that is stored before the call, and the requests until then.
 local stored, asked
@@ -29,12 +29,12 @@ end
 
 -- Stores genuine tokens, the access token with `left` seconds to live.
 local function store(left)
-  stored = scene:store(left, { note = { by = "another program" } })
+  stored = fixture:store(left, { note = { by = "another program" } })
   asked = sandbox:counts()
 end
 
 local function call(options)
-  return attempt.token(sandbox, helper.merge({ storage = scene.path, timeout = 5 }, options))
+  return attempt.token(sandbox, helper.merge({ storage = fixture.path, timeout = 5 }, options))
 end
 
 -- A fault that strikes as often as it is met, unless it says otherwise.
@@ -74,7 +74,7 @@ end
 
 -- Both tokens, and what others keep beside them, are on the disk.
 local function assert_still_stored(is_pending)
-  local record = tokens.read(scene.path)
+  local record = tokens.read(fixture.path)
   assert.are.equal(stored.refresh_token, record.refresh_token)
   assert.are.equal(stored.access_token, record.access_token)
   assert.are.equal(stored.expires_at, record.expires_at)
@@ -85,10 +85,10 @@ end
 
 -- What the server has said of later is kept with the record, for everybody.
 local function let_later_come()
-  local record = tokens.read(scene.path)
+  local record = tokens.read(fixture.path)
   if record.failure then
     record.failure["until"] = 0
-    tokens.write(scene.path, record)
+    tokens.write(fixture.path, record)
   end
 end
 
@@ -99,7 +99,7 @@ local function assert_recovers()
   local before = requests()
   local result = call()
   assert.is_true(tokens.works(sandbox, (assert(result.token, result.message))))
-  assert.are.equal(sandbox:grant().refresh_token, tokens.read(scene.path).refresh_token)
+  assert.are.equal(sandbox:grant().refresh_token, tokens.read(fixture.path).refresh_token)
   assert.are.equal(before + 1, requests())
   return result
 end
@@ -369,7 +369,7 @@ describe("a server that has rotated and then", function()
     sandbox:faults({ kind = "transform", headers = { ["Content-Length"] = 5000 } })
     local result = call()
     assert.are.equal(sandbox:grant().access_token, result.token, result.message)
-    assert.are.equal(sandbox:grant().refresh_token, tokens.read(scene.path).refresh_token)
+    assert.are.equal(sandbox:grant().refresh_token, tokens.read(fixture.path).refresh_token)
     assert.are.equal(result.token, call().token)
     assert.are.equal(1, requests())
   end)
@@ -378,7 +378,7 @@ describe("a server that has rotated and then", function()
     store(-10)
     sandbox:faults(after(text(200, TRUNCATED)))
     call()
-    assert.are.equal(TRUNCATED, tokens.read(scene.path).pending.answer)
+    assert.are.equal(TRUNCATED, tokens.read(fixture.path).pending.answer)
   end)
 end)
 
@@ -461,7 +461,7 @@ describe("nobody", function()
 
   -- Their proxies would answer for what is not there.
   local function run_without_proxy(url)
-    local env = scene:env({ LUCID_API_URL = url, LUCID_REFRESH_TOKEN = false })
+    local env = fixture:env({ LUCID_API_URL = url, LUCID_REFRESH_TOKEN = false })
     for _, name in ipairs({ "http_proxy", "https_proxy", "all_proxy" }) do
       env[name], env[name:upper()] = false, false
     end
@@ -526,7 +526,7 @@ describe("a server that asks to wait", function()
   it("longer than the caller can is not waited for", function()
     store(-10)
     sandbox:faults(always(text(429, "", { ["Retry-After"] = "600" })))
-    local client = scene:client()
+    local client = fixture:client()
     local _, message, code = client:token()
     assert.are.equal("rate_limited", code, message)
     assert.are.equal(1, requests())
@@ -565,7 +565,7 @@ describe("another program's new tokens", function()
       lucid.configure({ on_event = function(event) names[#names + 1] = event.name end })
       print(lucid.token())
       print(table.concat(names, " "))
-    ]] }, scene:env({
+    ]] }, fixture:env({
       LUCID_API_URL = "http://127.0.0.1:" .. port, LUCID_REFRESH_TOKEN = false,
     }))
     return child, listener
@@ -579,15 +579,15 @@ describe("another program's new tokens", function()
     local new
     for _, answer in ipairs({ ... }) do
       serve(listener, function()
-        new = new or scene:store(1000)
+        new = new or fixture:store(1000)
         return answer[1], answer[2]
       end)
     end
     local out = child:wait()
     listener:close()
     assert.are.equal(new.access_token, out:match("^%S+"), out)
-    assert.are.equal(new.refresh_token, tokens.read(scene.path).refresh_token)
-    assert.is_nil(tokens.read(scene.path).pending)
+    assert.are.equal(new.refresh_token, tokens.read(fixture.path).refresh_token)
+    assert.is_nil(tokens.read(fixture.path).pending)
   end
 
   it("are adopted when the server refuses those that they replace", function()
@@ -710,13 +710,13 @@ describe("an odd answer that is good:", function()
       local grant = sandbox:grant()
       assert.are.equal(grant.access_token, result.token, result.message)
       assert.are.equal("refreshed", attempt.names(result.events))
-      local record = tokens.read(scene.path)
+      local record = tokens.read(fixture.path)
       assert.are.equal(grant.access_token, record.access_token)
       assert.are.equal(grant.refresh_token, record.refresh_token)
       assert.are.same(stored.note, record.note)
       assert.is_nil(record.pending)
       if case[2] then
-        case[2](record, helper.read_file(scene.path))
+        case[2](record, helper.read_file(fixture.path))
       end
       -- No storm: the next ones have it from the file.
       for _ = 1, 3 do
@@ -732,7 +732,7 @@ describe("an odd answer that is good:", function()
     sandbox:faults(after(text(200, '{"access_token":"first","refresh_token":"r1",'
       .. '"access_token":"last","expires_in":60,"expires_in":600,"refresh_token":"r2"}')))
     assert.are.equal("last", call().token)
-    local record = tokens.read(scene.path)
+    local record = tokens.read(fixture.path)
     assert.are.equal("last", record.access_token)
     assert.are.equal("r2", record.refresh_token)
     assert.are.equal(600, math.floor(lifetime_of(record) + 0.001))
@@ -753,10 +753,10 @@ describe("an odd answer that is good:", function()
       sandbox:faults(fault)
       local result = call()
       assert.are.equal(sandbox:grant().access_token, result.token)
-      local record = tokens.read(scene.path)
+      local record = tokens.read(fixture.path)
       assert.are.equal(stored.refresh_token, record.refresh_token)
       record.expires_at = os.time() - 1
-      tokens.write(scene.path, record)
+      tokens.write(fixture.path, record)
       assert.is_true(tokens.works(sandbox, (assert(call().token))))
       assert.are.equal(2, requests())
     end)
@@ -779,7 +779,7 @@ describe("an answer without a token to use:", function()
       local result = call()
       assert_failed(result, "bad_response", { "without a usable access token" })
       assert.are.equal("refreshed refresh_failed", attempt.names(result.events))
-      local record = tokens.read(scene.path)
+      local record = tokens.read(fixture.path)
       assert.are.equal(sandbox:grant().refresh_token, record.refresh_token)
       assert.is_nil(record.access_token)
       assert.is_nil(record.pending)
@@ -794,7 +794,7 @@ describe("an answer without a token to use:", function()
     sandbox:faults(with("token_type", "mac"))
     local result = call()
     assert_failed(result, "bad_response", { '"mac"' })
-    local grant, record = sandbox:grant(), tokens.read(scene.path)
+    local grant, record = sandbox:grant(), tokens.read(fixture.path)
     assert.are.equal(grant.access_token, record.access_token)
     assert.are.equal(grant.refresh_token, record.refresh_token)
     assert.are.equal(1, requests())
@@ -803,7 +803,7 @@ describe("an answer without a token to use:", function()
     assert.are.equal("bad_response", again.code)
     assert.is_true(holds(again.message, { "Bearer", "refresh()" }), again.message)
     assert.are.equal(1, requests())
-    assert.is_true(tokens.works(sandbox, (assert(scene:client():refresh()))))
+    assert.is_true(tokens.works(sandbox, (assert(fixture:client():refresh()))))
     assert.are.equal(2, requests())
   end)
 end)

@@ -8,7 +8,7 @@
 local helper = require("spec.helper")
 local tokens = require("spec.tokens")
 
-local scene = require("spec.scene").new(setup, teardown, before_each, after_each)
+local fixture = require("spec.fixture").new(setup, teardown, before_each, after_each)
 
 local SERVERS = { "https://api%.lucid%.co", "https://login%.example%.com" }
 
@@ -49,29 +49,29 @@ end
 
 local function at_the_sandbox(text)
   for _, server in ipairs(SERVERS) do
-    text = text:gsub(server, scene.sandbox.url)
+    text = text:gsub(server, fixture.sandbox.url)
   end
   return text
 end
 
 -- A folder of its own, and the interpreter of this spec under every name.
 local function run(command, block)
-  local folder = scene.folder
+  local folder = fixture.folder
   for _, name in ipairs({ "lua", "lua5.4", "luajit" }) do
     helper.write_file(folder .. "/bin/" .. name,
       "#!/bin/sh\nexec " .. helper.quote(helper.interpreter) .. ' "$@"\n')
   end
   helper.shell("chmod 755 " .. folder .. "/bin/*")
   local out, err, status = helper.run("cd " .. folder .. " && " .. command,
-    scene:env({ PATH = folder .. "/bin:" .. os.getenv("PATH") .. ":/usr/sbin" }))
+    fixture:env({ PATH = folder .. "/bin:" .. os.getenv("PATH") .. ":/usr/sbin" }))
   assert.are.equal(0, status, ("%s:%d: %s%s"):format(block.page, block.line, out, err))
-  scene:assert_no_secret(err)
+  fixture:assert_no_secret(err)
   return out, err
 end
 
 local function write(name, block)
-  helper.shell("mkdir -p " .. scene.folder .. "/bin")
-  helper.write_file(scene.folder .. "/" .. name, at_the_sandbox(block.text))
+  helper.shell("mkdir -p " .. fixture.folder .. "/bin")
+  helper.write_file(fixture.folder .. "/" .. name, at_the_sandbox(block.text))
 end
 
 local ways = {}
@@ -102,8 +102,8 @@ local TEMPORARY = "http { client_body_temp_path body; proxy_temp_path proxy;"
 function ways.nginx(block)
   write("nginx.conf", block)
   if helper.run("id -u") ~= "0\n" then
-    local text = helper.read_file(scene.folder .. "/nginx.conf")
-    helper.write_file(scene.folder .. "/nginx.conf", (text:gsub("http {", TEMPORARY)))
+    local text = helper.read_file(fixture.folder .. "/nginx.conf")
+    helper.write_file(fixture.folder .. "/nginx.conf", (text:gsub("http {", TEMPORARY)))
   end
   run("exec nginx -t -p . -c nginx.conf -g 'pid nginx.pid; error_log stderr;'", block)
 end
@@ -244,7 +244,7 @@ describe("the reference has every", function()
   end)
 
   it("method of a client", function()
-    local client = scene:client()
+    local client = fixture:client()
     local methods = names_of(getmetatable(client).__index, is_public)
     methods.token = true
     assert.are.same(methods, reference("Clients", "client:"))
@@ -274,12 +274,12 @@ describe("the reference has every", function()
     local source = helper.read_file("lua/lucidauth/client.lua")
     local described = names_in(source:match("@class LucidStatus\n(.-)\n\n"), "@field ([a-z_]+)")
     assert.are.same(described, reference("Status"))
-    local client = scene:client()
+    local client = fixture:client()
     client:token()
     local fields = names_of(client:status())
     client:reject(client:token())
-    scene.sandbox:faults({ kind = "answer", status = 429, headers = { ["Retry-After"] = "600" } })
-    scene:assert_failure("rate_limited", client:token())
+    fixture.sandbox:faults({ kind = "answer", status = 429, headers = { ["Retry-After"] = "600" } })
+    fixture:assert_failure("rate_limited", client:token())
     assert.are.same(helper.merge(fields, names_of(client:status())), reference("Status"))
   end)
 
@@ -339,12 +339,12 @@ describe("the example for cron", function()
   -- As cron runs it: in another folder, without the environment of a shell.
   local function run_by_cron(changes)
     local source = helper.shell("pwd"):gsub("\n", "")
-    helper.shell("mkdir -p " .. scene.folder .. PLACE)
+    helper.shell("mkdir -p " .. fixture.folder .. PLACE)
     local out, err, status = helper.run(("cd / && exec %s %s/examples/cron.lua"):format(
       helper.quote(helper.interpreter), helper.quote(source)),
-      scene:env(helper.merge({ HOME = scene.folder, LUCID_TOKEN_FILE = false }, changes)))
+      fixture:env(helper.merge({ HOME = fixture.folder, LUCID_TOKEN_FILE = false }, changes)))
     assert.are.equal("", out)
-    scene:assert_no_secret(err)
+    fixture:assert_no_secret(err)
     return status, err
   end
 
@@ -352,18 +352,18 @@ describe("the example for cron", function()
     local status, err = run_by_cron()
     assert.are.equal("", err)
     assert.are.equal(0, status)
-    assert.is_truthy(helper.read_file(scene.folder .. PLACE .. "/token_info.json"))
+    assert.is_truthy(helper.read_file(fixture.folder .. PLACE .. "/token_info.json"))
     assert.are.equal(0, (run_by_cron({ LUCID_REFRESH_TOKEN = false })))
-    assert.are.equal(1, scene:posts())
-    assert.are.equal(2, scene.sandbox:counts().api_requests)
+    assert.are.equal(1, fixture:posts())
+    assert.are.equal(2, fixture.sandbox:counts().api_requests)
   end)
 
   it("sends a request once more after a 401", function()
     assert.are.equal(0, (run_by_cron()))
-    scene.sandbox:expire()
+    fixture.sandbox:expire()
     assert.are.equal(0, (run_by_cron()))
-    assert.are.equal(2, scene:posts())
-    assert.are.equal(1, scene.sandbox:counts().api_401)
+    assert.are.equal(2, fixture:posts())
+    assert.are.equal(1, fixture.sandbox:counts().api_401)
   end)
 
   for what, case in pairs({
@@ -377,7 +377,7 @@ describe("the example for cron", function()
       { kind = "answer", status = 401, body = { error = "invalid_client" } } },
   }) do
     it("says how it went: " .. what, function()
-      scene.sandbox:faults(case[2])
+      fixture.sandbox:faults(case[2])
       local status, err = run_by_cron()
       assert.are.equal(case[1], status, err)
       assert.is_truthy(err:find("cron.lua: ", 1, true))
@@ -412,7 +412,7 @@ describe("the page about storages", function()
         error("it has been seen")
       end,
     }
-    scene:client({ storage = storage, timeout = 30 }):token()
+    fixture:client({ storage = storage, timeout = 30 }):token()
     local smallest = lasts and lasts + BESIDES
     assert.is_truthy(smallest and helper.read_file("docs/STORAGE.md"):find(
       ("**%d seconds** with the default `timeout` of 30"):format(smallest), 1, true))
@@ -471,13 +471,13 @@ for name, database in pairs(databases) do
     end
 
     local function client_over(storage)
-      return scene:client({ storage = storage })
+      return fixture:client({ storage = storage })
     end
 
     -- A process that ends at the call of this function, the `count`-th one.
     local function end_at(call, count, lease)
       local _, err, status = helper.run_lua(UNTIL_CALL:format(name, database.path, lease, call,
-        count), scene:env({ LUCID_TOKEN_FILE = false }))
+        count), fixture:env({ LUCID_TOKEN_FILE = false }))
       assert.are.equal(7, status, err)
     end
 
@@ -492,8 +492,8 @@ for name, database in pairs(databases) do
     it("keeps the tokens for the next client", function()
       local token = assert(client_over(new()):token())
       assert.are.equal(token, client_over(new()):token())
-      assert.are.equal(1, scene:posts())
-      assert.is_true(tokens.works(scene.sandbox, token))
+      assert.are.equal(1, fixture:posts())
+      assert.is_true(tokens.works(fixture.sandbox, token))
       assert.are.equal(token, new().load("default").access_token)
       assert.is_nil(new().load("another"))
     end)
@@ -502,7 +502,7 @@ for name, database in pairs(databases) do
       local client = client_over(new())
       local first = assert(client:token())
       assert.are_not.equal(first, client:refresh())
-      assert.are.equal(2, scene:posts())
+      assert.are.equal(2, fixture:posts())
       assert.is_true(new().lock("default"))
     end)
 
@@ -540,16 +540,16 @@ for name, database in pairs(databases) do
     it("says what is wrong with it, and nothing is sent", function()
       local client = client_over(new())
       database.stop()
-      scene:assert_failure("storage", client:token())
-      assert.are.equal(0, scene:posts())
+      fixture:assert_failure("storage", client:token())
+      assert.are.equal(0, fixture:posts())
     end)
 
     it("loses nothing when a process ends before the request", function()
       end_at("load", 3, 0.02)
       assert.is_truthy(new().load("default").pending)
-      assert.are.equal(0, scene:posts())
+      assert.are.equal(0, fixture:posts())
       local token = assert(client_over(new()):token())
-      assert.is_true(tokens.works(scene.sandbox, token))
+      assert.is_true(tokens.works(fixture.sandbox, token))
     end)
 
     it("tells when a process has ended between the answer and its save", function()

@@ -44,8 +44,8 @@ print(assert(lucid.token()))
 print(lucid.status().expires_in)
 ]]
 
-local scene = require("spec.scene").new(setup, teardown, before_each, after_each)
-local sandbox = scene.sandbox
+local fixture = require("spec.fixture").new(setup, teardown, before_each, after_each)
+local sandbox = fixture.sandbox
 
 local function python(code, zone, input, ...)
   local out, err, status =
@@ -57,14 +57,14 @@ end
 -- Has Python write a file, as if so many seconds ago; returns the seconds that
 -- the token has left by it.
 local function write_in(zone, answer, left, microseconds, ago)
-  local lines = python(WRITE, zone, codec.encode_json(answer), scene.path, tostring(left),
+  local lines = python(WRITE, zone, codec.encode_json(answer), fixture.path, tostring(left),
     microseconds == false and "no" or "yes", tostring(ago or 0))
   return tonumber(lines[1])
 end
 
 -- Returns the token and the seconds that it has left.
 local function ours_in(zone)
-  local out, err, status = helper.run_lua(OURS, scene:env({ TZ = zone }))
+  local out, err, status = helper.run_lua(OURS, fixture:env({ TZ = zone }))
   assert(status == 0, err)
   local token, left = out:match("^(%S+)\n(%S+)\n$")
   return token, tonumber(left)
@@ -110,12 +110,12 @@ describe("a file that the example script wrote", function()
   for _, zone in ipairs(ZONES) do
     it("is served as long as it says, in " .. zone, function()
       local answer = tokens.pair(sandbox)
-      local before = scene:posts()
+      local before = fixture:posts()
       for _, microseconds in ipairs({ true, false }) do
         local seconds = write_in(zone, answer, 3000, microseconds)
         assert_agreed(zone, answer.access_token, seconds)
       end
-      assert.are.equal(before, scene:posts())
+      assert.are.equal(before, fixture:posts())
     end)
 
     it("is refreshed when it has expired, in " .. zone, function()
@@ -147,7 +147,7 @@ describe("a file that the example script wrote", function()
     answer.more = { { deep = 1.5 } }
     write_in("Europe/Berlin", answer, -1)
     ours_in("Europe/Berlin")
-    local record = tokens.read(scene.path)
+    local record = tokens.read(fixture.path)
     assert.are.same(answer.scopes, record.scopes)
     assert.are.same(answer.more, record.more)
   end)
@@ -202,11 +202,11 @@ describe("the hour in which the clocks change", function()
     for _, way in ipairs({ "back", "forward" }) do
       local zone = changing_zone(way, 30)
       sandbox:reset()
-      os.remove(scene.path)
+      os.remove(fixture.path)
       local token, left = ours_in(zone)
       assert.is_true(left <= 3600 and left > 3500)
       assert_served(zone, token, 3600)
-      local lines = python(READ, zone, "", scene.path)
+      local lines = python(READ, zone, "", fixture.path)
       assert.are.equal(lines[4], lines[3])
     end
   end)
@@ -216,7 +216,7 @@ describe("a file of ours", function()
   for _, zone in ipairs(ZONES) do
     it("works in the example script, in " .. zone, function()
       local token = ours_in(zone)
-      local lines = python(READ, zone, "", scene.path)
+      local lines = python(READ, zone, "", fixture.path)
       assert.are.equal(token, lines[1])
       assert.are.equal(sandbox:grant().refresh_token, lines[2])
       assert.are.equal(lines[4], lines[3])
@@ -226,16 +226,16 @@ describe("a file of ours", function()
   it("works there after it was the script's", function()
     write_in("Europe/Berlin", tokens.pair(sandbox), -1)
     local token = ours_in("Europe/Berlin")
-    assert.are.equal(token, python(READ, "Europe/Berlin", "", scene.path)[1])
+    assert.are.equal(token, python(READ, "Europe/Berlin", "", fixture.path)[1])
   end)
 
   it("works here after the script has refreshed it", function()
     ours_in("America/New_York")
     local answer = tokens.pair(sandbox)
     write_in("America/New_York", answer, 3600)
-    local before = scene:posts()
+    local before = fixture:posts()
     assert_served("America/New_York", answer.access_token, 3600)
-    assert.are.equal(before, scene:posts())
+    assert.are.equal(before, fixture:posts())
   end)
 
   it("is not in doubt in another zone", function()
@@ -243,11 +243,11 @@ describe("a file of ours", function()
     for _, zone in ipairs({ "Asia/Tokyo", "Pacific/Honolulu", "UTC" }) do
       assert_served(zone, token, 3600)
     end
-    assert.are.equal(1, scene:posts())
+    assert.are.equal(1, fixture:posts())
   end)
 
   it("is read anew by a program that runs while the script rewrites it", function()
-    local client = scene:client()
+    local client = fixture:client()
     local old = assert(client:token())
     local answer = tokens.pair(sandbox)
     write_in(nil, answer, 3600)

@@ -5,8 +5,8 @@ local helper = require("spec.helper")
 local lucid = require("lucidauth")
 local tokens = require("spec.tokens")
 
-local scene = require("spec.scene").new(setup, teardown, before_each, after_each)
-local sandbox = scene.sandbox
+local fixture = require("spec.fixture").new(setup, teardown, before_each, after_each)
+local sandbox = fixture.sandbox
 
 -- Every way to ask the module's own client for its token.
 local WAYS = {
@@ -20,8 +20,8 @@ local WAYS = {
 
 for first, ask in pairs(WAYS) do
   it("has the new token when another call has noticed it before: " .. first, function()
-    lucid.configure(scene:options())
-    local other = scene:client()
+    lucid.configure(fixture:options())
+    local other = fixture:client()
     for _, way in pairs(WAYS) do
       way()
     end
@@ -37,13 +37,13 @@ for first, ask in pairs(WAYS) do
 end
 
 it("has the new token when an event handler has asked for it before", function()
-  lucid.configure(scene:options({
+  lucid.configure(fixture:options({
     on_event = function()
       WAYS.token()
       WAYS.authorization()
     end,
   }))
-  local other = scene:client()
+  local other = fixture:client()
   for _ = 1, 3 do
     WAYS.token()
     local new = assert(other:refresh())
@@ -55,15 +55,16 @@ end)
 
 describe("accounts by name", function()
   local function directory()
-    return { type = "file", directory = scene.folder }
+    return { type = "file", directory = fixture.folder }
   end
 
   local function log_in(name)
-    tokens.write(scene.folder .. "/" .. name .. ".json", tokens.record(tokens.pair(sandbox), 3600))
+    tokens.write(fixture.folder .. "/" .. name .. ".json",
+      tokens.record(tokens.pair(sandbox), 3600))
   end
 
   local function store(name, token)
-    tokens.write(scene.folder .. "/" .. name .. ".json",
+    tokens.write(fixture.folder .. "/" .. name .. ".json",
       { access_token = token, refresh_token = "R", expires_at = os.time() + 3600 })
   end
 
@@ -71,8 +72,8 @@ describe("accounts by name", function()
     local own = { default = "A", anna = "B" }
     store("default", own.default)
     store("anna", own.anna)
-    lucid.configure(scene:options({ storage = directory() }))
-    local client = scene:client({ storage = directory() })
+    lucid.configure(fixture:options({ storage = directory() }))
+    local client = fixture:client({ storage = directory() })
     for _ = 1, 3 do
       for _, ways in ipairs({ lucid, client }) do
         local this = ways == client
@@ -94,8 +95,8 @@ describe("accounts by name", function()
 
   it("have the new token when another call has noticed it before", function()
     log_in("anna")
-    local client = scene:client({ storage = directory() })
-    local other = scene:client({ storage = directory() })
+    local client = fixture:client({ storage = directory() })
+    local other = fixture:client({ storage = directory() })
     for _ = 1, 3 do
       client:token("anna")
       client:authorization("anna")
@@ -106,7 +107,7 @@ describe("accounts by name", function()
   end)
 
   it("that are made up leave nothing in memory and no file", function()
-    local client = scene:client({ storage = directory(), max_accounts = 50 })
+    local client = fixture:client({ storage = directory(), max_accounts = 50 })
     local core = {}
     local function make_up(first, last)
       for i = first, last do
@@ -122,7 +123,7 @@ describe("accounts by name", function()
     core[1] = make_up(1, 200)
     core[2] = make_up(201, 1000)
     assert.is_true(core[2] < core[1] * 1.1)
-    local files = io.popen("ls -A " .. scene.folder):read("*a")
+    local files = io.popen("ls -A " .. fixture.folder):read("*a")
     assert.are.equal("", files)
   end)
 
@@ -131,7 +132,7 @@ describe("accounts by name", function()
       store("user-" .. i, "token-" .. i)
     end
     for _, most in ipairs({ 1, 2, 3, 5, 100 }) do
-      local client = scene:client({ storage = directory(), max_accounts = most })
+      local client = fixture:client({ storage = directory(), max_accounts = most })
       for _ = 1, 3 do
         for i = 1, 12 do
           for _ = 1, 2 do
@@ -145,7 +146,7 @@ describe("accounts by name", function()
 
   it("are not handed out any more once their client is closed", function()
     store("anna", "A")
-    local client = scene:client({ storage = directory() })
+    local client = fixture:client({ storage = directory() })
     local token, authorization = client.token, client.authorization
     assert.are.equal("A", token(client, "anna"))
     assert.are.equal("Bearer A", authorization(client, "anna"))
@@ -160,8 +161,8 @@ describe("accounts by name", function()
 
   it("are the asked client's, also with another one's method", function()
     store("anna", "A")
-    local one = scene:client({ storage = directory() })
-    local other = scene:client({ storage = { type = "file", directory = helper.tmpdir() } })
+    local one = fixture:client({ storage = directory() })
+    local other = fixture:client({ storage = { type = "file", directory = helper.tmpdir() } })
     assert.are.equal("A", one:token("anna"))
     for _ = 1, 2 do
       assert.is_nil((one.token(other, "anna")))
@@ -174,9 +175,9 @@ end)
 
 describe("the rest of the module", function()
   local function run(program)
-    tokens.write(scene.path, { access_token = "A", refresh_token = "R",
+    tokens.write(fixture.path, { access_token = "A", refresh_token = "R",
       expires_at = os.time() + 3600 })
-    local out, err, code = helper.run_lua(program, scene:env())
+    local out, err, code = helper.run_lua(program, fixture:env())
     assert.are.equal("", err)
     assert.are.equal(0, code)
     return out

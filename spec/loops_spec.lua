@@ -9,7 +9,7 @@ local loop = require("lucidauth.loop")
 local lucid = require("lucidauth")
 local tokens = require("spec.tokens")
 
-local scene = require("spec.scene").new(setup, teardown, before_each, after_each)
+local fixture = require("spec.fixture").new(setup, teardown, before_each, after_each)
 
 -- Debian has copas for the older Luas alone, and it runs in each.
 local function with_copas()
@@ -103,16 +103,16 @@ local function ticker(sleep, ticks)
   return function()
     repeat
       sleep(0.001)
-    until scene:posts() > 0
+    until fixture:posts() > 0
     for _ = 1, ticks do
       sleep(0.001)
     end
-    scene.sandbox:clear_faults()
+    fixture.sandbox:clear_faults()
   end
 end
 
 local function hang()
-  scene.sandbox:faults({ kind = "held", when = "before", endpoint = "token" })
+  fixture.sandbox:faults({ kind = "held", when = "before", endpoint = "token" })
 end
 
 for name, in_loop in pairs({ copas = in_copas, luv = in_luv, cqueues = in_cqueues }) do
@@ -124,7 +124,7 @@ for name, in_loop in pairs({ copas = in_copas, luv = in_luv, cqueues = in_cqueue
     end)
 
     it("a refresh that hangs holds up nothing but those who wait for it", function()
-      local client = scene:client({ sleep = sleep })
+      local client = fixture:client({ sleep = sleep })
       local got, done = {}, 0
       local function ask(method)
         return function()
@@ -141,15 +141,15 @@ for name, in_loop in pairs({ copas = in_copas, luv = in_luv, cqueues = in_cqueue
         end,
       })
       assert.are.equal(0, done)
-      assert.are.equal(1, scene:posts())
-      local token = scene.sandbox:grant().access_token
+      assert.are.equal(1, fixture:posts())
+      local token = fixture.sandbox:grant().access_token
       table.sort(got)
       assert.are.same({ "Bearer " .. token, token, token }, got)
       assert.are.equal(token, client:token())
     end)
 
     it("refresh() and the module's own client wait so, too", function()
-      lucid.configure(scene:options({ sleep = sleep }))
+      lucid.configure(fixture:options({ sleep = sleep }))
       local first, second, header
       run({ function()
         first = assert(lucid.token())
@@ -163,17 +163,17 @@ for name, in_loop in pairs({ copas = in_copas, luv = in_luv, cqueues = in_cqueue
     end)
 
     it("errors travel", function()
-      local client = scene:client({ sleep = sleep })
-      scene.sandbox:revoke_all()
+      local client = fixture:client({ sleep = sleep })
+      fixture.sandbox:revoke_all()
       local token, message, code
       run({ function()
         token, message, code = client:token()
       end })
-      scene:assert_failure("invalid_grant", token, message, code)
+      fixture:assert_failure("invalid_grant", token, message, code)
     end)
 
     it("close() waits for a refresh by yielding", function()
-      local client = scene:client({ sleep = sleep })
+      local client = fixture:client({ sleep = sleep })
       local closed, token
       hang()
       run({
@@ -181,13 +181,13 @@ for name, in_loop in pairs({ copas = in_copas, luv = in_luv, cqueues = in_cqueue
         function()
           repeat
             sleep(0.001)
-          until scene:posts() > 0
+          until fixture:posts() > 0
           closed = client:close()
         end,
         ticker(sleep, 5),
       })
       assert.is_true(closed)
-      assert.are.equal(scene.sandbox:grant().access_token, token)
+      assert.are.equal(fixture.sandbox:grant().access_token, token)
     end)
 
     it("what a login gave is stored by yielding, also by a storage in Lua that waits", function()
@@ -200,9 +200,9 @@ for name, in_loop in pairs({ copas = in_copas, luv = in_luv, cqueues = in_cqueue
         record = new
         return true
       end }
-      for _, storage in ipairs({ scene.path, own }) do
-        local client = scene:client({ sleep = sleep, storage = storage })
-        local answer = tokens.pair(scene.sandbox)
+      for _, storage in ipairs({ fixture.path, own }) do
+        local client = fixture:client({ sleep = sleep, storage = storage })
+        local answer = tokens.pair(fixture.sandbox)
         local yielded, results = 0, {}
         run({ function()
           results = { client:store(answer) }
@@ -221,7 +221,7 @@ for name, in_loop in pairs({ copas = in_copas, luv = in_luv, cqueues = in_cqueue
 
     it("a storage in Lua may wait, and a request for it is the background's", function()
       local record
-      local client = scene:client({ sleep = sleep, storage = {
+      local client = fixture:client({ sleep = sleep, storage = {
         load = function()
           sleep(0.001)
           return record
@@ -239,9 +239,9 @@ for name, in_loop in pairs({ copas = in_copas, luv = in_luv, cqueues = in_cqueue
       end
       hang()
       run({ ask, ask, ticker(sleep, 20) })
-      local token = scene.sandbox:grant().access_token
+      local token = fixture.sandbox:grant().access_token
       assert.are.same({ token, token }, got)
-      assert.are.equal(1, scene:posts())
+      assert.are.equal(1, fixture:posts())
     end)
   end)
 end
@@ -262,20 +262,20 @@ describe("where nobody may yield", function()
   end
 
   it("a token that is stored comes at once", function()
-    local record = scene:store(1800)
-    local posts = scene:posts()
+    local record = fixture:store(1800)
+    local posts = fixture:posts()
     in_every_such_place(function()
-      local client = scene:client({ sleep = sleep })
+      local client = fixture:client({ sleep = sleep })
       assert.are.equal(record.access_token, client:token())
       assert.are.equal("Bearer " .. record.access_token, client:authorization())
     end)
-    assert.are.equal(posts, scene:posts())
+    assert.are.equal(posts, fixture:posts())
   end)
 
   it("what a login gave is stored meanwhile, and a later call tells of it", function()
-    local client = scene:client({ sleep = sleep })
+    local client = fixture:client({ sleep = sleep })
     local stored, message, code = client:store("first-000")
-    scene:assert_failure("not_ready", stored, message, code)
+    fixture:assert_failure("not_ready", stored, message, code)
     assert.is_truthy(message:find("being stored", 1, true), message)
     helper.eventually(function()
       stored, message, code = client:store("first-000")
@@ -285,7 +285,7 @@ describe("where nobody may yield", function()
   end)
 
   it("nor can a storage in Lua that may wait", function()
-    local client = scene:client({ sleep = sleep, storage = {
+    local client = fixture:client({ sleep = sleep, storage = {
       load = function() end,
       save = function()
         error("it saves")
@@ -293,32 +293,32 @@ describe("where nobody may yield", function()
     } })
     for _ = 1, 2 do
       local stored, message, code = client:store("first-000")
-      scene:assert_failure("not_ready", stored, message, code)
+      fixture:assert_failure("not_ready", stored, message, code)
       assert.is_truthy(message:find("was not stored", 1, true), message)
     end
   end)
 
   it("a refresh begins, and not_ready is the answer", function()
-    local client = scene:client({ sleep = sleep })
+    local client = fixture:client({ sleep = sleep })
     hang()
     in_every_such_place(function()
-      scene:assert_failure("not_ready", client:token())
-      scene:assert_failure("not_ready", client:refresh())
+      fixture:assert_failure("not_ready", client:token())
+      fixture:assert_failure("not_ready", client:refresh())
     end)
     helper.eventually(function()
-      return scene:posts() == 1
+      return fixture:posts() == 1
     end)
-    scene.sandbox:clear_faults()
+    fixture.sandbox:clear_faults()
     helper.eventually(function()
       return client:token()
     end)
   end)
 
   it("a storage in Lua is read, if that takes no yield, and not_ready is the answer", function()
-    local record = tokens.record(tokens.pair(scene.sandbox), 1800)
-    local saves, posts = 0, scene:posts()
+    local record = tokens.record(tokens.pair(fixture.sandbox), 1800)
+    local saves, posts = 0, fixture:posts()
     local function client_with(load)
-      return scene:client({ sleep = sleep, storage = {
+      return fixture:client({ sleep = sleep, storage = {
         load = load,
         save = function() saves = saves + 1 return true end,
       } })
@@ -326,12 +326,12 @@ describe("where nobody may yield", function()
     in_every_such_place(function()
       local client = client_with(function() return record end)
       assert.are.equal(record.access_token, client:token())
-      scene:assert_failure("not_ready", client:refresh())
-      scene:assert_failure("not_ready", client_with(nothing):token())
-      scene:assert_failure("not_ready", client_with(coroutine.yield):token())
+      fixture:assert_failure("not_ready", client:refresh())
+      fixture:assert_failure("not_ready", client_with(nothing):token())
+      fixture:assert_failure("not_ready", client_with(coroutine.yield):token())
     end)
     assert.are.equal(0, saves)
-    assert.are.equal(posts, scene:posts())
+    assert.are.equal(posts, fixture:posts())
   end)
 end)
 
@@ -410,7 +410,7 @@ describe("a process that was stopped", function()
 end)
 
 it("what `sleep` raises reaches the caller, and the next one gets the token", function()
-  local client = scene:client({ sleep = function() error("no sleep tonight", 0) end })
+  local client = fixture:client({ sleep = function() error("no sleep tonight", 0) end })
   hang()
   local thread = coroutine.create(function()
     return client:token()
@@ -418,9 +418,9 @@ it("what `sleep` raises reaches the caller, and the next one gets the token", fu
   local ok, message = coroutine.resume(thread)
   assert.is_false(ok)
   assert.are.equal("no sleep tonight", message)
-  scene.sandbox:clear_faults()
+  fixture.sandbox:clear_faults()
   local token = helper.eventually(function()
     return client:token()
   end)
-  assert.are.equal(scene.sandbox:grant().access_token, token)
+  assert.are.equal(fixture.sandbox:grant().access_token, token)
 end)

@@ -410,12 +410,12 @@ describe("plain http", function()
 end)
 
 describe("what is sent", function()
-  local scene = require("spec.scene").new(setup, teardown, before_each, after_each)
-  local sandbox = scene.sandbox
+  local fixture = require("spec.fixture").new(setup, teardown, before_each, after_each)
+  local sandbox = fixture.sandbox
 
   -- A client that keeps nothing.
   local function client_with(changes)
-    return scene:client(helper.merge({ storage = { type = "memory" } }, changes))
+    return fixture:client(helper.merge({ storage = { type = "memory" } }, changes))
   end
 
   -- The body of the refresh, by an address of the sandbox's that notes bodies.
@@ -499,11 +499,11 @@ describe("what is sent", function()
 end)
 
 describe("default_lifetime", function()
-  local scene = require("spec.scene").new(setup, teardown, before_each, after_each)
+  local fixture = require("spec.fixture").new(setup, teardown, before_each, after_each)
 
   it("is how long a token lives when the server does not say", function()
-    scene.sandbox:faults({ kind = "transform", remove = { "expires_in", "expires" } })
-    local client = scene:client({ default_lifetime = 1234 })
+    fixture.sandbox:faults({ kind = "transform", remove = { "expires_in", "expires" } })
+    local client = fixture:client({ default_lifetime = 1234 })
     assert.is_string(client:token())
     local left = client:status().expires_in
     assert.is_true(left > 1200 and left <= 1234)

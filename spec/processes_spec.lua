@@ -21,8 +21,8 @@ local token, message, code = client:token(account)
 io.stdout:write(token or tostring(code) .. ": " .. tostring(message))
 ]]
 
-local scene = require("spec.scene").new(setup, teardown, before_each, after_each)
-local sandbox = scene.sandbox
+local fixture = require("spec.fixture").new(setup, teardown, before_each, after_each)
+local sandbox = fixture.sandbox
 
 local function size_of(name)
   return #(helper.read_file(name) or "")
@@ -32,18 +32,18 @@ end
 -- same moment, and returns what they printed.
 local function run_at_once(environments)
   local processes, results = {}, {}
-  assert(os.execute("mkfifo " .. helper.quote(scene.folder .. "/gate")))
+  assert(os.execute("mkfifo " .. helper.quote(fixture.folder .. "/gate")))
   -- Read and write: to open the gate must not wait for whoever comes first.
-  local gate = assert(io.open(scene.folder .. "/gate", "r+b"))
+  local gate = assert(io.open(fixture.folder .. "/gate", "r+b"))
   for i, environment in ipairs(environments) do
-    environment.BARRIER = scene.folder
+    environment.BARRIER = fixture.folder
     processes[i] = helper.start({ helper.interpreter, "-e", CHILD }, environment)
   end
   helper.eventually(function()
     for _, process in ipairs(processes) do
       assert(size_of(process.folder .. "/err") == 0, "a process failed to start")
     end
-    return size_of(scene.folder .. "/ready") == #environments
+    return size_of(fixture.folder .. "/ready") == #environments
   end)
   gate:write(("x"):rep(#environments))
   gate:flush()
@@ -59,7 +59,7 @@ end
 local function environments(count, changes)
   local list = {}
   for i = 1, count do
-    list[i] = scene:env(changes)
+    list[i] = fixture:env(changes)
   end
   return list
 end
@@ -79,9 +79,9 @@ end
 
 -- All of them start at once on what is stored: one request, and one token.
 local function check_one_refresh()
-  local before = scene:posts()
+  local before = fixture:posts()
   local results = run_at_once(environments(PROCESSES))
-  assert.are.equal(before + 1, scene:posts())
+  assert.are.equal(before + 1, fixture:posts())
   assert_all_equal(sandbox:grant().access_token, results)
   assert_no_token_twice()
   return results[1]
@@ -89,11 +89,11 @@ end
 
 describe(PROCESSES .. " processes that start at once", function()
   it("on an expired file make one refresh, and have the same token", function()
-    scene:store(-1)
+    fixture:store(-1)
     sandbox:settings({ latency = 0.05 })
     local token = check_one_refresh()
     assert.is_true(tokens.works(sandbox, token))
-    assert.are.equal(token, tokens.read(scene.path).access_token)
+    assert.are.equal(token, tokens.read(fixture.path).access_token)
   end)
 
   it("on no file at all spend the first refresh token once", function()
@@ -101,13 +101,13 @@ describe(PROCESSES .. " processes that start at once", function()
   end)
 
   it("on a token that is due, but lives, make one refresh", function()
-    scene:store(60)
+    fixture:store(60)
     sandbox:settings({ latency = 0.05 })
     check_one_refresh()
   end)
 
   it("on a good token ask nobody", function()
-    local pair = scene:store(3000)
+    local pair = fixture:store(3000)
     local before = sandbox:counts().connections
     local results = run_at_once(environments(PROCESSES))
     assert_all_equal(pair.access_token, results)
@@ -117,7 +117,7 @@ describe(PROCESSES .. " processes that start at once", function()
   it("on a file that the example script wrote make one refresh", function()
     local pair = tokens.pair(sandbox)
     pair.expiration = os.date("%Y-%m-%dT%H:%M:%S.000001", os.time() - 10)
-    tokens.write(scene.path, pair)
+    tokens.write(fixture.path, pair)
     check_one_refresh()
   end)
 
@@ -126,16 +126,16 @@ describe(PROCESSES .. " processes that start at once", function()
     for i = 1, 4 do
       local account = "account-" .. i
       sandbox:open_grant({ account = account })
-      tokens.write(scene.folder .. "/" .. account .. ".json",
+      tokens.write(fixture.folder .. "/" .. account .. ".json",
         tokens.record(tokens.pair(sandbox, account), -1))
       for _ = 1, PROCESSES / 4 do
-        list[#list + 1] = scene:env({ ACCOUNT = account, STORAGE_FOLDER = scene.folder })
+        list[#list + 1] = fixture:env({ ACCOUNT = account, STORAGE_FOLDER = fixture.folder })
       end
     end
     sandbox:settings({ latency = 0.05 })
-    local before = scene:posts()
+    local before = fixture:posts()
     local results = run_at_once(list)
-    assert.are.equal(before + 4, scene:posts())
+    assert.are.equal(before + 4, fixture:posts())
     for i, env in ipairs(list) do
       assert.are.equal(sandbox:grant(env.ACCOUNT).access_token, results[i])
     end
@@ -145,16 +145,16 @@ end)
 
 describe("a few processes on a dead grant", function()
   it("ask the server once each, one after another, and the record stays", function()
-    scene:store(-1)
+    fixture:store(-1)
     sandbox:revoke_all()
-    local before, record = scene:posts(), tokens.read(scene.path)
+    local before, record = fixture:posts(), tokens.read(fixture.path)
     local results = run_at_once(environments(4, { LUCID_REFRESH_TOKEN = false }))
     for _, result in ipairs(results) do
       assert.is_truthy(result:find("^invalid_grant: "), result)
     end
-    assert.are.equal(before + 4, scene:posts())
+    assert.are.equal(before + 4, fixture:posts())
     assert.are.equal(0, sandbox:counts().overlaps)
-    assert.are.equal(record.refresh_token, tokens.read(scene.path).refresh_token)
+    assert.are.equal(record.refresh_token, tokens.read(fixture.path).refresh_token)
   end)
 end)
 
@@ -162,29 +162,29 @@ describe("a second process", function()
   local PRINT = 'io.stdout:write((assert(require("lucidauth").token())))'
 
   it("finds the token of the first", function()
-    local first = helper.run_lua(PRINT, scene:env())
-    local second = helper.run_lua(PRINT, scene:env())
+    local first = helper.run_lua(PRINT, fixture:env())
+    local second = helper.run_lua(PRINT, fixture:env())
     assert.are.equal(sandbox:grant().access_token, first)
     assert.are.equal(first, second)
-    assert.are.equal(1, scene:posts())
+    assert.are.equal(1, fixture:posts())
   end)
 
   it("needs neither the server nor any secret for it", function()
-    local first = helper.run_lua(PRINT, scene:env())
+    local first = helper.run_lua(PRINT, fixture:env())
     local second = helper.run_lua(PRINT, tokens.env({
-      LUCID_TOKEN_FILE = scene.path,
+      LUCID_TOKEN_FILE = fixture.path,
       LUCID_API_URL = "http://127.0.0.1:1",
     }))
     assert.are.equal(first, second)
   end)
 
   it("goes on from where the first one was when it ended without a word", function()
-    local first = helper.run_lua(PRINT .. " io.stdout:flush() os.exit(0)", scene:env())
+    local first = helper.run_lua(PRINT .. " io.stdout:flush() os.exit(0)", fixture:env())
     local killed = helper.run_lua(
-      PRINT .. ' io.stdout:flush() os.execute("kill -KILL $PPID")', scene:env())
+      PRINT .. ' io.stdout:flush() os.execute("kill -KILL $PPID")', fixture:env())
     assert.are.equal(first, killed)
-    assert.are.equal(first, (helper.run_lua(PRINT, scene:env())))
-    assert.are.equal(1, scene:posts())
+    assert.are.equal(first, (helper.run_lua(PRINT, fixture:env())))
+    assert.are.equal(1, fixture:posts())
   end)
 end)
 
@@ -213,7 +213,7 @@ if pcall(require, "posix.unistd") and pcall(require, "posix.sys.wait") then
     ]]
 
     local function run(code)
-      local out, err, status = helper.run_lua(FORK .. code, scene:env())
+      local out, err, status = helper.run_lua(FORK .. code, fixture:env())
       assert(status == 0, out .. err)
       return helper.lines(out)
     end
@@ -225,7 +225,7 @@ if pcall(require, "posix.unistd") and pcall(require, "posix.sys.wait") then
         print(lucid.token())
       ]])
       assert.are.same({ lines[1], lines[1], lines[1] }, lines)
-      assert.are.equal(1, scene:posts())
+      assert.are.equal(1, fixture:posts())
     end)
 
     it("has the parent see what the child refreshed, and the other way round", function()
@@ -240,7 +240,7 @@ if pcall(require, "posix.unistd") and pcall(require, "posix.sys.wait") then
       assert.are.equal(lines[2], lines[3])
       assert.are_not.equal(lines[3], lines[4])
       assert.are.equal(lines[4], lines[5])
-      assert.are.equal(3, scene:posts())
+      assert.are.equal(3, fixture:posts())
       assert_no_token_twice()
     end)
 
@@ -253,7 +253,7 @@ if pcall(require, "posix.unistd") and pcall(require, "posix.sys.wait") then
       ]])
       assert.are.equal(lines[1], lines[2])
       assert.are.equal(lines[3], lines[4])
-      assert.are.equal(2, scene:posts())
+      assert.are.equal(2, fixture:posts())
     end)
 
     it("does not bring a rejected token back", function()
@@ -266,13 +266,13 @@ if pcall(require, "posix.unistd") and pcall(require, "posix.sys.wait") then
       ]])
       assert.are_not.equal(lines[1], lines[2])
       assert.are.equal(lines[2], lines[3])
-      assert.are.equal(2, scene:posts())
+      assert.are.equal(2, fixture:posts())
     end)
 
     it("of many children at once makes one refresh", function()
-      scene:store(-1)
+      fixture:store(-1)
       sandbox:settings({ latency = 0.05 })
-      local before = scene:posts()
+      local before = fixture:posts()
       local lines = run([[
         local children = {}
         for i = 1, 16 do
@@ -289,7 +289,7 @@ if pcall(require, "posix.unistd") and pcall(require, "posix.sys.wait") then
       ]])
       assert.are.equal(17, #lines)
       assert_all_equal(sandbox:grant().access_token, lines)
-      assert.are.equal(before + 1, scene:posts())
+      assert.are.equal(before + 1, fixture:posts())
       assert_no_token_twice()
     end)
   end)
@@ -314,7 +314,7 @@ require("lucidauth").new({ storage = { load = load, save = save } }):token()
 -- A script that gets this signal while the server is at work on its refresh.
 local function strike_in_the_middle(code, signal)
   sandbox:faults({ kind = "held" })
-  local script = helper.start({ helper.interpreter, "-e", code }, scene:env())
+  local script = helper.start({ helper.interpreter, "-e", code }, fixture:env())
   helper.eventually(function()
     return sandbox:counts().rotations == 1
   end, "the refresh")
@@ -333,7 +333,7 @@ local function end_in_the_middle(code, signal)
 end
 
 local function assert_stored()
-  local record = assert(tokens.read(scene.path))
+  local record = assert(tokens.read(fixture.path))
   assert.are.equal(sandbox:grant().refresh_token, record.refresh_token)
   assert.is_nil(record.pending)
 end
@@ -352,7 +352,7 @@ describe("a signal in the middle of a refresh", function()
   it("ends one at once that wants it so", function()
     local code = 'require("lucidauth").new({ hold_signals = false }):token()'
     assert.are.equal(128 + 15, status_of(strike_in_the_middle(code, "TERM")))
-    assert.is_not_nil(tokens.read(scene.path).pending)
+    assert.is_not_nil(tokens.read(fixture.path).pending)
     sandbox:clear_faults()
   end)
 end)

@@ -5,7 +5,7 @@
 local helper = require("spec.helper")
 local lucid = require("lucidauth")
 
-local scene = require("spec.scene").new(setup, teardown, before_each, after_each)
+local fixture = require("spec.fixture").new(setup, teardown, before_each, after_each)
 
 local README = helper.read_file("README.md")
 
@@ -29,17 +29,17 @@ end
 
 -- In a folder of its own, where every name of Lua is the interpreter of this spec.
 local function run(script, env)
-  helper.shell("mkdir -p " .. scene.folder .. "/bin")
-  local program = scene.folder .. "/bin/lua5.4"
+  helper.shell("mkdir -p " .. fixture.folder .. "/bin")
+  local program = fixture.folder .. "/bin/lua5.4"
   helper.write_file(program, "#!/bin/sh\nexec " .. helper.quote(helper.interpreter) .. ' "$@"\n')
   helper.shell("chmod 755 " .. program)
-  return helper.run("cd " .. scene.folder .. "\n" .. script,
-    helper.merge(env, { PATH = scene.folder .. "/bin:" .. os.getenv("PATH") }))
+  return helper.run("cd " .. fixture.folder .. "\n" .. script,
+    helper.merge(env, { PATH = fixture.folder .. "/bin:" .. os.getenv("PATH") }))
 end
 
 local function run_lua(code, env)
-  helper.write_file(scene.folder .. "/script.lua", code)
-  return run("exec lua5.4 script.lua", scene:env(env))
+  helper.write_file(fixture.folder .. "/script.lua", code)
+  return run("exec lua5.4 script.lua", fixture:env(env))
 end
 
 describe("the README", function()
@@ -60,7 +60,7 @@ describe("the README", function()
     local out, err, status = run_lua(block_of() .. "print(token)")
     assert.are.equal("", err)
     assert.are.equal(0, status)
-    assert.are.equal(scene.sandbox:grant().access_token .. "\n", out)
+    assert.are.equal(fixture.sandbox:grant().access_token .. "\n", out)
   end)
 
   it("names two programs to begin with", function()
@@ -74,19 +74,19 @@ describe("the README", function()
     local commands = commands_of("The first token")
     assert.are.equal(3, #commands)
     local exports, changed = commands[1]:gsub("(LUCID_[A-Z_]+)=%.%.%.", function(name)
-      return name .. "=" .. scene.sandbox.env[name]
+      return name .. "=" .. fixture.sandbox.env[name]
     end)
     assert.are.equal(3, changed)
     local out, err, status = run(exports .. "\n" .. commands[2],
-      { LUCID_API_URL = scene.sandbox.url, LUCID_TOKEN_FILE = false })
+      { LUCID_API_URL = fixture.sandbox.url, LUCID_TOKEN_FILE = false })
     assert.are.equal(0, status, err)
-    assert.are.equal(scene.sandbox:grant().access_token .. "\n", out)
-    assert.is_truthy(helper.read_file(scene.folder .. "/token_info.json"))
+    assert.are.equal(fixture.sandbox:grant().access_token .. "\n", out)
+    assert.is_truthy(helper.read_file(fixture.folder .. "/token_info.json"))
   end)
 
   it("shows how to do without an account", function()
     local commands = commands_of("The first token")
-    helper.shell("mkfifo " .. scene.folder .. "/until")
+    helper.shell("mkfifo " .. fixture.folder .. "/until")
     local out, err, status = run(([[
       %s --until-stdin-closes <until >said &
       exec 3>until
@@ -100,7 +100,7 @@ describe("the README", function()
 
   local function try_script()
     local block, changed = block_of("A script that handles a 401"):gsub("https://api%.lucid%.co",
-      scene.sandbox.url)
+      fixture.sandbox.url)
     assert.are.equal(1, changed)
     local out, err, status = run_lua(block)
     assert.are.equal("", err)
@@ -110,25 +110,25 @@ describe("the README", function()
 
   it("has a script that calls the API", function()
     try_script()
-    assert.are.equal(1, scene.sandbox:counts().api_requests)
-    assert.are.equal(1, scene:posts())
+    assert.are.equal(1, fixture.sandbox:counts().api_requests)
+    assert.are.equal(1, fixture:posts())
   end)
 
   it("has a script that handles a 401", function()
-    scene.sandbox:faults({ kind = "answer", endpoint = "api", status = 401, body = "no" })
+    fixture.sandbox:faults({ kind = "answer", endpoint = "api", status = 401, body = "no" })
     try_script()
-    assert.are.equal(0, #scene.sandbox:faults())
-    assert.are.equal(1, scene.sandbox:counts().api_requests)
-    assert.are.equal(2, scene:posts())
+    assert.are.equal(0, #fixture.sandbox:faults())
+    assert.are.equal(1, fixture.sandbox:counts().api_requests)
+    assert.are.equal(2, fixture:posts())
   end)
 
   it("has several accounts", function()
-    helper.shell("cd " .. scene.folder .. " && " .. commands_of("Several accounts")[1])
+    helper.shell("cd " .. fixture.folder .. " && " .. commands_of("Several accounts")[1])
     local out, err, status = run_lua(block_of("Several accounts"))
     assert.are.equal("", err)
     assert.are.equal(0, status)
     assert.are.equal("3\n", out)
-    assert.is_truthy(helper.read_file(scene.folder .. "/tokens/anna.json"))
+    assert.is_truthy(helper.read_file(fixture.folder .. "/tokens/anna.json"))
   end)
 
   it("names options that there are", function()

@@ -6,7 +6,7 @@ local mime = require("mime")
 local codec = require("lucidauth.sandbox.codec")
 local attempt = require("spec.attempt")
 local helper = require("spec.helper")
-local lanes = require("spec.lanes")
+local parallel = require("spec.parallel")
 local lucid = require("lucidauth")
 local tokens = require("spec.tokens")
 
@@ -17,14 +17,14 @@ local holds, text_of = attempt.holds, helper.text_of
 local CLIENT_SECRET = "Zs3/+=%&\"\\~ Kd07c41b95e28fa6"
 local CONFIGURED = "oauth2-r-Q7/+=%&\"\\~_48ba1c90d7e65f23"
 
-local scene = require("spec.scene").new(setup, teardown, before_each, after_each,
+local fixture = require("spec.fixture").new(setup, teardown, before_each, after_each,
   { client_secret = CLIENT_SECRET })
-local sandbox = scene.sandbox
+local sandbox = fixture.sandbox
 
 local secrets
 
 -- Many of them wait for the flow's pauses.
-local it = lanes.deal(3, it, teardown, function(why)
+local it = parallel.deal(3, it, teardown, function(why)
   pending(why)
 end)
 
@@ -47,7 +47,7 @@ local function assert_silent(text)
 end
 
 local function write_record(left)
-  local record = scene:store(left)
+  local record = fixture:store(left)
   secrets.stored_access, secrets.stored_refresh = record.access_token, record.refresh_token
   return record
 end
@@ -55,7 +55,7 @@ end
 -- A call that must fail, and everything that it tells; returns the message.
 local function failing_call(options)
   local client, events = attempt.client(sandbox, helper.merge(
-    { storage = scene.path, refresh_token = CONFIGURED, timeout = 1 }, options))
+    { storage = fixture.path, refresh_token = CONFIGURED, timeout = 1 }, options))
   local token, message, code = client:token()
   local status = client:status()
   client:close()
@@ -162,7 +162,7 @@ describe("a server that echoes secrets has none of them in our messages:", funct
         for name, secret in pairs(secrets) do
           sandbox:clear_faults()
           sandbox:faults(faults_with(encode(secret)))
-          tokens.write(scene.path, tokens.record({
+          tokens.write(fixture.path, tokens.record({
             access_token = secrets.stored_access, refresh_token = secrets.stored_refresh,
           }, -10))
           assert(failing_call(), form .. " " .. name)
@@ -214,7 +214,7 @@ describe("a server that echoes secrets has none of them in our messages:", funct
     local record = write_record(60)
     sandbox:faults(answer(400, { error = "invalid_request",
       error_description = record.refresh_token }))
-    local client, events = attempt.client(sandbox, { storage = scene.path })
+    local client, events = attempt.client(sandbox, { storage = fixture.path })
     assert.are.equal(record.access_token, client:token())
     assert.are.equal("refresh_failed", attempt.names(events))
     assert_silent(text_of(events))
@@ -353,7 +353,7 @@ end)
 describe("a client", function()
   it("has no secret in any table that a program could print", function()
     write_record(1000)
-    local client = attempt.client(sandbox, { storage = scene.path, refresh_token = CONFIGURED })
+    local client = attempt.client(sandbox, { storage = fixture.path, refresh_token = CONFIGURED })
     assert(client:token())
     local seen = {}
     local function walk(value)
@@ -379,7 +379,7 @@ end)
 
 -- The variables come by a file, lest they stand in a command line of the test.
 local function write_env(changes)
-  local env = helper.merge(scene:env({ LUCID_REFRESH_TOKEN = CONFIGURED }), changes)
+  local env = helper.merge(fixture:env({ LUCID_REFRESH_TOKEN = CONFIGURED }), changes)
   local lines = {}
   for name, value in pairs(env) do
     lines[#lines + 1] = ("export %s=%s\n"):format(name, quote(value))
@@ -506,7 +506,7 @@ describe("while a refresh is under way", function()
     ]], write_env())
     local listing = child:hear()
     assert.is_true(holds(listing, { "/proc/" }), listing)
-    assert.is_false(holds(listing, { scene.path }), listing)
+    assert.is_false(holds(listing, { fixture.path }), listing)
     assert.is_false(holds(listing, { "socket:" }), listing)
   end)
 end)
@@ -619,7 +619,7 @@ describe("memory", function()
   local function store(left)
     local record = tokens.record(tokens.pair(own), left)
     record.note = MARK
-    tokens.write(scene.path, record)
+    tokens.write(fixture.path, record)
     return record
   end
 
@@ -668,7 +668,7 @@ describe("memory", function()
           old_access = record.access_token, stored = MARK, answer = MARK:reverse(),
         }
       end, env_of({ LUCID_REFRESH_TOKEN = "oauth2-r-" .. OTHER }), style, FROM_ENVIRONMENT)
-      assert.are.equal(MARK, tokens.read(scene.path).note)
+      assert.are.equal(MARK, tokens.read(fixture.path).note)
     end)
   end
 
@@ -749,7 +749,7 @@ describe("memory", function()
   }) do
     it("holds no refresh token when the record is " .. name, function()
       local record = store(-10)
-      helper.write_file(scene.path, damage(helper.read_file(scene.path)))
+      helper.write_file(fixture.path, damage(helper.read_file(fixture.path)))
       look("storage", function()
         return { old = record.refresh_token, access = record.access_token, stored = MARK }
       end, env_of())

@@ -3,32 +3,32 @@
 
 local codec = require("lucidauth.sandbox.codec")
 local helper = require("spec.helper")
-local lanes = require("spec.lanes")
+local parallel = require("spec.parallel")
 local lucid = require("lucidauth")
-local peer = require("spec.peer")
+local process = require("spec.process")
 local tokens = require("spec.tokens")
 
 local contains, quote, shell = helper.contains, helper.quote, helper.shell
 local eventually = helper.eventually
 
-local scene = require("spec.scene").new(setup, teardown, before_each, after_each)
-local sandbox = scene.sandbox
+local fixture = require("spec.fixture").new(setup, teardown, before_each, after_each)
+local sandbox = fixture.sandbox
 
-local peers
+local processes
 
 -- Much of what they do is to wait for one another.
-local it = lanes.deal(5, it, teardown)
+local it = parallel.deal(5, it, teardown)
 
 local function start(changes)
-  local one = peer.start(scene:plain_options(changes))
-  peers[#peers + 1] = one
+  local one = process.start(fixture:plain_options(changes))
+  processes[#processes + 1] = one
   return one
 end
 
 local function start_many(count, changes)
-  local list = peer.start_many(count, scene:plain_options(changes))
+  local list = process.start_many(count, fixture:plain_options(changes))
   for _, one in ipairs(list) do
-    peers[#peers + 1] = one
+    processes[#processes + 1] = one
   end
   return list
 end
@@ -45,11 +45,11 @@ local function always(fault)
 end
 
 before_each(function()
-  peers = {}
+  processes = {}
 end)
 
 after_each(function()
-  for _, one in ipairs(peers) do
+  for _, one in ipairs(processes) do
     one:kill()
   end
 end)
@@ -57,12 +57,12 @@ end)
 describe("a login that is stored", function()
   -- The refresh is held at the server until the other process waits for its end.
   it("waits for another process's refresh, and is seen by that one's next call", function()
-    scene:store(-1)
+    fixture:store(-1)
     local one, other = start(), start()
     sandbox:faults({ kind = "held", when = "before", endpoint = "token" })
     one:send("return client:token()")
     eventually(function()
-      return scene:posts() == 2 -- the first one brought what was stored
+      return fixture:posts() == 2 -- the first one brought what was stored
     end)
     assert.are.equal("suspended", (other:run([[
       options.sleep = function() coroutine.yield() end
@@ -86,14 +86,14 @@ describe("a login that is stored", function()
       end
       return stored, message
     ]])))
-    assert.are.equal("login-000", tokens.read(scene.path).refresh_token)
+    assert.are.equal("login-000", tokens.read(fixture.path).refresh_token)
     local refused, code
     refused, message, code = one:run("return client:token()")
-    scene:assert_failure("invalid_grant", refused, message, code)
+    fixture:assert_failure("invalid_grant", refused, message, code)
   end)
 
   it("is the other process's at its next call", function()
-    scene:store(-1)
+    fixture:store(-1)
     local one, other = start(), start()
     assert.is_string((one:run("return client:token()")))
     assert.is_string((other:run("return client:token()")))
@@ -108,7 +108,7 @@ end)
 
 describe("another process's refresh", function()
   it("is seen by the very next call", function()
-    local one, other = scene:client(), start()
+    local one, other = fixture:client(), start()
     assert(one:token())
     for _ = 1, 20 do
       local token = other:run("return client:refresh()")
@@ -116,32 +116,32 @@ describe("another process's refresh", function()
       token = one:refresh()
       assert.are.equal(token, (other:run("return client:token()")))
     end
-    assert.are.equal(41, scene:posts())
+    assert.are.equal(41, fixture:posts())
   end)
 
   it("is seen by those who were there before there was a file", function()
-    local one, other = lucid.new({ api_url = sandbox.url, storage = scene.path }), start()
-    scene.clients[1] = one
+    local one, other = lucid.new({ api_url = sandbox.url, storage = fixture.path }), start()
+    fixture.clients[1] = one
     assert.is_nil(one:token())
     local token = other:run("return client:token()")
     assert.are.equal(token, one:token())
     token = other:run("return client:refresh()")
     assert.are.equal(token, one:token())
-    assert.are.equal(2, scene:posts())
+    assert.are.equal(2, fixture:posts())
   end)
 
   it("after a rejection is seen by the very next call, too", function()
-    local one, other = scene:client(), start()
+    local one, other = fixture:client(), start()
     local old = assert(one:token())
     assert.are.equal(old, (other:run("return client:token()")))
     local new = other:run("client:reject(client:token()); return client:token()")
     assert.are_not.equal(old, new)
     assert.are.equal(new, one:token())
-    assert.are.equal(2, scene:posts())
+    assert.are.equal(2, fixture:posts())
   end)
 
   it("makes the generation grow, and leaves it even", function()
-    local one, other = scene:client(), start()
+    local one, other = fixture:client(), start()
     assert(one:token())
     local last = one:status().generation
     assert.are.equal(0, last % 2)
@@ -156,25 +156,25 @@ describe("another process's refresh", function()
   end)
 
   it("makes the generation odd while it is under way", function()
-    local one, other = scene:client(), start()
+    local one, other = fixture:client(), start()
     assert(one:token())
     assert.are.equal(0, one:status().generation % 2)
     sandbox:faults({ kind = "hang" })
     other:send("return client:refresh()")
     eventually(function()
-      return scene:posts() == 2
+      return fixture:posts() == 2
     end)
     assert.are.equal(1, one:status().generation % 2)
   end)
 
   it("of one account is nothing to the others", function()
-    local storage = { type = "file", directory = scene.folder }
+    local storage = { type = "file", directory = fixture.folder }
     for _, name in ipairs({ "anna", "bert" }) do
       sandbox:open_grant({ account = name })
-      tokens.write(scene.folder .. "/" .. name .. ".json",
+      tokens.write(fixture.folder .. "/" .. name .. ".json",
         tokens.record(tokens.pair(sandbox, name), 1000))
     end
-    local one, other = scene:client({ storage = storage }), start({ storage = storage })
+    local one, other = fixture:client({ storage = storage }), start({ storage = storage })
     local anna, bert = one:token("anna"), one:token("bert")
     local generation = one:status("bert").generation
     local new = other:run("return client:refresh('anna')")
@@ -195,7 +195,7 @@ describe("another process's refresh", function()
     sandbox:faults({ kind = "held" })
     owner:send("return client:refresh()")
     eventually(function()
-      return scene:posts() == 2
+      return fixture:posts() == 2
     end)
     tell_all(many, "return client:token()")
     sandbox:clear_faults()
@@ -206,7 +206,7 @@ describe("another process's refresh", function()
       assert.are.equal(new, token)
       assert.is_true(one.seconds < helper.LONG, one.seconds)
     end
-    assert.are.equal(2, scene:posts())
+    assert.are.equal(2, fixture:posts())
   end)
 
   it("is waited for no longer than refresh_wait while the token lives", function()
@@ -216,11 +216,11 @@ describe("another process's refresh", function()
     sandbox:faults({ kind = "held" })
     owner:send("return client:refresh()")
     eventually(function()
-      return scene:posts() == 2
+      return fixture:posts() == 2
     end)
     assert.are.equal(old, (other:run("return client:token()")))
     assert.is_true(other.seconds >= 0.2, other.seconds)
-    assert.are.equal(2, scene:posts())
+    assert.are.equal(2, fixture:posts())
   end)
 
   it("is waited for once a flight, not at every call", function()
@@ -230,7 +230,7 @@ describe("another process's refresh", function()
     sandbox:faults({ kind = "held" })
     owner:send("return client:refresh()")
     eventually(function()
-      return scene:posts() == 2
+      return fixture:posts() == 2
     end)
     other:run("assert(client:token())")
     local first = other.seconds
@@ -249,7 +249,7 @@ describe("another process's refresh", function()
     sandbox:faults({ kind = "held" })
     owner:send("return client:refresh()")
     eventually(function()
-      return scene:posts() == 2
+      return fixture:posts() == 2
     end)
     other:send(("client:reject(%q); return client:token()"):format(old))
     -- nobody hands it out any more, so `served` waits, too
@@ -259,7 +259,7 @@ describe("another process's refresh", function()
     assert.are_not.equal(old, token)
     assert.are.equal((owner:receive()), token)
     assert.are.equal((served:receive()), token)
-    assert.are.equal(2, scene:posts())
+    assert.are.equal(2, fixture:posts())
   end)
 end)
 
@@ -308,9 +308,9 @@ describe("a process that dies in its refresh", function()
     assert.is_true(contains(message, "LUCID_REFRESH_TOKEN"), message)
     assert.are.equal("rejected lost", (other:run("return table.concat(events, ' ')")))
     assert.are.equal(0, sandbox:counts().reuses)
-    assert.are.equal(2, scene:posts())
+    assert.are.equal(2, fixture:posts())
     local login = sandbox:open_grant({ account = "again" }).refresh_token
-    local new = scene:client({ refresh_token = login }):token()
+    local new = fixture:client({ refresh_token = login }):token()
     assert.is_true(tokens.works(sandbox, new))
     eventually(function()
       return other:run("return client:token()") == new
@@ -349,7 +349,7 @@ describe("a process that dies in its refresh", function()
     sandbox:faults({ kind = "hang" })
     owner:send("return client:refresh()")
     eventually(function()
-      return scene:posts() == 2
+      return fixture:posts() == 2
     end)
     owner:kill()
     local token = other:run("return client:token()")
@@ -372,7 +372,7 @@ with open(path, "w") as file:
 ]]
 
   local function rewrite(record)
-    local _, err, status = helper.run({ "python3", "-c", REWRITE, scene.path }, nil,
+    local _, err, status = helper.run({ "python3", "-c", REWRITE, fixture.path }, nil,
       codec.encode_json(record))
     assert(status == 0, err)
   end
@@ -387,28 +387,28 @@ with open(path, "w") as file:
 
   -- within the second: spec/account/account_test.c
   it("is noticed", function()
-    local client = scene:client()
+    local client = fixture:client()
     assert(client:token())
     for _ = 1, 2 do
       local record = tokens.record(tokens.pair(sandbox), 1000)
       rewrite(record)
       is_noticed_by(client, record.access_token)
     end
-    assert.are.equal(3, scene:posts())
+    assert.are.equal(3, fixture:posts())
   end)
 
   it("is noticed at once when its token replaces a rejected one", function()
-    local client = scene:client()
+    local client = fixture:client()
     local old = assert(client:token())
     local record = tokens.record(tokens.pair(sandbox), 1000)
     rewrite(record)
     client:reject(old)
     assert.are.equal(record.access_token, client:token())
-    assert.are.equal(2, scene:posts())
+    assert.are.equal(2, fixture:posts())
   end)
 
   it("is noticed whatever status() has seen of it", function()
-    local client = scene:client()
+    local client = fixture:client()
     local old = assert(client:token())
     local record = tokens.record(tokens.pair(sandbox), 1000)
     rewrite(record)
@@ -418,38 +418,39 @@ with open(path, "w") as file:
   end)
 
   it("may write while others read, and nobody fails", function()
-    local client = scene:client()
+    local client = fixture:client()
     assert(client:token())
     for _ = 1, 5 do
       local record = tokens.record(tokens.pair(sandbox), 1000)
-      local process = helper.start({ "python3", "-c", REWRITE, scene.path }, nil,
+      local script = helper.start({ "python3", "-c", REWRITE, fixture.path }, nil,
         codec.encode_json(record))
       is_noticed_by(client, record.access_token)
-      process:wait()
+      script:wait()
     end
-    assert.are.equal(6, scene:posts())
+    assert.are.equal(6, fixture:posts())
   end)
 end)
 
 describe("the accounts of a folder", function()
   local function write_login(account)
     local grant = sandbox:open_grant({ account = account })
-    tokens.write(scene.folder .. "/" .. account .. ".json", { refresh_token = grant.refresh_token })
+    tokens.write(fixture.folder .. "/" .. account .. ".json",
+      { refresh_token = grant.refresh_token })
   end
 
   local function start_in_folder()
-    return start({ storage = { type = "file", directory = scene.folder } })
+    return start({ storage = { type = "file", directory = fixture.folder } })
   end
 
   it("are refreshed once, whether by the folder or by the file's own path", function()
-    scene:store(-1)
+    fixture:store(-1)
     local before = sandbox:grant().rotations
     sandbox:faults({ kind = "held", when = "before" })
     local by_path, by_folder = start(), start_in_folder()
     by_path:send("return client:token()")
     by_folder:send("return client:token('token')")
     eventually(function()
-      return scene:posts() == 1
+      return fixture:posts() == 1
     end)
     sandbox:clear_faults()
     local token, message = by_path:receive()
@@ -467,7 +468,7 @@ describe("the accounts of a folder", function()
     local one, other = start_in_folder(), start_in_folder()
     one:send("return client:token('anna')")
     eventually(function()
-      return scene:posts() == 1
+      return fixture:posts() == 1
     end)
     local token, message = other:run("return client:token('user29')")
     assert.is_string(token, message)
@@ -479,7 +480,7 @@ describe("the lock file", function()
   local lock
 
   before_each(function()
-    lock = scene.path .. ".lock"
+    lock = fixture.path .. ".lock"
   end)
 
   -- Both go on, and each finds what the other refreshes.
@@ -524,7 +525,7 @@ describe("the lock file", function()
 
   for name, harm in helper.sorted(HARM) do
     it("that " .. name .. " under running processes is survived", function()
-      local one, other = scene:client(), start()
+      local one, other = fixture:client(), start()
       local token = assert(one:token())
       assert.are.equal(token, (other:run("return client:token()")))
       local stays_shared = harm()
@@ -536,12 +537,12 @@ describe("the lock file", function()
   end
 
   it("that is cut short in the middle of a refresh is survived", function()
-    local one, other = scene:client(), start()
+    local one, other = fixture:client(), start()
     assert(one:token())
     sandbox:faults({ kind = "held" })
     other:send("return client:refresh()")
     eventually(function()
-      return scene:posts() == 2
+      return fixture:posts() == 2
     end)
     shell("truncate -s 0 " .. quote(lock))
     sandbox:clear_faults()
@@ -555,7 +556,7 @@ describe("the lock file", function()
 
   it("that is somebody else's from the start is left alone", function()
     helper.write_file(lock, "4711\n")
-    local one, other = scene:client(), start()
+    local one, other = fixture:client(), start()
     local token = assert(one:token())
     assert.are.equal(token, (other:run("return client:token()")))
     assert.is_false(one:status().shared)
@@ -569,19 +570,19 @@ describe("a folder that cannot be written", function()
   local plain = helper.without_privileges()
 
   it("is used without a page, and its token is served", function()
-    local record = scene:store(1000)
-    local asked = scene:posts()
-    assert(os.execute("chmod 500 " .. quote(scene.folder)))
+    local record = fixture:store(1000)
+    local asked = fixture:posts()
+    assert(os.execute("chmod 500 " .. quote(fixture.folder)))
     local out, err = helper.run(plain .. quote(helper.interpreter)
       .. " -e " .. quote([[
       local client = require("lucidauth").new({})
       print(client:token())
       print(client:status().shared, client:status().state, client:status().generation % 2)
-    ]]), tokens.env({ LUCID_TOKEN_FILE = scene.path, LUCID_API_URL = sandbox.url }))
-    assert(os.execute("chmod 700 " .. quote(scene.folder)))
+    ]]), tokens.env({ LUCID_TOKEN_FILE = fixture.path, LUCID_API_URL = sandbox.url }))
+    assert(os.execute("chmod 700 " .. quote(fixture.folder)))
     assert.are.equal(record.access_token, out:match("^[^\n]*"), err)
     assert.is_true(contains(out, "false\tready\t0"), out)
-    assert.are.equal(asked, scene:posts())
+    assert.are.equal(asked, fixture:posts())
   end)
 end)
 
@@ -608,12 +609,12 @@ describe("rejections", function()
       new = new ~= old and new or token
       assert.are.equal(sandbox:grant().access_token, token)
     end
-    assert.are.equal(2, scene:posts())
+    assert.are.equal(2, fixture:posts())
     assert.are.equal(1, sandbox:counts().introspections) -- the one before the start
   end)
 
   it("of the same token a second time change nothing", function()
-    local one, other = scene:client(), start()
+    local one, other = fixture:client(), start()
     local old = assert(one:token())
     one:reject(old)
     local new = assert(one:token())
@@ -622,18 +623,18 @@ describe("rejections", function()
     other:run(("client:reject(%q)"):format(old))
     assert.are.equal(new, one:token())
     assert.are.equal(new, (other:run("return client:token()")))
-    assert.are.equal(2, scene:posts())
+    assert.are.equal(2, fixture:posts())
   end)
 
   it("hold against any number of others that come later", function()
-    local one = scene:client()
+    local one = fixture:client()
     local old = assert(one:token())
     one:reject(old)
     for i = 1, 10 do
       one:reject("a late one " .. i)
     end
     assert.are_not.equal(old, one:token())
-    assert.are.equal(2, scene:posts())
+    assert.are.equal(2, fixture:posts())
   end)
 end)
 
@@ -651,7 +652,7 @@ describe("an outage", function()
   -- server may be asked again when it has not said how long to wait, but a tenth
   -- of a second after a failure at the soonest.
   local function check_one_post(count, fault)
-    scene:store(100)
+    fixture:store(100)
     local before = #times_of_posts()
     sandbox:faults(always(fault))
     local many = start_many(count, { refresh_wait = 0.2 })
@@ -691,7 +692,7 @@ describe("an outage", function()
   end
 
   it("ends for all at once when one of them brings new tokens", function()
-    scene:store(-1)
+    fixture:store(-1)
     sandbox:faults(always({ kind = "answer", status = 429, headers = { ["Retry-After"] = "600" } }))
     local many = start_many(6)
     tell_all(many, "return client:token()")
@@ -699,7 +700,7 @@ describe("an outage", function()
       assert.is_nil((one:receive()))
     end
     sandbox:clear_faults()
-    local token = assert(scene:client():refresh())
+    local token = assert(fixture:client():refresh())
     tell_all(many, "return client:token()")
     for _, one in ipairs(many) do
       assert.are.equal(token, (one:receive()))
@@ -707,13 +708,13 @@ describe("an outage", function()
   end)
 
   it("ends at once when a login is written into the file", function()
-    scene:store(-1)
+    fixture:store(-1)
     sandbox:faults(always({ kind = "answer", status = 429, headers = { ["Retry-After"] = "600" } }))
-    local client = scene:client()
+    local client = fixture:client()
     assert.are.equal("rate_limited", (select(3, client:token())))
     sandbox:clear_faults()
     sandbox:open_grant({ account = "again" })
-    tokens.write(scene.path, { refresh_token = sandbox:grant("again").refresh_token })
+    tokens.write(fixture.path, { refresh_token = sandbox:grant("again").refresh_token })
     local token = assert(client:token())
     assert.are.equal(sandbox:grant("again").access_token, token)
   end)
@@ -734,7 +735,7 @@ describe("an outage", function()
       assert.are.equal("invalid_grant", (one:receive()))
     end
     local login = sandbox:open_grant({ account = "again" }).refresh_token
-    local client = scene:client({ refresh_token = login })
+    local client = fixture:client({ refresh_token = login })
     client:reject(old)
     local token = assert(client:token())
     tell_all(many, "return client:token()")
@@ -750,7 +751,7 @@ describe("a clock", function()
     local record = tokens.record(tokens.pair(sandbox), 1000)
     record.expires_at = os.time() + 30 * 86400
     record.obtained_at = record.expires_at - 3600
-    tokens.write(scene.path, record)
+    tokens.write(fixture.path, record)
     local many = start_many(4)
     tell_all(many, "return client:token()")
     local new
@@ -760,15 +761,15 @@ describe("a clock", function()
       new = new or token
       assert.are.equal(new, token)
     end
-    assert.are.equal(2, scene:posts())
+    assert.are.equal(2, fixture:posts())
   end)
 
   it("of a record from the future still lets its token be served in an outage", function()
     local record = tokens.record(tokens.pair(sandbox), 7200)
-    tokens.write(scene.path, record)
+    tokens.write(fixture.path, record)
     sandbox:faults(always({ kind = "close" }))
     sandbox:faults(always({ kind = "close", endpoint = "introspect" }))
-    local client = scene:client({ timeout = helper.SHORT })
+    local client = fixture:client({ timeout = helper.SHORT })
     assert.are.equal(record.access_token, client:token())
     local left = client:status().expires_in
     assert.is_true(left > 3500 and left <= 3600, left)

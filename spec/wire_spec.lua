@@ -5,26 +5,26 @@
 local socket = require("socket")
 
 local helper = require("spec.helper")
-local lanes = require("spec.lanes")
+local parallel = require("spec.parallel")
 local tokens = require("spec.tokens")
 
-local scene = require("spec.scene").new(setup, teardown, before_each, after_each)
-local sandbox = scene.sandbox
+local fixture = require("spec.fixture").new(setup, teardown, before_each, after_each)
+local sandbox = fixture.sandbox
 
 -- Most of what they do is to wait for the flow's pauses.
-local it = lanes.deal(9, it, teardown)
+local it = parallel.deal(9, it, teardown)
 
 -- A stored grant, whose refresh token nobody has to be asked about first.
 local function store()
-  tokens.write(scene.path, { refresh_token = sandbox.refresh_token })
+  tokens.write(fixture.path, { refresh_token = sandbox.refresh_token })
 end
 
 -- A new client's call for a token, and how long it took.
 local function call(changes)
-  if not helper.read_file(scene.path) then
+  if not helper.read_file(fixture.path) then
     store()
   end
-  local client = scene:client(changes)
+  local client = fixture:client(changes)
   local start = socket.gettime()
   local token, message, code = client:token()
   return { token = token, message = message, code = code, seconds = socket.gettime() - start }
@@ -62,7 +62,7 @@ describe("a server that closes connections which are used again", function()
     it((reset and "with a reset" or "in order") .. " is not met", function()
       store()
       sandbox:faults({ kind = "close_reused", times = "always", reset = reset })
-      local client = scene:client()
+      local client = fixture:client()
       assert(client:token())
       for _ = 1, 5 do
         assert(client:refresh())
@@ -186,17 +186,17 @@ describe("no answer", function()
   end)
 
   it("keeps every other caller from sending", function()
-    assert(scene:client():token())
+    assert(fixture:client():token())
     sandbox:faults({ kind = "held" })
     local process = helper.start({ helper.interpreter, "-e", [[
       print(require("lucidauth").refresh())
-    ]] }, scene:env({ LUCID_REFRESH_TOKEN = false }))
+    ]] }, fixture:env({ LUCID_REFRESH_TOKEN = false }))
     helper.eventually(function()
       return sandbox:counts().token_requests == 2
     end)
     local other = helper.start({ helper.interpreter, "-e", [[
       print(require("lucidauth").token())
-    ]] }, scene:env({ LUCID_REFRESH_TOKEN = false }))
+    ]] }, fixture:env({ LUCID_REFRESH_TOKEN = false }))
     sandbox:clear_faults()
     local token = other:wait():match("%S+")
     assert.are.equal(process:wait(), token .. "\n")

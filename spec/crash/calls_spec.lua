@@ -3,7 +3,7 @@
 -- between them by its own clock.
 
 local helper = require("spec.helper")
-local stage = require("spec.crash.stage")
+local fixture = require("spec.crash.fixture")
 
 local MANY = 20000
 
@@ -92,7 +92,7 @@ describe("a program that asks again and again", function()
   local self
 
   setup(function()
-    self = stage.new("lua")
+    self = fixture.new("lua")
   end)
 
   teardown(function()
@@ -153,7 +153,7 @@ describe("a program that asks again and again", function()
       prepare()
       local begin, ending = self.folder .. "/begin", self.folder .. "/end 0 lucidauth_token()"
       local list, outcome = run(background, ("%s token open=%s ask=%d open=%s"):format(
-        stage.clients.c, helper.quote(begin), MANY, helper.quote(ending)))
+        fixture.clients.c, helper.quote(begin), MANY, helper.quote(ending)))
       judge(list[1], 1, tonumber(table.concat(outcome.lines, "\n"):match("asked (%S+)")))
     end)
   end

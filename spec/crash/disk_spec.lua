@@ -2,7 +2,7 @@
 -- refresh token is spent or just after.
 
 local helper = require("spec.helper")
-local stage = require("spec.crash.stage")
+local fixture = require("spec.crash.fixture")
 
 local quote = helper.quote
 
@@ -25,7 +25,7 @@ for client, name in pairs({ lua = "the Lua module", c = "the C library" }) do
     local self, ballast
 
     setup(function()
-      self = stage.new(client)
+      self = fixture.new(client)
       ballast = quote(self.folder .. "/ballast")
     end)
 

@@ -1,7 +1,7 @@
 -- A process that ends by exit() or by returning from main while another of its
 -- threads refreshes: the answer is waited for and saved.
 
-local stage = require("spec.crash.stage")
+local fixture = require("spec.crash.fixture")
 
 -- What a thread still holds when the exit cuts it off goes with the process.
 local WITHOUT_LEAKS = 'env ASAN_OPTIONS="$ASAN_OPTIONS:detect_leaks=0"'
@@ -10,7 +10,7 @@ describe("a process that ends in the middle of a refresh", function()
   local self
 
   setup(function()
-    self = stage.new("c")
+    self = fixture.new("c")
   end)
 
   teardown(function()
@@ -26,7 +26,7 @@ describe("a process that ends in the middle of a refresh", function()
     local grant = self.sandbox:grant()
     assert.are.equal(1, grant.rotations)
     assert.is_true(self:holds(grant.refresh_token))
-    assert.are.equal(grant.access_token, stage.answer(self:follow({ "token" })))
+    assert.are.equal(grant.access_token, fixture.answer(self:follow({ "token" })))
     assert.is_nil(self:find_fault_in_files(grant))
   end
 

@@ -11,7 +11,7 @@ clients have in common with the C client; of the Lua client, how it ends.
 ]]
 
 local socket = require("socket")
-local stage = require("spec.crash.stage")
+local fixture = require("spec.crash.fixture")
 
 local CALLS = { "write", "fsync", "rename", "open", "fallocate", "mmap", "lock" }
 local RARE_CALLS = { "read", "close", "stat", "unlink" }
@@ -80,7 +80,7 @@ end
 
 -- An interruption is nothing but a call to be repeated, and nobody notices.
 local function is_unnoticed(outcome)
-  return stage.answer(outcome) and stage.says(outcome, "status ready saved shared settled")
+  return fixture.answer(outcome) and fixture.says(outcome, "status ready saved shared settled")
 end
 
 local function find_problem_in_first(result, outcome, report, error_name)
@@ -90,7 +90,7 @@ local function find_problem_in_first(result, outcome, report, error_name)
     return "an interrupted call was not repeated"
   elseif result == "refused" and report.faults[1].when == "after" then
     return "no token although the request was answered"
-  elseif (result == "kept") ~= stage.says(outcome, "event save_failed") then
+  elseif (result == "kept") ~= fixture.says(outcome, "event save_failed") then
     return "the event save_failed does not go with the status"
   end
 end
@@ -103,7 +103,7 @@ local function find_problem_in_second(result, answers, statuses, outcome)
     return "another token when the fault was over"
   elseif not statuses[2]:find("^status ready saved ") then
     return statuses[2]
-  elseif (result == "kept") ~= stage.says(outcome, "event saved") then
+  elseif (result == "kept") ~= fixture.says(outcome, "event saved") then
     return "the event saved is missing, or too much"
   end
 end
@@ -112,7 +112,7 @@ end
 
 local function find_problem_in_next(self, lost, spender)
   self:let_time_pass()
-  local token, code, message = stage.answer(self:follow({ "token" }))
+  local token, code, message = fixture.answer(self:follow({ "token" }))
   local grant = self.sandbox:grant()
   if self.sandbox:counts().reuses > 0 or grant.rotations ~= 1 then
     return "the refresh token was spent more than once"
@@ -244,8 +244,8 @@ end
 
 local function run_client(client, options)
   local start, sum = socket.gettime(), new_row()
-  local self = stage.new(client)
-  print("\n" .. stage.names[client] .. "\n")
+  local self = fixture.new(client)
+  print("\n" .. fixture.names[client] .. "\n")
   print(LINE:format("call", "error", "lasts", "calls", "harmless", "refused", "kept", "lost",
     "wrong"))
   for _, row in each_row(options, client) do
@@ -254,7 +254,7 @@ local function run_client(client, options)
   self.sandbox:stop()
   print(("\n%s: %d faults in %.0f s: %d harmless, %d refused before anything was spent, "
     .. "%d kept in memory and saved later, %d never to be saved and named as lost; %d wrong")
-    :format(stage.names[client], sum.faults, socket.gettime() - start, sum.harmless, sum.refused,
+    :format(fixture.names[client], sum.faults, socket.gettime() - start, sum.harmless, sum.refused,
       sum.kept, sum.lost, sum.wrong))
   return sum.wrong == 0 and sum.faults > 0
 end
@@ -269,4 +269,4 @@ local function by_name(...)
   return names
 end
 
-stage.main(arg, USAGE, "--call", by_name(CALLS, RARE_CALLS), run_client)
+fixture.main(arg, USAGE, "--call", by_name(CALLS, RARE_CALLS), run_client)

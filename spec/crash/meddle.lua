@@ -13,7 +13,7 @@ Without --full: of the C client alone, a few points of each.
 
 local helper = require("spec.helper")
 local socket = require("socket")
-local stage = require("spec.crash.stage")
+local fixture = require("spec.crash.fixture")
 
 local quote = helper.quote
 
@@ -113,7 +113,7 @@ local FAULTS = {
 }
 
 local function new_stage(client, fault)
-  local self = stage.new(client)
+  local self = fixture.new(client)
   if fault.user then
     local parent = self.folder:match("^(.*)/")
     assert(os.execute(("chmod 711 %s %s"):format(quote(parent), quote(parent:match("^(.*)/")))))
@@ -204,7 +204,7 @@ local function find_problem_in_second(self, fault)
     end
     socket.sleep(0.05)
   end
-  local token = stage.answer({ lines = helper.lines(text) })
+  local token = fixture.answer({ lines = helper.lines(text) })
   if fault.second and not (token and self:works(token, self.sandbox:grant())) then
     return "the second process: " .. text
   end
@@ -213,7 +213,7 @@ end
 local function find_problem_in_next(self)
   self:let_time_pass()
   local outcome = self:follow({ "token" })
-  local token = stage.answer(outcome)
+  local token = fixture.answer(outcome)
   local grant = self.sandbox:grant()
   if self.sandbox:counts().reuses > 0 then
     return "the refresh token was sent again after it was spent"
@@ -271,7 +271,7 @@ end
 -- Those of the refresh itself, which the last unlock ends.
 local function list_points(self, full)
   local points, all = {}, self:list_points()
-  local last = stage.last_unlock(all)
+  local last = fixture.last_unlock(all)
   for i, point in ipairs(all) do
     if point.when == "before" and i <= last then
       table.insert(points, point)
@@ -327,7 +327,7 @@ end
 local function starve(self, fault, step)
   set_scene(self, fault)
   return self:run(self:command({ step, "token", "fed", "status", "token", "status", "close" },
-    "env LD_PRELOAD=" .. quote(stage.built .. "crash_starve.so")))
+    "env LD_PRELOAD=" .. quote(fixture.built .. "crash_starve.so")))
 end
 
 local function count_allocations(self, fault)
@@ -359,7 +359,7 @@ local function run_fault(client, fault, full)
   local self = new_stage(client, fault)
   local row = (fault.starves and at_each_allocation or at_each_point)(self, fault, full)
   self.sandbox:stop()
-  print(LINE:format(stage.names[client], fault.name, row.points, row.unreached, row.wrong,
+  print(LINE:format(fixture.names[client], fault.name, row.points, row.unreached, row.wrong,
     socket.gettime() - start))
   io.stdout:flush()
   return row.wrong == 0 and row.unreached <= row.points / 10 and row.points > 0
@@ -392,4 +392,4 @@ local function by_name(faults)
   return names
 end
 
-stage.main(arg, USAGE, "--fault", by_name(FAULTS), run_client)
+fixture.main(arg, USAGE, "--fault", by_name(FAULTS), run_client)

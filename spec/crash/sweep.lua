@@ -4,15 +4,15 @@
 --- disk: then it has to be told so, and a new login has to work.
 
 local USAGE = [[
-usage: spec/crash/sweep [--full] [--scene NAME] [--client lua|c]
+usage: spec/crash/sweep [--full] [--situation NAME] [--client lua|c]
 
-Without --full: the scene "expired", only the points behind a system call, and
+Without --full: the situation "expired", only the points behind a system call, and
 none after the last unlock; before the request is sent those that concern the
 token file's folder, of the Lua client only these, and only afterwards.
 ]]
 
 local socket = require("socket")
-local stage = require("spec.crash.stage")
+local fixture = require("spec.crash.fixture")
 
 -- How often libcurl polls differs from run to run, so that a point may have to
 -- be tried for.
@@ -57,7 +57,7 @@ local function find_call(points, call, object)
       return point
     end
   end
-  error("the scene cannot be set: there is no " .. call)
+  error("the situation cannot be set: there is no " .. call)
 end
 
 local function kill_at(self, point)
@@ -78,7 +78,7 @@ local function left_before(call, object)
       self:reset(self:record(-10))
     end
     local struck, pid = kill_at(self, point)
-    assert(struck, "the scene cannot be set")
+    assert(struck, "the situation cannot be set")
     return pid
   end
 end
@@ -137,14 +137,14 @@ table.insert(SCENES, {
 -- One point -----------------------------------------------------------------
 
 local function check_found(self, outcome, grant)
-  local token, code = stage.answer(outcome)
+  local token, code = fixture.answer(outcome)
   if not token then
     return "no token, but " .. tostring(code or "silence")
   elseif not self:works(token, grant) then
     return "a token that does not work"
   elseif grant.rotations ~= 1 then
     return grant.rotations .. " rotations"
-  elseif not stage.says(outcome, "status ready saved shared settled") then
+  elseif not fixture.says(outcome, "status ready saved shared settled") then
     return outcome.lines[#outcome.lines]
   end
   return self:find_fault_in_files(grant)
@@ -153,7 +153,7 @@ end
 local function check_new_login(self)
   local login = self.sandbox:open_grant({ account = "again" })
   self.refresh_token = login.refresh_token
-  local token = stage.answer(self:follow({ "token" }))
+  local token = fixture.answer(self:follow({ "token" }))
   local grant = self.sandbox:grant("again")
   if not token or not self:works(token, grant) then
     return "a new login does not help"
@@ -162,12 +162,12 @@ local function check_new_login(self)
 end
 
 local function check_lost(self, outcome, spender)
-  local _, code, message = stage.answer(outcome)
+  local _, code, message = fixture.answer(outcome)
   if code ~= "lost_rotation" then
     return (code or "silence") .. " instead of lost_rotation"
   elseif not message:find(("in process %d on %s "):format(spender, HOST), 1, true) then
     return "lost_rotation does not name the process that died"
-  elseif not stage.says(outcome, "status failing saved shared settled") then
+  elseif not fixture.says(outcome, "status failing saved shared settled") then
     return outcome.lines[#outcome.lines]
   end
   return check_new_login(self)
@@ -224,9 +224,9 @@ local function judge_login(self)
 end
 
 -- nil: the point was not reached.
-local function strike(self, scene, point)
+local function strike(self, situation, point)
   for _ = 1, TRIES do
-    local spender = scene.set(self)
+    local spender = situation.set(self)
     local before = self.sandbox:counts().rotations
     local struck, pid = kill_at(self, point)
     if struck then
@@ -236,7 +236,7 @@ local function strike(self, scene, point)
   end
 end
 
--- A whole scene -------------------------------------------------------------
+-- A whole situation -------------------------------------------------------------
 
 local LINE = "%-6s  %-16s %2s  %-24s  %-7s  %-6s  %-13s %5s"
 
@@ -280,7 +280,7 @@ end
 -- Those that a short sweep does not pass over. Between two system calls nothing
 -- changes that a killed process would leave behind.
 local function is_chosen(points, i, client, stores)
-  if i > stage.last_unlock(points) or points[i].when == "before" then
+  if i > fixture.last_unlock(points) or points[i].when == "before" then
     return false
   elseif stores then
     return is_about_tokens(points[i])
@@ -292,14 +292,14 @@ local function is_chosen(points, i, client, stores)
   return sent and stored
 end
 
-local function sweep(self, scene, client, full)
-  scene.set(self)
+local function sweep(self, situation, client, full)
+  situation.set(self)
   local points, tally = self:list_points(self.steps), new_tally()
   local first = first_of_window(points)
   for i, point in ipairs(points) do
     local inside = i >= first or is_about_tokens(point)
     if inside and (full or is_chosen(points, i, client, self.steps)) then
-      local verdict = strike(self, scene, point) or UNREACHED
+      local verdict = strike(self, situation, point) or UNREACHED
       print_point(point, verdict)
       count(tally, verdict)
     end
@@ -310,36 +310,36 @@ end
 local SUMMARY = "\n%s, %s: %d points in %.0f s: %d refreshed, %d found the new tokens, "
   .. "%d told lost_rotation; %d not reached; %d wrong; the slowest next process took %.0f ms"
 
-local function run_scene(scene, client, full)
+local function run_scene(situation, client, full)
   local start = socket.gettime()
-  local self = stage.new(client)
-  print(("\n%s: %s\n"):format(stage.names[client], scene.title))
+  local self = fixture.new(client)
+  print(("\n%s: %s\n"):format(fixture.names[client], situation.title))
   print(LINE:format("killed", "call", "", "on", "server", "disk", "next process", "ms"))
-  local tally = sweep(self, scene, client, full)
+  local tally = sweep(self, situation, client, full)
   self.sandbox:stop()
-  print(SUMMARY:format(stage.names[client], scene.name, tally.points, socket.gettime() - start,
-    tally.refreshed, tally.found, tally.lost_rotation, tally.unreached, tally.wrong,
-    tally.slowest * 1000))
-  local least = scene.least or full and 100 or client == "c" and 40 or 10
+  print(SUMMARY:format(fixture.names[client], situation.name, tally.points,
+    socket.gettime() - start, tally.refreshed, tally.found, tally.lost_rotation,
+    tally.unreached, tally.wrong, tally.slowest * 1000))
+  local least = situation.least or full and 100 or client == "c" and 40 or 10
   return tally.wrong == 0 and tally.points > least and tally.unreached < least / 10
 end
 
 local function run_client(client, options)
   local good = true
-  for _, scene in ipairs(SCENES) do
-    if scene.name == (options.only or not options.full and "expired" or scene.name) then
-      good = run_scene(scene, client, options.full) and good
+  for _, situation in ipairs(SCENES) do
+    if situation.name == (options.only or not options.full and "expired" or situation.name) then
+      good = run_scene(situation, client, options.full) and good
     end
   end
   return good
 end
 
-local function by_name(scenes)
+local function by_name(situations)
   local names = {}
-  for _, scene in ipairs(scenes) do
-    names[scene.name] = scene
+  for _, situation in ipairs(situations) do
+    names[situation.name] = situation
   end
   return names
 end
 
-stage.main(arg, USAGE, "--scene", by_name(SCENES), run_client)
+fixture.main(arg, USAGE, "--situation", by_name(SCENES), run_client)

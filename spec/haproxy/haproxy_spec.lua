@@ -6,7 +6,7 @@ local socket = require("socket")
 local codec = require("lucidauth.sandbox.codec")
 local helper = require("spec.helper")
 
-local scene = require("spec.scene").new(setup, teardown, before_each, after_each)
+local fixture = require("spec.fixture").new(setup, teardown, before_each, after_each)
 
 local is_root = helper.shell("id -u") == "0\n"
 
@@ -42,10 +42,10 @@ local function start(change)
   helper.write_file(folder .. "/haproxy.cfg", change and change(text) or text)
   helper.write_file(folder .. "/lucid.lua", helper.read_file("examples/haproxy/lucid.lua"))
   helper.write_file(folder .. "/lucid.cfg",
-    "backend lucid\n  server api " .. scene.sandbox.url:gsub("http://", "") .. "\n")
+    "backend lucid\n  server api " .. fixture.sandbox.url:gsub("http://", "") .. "\n")
   server = { folder = folder, port = free_port() }
   server.process = helper.start("cd " .. helper.quote(folder)
-    .. " && exec haproxy -db -f haproxy.cfg -f lucid.cfg", scene:env({
+    .. " && exec haproxy -db -f haproxy.cfg -f lucid.cfg", fixture:env({
       LUCID_PORT = tostring(server.port),
       LUCID_INNER_PORT = tostring(free_port()),
       LUA_PATH = shared .. "/lua/?.lua;;",
@@ -81,7 +81,7 @@ describe("HAProxy", function()
     local status, answer = get("/lucid/users/me/profile")
     assert.are.equal(200, status)
     assert.is_truthy(answer.email)
-    assert.are.equal(1, scene:posts())
+    assert.are.equal(1, fixture:posts())
   end)
 
   for _, method in ipairs({ "GET", "POST" }) do
@@ -89,10 +89,10 @@ describe("HAProxy", function()
       start()
       await_start()
       assert.are.equal(200, (get("/lucid/users/me/profile")))
-      scene.sandbox:expire()
+      fixture.sandbox:expire()
       local body = method == "POST" and codec.encode_json({ text = ("x"):rep(8000) }) or nil
       assert.are.equal(404, (get("/lucid/documents?page=2", method, body)))
-      local counts, entries = scene.sandbox:counts(), scene.sandbox:log(3).entries
+      local counts, entries = fixture.sandbox:counts(), fixture.sandbox:log(3).entries
       assert.are.equal(2, counts.token_requests)
       assert.are.equal(1, counts.api_401)
       for _, number in ipairs({ 1, 3 }) do
@@ -108,40 +108,40 @@ describe("HAProxy", function()
   it("passes a second 401 on", function()
     start()
     await_start()
-    scene.sandbox:faults({ kind = "answer", endpoint = "api", status = 401, times = 2 })
+    fixture.sandbox:faults({ kind = "answer", endpoint = "api", status = 401, times = 2 })
     assert.are.equal(401, (get("/lucid/users/me/profile")))
     assert.are.equal(200, (get("/lucid/users/me/profile")))
-    assert.are.equal(3, scene:posts())
+    assert.are.equal(3, fixture:posts())
   end)
 
   it("answers others while a refresh hangs", function()
-    scene.sandbox:faults({ kind = "held", when = "before", endpoint = "token" })
+    fixture.sandbox:faults({ kind = "held", when = "before", endpoint = "token" })
     start()
     await_start()
     local waiting = assert(socket.connect("127.0.0.1", server.port))
     waiting:send("GET /lucid/users/me/profile HTTP/1.0\r\n\r\n")
     helper.eventually(function()
-      return scene:posts() == 1
+      return fixture:posts() == 1
     end)
     for _ = 1, 20 do
       assert.are.equal(404, (get("/")))
     end
     waiting:settimeout(0)
     assert.are.equal("timeout", select(2, waiting:receive("*l")))
-    scene.sandbox:clear_faults()
+    fixture.sandbox:clear_faults()
     waiting:settimeout(nil)
     assert.is_truthy(waiting:receive("*l"):find(" 200 "))
     waiting:close()
   end)
 
   it("answers 503 when there is no token", function()
-    scene.sandbox:revoke_all()
+    fixture.sandbox:revoke_all()
     start()
     await_start()
     assert.are.equal(503, (get("/lucid/users/me/profile")))
-    assert.are.equal(0, scene.sandbox:counts().api_requests)
+    assert.are.equal(0, fixture.sandbox:counts().api_requests)
     assert.is_true(helper.contains(log(), "Log in to Lucid again"))
-    scene:assert_no_secret(log())
+    fixture:assert_no_secret(log())
   end)
 end)
 
@@ -149,7 +149,7 @@ end)
 describe("HAProxy that has changed its user", function()
   local function as_user(text)
     if is_root then
-      helper.shell(("chmod 711 %s/.. && chown -R nobody %s"):format(scene.folder, scene.folder))
+      helper.shell(("chmod 711 %s/.. && chown -R nobody %s"):format(fixture.folder, fixture.folder))
     end
     return is_root and text:gsub("\nglobal\n", "%0  user nobody\n") or text
   end
@@ -171,15 +171,15 @@ describe("HAProxy that has changed its user", function()
     await_start()
     assert.are.equal(503, (get("/lucid/users/me/profile")))
     assert.is_true(helper.contains(log(), "insecure-fork-wanted"), log())
-    assert.are.equal(0, scene:posts())
+    assert.are.equal(0, fixture:posts())
   end)
 
   it("serves the token that lives, without a thread", function()
-    scene:store(1800)
-    local posts = scene:posts()
+    fixture:store(1800)
+    local posts = fixture:posts()
     start(without_threads)
     await_start()
     assert.are.equal(200, (get("/lucid/users/me/profile")))
-    assert.are.equal(posts, scene:posts())
+    assert.are.equal(posts, fixture:posts())
   end)
 end)

@@ -4,8 +4,8 @@
 local helper = require("spec.helper")
 local tokens = require("spec.tokens")
 
-local scene = require("spec.scene").new(setup, teardown, before_each, after_each)
-local sandbox = scene.sandbox
+local fixture = require("spec.fixture").new(setup, teardown, before_each, after_each)
+local sandbox = fixture.sandbox
 
 local folder = helper.interpreter:match("^(.*/)") .. "spec/host/"
 local built = helper.read_file(folder .. "lua") ~= nil
@@ -13,7 +13,7 @@ local it = built and it or pending
 local jemalloc = helper.run("ls /usr/lib/*/libjemalloc.so.2 2>/dev/null"):match("[^\n]+")
 
 local function write_script()
-  local path = scene.folder .. "/script.lua"
+  local path = fixture.folder .. "/script.lua"
   helper.write_file(path, [[
     local lucid = require("lucidauth")
     assert(lucid.token())
@@ -27,12 +27,12 @@ describe("a program with a cJSON, a libcurl and a libsodium of its own", functio
   local function assert_works(command, env)
     sandbox:faults({ kind = "close", times = 1 })
     for _ = 1, 2 do
-      local out, err = helper.run(command, helper.merge(scene:env(), env))
+      local out, err = helper.run(command, helper.merge(fixture:env(), env))
       assert.are.equal("", err)
       assert.is_true(tokens.works(sandbox, out:match("(%S+)\n$")), out)
     end
     assert.are.equal(0, sandbox:counts().reuses)
-    assert.is_truthy(helper.read_file(scene.path):find('"refresh_token"', 1, true))
+    assert.is_truthy(helper.read_file(fixture.path):find('"refresh_token"', 1, true))
   end
 
   it("gets tokens from Lua", function()

@@ -7,40 +7,40 @@ local nginx = require("spec.nginx.nginx")
 local tokens = require("spec.tokens")
 
 local contains = nginx.assert_contains
-local stage = nginx.stage({ accounts = { "anna", "bert" } })
+local fixture = nginx.fixture({ accounts = { "anna", "bert" } })
 
 local function start(http)
-  stage.server = nginx.start({ sandbox = stage.sandbox, example = true, http = http })
+  fixture.server = nginx.start({ sandbox = fixture.sandbox, example = true, http = http })
 end
 
 local function assert_no_secret(text)
-  for _, grant in ipairs(stage.sandbox:grants()) do
+  for _, grant in ipairs(fixture.sandbox:grants()) do
     assert.is_nil(text:find(grant.refresh_token, 1, true))
     assert.is_nil(grant.access_token and text:find(grant.access_token, 1, true))
   end
-  assert.is_nil(text:find(stage.sandbox.client_secret, 1, true))
+  assert.is_nil(text:find(fixture.sandbox.client_secret, 1, true))
 end
 
 describe("the proxy", function()
   it("adds what the API wants to see", function()
     start()
-    local status, body = stage.server:get("/lucid/users/me/profile")
+    local status, body = fixture.server:get("/lucid/users/me/profile")
     assert.are.equal(200, status)
     assert.is_truthy(codec.decode_json(body).email)
-    local entries = stage.sandbox:log().entries
+    local entries = fixture.sandbox:log().entries
     assert.are.equal("/users/me/profile", entries[#entries].path)
-    stage:assert_no_problems()
+    fixture:assert_no_problems()
   end)
 
   for _, method in ipairs({ "GET", "POST", "DELETE" }) do
     it("sends a request once more after a 401: " .. method, function()
       start()
-      assert.are.equal(200, (stage.server:get("/lucid/users/me/profile")))
-      stage.sandbox:expire()
+      assert.are.equal(200, (fixture.server:get("/lucid/users/me/profile")))
+      fixture.sandbox:expire()
       local sent = method == "POST" and ("x"):rep(40000) or nil
-      local status = stage.server:get("/lucid/documents?page=2", { method = method, body = sent })
+      local status = fixture.server:get("/lucid/documents?page=2", { method = method, body = sent })
       assert.are.equal(404, status)
-      local counts, entries = stage.sandbox:counts(), stage.sandbox:log(3).entries
+      local counts, entries = fixture.sandbox:counts(), fixture.sandbox:log(3).entries
       assert.are.equal(2, counts.token_requests)
       assert.are.equal(1, counts.api_401)
       for _, number in ipairs({ 1, 3 }) do
@@ -50,33 +50,33 @@ describe("the proxy", function()
         assert.are.equal(sent and sent:sub(1, 4096) or "", entries[number].body)
       end
       assert.are.equal("token", entries[2].endpoint)
-      stage:assert_no_problems("is buffered to a temporary file")
+      fixture:assert_no_problems("is buffered to a temporary file")
     end)
   end
 
   it("passes a second 401 on, and other errors as they are", function()
     start()
-    assert.are.equal(404, (stage.server:get("/lucid/nowhere")))
-    stage.sandbox:faults({ kind = "answer", endpoint = "api", status = 401, times = 2 })
-    assert.are.equal(401, (stage.server:get("/lucid/users/me/profile")))
-    assert.are.equal(200, (stage.server:get("/lucid/users/me/profile")))
-    stage:assert_no_problems()
+    assert.are.equal(404, (fixture.server:get("/lucid/nowhere")))
+    fixture.sandbox:faults({ kind = "answer", endpoint = "api", status = 401, times = 2 })
+    assert.are.equal(401, (fixture.server:get("/lucid/users/me/profile")))
+    assert.are.equal(200, (fixture.server:get("/lucid/users/me/profile")))
+    fixture:assert_no_problems()
   end)
 
   it("answers 503 when there is no token", function()
-    stage.sandbox:revoke_all()
+    fixture.sandbox:revoke_all()
     start()
-    assert.are.equal(503, (stage.server:get("/lucid/users/me/profile")))
-    assert.are.equal(0, stage.sandbox:counts().api_requests)
-    contains(stage.server:log(), "Log in to Lucid again")
+    assert.are.equal(503, (fixture.server:get("/lucid/users/me/profile")))
+    assert.are.equal(0, fixture.sandbox:counts().api_requests)
+    contains(fixture.server:log(), "Log in to Lucid again")
   end)
 end)
 
 describe("the metrics", function()
   it("are Prometheus text without secrets", function()
     start()
-    stage.server:get("/lucid/users/me/profile")
-    local status, body, headers = stage.server:get("/metrics")
+    fixture.server:get("/lucid/users/me/profile")
+    local status, body, headers = fixture.server:get("/metrics")
     assert.are.equal(200, status)
     assert.are.equal("text/plain; version=0.0.4; charset=utf-8", headers["content-type"])
     for line in body:gmatch("[^\n]+") do
@@ -186,7 +186,7 @@ describe("the status page", function()
     local status, body, headers
     -- which worker answers is chance, and each fetches its token when it starts
     nginx.eventually(function()
-      status, body, headers = stage.server:get("/token-status")
+      status, body, headers = fixture.server:get("/token-status")
       return status ~= 200 or body:find(">ready</span>", 1, true)
     end)
     assert.are.equal(200, status)
@@ -194,7 +194,7 @@ describe("the status page", function()
     assert.are.equal("no-store", headers["cache-control"])
     contains(body, '<section id="default">', ">ready</span>", "lifetime 1 h")
     assert_no_secret(body)
-    local text = helper.read_file(stage.server.prefix .. "/openresty.conf")
+    local text = helper.read_file(fixture.server.prefix .. "/openresty.conf")
     for _, name in ipairs({ "token%-status", "metrics" }) do
       contains(text:match("location = /" .. name .. " (%b{})"), "allow 127.0.0.1;", "deny all;")
     end
@@ -204,7 +204,7 @@ describe("the status page", function()
     local folder, port = nginx.folder(), nginx.free_port()
     for name, left in pairs({ anna = 2400, bert = 100 }) do
       local path = folder .. "/" .. name .. ".json"
-      tokens.write(path, tokens.record(tokens.pair(stage.sandbox, name), left))
+      tokens.write(path, tokens.record(tokens.pair(fixture.sandbox, name), left))
       nginx.give(path)
     end
     start(([[
@@ -222,8 +222,8 @@ describe("the status page", function()
         } }
       }
     ]]):format(port, folder))
-    stage:await_posts(3)
-    stage.sandbox:faults({ { kind = "pass" },
+    fixture:await_posts(3)
+    fixture.sandbox:faults({ { kind = "pass" },
       { kind = "answer", status = 429, headers = { ["Retry-After"] = "600" } } })
     local document, picture = look_at("http://127.0.0.1:" .. port .. "/")
     local anna = document:match('<section id="anna">.-</section>') or document

@@ -512,7 +512,7 @@ Stage.__index = Stage
 --- calls this.
 ---@param settings? lucidauth.sandbox.Settings
 ---@return spec.nginx.Stage
-function nginx.stage(settings)
+function nginx.fixture(settings)
   local self = setmetatable({}, Stage)
   busted.setup(function()
     self.sandbox = helper.start_sandbox(settings)

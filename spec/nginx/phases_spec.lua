@@ -4,11 +4,11 @@ local helper = require("spec.helper")
 local nginx = require("spec.nginx.nginx")
 local tokens = require("spec.tokens")
 
-local stage = nginx.stage()
+local fixture = nginx.fixture()
 
 describe("phases that may yield", function()
   it("wait for a token, each one", function()
-    stage:start({
+    fixture:start({
       server = [[
         location /set { set $t ""; rewrite_by_lua_block {
           ngx.var.t = said(require("lucidauth").token()) } return 200 $t; }
@@ -31,16 +31,16 @@ describe("phases that may yield", function()
       ]],
     })
     for number, path in ipairs({ "/rewrite", "/access", "/content", "/timer", "/coroutine" }) do
-      local status, body = stage.server:get(path)
+      local status, body = fixture.server:get(path)
       assert.are.equal(200, status, path)
-      assert.is_true(stage:is_token(body), path .. ": " .. body)
-      assert.are.equal(number, stage:posts())
+      assert.is_true(fixture:is_token(body), path .. ": " .. body)
+      assert.are.equal(number, fixture:posts())
     end
-    stage:assert_no_problems()
+    fixture:assert_no_problems()
   end)
 
   it("return one value, and three for a failure", function()
-    stage:start({
+    fixture:start({
       env = { LUCID_REFRESH_TOKEN = false },
       server = [[ location / { content_by_lua_block {
         local lucid = require("lucidauth")
@@ -48,10 +48,10 @@ describe("phases that may yield", function()
           select("#", lucid.authorization()), select("#", lucid.token()))
       } } ]],
     })
-    local _, body = stage.server:get("/")
+    local _, body = fixture.server:get("/")
     assert.are.equal("3333\n", body)
-    stage.server:quit()
-    stage:start({
+    fixture.server:quit()
+    fixture:start({
       server = [[ location / { content_by_lua_block {
         local lucid = require("lucidauth")
         local token = lucid.token
@@ -59,7 +59,7 @@ describe("phases that may yield", function()
           select("#", lucid.authorization()), select("#", token()), select("#", lucid.token()))
       } } ]],
     })
-    _, body = stage.server:get("/")
+    _, body = fixture.server:get("/")
     assert.are.equal("111111\n", body)
   end)
 
@@ -71,7 +71,7 @@ describe("phases that may yield", function()
     } ]],
   }) do
     it("may be killed while they wait, with " .. what, function()
-      stage:start({ workers = 1, server = ([[
+      fixture:start({ workers = 1, server = ([[
         location /kill { content_by_lua_block {
           local kept
           local client = require("lucidauth").new { storage = %s }
@@ -83,38 +83,38 @@ describe("phases that may yield", function()
           ngx.say(said(client:refresh()))
         } }
       ]]):format(storage) })
-      local _, body = stage.server:get("/kill")
-      assert.is_true(stage:is_token(body), body)
-      assert.is_true(stage:posts() > 1)
-      assert.are.equal(0, stage.sandbox:counts().reuses)
-      assert.are.equal(0, stage.sandbox:counts().overlaps)
-      stage:assert_no_problems()
+      local _, body = fixture.server:get("/kill")
+      assert.is_true(fixture:is_token(body), body)
+      assert.is_true(fixture:posts() > 1)
+      assert.are.equal(0, fixture.sandbox:counts().reuses)
+      assert.are.equal(0, fixture.sandbox:counts().overlaps)
+      fixture:assert_no_problems()
     end)
   end
 
   it("go on side by side while a refresh is under way", function()
-    stage:start({
+    fixture:start({
       workers = 1,
       server = [[
       ]],
     })
-    stage.sandbox:faults({ kind = "held", when = "before" })
+    fixture.sandbox:faults({ kind = "held", when = "before" })
     local waiting = {}
     for i = 1, 20 do
-      waiting[i] = stage.server:send("/token")
+      waiting[i] = fixture.server:send("/token")
     end
-    stage:await_posts(1)
+    fixture:await_posts(1)
     for _ = 1, 20 do
-      assert.are.equal(200, (stage.server:get("/other")))
+      assert.are.equal(200, (fixture.server:get("/other")))
     end
-    assert.are.equal(0, stage.sandbox:counts().rotations)
-    stage:release()
+    assert.are.equal(0, fixture.sandbox:counts().rotations)
+    fixture:release()
     for _, request in ipairs(waiting) do
       local _, body = request:receive()
-      assert.is_true(stage:is_token(body), body)
+      assert.is_true(fixture:is_token(body), body)
     end
-    assert.are.equal(1, stage:posts())
-    stage:assert_no_problems()
+    assert.are.equal(1, fixture:posts())
+    fixture:assert_no_problems()
   end)
 end)
 
@@ -134,86 +134,86 @@ describe("phases that may not yield", function()
 
   local ASK = {
     header_filter = function()
-      local _, _, headers = stage.server:get("/header_filter")
+      local _, _, headers = fixture.server:get("/header_filter")
       return headers["x-said"]
     end,
     body_filter = function()
-      local _, body = stage.server:get("/body_filter")
+      local _, body = fixture.server:get("/body_filter")
       return body
     end,
     set = function()
-      local _, body = stage.server:get("/set")
+      local _, body = fixture.server:get("/set")
       return body
     end,
     log = function()
-      local before = #stage.server:log()
-      stage.server:get("/log")
+      local before = #fixture.server:log()
+      fixture.server:get("/log")
       return nginx.eventually(function()
-        return stage.server:log():sub(before):match("said (.-) while logging")
+        return fixture.server:log():sub(before):match("said (.-) while logging")
       end)
     end,
   }
 
   for phase, ask in pairs(ASK) do
     it("say not_ready and have a token soon: " .. phase, function()
-      stage:start({ workers = 1, server = HANDLERS })
+      fixture:start({ workers = 1, server = HANDLERS })
       local first = ask()
       assert.is_truthy(first:find("^not_ready: There is no token yet"), first)
       nginx.eventually(function()
-        return stage:is_token(ask())
+        return fixture:is_token(ask())
       end)
-      assert.are.equal(1, stage:posts())
-      stage:assert_no_problems()
+      assert.are.equal(1, fixture:posts())
+      fixture:assert_no_problems()
     end)
   end
 
   it("are served below nginx's own hooks, too", function()
-    stage:start({
+    fixture:start({
       http = [[ upstream chosen { server 0.0.0.1; balancer_by_lua_block {
         ngx.log(ngx.NOTICE, "balancer said ", said(require("lucidauth").token()))
         require("ngx.balancer").set_current_peer("127.0.0.1", tonumber(ngx.var.server_port)) } } ]],
       server = [[ location /balanced { proxy_pass http://chosen/token; } ]],
     })
-    local _, token = stage.server:get("/token")
-    local _, body = stage.server:get("/balanced")
+    local _, token = fixture.server:get("/token")
+    local _, body = fixture.server:get("/balanced")
     assert.are.equal(token, body)
-    nginx.assert_contains(stage.server:log(), "balancer said " .. token:gsub("%s+$", ""))
-    stage:assert_no_problems()
+    nginx.assert_contains(fixture.server:log(), "balancer said " .. token:gsub("%s+$", ""))
+    fixture:assert_no_problems()
   end)
 
   it("hand out the token that lives while the server hangs", function()
-    stage:start({ workers = 1, server = HANDLERS })
-    local _, token = stage.server:get("/token")
-    stage.sandbox:faults({ kind = "held", when = "before" })
-    local refresh = stage.server:send("/refresh")
-    stage:await_posts(2)
+    fixture:start({ workers = 1, server = HANDLERS })
+    local _, token = fixture.server:get("/token")
+    fixture.sandbox:faults({ kind = "held", when = "before" })
+    local refresh = fixture.server:send("/refresh")
+    fixture:await_posts(2)
     for phase, ask in pairs(ASK) do
       assert.are.equal(token, ask() .. "\n", phase)
     end
-    stage:release()
+    fixture:release()
     local _, new = refresh:receive()
-    assert.is_true(stage:is_token(new))
-    stage:assert_no_problems()
+    assert.is_true(fixture:is_token(new))
+    fixture:assert_no_problems()
   end)
 
   it("warm up in init_worker without waiting", function()
-    stage.sandbox:settings({ latency = 0.3 })
-    stage:start({
+    fixture.sandbox:settings({ latency = 0.3 })
+    fixture:start({
       http = [[ init_worker_by_lua_block {
         ngx.log(ngx.NOTICE, "said ", said(require("lucidauth").token())) } ]],
       server = [[ location / { return 200 "x"; } ]],
     })
-    stage:await_posts(1)
-    local _, body = stage.server:get("/token")
-    assert.is_true(stage:is_token(body))
-    local _, count = stage.server:log():gsub("said not_ready", "")
+    fixture:await_posts(1)
+    local _, body = fixture.server:get("/token")
+    assert.is_true(fixture:is_token(body))
+    local _, count = fixture.server:log():gsub("said not_ready", "")
     assert.are.equal(4, count)
-    assert.are.equal(1, stage:posts())
-    stage:assert_no_problems()
+    assert.are.equal(1, fixture:posts())
+    fixture:assert_no_problems()
   end)
 
   it("have none in the master", function()
-    stage:start({
+    fixture:start({
       init = [[
         local lucid = require("lucidauth")
         ngx.log(ngx.NOTICE, "first ", said(lucid.token()))
@@ -228,11 +228,11 @@ describe("phases that may not yield", function()
     })
     for _, name in ipairs({ "first", "second", "third", "fourth" }) do
       local said = name .. " not_ready: There is no token in init_by_lua"
-      assert.is_truthy(stage.server:log():find(said, 1, true), stage.server:log())
+      assert.is_truthy(fixture.server:log():find(said, 1, true), fixture.server:log())
     end
-    local _, body = stage.server:get("/")
-    assert.is_true(stage:is_token(body))
-    stage:assert_no_problems()
+    local _, body = fixture.server:get("/")
+    assert.is_true(fixture:is_token(body))
+    fixture:assert_no_problems()
   end)
 end)
 
@@ -266,42 +266,42 @@ describe("a call below C", function()
   ]]
 
   it("has the good token that is stored, at once", function()
-    local record = tokens.record(tokens.pair(stage.sandbox), 3000)
+    local record = tokens.record(tokens.pair(fixture.sandbox), 3000)
     local path = nginx.folder() .. "/token.json"
     tokens.write(path, record)
     nginx.give(path)
-    stage:start({
+    fixture:start({
       workers = 1, init = INIT, server = HANDLERS, env = { LUCID_TOKEN_FILE = path },
     })
     for _, way in ipairs({ "required", "replaced", "sorted", "written" }) do
-      local status, body = stage.server:get("/" .. way)
+      local status, body = fixture.server:get("/" .. way)
       assert.are.equal(200, status, way)
       assert.are.equal(record.access_token .. "\n", body, way)
     end
-    assert.are.equal(1, stage:posts())
-    stage:assert_no_problems()
+    assert.are.equal(1, fixture:posts())
+    fixture:assert_no_problems()
   end)
 
   it("is told so while there is none, and the next one works", function()
-    stage:start({ workers = 1, init = INIT, server = HANDLERS })
-    local _, first = stage.server:get("/required")
+    fixture:start({ workers = 1, init = INIT, server = HANDLERS })
+    local _, first = fixture.server:get("/required")
     nginx.assert_contains(first, "not_ready: There is no token yet")
-    local _, token = stage.server:get("/token")
-    assert.is_true(stage:is_token(token), token)
+    local _, token = fixture.server:get("/token")
+    assert.is_true(fixture:is_token(token), token)
     for _, way in ipairs({ "replaced", "sorted", "written" }) do
-      assert.are.equal(token, select(2, stage.server:get("/" .. way)), way)
+      assert.are.equal(token, select(2, fixture.server:get("/" .. way)), way)
     end
-    assert.are.equal(1, stage:posts())
-    local _, body = stage.server:get("/refreshed")
+    assert.are.equal(1, fixture:posts())
+    local _, body = fixture.server:get("/refreshed")
     assert.is_truthy(body:find("^not_ready: "), body)
-    stage:await_posts(2)
-    _, body = stage.server:get("/closed")
+    fixture:await_posts(2)
+    _, body = fixture.server:get("/closed")
     assert.are.equal("true\n", body)
-    stage:assert_no_problems()
+    fixture:assert_no_problems()
   end)
 
   it("has a good token of a storage in Lua as soon as that has been asked", function()
-    stage:start({
+    fixture:start({
       workers = 1,
       init = [[
         local record
@@ -313,20 +313,20 @@ describe("a call below C", function()
       ]],
       server = HANDLERS,
     })
-    local _, body = stage.server:get("/replaced")
+    local _, body = fixture.server:get("/replaced")
     assert.is_truthy(body:find("^not_ready: "), body)
     nginx.eventually(function()
-      return stage:is_token(select(2, stage.server:get("/replaced")))
+      return fixture:is_token(select(2, fixture.server:get("/replaced")))
     end)
-    assert.are.equal(1, stage:posts())
-    stage:assert_no_problems()
+    assert.are.equal(1, fixture:posts())
+    fixture:assert_no_problems()
   end)
 end)
 
 describe("the module", function()
   it("may be required and configured before the fork", function()
     local folder = nginx.folder()
-    stage:start({
+    fixture:start({
       init = ([[
         lucid = require("lucidauth")
         token = lucid.token
@@ -342,34 +342,34 @@ describe("the module", function()
     })
     helper.run("mkdir " .. folder .. "/many")
     nginx.give(folder .. "/many")
-    local _, token = stage.server:get("/own")
-    assert.is_true(stage:is_token(token), token)
+    local _, token = fixture.server:get("/own")
+    assert.is_true(fixture:is_token(token), token)
     for _ = 1, 20 do
-      local _, same = stage.server:get("/own")
+      local _, same = fixture.server:get("/own")
       assert.are.equal(token, same)
     end
-    assert.are.equal(1, stage:posts())
-    stage.sandbox:reset()
-    _, token = stage.server:get("/token")
-    assert.is_true(stage:is_token(token), token)
+    assert.are.equal(1, fixture:posts())
+    fixture.sandbox:reset()
+    _, token = fixture.server:get("/token")
+    assert.is_true(fixture:is_token(token), token)
     for _ = 1, 20 do
-      local _, same = stage.server:get("/again")
+      local _, same = fixture.server:get("/again")
       assert.are.equal(token, same)
     end
-    local _, body = stage.server:get("/other")
+    local _, body = fixture.server:get("/other")
     local none = 'config: There is no token yet for the account "anna"'
     assert.is_truthy(body:find(none, 1, true), body)
-    stage:assert_no_problems()
+    fixture:assert_no_problems()
   end)
 
   if nginx.user then
     it("needs no Lua file any more that root alone can read", function()
       local folder, path = helper.tmpdir(), nginx.folder() .. "/token.json"
-      local record = tokens.record(tokens.pair(stage.sandbox), 3000)
+      local record = tokens.record(tokens.pair(fixture.sandbox), 3000)
       tokens.write(path, record)
       nginx.give(path)
       helper.shell(("cp -r %s/* %s && chmod -R go= %s"):format(nginx.modules(), folder, folder))
-      stage:start({
+      fixture:start({
         env = { LUCID_TOKEN_FILE = path },
         init = ([[
           local folder = %q
@@ -391,16 +391,16 @@ describe("the module", function()
             ngx.say(said(client:token()), client:metrics()) } }
         ]],
       })
-      local _, body = stage.server:get("/token")
+      local _, body = fixture.server:get("/token")
       assert.are.equal(record.access_token .. "\n", body)
-      _, body = stage.server:get("/own")
+      _, body = fixture.server:get("/own")
       nginx.assert_contains(body, "storage: ", "no storage", "lucidauth_unsaved")
-      stage:assert_no_problems()
+      fixture:assert_no_problems()
     end)
   end
 
   it("works with lua_code_cache off", function()
-    stage:start({
+    fixture:start({
       http = "lua_code_cache off;",
       server = [[
         location / { content_by_lua_block { ngx.say(said(require("lucidauth").token())) } }
@@ -408,11 +408,11 @@ describe("the module", function()
           ngx.header["x-said"] = said(require("lucidauth").token()) } }
       ]],
     })
-    local _, token = stage.server:get("/")
-    assert.is_true(stage:is_token(token))
+    local _, token = fixture.server:get("/")
+    assert.is_true(fixture:is_token(token))
     local several = {}
     for i = 1, 20 do
-      several[i] = stage.server:send(i % 2 == 0 and "/" or "/header")
+      several[i] = fixture.server:send(i % 2 == 0 and "/" or "/header")
     end
     for i = 1, 20 do
       local status, body, headers = several[i]:receive()
@@ -423,28 +423,28 @@ describe("the module", function()
         assert.is_truthy(headers["x-said"]:find("^not_ready") or headers["x-said"] .. "\n" == token)
       end
     end
-    assert.are.equal(1, stage:posts())
-    stage:assert_no_problems("lua_code_cache is off")
+    assert.are.equal(1, fixture:posts())
+    fixture:assert_no_problems("lua_code_cache is off")
   end)
 
   it("loads libcurl at the first refresh, in the background", function()
-    stage:start({
+    fixture:start({
       workers = 1,
       server = [[
         location / { content_by_lua_block { ngx.say(said(require("lucidauth").token())) } }
         location /refresh { content_by_lua_block { ngx.say(said(require("lucidauth").refresh())) } }
       ]],
     })
-    stage.server:get("/")
-    stage.server:reload()
+    fixture.server:get("/")
+    fixture.server:reload()
     local function maps()
-      return helper.read_file("/proc/" .. stage.server:workers()[1] .. "/maps")
+      return helper.read_file("/proc/" .. fixture.server:workers()[1] .. "/maps")
     end
-    local _, body = stage.server:get("/")
-    assert.is_true(stage:is_token(body))
+    local _, body = fixture.server:get("/")
+    assert.is_true(fixture:is_token(body))
     assert.is_truthy(maps():find("lucidauth/core.so", 1, true))
     assert.is_nil(maps():find("libcurl", 1, true))
-    stage.server:get("/refresh")
+    fixture.server:get("/refresh")
     assert.is_truthy(maps():find("libcurl", 1, true))
   end)
 end)
@@ -454,7 +454,7 @@ describe("what a login gave", function()
   local KINDS = { "file", "own" }
 
   local function start()
-    stage:start({
+    fixture:start({
       workers = 1,
       env = { LUCID_REFRESH_TOKEN = false },
       init = [[
@@ -489,28 +489,28 @@ describe("what a login gave", function()
   it("is stored while other requests go on", function()
     start()
     for _, kind in ipairs(KINDS) do
-      local before = stage.sandbox:counts().introspections
-      local _, body = stage.server:get("/content/" .. kind .. "?answer=first-000")
+      local before = fixture.sandbox:counts().introspections
+      local _, body = fixture.server:get("/content/" .. kind .. "?answer=first-000")
       assert.are.equal("stored\n", body, kind)
-      stage.sandbox:faults({ kind = "held", when = "before", endpoint = "introspect" })
-      local request = stage.server:send("/content/" .. kind .. "?answer=second-000")
+      fixture.sandbox:faults({ kind = "held", when = "before", endpoint = "introspect" })
+      local request = fixture.server:send("/content/" .. kind .. "?answer=second-000")
       nginx.eventually(function()
-        return stage.sandbox:counts().introspections > before or #stage.sandbox:faults() == 0
+        return fixture.sandbox:counts().introspections > before or #fixture.sandbox:faults() == 0
       end)
-      assert.are.equal(200, (stage.server:get("/other")))
-      stage:release()
+      assert.are.equal(200, (fixture.server:get("/other")))
+      fixture:release()
       _, body = request:receive()
       assert.are.equal("stored\n", body, kind)
     end
-    assert.are.equal(0, stage:posts())
-    stage:assert_no_problems()
+    assert.are.equal(0, fixture:posts())
+    fixture:assert_no_problems()
   end)
 
   it("is not_ready where nobody may wait, and the next call tells what came of it", function()
     start()
     for _, kind in ipairs(KINDS) do
       local function ask(answer)
-        local _, _, headers = stage.server:get("/header/" .. kind .. "?answer=" .. answer)
+        local _, _, headers = fixture.server:get("/header/" .. kind .. "?answer=" .. answer)
         return headers["x-said"]
       end
       local said = ask("first-000")
@@ -526,14 +526,14 @@ describe("what a login gave", function()
       end)
       assert.is_truthy(said:find("^config: This is an authorization header"), said)
     end
-    stage:assert_no_problems()
+    fixture:assert_no_problems()
   end)
 
   it("is none in the master", function()
-    stage:start({
+    fixture:start({
       init = [[ ngx.log(ngx.NOTICE, "master ", said(require("lucidauth").store("first-000"))) ]],
     })
-    assert.is_truthy(stage.server:log():find("master not_ready: ", 1, true), stage.server:log())
-    assert.is_nil(stage.server:log():find("There is no token", 1, true))
+    assert.is_truthy(fixture.server:log():find("master not_ready: ", 1, true), fixture.server:log())
+    assert.is_nil(fixture.server:log():find("There is no token", 1, true))
   end)
 end)

@@ -5,7 +5,7 @@ local helper = require("spec.helper")
 local nginx = require("spec.nginx.nginx")
 local tokens = require("spec.tokens")
 
-local stage = nginx.stage()
+local fixture = nginx.fixture()
 
 local BLOCK = assert(helper.read_file("README.md"):match("```nginx\n(.-)```"))
 local AUTHORITIES = "/etc/ssl/certs/ca-certificates.crt"
@@ -53,16 +53,16 @@ local function start(presented, trusted)
   local whole = replace(BLOCK, PLACE, "localhost")
   whole = replace(whole, AUTHORITIES, trusted .. ".pem")
   whole = replace(whole, "http {",
-    HTTP .. TLS:format(port, port, presented, presented, stage.sandbox.url))
-  stage:start({ whole = whole })
+    HTTP .. TLS:format(port, port, presented, presented, fixture.sandbox.url))
+  fixture:start({ whole = whole })
 end
 
 it("reaches the API through a server that proves its name", function()
   local own = certificate("localhost")
   start(own, own)
-  local status, body = stage.server:get("/lucid/users/me/profile")
+  local status, body = fixture.server:get("/lucid/users/me/profile")
   assert.are.equal(200, status, body)
-  stage:assert_no_problems()
+  fixture:assert_no_problems()
 end)
 
 for what, certificates in pairs({
@@ -71,8 +71,8 @@ for what, certificates in pairs({
 }) do
   it("keeps the token from a server " .. what, function()
     start(certificate(certificates[1]), certificate(certificates[2]))
-    assert.are.equal(502, (stage.server:get("/lucid/users/me/profile")))
-    assert.are.equal(0, stage.sandbox:counts().api_requests)
+    assert.are.equal(502, (fixture.server:get("/lucid/users/me/profile")))
+    assert.are.equal(0, fixture.sandbox:counts().api_requests)
   end)
 end
 
@@ -84,34 +84,34 @@ describe("docs/OPENRESTY.md", function()
     for part, by in pairs(changes) do
       whole = whole:gsub(part:gsub("%p", "%%%0"), by)
     end
-    stage:start({ whole = whole })
+    fixture:start({ whole = whole })
   end
 
   it("has a proxy", function()
-    start_block("A complete nginx.conf", { ["https://api.lucid.co"] = stage.sandbox.url })
-    assert.are.equal(200, (stage.server:get("/lucid/users/me/profile")))
-    stage:assert_no_problems()
+    start_block("A complete nginx.conf", { ["https://api.lucid.co"] = fixture.sandbox.url })
+    assert.are.equal(200, (fixture.server:get("/lucid/users/me/profile")))
+    fixture:assert_no_problems()
   end)
 
   it("has one that sends a request once more after a 401", function()
-    start_block("After a 401", { ["https://api.lucid.co"] = stage.sandbox.url })
-    assert.are.equal(200, (stage.server:get("/users/me/profile")))
-    stage.sandbox:expire()
-    assert.are.equal(200, (stage.server:get("/users/me/profile")))
-    assert.are.equal(1, stage.sandbox:counts().api_401)
-    assert.are.equal(2, stage:posts())
-    stage:assert_no_problems()
+    start_block("After a 401", { ["https://api.lucid.co"] = fixture.sandbox.url })
+    assert.are.equal(200, (fixture.server:get("/users/me/profile")))
+    fixture.sandbox:expire()
+    assert.are.equal(200, (fixture.server:get("/users/me/profile")))
+    assert.are.equal(1, fixture.sandbox:counts().api_401)
+    assert.are.equal(2, fixture:posts())
+    fixture:assert_no_problems()
   end)
 
   it("has several accounts", function()
     local folder = nginx.folder()
-    local pair = tokens.pair(stage.sandbox)
+    local pair = tokens.pair(fixture.sandbox)
     tokens.write(folder .. "/anna.json", tokens.record(pair, 3600))
     nginx.give(folder .. "/anna.json")
     start_block("Several accounts", { ["/var/lib/lucid"] = folder })
-    local status, body = stage.server:get("/as/anna/token")
+    local status, body = fixture.server:get("/as/anna/token")
     assert.are.equal(200, status)
     assert.are.equal(pair.access_token .. "\n", body)
-    stage:assert_no_problems()
+    fixture:assert_no_problems()
   end)
 end)

@@ -52,13 +52,13 @@ end
 
 for name, init in pairs({ Kong = KONG, ["Apache APISIX"] = APISIX }) do
   describe("the plugin for " .. name, function()
-    local stage = nginx.stage()
+    local fixture = nginx.fixture()
 
     local function start(env)
       local folder = helper.tmpdir()
       helper.run("chmod 755 " .. helper.quote(folder))
       helper.write_file(folder .. "/recipe.lua", recipe(name))
-      stage:start({
+      fixture:start({
         env = env,
         init = ("package.path = %q .. package.path "):format(folder .. "/?.lua;") .. init,
         http = "init_worker_by_lua_block { phases.init_worker() }",
@@ -68,33 +68,33 @@ for name, init in pairs({ Kong = KONG, ["Apache APISIX"] = APISIX }) do
             header_filter_by_lua_block { phases.header_filter() }
             proxy_pass %s;
           }
-        ]]):format(stage.sandbox.url),
+        ]]):format(fixture.sandbox.url),
       })
     end
 
     it("logs in, and gets another token after a 401", function()
       start()
-      assert.are.equal(200, (stage.server:get("/users/me/profile")))
-      stage.sandbox:expire()
-      assert.are.equal(401, (stage.server:get("/users/me/profile")))
+      assert.are.equal(200, (fixture.server:get("/users/me/profile")))
+      fixture.sandbox:expire()
+      assert.are.equal(401, (fixture.server:get("/users/me/profile")))
       -- begun at once, for all workers
-      stage:await_posts(2)
+      fixture:await_posts(2)
       nginx.eventually(function()
-        return stage.server:get("/users/me/profile") == 200
+        return fixture.server:get("/users/me/profile") == 200
       end)
       for _ = 1, 20 do
-        assert.are.equal(200, (stage.server:get("/users/me/profile")))
+        assert.are.equal(200, (fixture.server:get("/users/me/profile")))
       end
-      assert.are.equal(2, stage:posts())
-      stage:assert_no_problems()
+      assert.are.equal(2, fixture:posts())
+      fixture:assert_no_problems()
     end)
 
     it("says so when there is no token", function()
       start({ LUCID_REFRESH_TOKEN = false })
-      assert.are.equal(503, (stage.server:get("/users/me/profile")))
-      stage:assert_no_problems("There is no token yet")
-      assert.is_truthy(stage.server:log():find("env LUCID_REFRESH_TOKEN;", 1, true))
-      assert.are.equal(0, stage.sandbox:counts().api_requests)
+      assert.are.equal(503, (fixture.server:get("/users/me/profile")))
+      fixture:assert_no_problems("There is no token yet")
+      assert.is_truthy(fixture.server:log():find("env LUCID_REFRESH_TOKEN;", 1, true))
+      assert.are.equal(0, fixture.sandbox:counts().api_requests)
     end)
   end)
 end

@@ -680,7 +680,6 @@ static void space_is_taken_where_it_cannot_be_set_apart(void **state)
 enum found_by { BY_BOTH, BY_LOCK_FILE, BY_MARK };
 
 static enum found_by found_by;
-
 static struct store *refresh_to_die(const struct scratch *scratch)
 {
   struct store *store = open_in(scratch);
@@ -881,6 +880,7 @@ static void refuse_the_mark(const struct scratch *scratch)
   struct store_error error;
   inject(SYS_unlinkat, -1, 0, EIO);
   EXPECT(store->ops->save_mark(store, NEW, &error) == STORE_FAILED && error.code == CODE_STORAGE);
+  store->ops->close(store);
 }
 
 /* It would pass for the record after a crash. */

@@ -34,12 +34,9 @@ static char *url_below(const char *api_url, const char *url, const char *path)
   size_t length = strlen(api_url);
   while (length > 0 && api_url[length - 1] == '/')
     length--;
-  size_t rest = strlen(path) + 1;
-  char *made = malloc(length + rest);
-  if (made) {
-    memcpy(made, api_url, length);
-    memcpy(made + length, path, rest);
-  }
+  char *made = malloc(length + strlen(path) + 1);
+  if (made)
+    stpcpy(stpncpy(made, api_url, length), path);
   return made;
 }
 

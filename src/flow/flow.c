@@ -49,8 +49,8 @@ struct row {
   struct flow_action (*goes_on)(struct flow *flow);
 };
 
-#define ROW(state, asks, handler) [state] = {#state, FLOW_##asks, .hears = handler}
-#define ROW_ON(state, asks, handler) [state] = {#state, FLOW_##asks, .goes_on = handler}
+#define ROW(state, asks, handler) [state] = {#state, FLOW_##asks, .hears = (handler)}
+#define ROW_ON(state, asks, handler) [state] = {#state, FLOW_##asks, .goes_on = (handler)}
 
 static const struct row rows[] = {
     ROW_ON(IDLE, DONE, begin),

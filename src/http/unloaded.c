@@ -134,9 +134,7 @@ enum code unloaded_unlinked(const char *path, const char *reason, char *message,
              reason);
   else if (says_any(reason, descriptors))
     return no_descriptors(message, size);
-  else if (says_any(reason, memory))
-    return no_memory(message, size);
-  else if (says_any(reason, absent) && is_about_file_that_is_there(path, reason))
+  else if (says_any(reason, memory) || (says_any(reason, absent) && is_about_file_that_is_there(path, reason)))
     return no_memory(message, size);
   else if (says_any(reason, absent))
     missing(reason, message, size);

@@ -106,20 +106,20 @@ int flight_has_posted(lua_State *L);
 int flight_finish(lua_State *L);
 int flight_gc(lua_State *L);
 
-/* front.c */
+/* first.c */
 
-int core_front(lua_State *L);
+int core_first(lua_State *L);
 
-/* With the front table at the top: token, client; or nil, message, code. */
-int front_token(lua_State *L);
+/* With the first table at the top: token, client; or nil, message, code. */
+int first_token(lua_State *L);
 
-/* With the front table at the top, which goes: loads the rest of the module. */
-void front_complete(lua_State *L);
+/* With the first table at the top, which goes: loads the rest of the module. */
+void first_complete(lua_State *L);
 
 /* hot.c */
 
-/* lucid.token and lucid.authorization, with the front table instead of a slow function. */
-void push_front_function(lua_State *L, int front, bool header);
+/* lucid.token and lucid.authorization, with the first table instead of a slow function. */
+void push_first_function(lua_State *L, int table, bool header);
 
 /* They ask this function from now on. */
 void set_slow_function(lua_State *L, int function, int slow);

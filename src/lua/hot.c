@@ -151,7 +151,7 @@ COMPAT_CONTINUATION(keep_token)
   return 1;
 }
 
-/* As long as nothing else of the module was asked for, the front table stands where the slow function comes. */
+/* As long as nothing else of the module was asked for, the first table stands where the slow function comes. */
 __attribute__((noinline, cold)) static int call_slow(lua_State *L)
 {
   if (lua_istable(L, lua_upvalueindex(HOT_SLOW))) {
@@ -160,10 +160,10 @@ __attribute__((noinline, cold)) static int call_slow(lua_State *L)
       lua_settop(L, 0);
     lua_pushvalue(L, lua_upvalueindex(HOT_SLOW));
     if (plain) {
-      front_token(L);
+      first_token(L);
       return compat_continue(L, keep_token);
     }
-    front_complete(L);
+    first_complete(L);
   }
   lua_pushvalue(L, lua_upvalueindex(HOT_SLOW));
   lua_insert(L, 1);
@@ -311,10 +311,10 @@ int core_hot(lua_State *L)
   return 1;
 }
 
-void push_front_function(lua_State *L, int front, bool header)
+void push_first_function(lua_State *L, int table, bool header)
 {
   int slow = lua_gettop(L) + 1;
-  lua_pushvalue(L, front);
+  lua_pushvalue(L, table);
   lua_pushboolean(L, header);
   lua_pushnil(L);
   lua_pushnil(L);

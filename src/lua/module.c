@@ -43,7 +43,7 @@ int luaopen_lucidauth_core(lua_State *L)
   static const luaL_Reg hot_methods[] = {{"__gc", hot_gc}, {NULL, NULL}};
   static const luaL_Reg functions[] = {{"new", core_new},
                                        {"hot", core_hot},
-                                       {"front", core_front},
+                                       {"first", core_first},
                                        {"ticket", core_ticket},
                                        {"sleep", core_sleep},
                                        {"clock_of_waits", core_clock_of_waits},

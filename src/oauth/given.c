@@ -159,7 +159,9 @@ static const char *read_trimmed(struct answer *answer, const char *text, size_t 
 {
   if (*text == '{')
     return read_object(answer, text, length, context);
-  char *copy = strndup(text, length);
+  char *copy = calloc(1, length + 1);
+  if (copy)
+    memcpy(copy, text, length);
   const char *flaw = copy ? read_form_or_token(answer, copy, length, context) : out_of_memory;
   secret_free(copy);
   return flaw;

@@ -27,13 +27,9 @@ char *place_join(const char *first, const char *second, const char *third)
 {
   if (!first || !second || !third)
     return NULL;
-  size_t front = strlen(first), middle = strlen(second), back = strlen(third) + 1;
-  char *joined = malloc(front + middle + back);
-  if (!joined)
-    return NULL;
-  memcpy(joined, first, front);
-  memcpy(joined + front, second, middle);
-  memcpy(joined + front + middle, third, back);
+  char *joined = malloc(strlen(first) + strlen(second) + strlen(third) + 1);
+  if (joined)
+    stpcpy(stpcpy(stpcpy(joined, first), second), third);
   return joined;
 }
 

@@ -4,7 +4,7 @@
 local codec = require("lucidauth.sandbox.codec")
 local helper = require("spec.helper")
 
-local peer = {}
+local process = {}
 
 -- One chunk of Lua a line, packed as JSON; its results go back the same way.
 local PROGRAM = [[
@@ -47,7 +47,7 @@ Peer.__index = Peer
 --- Starts a process with a client of these options.
 ---@param options table as lucid.new takes them, without functions
 ---@return spec.Peer
-function peer.start(options)
+function process.start(options)
   local partner = helper.start_partner(("exec %s -e %s"):format(
     helper.quote(helper.interpreter), helper.quote(PROGRAM)))
   partner:say(codec.encode_json(options))
@@ -56,15 +56,15 @@ end
 
 --- Starts several at once.
 ---@return spec.Peer[]
-function peer.start_many(count, options)
-  local peers = {}
+function process.start_many(count, options)
+  local list = {}
   for i = 1, count do
-    peers[i] = peer.start(options)
+    list[i] = process.start(options)
   end
-  for _, one in ipairs(peers) do
+  for _, one in ipairs(list) do
     one:run("")
   end
-  return peers
+  return list
 end
 
 --- Tells it what to do and does not wait.
@@ -105,4 +105,4 @@ function Peer:stop()
   self.partner:stop()
 end
 
-return peer
+return process

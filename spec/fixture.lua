@@ -8,7 +8,7 @@ local helper = require("spec.helper")
 local lucid = require("lucidauth")
 local tokens = require("spec.tokens")
 
-local scene = {}
+local fixture = {}
 
 ---@class spec.Scene
 ---@field sandbox helper.Sandbox
@@ -25,7 +25,7 @@ Scene.__index = Scene
 ---@param after_each function
 ---@param settings lucidauth.sandbox.Settings|nil
 ---@return spec.Scene
-function scene.new(setup, teardown, before_each, after_each, settings)
+function fixture.new(setup, teardown, before_each, after_each, settings)
   local self = setmetatable({ sandbox = helper.new_sandbox(settings) }, Scene)
   setup(function()
     self.sandbox:start()
@@ -131,4 +131,4 @@ function Scene:assert_failure(code, token, message, got)
   self:assert_no_secret(message)
 end
 
-return scene
+return fixture

@@ -4,12 +4,12 @@
 #include "compat.h"
 
 /* The state that the two functions share, in a table. */
-enum { FRONT_MODULE = 1, FRONT_COMPLETE, FRONT_TOKEN, FRONT_AUTHORIZATION, FRONT_CLIENT };
+enum { FIRST_MODULE = 1, FIRST_COMPLETE, FIRST_TOKEN, FIRST_AUTHORIZATION, FIRST_CLIENT };
 
 /* The module's own client, which is kept. False: there is none; nil, message, code are pushed. */
-static bool push_own_client(lua_State *L, int front)
+static bool push_own_client(lua_State *L, int first)
 {
-  lua_rawgeti(L, front, FRONT_CLIENT);
+  lua_rawgeti(L, first, FIRST_CLIENT);
   if (!lua_isnil(L, -1))
     return true;
   lua_pop(L, 1);
@@ -18,7 +18,7 @@ static bool push_own_client(lua_State *L, int front)
   if (push_client(L, options) != 1)
     return false;
   lua_pushvalue(L, -1);
-  lua_rawseti(L, front, FRONT_CLIENT);
+  lua_rawseti(L, first, FIRST_CLIENT);
   return true;
 }
 
@@ -34,10 +34,10 @@ static int leave(lua_State *L, int count)
 }
 
 /* Without options there is no handler of events. */
-int front_token(lua_State *L)
+int first_token(lua_State *L)
 {
-  int front = lua_gettop(L);
-  if (!push_own_client(L, front))
+  int first = lua_gettop(L);
+  if (!push_own_client(L, first))
     return leave(L, 3);
   int place = lua_gettop(L);
   struct client *client = lua_touserdata(L, place);
@@ -49,30 +49,30 @@ int front_token(lua_State *L)
   return leave(L, 2);
 }
 
-void front_complete(lua_State *L)
+void first_complete(lua_State *L)
 {
-  int front = lua_gettop(L);
-  lua_rawgeti(L, front, FRONT_TOKEN);
-  lua_rawgeti(L, front, FRONT_AUTHORIZATION);
-  lua_rawgeti(L, front, FRONT_COMPLETE);
-  lua_rawgeti(L, front, FRONT_MODULE);
-  lua_pushvalue(L, front + 1);
-  lua_pushvalue(L, front + 2);
-  lua_rawgeti(L, front, FRONT_CLIENT);
+  int first = lua_gettop(L);
+  lua_rawgeti(L, first, FIRST_TOKEN);
+  lua_rawgeti(L, first, FIRST_AUTHORIZATION);
+  lua_rawgeti(L, first, FIRST_COMPLETE);
+  lua_rawgeti(L, first, FIRST_MODULE);
+  lua_pushvalue(L, first + 1);
+  lua_pushvalue(L, first + 2);
+  lua_rawgeti(L, first, FIRST_CLIENT);
   lua_call(L, 4, 2);
-  set_slow_function(L, front + 1, front + 3);
-  set_slow_function(L, front + 2, front + 4);
-  lua_rawgeti(L, front, FRONT_MODULE);
+  set_slow_function(L, first + 1, first + 3);
+  set_slow_function(L, first + 2, first + 4);
+  lua_rawgeti(L, first, FIRST_MODULE);
   lua_pushnil(L);
   lua_setmetatable(L, -2);
-  lua_settop(L, front - 1);
+  lua_settop(L, first - 1);
 }
 
 static int complete_and_index(lua_State *L)
 {
   lua_settop(L, 2);
   lua_pushvalue(L, lua_upvalueindex(1));
-  front_complete(L);
+  first_complete(L);
   lua_gettable(L, 1);
   return 1;
 }
@@ -81,41 +81,41 @@ static int complete_and_traverse(lua_State *L)
 {
   lua_settop(L, 1);
   lua_pushvalue(L, lua_upvalueindex(1));
-  front_complete(L);
+  first_complete(L);
   lua_getglobal(L, "next");
   lua_insert(L, 1);
   return 2;
 }
 
-static void set_method(lua_State *L, int front, const char *event, lua_CFunction run)
+static void set_method(lua_State *L, int first, const char *event, lua_CFunction run)
 {
-  lua_pushvalue(L, front);
+  lua_pushvalue(L, first);
   lua_pushcclosure(L, run, 1);
   lua_setfield(L, -2, event);
 }
 
-/* core.front(module, complete) -> token, authorization, the functions of the module, which gets a metatable until
+/* core.first(module, complete) -> token, authorization, the functions of the module, which gets a metatable until
  * complete(module, token, authorization, client or nil) was called. That one returns the functions that the two ask
  * from then on, as those of core.hot. */
-int core_front(lua_State *L)
+int core_first(lua_State *L)
 {
   luaL_checktype(L, 1, LUA_TTABLE);
   luaL_checktype(L, 2, LUA_TFUNCTION);
   lua_settop(L, 2);
-  lua_createtable(L, FRONT_CLIENT, 0);
+  lua_createtable(L, FIRST_CLIENT, 0);
   lua_pushvalue(L, 1);
-  lua_rawseti(L, 3, FRONT_MODULE);
+  lua_rawseti(L, 3, FIRST_MODULE);
   lua_pushvalue(L, 2);
-  lua_rawseti(L, 3, FRONT_COMPLETE);
+  lua_rawseti(L, 3, FIRST_COMPLETE);
   lua_createtable(L, 0, 2);
   set_method(L, 3, "__index", complete_and_index);
   set_method(L, 3, "__pairs", complete_and_traverse);
   lua_setmetatable(L, 1);
-  push_front_function(L, 3, false);
-  push_front_function(L, 3, true);
+  push_first_function(L, 3, false);
+  push_first_function(L, 3, true);
   lua_pushvalue(L, 4);
-  lua_rawseti(L, 3, FRONT_TOKEN);
+  lua_rawseti(L, 3, FIRST_TOKEN);
   lua_pushvalue(L, 5);
-  lua_rawseti(L, 3, FRONT_AUTHORIZATION);
+  lua_rawseti(L, 3, FIRST_AUTHORIZATION);
   return 2;
 }

@@ -8,23 +8,23 @@ local tokens = require("spec.tokens")
 
 local quote = helper.quote
 
-local stage = {}
+local fixture = {}
 
 -- spec/crash of the build whose interpreter runs this.
 local built = assert(os.getenv("LUA"), "run this with <build>/lua"):match("^.*/") .. "spec/crash/"
 
-local here = debug.getinfo(1, "S").source:match("^@(.*)stage%.lua$")
+local here = debug.getinfo(1, "S").source:match("^@(.*)fixture%.lua$")
 
-stage.built = built
+fixture.built = built
 
 --- The two clients, each as the words that start it.
-stage.clients = {
+fixture.clients = {
   lua = quote(helper.interpreter) .. " " .. quote(here .. "client.lua"),
   c = quote(built .. "crash_client"),
 }
 
 --- What they are called.
-stage.names = { lua = rawget(_G, "jit") and "LuaJIT" or _VERSION, c = "C" }
+fixture.names = { lua = rawget(_G, "jit") and "LuaJIT" or _VERSION, c = "C" }
 
 -- A follower that hangs is ended after so many seconds.
 local PATIENCE = 200
@@ -34,11 +34,11 @@ Stage.__index = Stage
 
 ---@param client "lua"|"c"
 ---@return crash.Stage it ends with its sandbox
-function stage.new(client)
+function fixture.new(client)
   local folder = helper.tmpdir()
   return setmetatable({
     sandbox = helper.start_sandbox({ punish_reuse = true, latency = 0 }),
-    client = stage.clients[client],
+    client = fixture.clients[client],
     folder = folder .. "/tokens",
     path = folder .. "/tokens/token.json",
     report_path = folder .. "/report",
@@ -204,7 +204,7 @@ end
 --- The place of the point that ends a refresh; 0: there is none.
 ---@param points table[]
 ---@return integer
-function stage.last_unlock(points)
+function fixture.last_unlock(points)
   for i = #points, 1, -1 do
     if points[i].object:find("^unlock ") then
       return i
@@ -265,7 +265,7 @@ end
 ---@return string|nil token
 ---@return string|nil code
 ---@return string|nil message
-function stage.answer(outcome)
+function fixture.answer(outcome)
   for _, line in ipairs(outcome.lines) do
     local token = line:match("^token (%S+)$")
     local code, message = line:match("^failure (%S+) (.*)$")
@@ -278,7 +278,7 @@ end
 ---@param outcome crash.Outcome
 ---@param text string a line, or how it begins
 ---@return boolean
-function stage.says(outcome, text)
+function fixture.says(outcome, text)
   for _, line in ipairs(outcome.lines) do
     if line:sub(1, #text) == text then
       return true
@@ -311,7 +311,7 @@ local function read_arguments(words, flag, cases)
       options.full = true
     elseif word == flag and cases[value] then
       options.only = value
-    elseif word == "--client" and stage.clients[value] then
+    elseif word == "--client" and fixture.clients[value] then
       options.clients = { value }
     else
       return nil
@@ -336,10 +336,10 @@ end
 --- since much of what they do is to wait.
 ---@param words string[] [--full] [flag case] [--client lua|c]
 ---@param usage string
----@param flag string "--scene"
+---@param flag string "--situation"
 ---@param cases table<string, any> by what may stand behind the flag
 ---@param play fun(client: "lua"|"c", options: crash.Options): boolean whether all was well
-function stage.main(words, usage, flag, cases, play)
+function fixture.main(words, usage, flag, cases, play)
   local options = read_arguments(words, flag, cases)
   if not options then
     io.stderr:write(usage)
@@ -359,4 +359,4 @@ function stage.main(words, usage, flag, cases, play)
   os.exit(good and 0 or 1, true)
 end
 
-return stage
+return fixture

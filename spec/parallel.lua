@@ -7,14 +7,14 @@ local socket = require("socket")
 
 local helper = require("spec.helper")
 
-local lanes = {}
+local parallel = {}
 
--- A lane that hangs has found a fault; one that ends is noticed at once.
+-- A process that hangs has found a fault; one that ends is noticed at once.
 local PATIENCE = 500
 
 -- In a process that another one started for a share of its tests: which, and
 -- where to leave what came of them.
-local SHARE, FOLDER = tonumber(os.getenv("SPEC_LANE")), os.getenv("SPEC_LANES")
+local SHARE, FOLDER = tonumber(os.getenv("SPEC_SHARE")), os.getenv("SPEC_SHARES")
 
 local function result_path(folder, number)
   return folder .. "/result-" .. number
@@ -44,7 +44,7 @@ local function carry_out(number, name, body)
   end
 end
 
-local function start_lane(share, folder, file)
+local function start_share(share, folder, file)
   local words = { helper.interpreter, assert(arg[0], "run this with busted"), "--output=TAP", file }
   for i, word in ipairs(words) do
     words[i] = helper.quote(word)
@@ -53,16 +53,16 @@ local function start_lane(share, folder, file)
   -- Without LUA it is looked for leaks as the first process is.
   local process = helper.start(("%s; code=$?; : >%s; exit $code"):format(
     table.concat(words, " "), helper.quote(ended)),
-    { SPEC_LANE = tostring(share), SPEC_LANES = folder, LUA = false })
+    { SPEC_SHARE = tostring(share), SPEC_SHARES = folder, LUA = false })
   return { process = process, ended = ended }
 end
 
 -- nil: its process ended without it, or hangs.
-local function wait_for_result(number, lane, folder)
+local function wait_for_result(number, one, folder)
   local deadline = socket.gettime() + PATIENCE
   repeat
     -- asked first: the result may be the last thing that it has left
-    local ended = helper.read_file(lane.ended)
+    local ended = helper.read_file(one.ended)
     local text = helper.read_file(result_path(folder, number))
     if text or ended then
       return text
@@ -71,13 +71,13 @@ local function wait_for_result(number, lane, folder)
   until socket.gettime() > deadline
 end
 
-local function fetch(number, name, lane, folder, skip)
+local function fetch(number, name, one, folder, skip)
   return function()
-    local text = wait_for_result(number, lane, folder)
+    local text = wait_for_result(number, one, folder)
     if not text then
       error("the process that was to run this left no result: "
-        .. helper.read_file(lane.process.folder .. "/out")
-        .. helper.read_file(lane.process.folder .. "/err"), 0)
+        .. helper.read_file(one.process.folder .. "/out")
+        .. helper.read_file(one.process.folder .. "/err"), 0)
     end
     assert(text:sub(1, #name + 1) == name .. "\n", "the tests come in another order each time")
     local outcome, why = text:match("^(%l+)\n(.*)$", #name + 2)
@@ -91,9 +91,9 @@ end
 
 local function stop(list)
   return function()
-    for share, lane in pairs(list) do
-      local out, err, code = lane.process:wait()
-      assert(code == 0, ("lane %d ended with %s: %s%s"):format(share, code, out, err))
+    for share, one in pairs(list) do
+      local out, err, code = one.process:wait()
+      assert(code == 0, ("one %d ended with %s: %s%s"):format(share, code, out, err))
     end
   end
 end
@@ -105,7 +105,7 @@ end
 ---@param teardown function busted's, of the whole file
 ---@param skip fun(why: string)|nil calls busted's pending, if any test does
 ---@return function it to be used in its stead, for every test of the file
-function lanes.deal(count, it, teardown, skip)
+function parallel.deal(count, it, teardown, skip)
   local number = 0
   if SHARE then
     return function(name, body)
@@ -118,14 +118,14 @@ function lanes.deal(count, it, teardown, skip)
   local folder, list = helper.tmpdir(), {}
   local file = debug.getinfo(2, "S").source:gsub("^@", "")
   for share = 1, count - 1 do
-    list[share] = start_lane(share, folder, file)
+    list[share] = start_share(share, folder, file)
   end
   teardown(stop(list))
   return function(name, body)
     number = number + 1
-    local lane = list[number % count]
-    it(name, lane and fetch(number, name, lane, folder, skip) or body)
+    local one = list[number % count]
+    it(name, one and fetch(number, name, one, folder, skip) or body)
   end
 end
 
-return lanes
+return parallel

@@ -3,10 +3,10 @@
 
 local helper = require("spec.helper")
 
-local front = {}
+local relay = {}
 
 --- A server with TLS, which ends with stop().
----@class spec.Front
+---@class spec.Relay
 ---@field url string
 ---@field ca_file string that vouches for it
 ---@field folder string of its certificates
@@ -18,7 +18,7 @@ Front.__index = Front
 ---@param listen string
 ---@param connect string
 ---@return helper.Process process with its `port`
-function front.start(listen, connect)
+function relay.start(listen, connect)
   local process = helper.start({ "socat", "-d", "-d", listen, connect })
   process.port = helper.eventually(function()
     local said = helper.read_file(process.folder .. "/err") or ""
@@ -43,11 +43,11 @@ end
 
 --- Speaks TLS in front of a server that does not.
 ---@param url string the server's
----@return spec.Front
-function front.tls(url)
+---@return spec.Relay
+function relay.tls(url)
   local self = setmetatable({ folder = helper.tmpdir() }, Front)
   certify(self.folder)
-  self.process = front.start(
+  self.process = relay.start(
     ("OPENSSL-LISTEN:0,bind=127.0.0.1,fork,verify=0,cert=%s,key=%s"):format(
       self.folder .. "/server.pem", self.folder .. "/server.key"),
     (url:gsub("^http://", "TCP:")))
@@ -61,4 +61,4 @@ function Front:stop()
   self.process:wait()
 end
 
-return front
+return relay
