@@ -95,7 +95,7 @@ function Peer:run(code)
   return self:receive()
 end
 
---- Ends it as the kernel does when memory is out, and waits until it is gone.
+--- Ends it as the kernel does when the system is out of memory, and waits until it is gone.
 function Peer:kill()
   self.partner:stop("KILL")
 end

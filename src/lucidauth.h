@@ -8,47 +8,46 @@
  *   lucidauth_free_token(token);
  *   lucidauth_close(client);
  *
- * Strings are UTF-8 and NUL-terminated. Times are in seconds. An `error` argument may be NULL; it is filled whenever a
- * function fails, and what a function that fails was to return is NULL or false, with nothing to free. Messages never
- * hold a secret. `account` NULL or "" is the account "default".
+ * Strings are UTF-8 and NUL-terminated. Times are in seconds. An `error` argument may be NULL. A function that fails fills
+ * it and returns NULL or false, and you have nothing to free. Messages never hold a secret. `account` NULL or "" is the
+ * account "default".
  *
- *   structs   A struct of yours begins with its size, so that a program that was built against an older header goes on
- *             with a newer library: start it from its macro, LUCIDAUTH_ERROR_INIT for a lucidauth_error. {0} does as
- *             well, but not for options and status. New fields come at the end, and the library neither reads nor
- *             writes a field that lies behind the size. All other structs are seen as pointers alone.
- *   threads   Every function may be called from any thread at any time, unless it says otherwise. A thread that is
+ *   structs   Each public struct begins with its size, so that a program that was built against an older header goes on
+ *             with a newer library. Start it from its macro: LUCIDAUTH_ERROR_INIT for a lucidauth_error. {0} does as
+ *             well, but not for options and status. New fields come at the end; the library neither reads nor writes a
+ *             field that lies behind the size. You see all other structs as pointers only.
+ *   threads   You may call every function from any thread at any time, unless it says otherwise. A thread that is
  *             cancelled (pthread_cancel) goes on to the end of its call first.
- *   signals   Nothing here may be called in a signal's handler. A signal that would end the process, since the program
- *             has said nothing of it, would lose the answer to a refresh that is under way: from the request until the
- *             tokens are saved, for twice the timeout at most, the thread that refreshes holds such signals back
- *             (SIGTERM, SIGHUP, SIGINT, SIGALRM and their kind), and they arrive right after. Another one that comes a
- *             second or more after the first is obeyed at once. What the program handles, ignores or blocks is left
- *             alone. A mask is of one thread: in a program with several, a signal that is sent to the process still
- *             arrives at once on any thread that does not block it, so let those that wait in here be the only ones
- *             that do not, or handle the signal. options.hold_signals = false: nothing is held.
- *   fork()    Parent and child may both go on with the client. Flights and locks stay the parent's, and a flight of its
- *             own hands (lucidauth_flight) ends in the child at its next call. Tokens that could not be saved are saved
- *             by whichever of them can: the child, once the parent has ended without having done it. With
- *             LUCIDAUTH_MEMORY each has its own copy of one refresh token: the first to refresh kills the other's.
- *             A program that becomes a daemon closes the descriptors that it did not open (close_range, closefrom) and
- *             forks before it makes a client, or at least while no refresh is under way. One of ours that is closed
- *             all the same is neither used nor closed again, whoever has its number by then: a refresh under way still
- *             saves its tokens, but its lock is gone, so that another process may take it for dead; the next refresh
- *             takes a new lock.
- *   SIGBUS    Processes share a page of the lock file, and reading it after somebody has cut that file short raises this
- *             signal. A handler catches it and goes on without the page; whatever else raises SIGBUS goes to the handler
- *             that was there before. One that is installed later gets ours until the storage is next looked at, within a
- *             second of use, when ours is put in front of it again: it does well to pass on what is not its own. A thread
- *             that blocks SIGBUS is beyond help, as the system ends the process: let none that asks for tokens block it.
- *   names     A program may export functions under the names of cJSON's, libcurl's and libsodium's (-Wl,-E): the shared
- *             library still calls those that it was built with, and libcurl and libsodium call themselves, on x86-64
- *             and arm64. Elsewhere, and under the names of what libcurl itself needs (OpenSSL, zlib), it has to export
- *             what does the same. With the static library the program's link says which functions are meant.
+ *   signals   Call nothing here in a signal handler. A signal at its default action that ends the process would lose the
+ *             answer to a refresh that is under way. So the thread that refreshes holds such signals back (SIGTERM,
+ *             SIGHUP, SIGINT, SIGALRM and their kind) from the request until the tokens are saved, for twice the timeout
+ *             at most. They arrive right after. A second signal that comes a second or more after the first is obeyed at
+ *             once. Signals that your program handles, ignores or blocks are left alone. A mask belongs to one thread: in
+ *             a program with several threads, a signal to the process still arrives at once on any thread that does not
+ *             block it. Let those threads alone leave it unblocked that wait in here, or handle the signal.
+ *             options.hold_signals = false: nothing is held.
+ *   fork()    Parent and child may both go on with the client. Flights and locks stay the parent's; a lucidauth_flight
+ *             ends in the child at its next call. The child saves tokens that the parent could not save, once the parent
+ *             has ended without having done it. With LUCIDAUTH_MEMORY each has its own copy of one refresh token: the
+ *             first to refresh kills the other's.
+ *             To become a daemon, close the descriptors that you did not open (close_range, closefrom) and fork before
+ *             you make a client, or at least while no refresh is under way. If you close one of ours all the same, it is
+ *             neither used nor closed again, even if its number has a new owner. A refresh under way still saves its
+ *             tokens, but its lock is gone, so another process may take it for dead. The next refresh takes a new lock.
+ *   SIGBUS    Processes share a page of the lock file. Reading it after another program has cut that file short raises
+ *             this signal. A handler catches it and goes on without the page; it passes any other SIGBUS to the handler
+ *             that was there before. If you install a handler later, pass on signals that are not yours: it gets ours
+ *             until the storage is next looked at, within a second of use, when ours is put in front of it again. No
+ *             guard helps a thread that blocks SIGBUS, as the system ends the process: do not block it on threads that
+ *             ask for tokens.
+ *   names     Your program may export functions under the names of cJSON's, libcurl's and libsodium's (-Wl,-E). The
+ *             shared library still calls those that it was built with, and on x86-64 and arm64 libcurl and libsodium
+ *             still call themselves. Elsewhere, and under the names of libraries that libcurl needs (OpenSSL, zlib),
+ *             export functions that do the same. With the static library your link says which functions are meant.
  *   the end   A process that ends by exit(), or by returning from main, waits for refreshes under way, for twice the
- *             timeout at most, and saves what could not be saved; flights of the program's own are its own business.
- *             What comes later still gets a token that lives, but no refresh begins (LUCIDAUTH_NOT_READY). A process
- *             that dies otherwise loses at most the answer under way; whoever comes next asks the server what became
- *             of it. */
+ *             timeout at most, and saves tokens that could not be saved before. Flights in your own hands are yours to
+ *             end. Later calls still get a token that lives, but no refresh begins (LUCIDAUTH_NOT_READY). A process that
+ *             dies otherwise loses at most the answer under way; the next process asks the server about it. */
 #ifndef LUCIDAUTH_H
 #define LUCIDAUTH_H
 
@@ -70,7 +69,7 @@ LUCIDAUTH_API const char *lucidauth_version(void);
 
 /* ---- errors ---- */
 
-/* What went wrong. Numbers are stable; lucidauth_code_name gives the names that Lua programs compare. */
+/* The codes of failures. Numbers are stable; lucidauth_code_name gives the names that Lua programs compare. */
 typedef enum lucidauth_code {
   LUCIDAUTH_OK,
   LUCIDAUTH_CONFIG,         /* "config": a setting is missing or cannot be used */
@@ -94,7 +93,7 @@ LUCIDAUTH_API const char *lucidauth_code_name(lucidauth_code code);
 typedef struct lucidauth_error {
   size_t size; /* sizeof(lucidauth_error); the library leaves it as it is */
   lucidauth_code code;
-  char message[900]; /* what happened, what is safe, what to do next */
+  char message[900]; /* says what happened, whether anything was lost, and what to do next */
 } lucidauth_error;
 
 #ifndef __cplusplus
@@ -139,7 +138,7 @@ typedef enum lucidauth_event_kind {
   LUCIDAUTH_EVENT_LOST,           /* a rotation is lost: a new login is needed */
   LUCIDAUTH_EVENT_REPAIRED,       /* the token file could be read by others; its mode was mended */
   LUCIDAUTH_EVENT_EXPOSED,        /* a group may write in the token file's folder, and so replace the file; told once */
-  LUCIDAUTH_EVENT_STORED          /* the program has stored what a login gave */
+  LUCIDAUTH_EVENT_STORED          /* the program has stored a login (lucidauth_store) */
 } lucidauth_event_kind;
 
 /* "refreshed", "save_failed", ...; never NULL; static text. */
@@ -153,8 +152,8 @@ typedef struct lucidauth_event {
   const char *message; /* of a failure or a warning, else "" */
 } lucidauth_event;
 
-/* Start from LUCIDAUTH_OPTIONS_INIT and set what differs. Strings are copied by lucidauth_new. NULL means:
- * from the environment where a variable is named, else the default. */
+/* Start from LUCIDAUTH_OPTIONS_INIT and set the fields that differ. lucidauth_new copies the strings. NULL means: from
+ * the environment where a variable is named, else the default. */
 typedef struct lucidauth_options {
   size_t size;                   /* sizeof(lucidauth_options), for programs built against an older header */
   const char *client_id;         /* LUCID_CLIENT_ID; needed once a refresh is due */
@@ -173,16 +172,16 @@ typedef struct lucidauth_options {
   double default_lifetime; /* 3600: of a token whose answer does not say */
   const char *ca_file;     /* PEM file of trusted authorities instead of the system's */
   bool background; /* one thread a process carries out every refresh, also ahead of need; false: the callers do */
-  /* Called on the thread of whoever called the library, with no lock held: by several threads at once, and then in
-   * no order between them. Of the background 256 events are kept until somebody calls; then the oldest are dropped.
-   * It may call lucidauth functions, but not lucidauth_close; while the client is being closed they answer
+  /* Called on the thread that called the library, with no lock held: on several threads at once, and then in no order
+   * between them. 256 events of the background are kept until your next call; then the oldest are dropped. You may call
+   * lucidauth functions in it, but not lucidauth_close; while the client is being closed they answer
    * LUCIDAUTH_NOT_READY. */
   void (*on_event)(void *data, const lucidauth_event *event);
   void *on_event_data;
   bool hold_signals;   /* true: see "signals" above */
   size_t max_accounts; /* 10000: so many are kept in memory, 1 at least; see lucidauth_get_account */
-  /* What a refresh sends besides, names and values in turn with a NULL at the end, a hundred pairs at most: {"audience",
-   * "https://api.example.com", NULL}. Names are of letters, digits, "-", "." and "_", and none of the fields that are
+  /* Further fields of the refresh request, names and values in turn with a NULL at the end, a hundred pairs at most:
+   * {"audience", "https://api.example.com", NULL}. Names are of letters, digits, "-", "." and "_", and none of the fields that are
    * filled anyway; values are not empty, and are treated as secrets. */
   const char *const *token_parameters;
 } lucidauth_options;
@@ -218,7 +217,7 @@ static inline lucidauth_options lucidauth_options_init(void)
 typedef struct lucidauth lucidauth;
 
 /* Make a client; touches neither the storage nor the network. `options` NULL: everything from the environment. NULL
- * on failure: LUCIDAUTH_CONFIG names the option and the variable, or says that memory is out. The caller closes it. */
+ * on failure: LUCIDAUTH_CONFIG names the option and the variable, or says "out of memory". The caller closes it. */
 LUCIDAUTH_API lucidauth *lucidauth_new(const lucidauth_options *options, lucidauth_error *error);
 
 /* Close the client and wipe its secrets. Waits for refreshes under way in the background, and for a POST of a
@@ -252,11 +251,10 @@ LUCIDAUTH_API bool lucidauth_reject(lucidauth *client, const char *account, cons
 
 enum { LUCIDAUTH_REPLACE = 1 }; /* flags of lucidauth_store: also a grant that lives */
 
-/* Here is what a login gave: store it. `answer`, of `length` bytes, is a token answer as JSON text, or a refresh token
+/* Store what a login gave you. `answer`, of `length` bytes, is a token answer as JSON text, or a refresh token
  * alone. It starts an empty account, and takes the place of a grant that is dead: refused, lost, expired without a
  * refresh token, or a damaged record, which is kept in the field `damaged` of the new one. A grant that lives is replaced
- * with the flag LUCIDAUTH_REPLACE alone; whether it lives, its record and introspection say, and nothing is spent to
- * find out. A refresh that is under way is waited for. The same answer may be stored twice. False, and nothing was
+ * only with the flag LUCIDAUTH_REPLACE. Its record and introspection say whether it lives; nothing is spent to find out. A refresh that is under way is waited for. The same answer may be stored twice. False, and nothing was
  * changed: LUCIDAUTH_CONFIG, the grant lives, or there are no tokens in the answer; LUCIDAUTH_INVALID_GRANT, its refresh
  * token is spent already; LUCIDAUTH_STORAGE, it could not be saved, so keep it; any other code of lucidauth_token. Waits
  * as lucidauth_token does. Not for LUCIDAUTH_CUSTOM: lucidauth_flight_store. */
@@ -307,7 +305,7 @@ static inline lucidauth_status lucidauth_status_init(void)
 
 /* How an account stands; the server is not asked, and there is no secret in it. The storage is looked at, but with
  * LUCIDAUTH_CUSTOM, which shows what this process knows, and with `background`, which never waits for the disk: its
- * thread looks about once a second, and the first call for an account that was not used yet is what makes it look
+ * thread looks about once a second, and the first call for an account that was not used yet makes it look
  * ("empty" until it has). False: `error` says why, an account that the storage has no room for perhaps. */
 LUCIDAUTH_API bool lucidauth_get_status(lucidauth *client, const char *account, lucidauth_status *status,
                                         lucidauth_error *error);
@@ -318,13 +316,13 @@ typedef struct lucidauth_account lucidauth_account;
 
 /* The account's handle, valid until it is given to lucidauth_release_account, as often as it was had from here, or
  * until the client is closed. NULL: LUCIDAUTH_CONFIG, the storage has no room for it or cannot be used, or the name
- * cannot; LUCIDAUTH_STORAGE, memory is out; LUCIDAUTH_NOT_READY, the client is being closed.
+ * cannot; LUCIDAUTH_STORAGE, out of memory; LUCIDAUTH_NOT_READY, the client is being closed.
  *
- * The client keeps `max_accounts` in memory. When there are more, those leave that were not used for the longest time:
- * the next call for one of them finds its tokens in the storage again, its status starts anew. Who has a handle, a flight
- * or tokens that are not saved never leaves, nor does the default account, nor, with LUCIDAUTH_MEMORY, one that has
- * tokens; if there is nobody else, there are more than `max_accounts`. An account of which the storage has no record
- * does not stay at all. */
+ * The client keeps `max_accounts` in memory. When there are more, those leave that were not used for the longest time.
+ * The next call for one of them finds its tokens in the storage again; its status starts anew. An account never leaves
+ * while it has a handle, a flight or tokens that are not saved; nor does the default account, nor, with LUCIDAUTH_MEMORY,
+ * one that has tokens. If none can leave, there are more than `max_accounts`. An account of which the storage has no
+ * record does not stay at all. */
 LUCIDAUTH_API lucidauth_account *lucidauth_get_account(lucidauth *client, const char *account, lucidauth_error *error);
 
 /* Give a handle back; it is not to be used any more. Closing the client does that too, so not after lucidauth_close.
@@ -378,7 +376,7 @@ LUCIDAUTH_API char *lucidauth_poll(lucidauth_account *account, lucidauth_ticket 
 /* lucidauth_store for event loops: it never waits. LUCIDAUTH_NOT_READY with ticket->within other than 0: ask again with
  * the same ticket and the same answer after a short pause. True, or anything else, is the end, LUCIDAUTH_TIMEOUT after
  * as long as lucidauth_store would have waited. A caller that cannot keep its ticket comes again with the same answer
- * and a new one, and hears once what came of it. */
+ * and a new one, and hears its outcome once. */
 LUCIDAUTH_API bool lucidauth_poll_store(lucidauth_account *account, lucidauth_ticket *ticket, const char *answer,
                                         size_t length, unsigned flags, lucidauth_error *error);
 
@@ -388,7 +386,7 @@ LUCIDAUTH_API void lucidauth_deliver_events(lucidauth *client);
 
 /* ---- flights: a refresh in your own hands, for storages and event loops of your own ---- */
 
-/* A flight asks for one thing after another; do it, and tell what came of it. One account has one flight at a
+/* A flight asks you for one step after another: carry it out, and tell its result. One account has one flight at a
  * time, used by one thread at a time; it is freed by lucidauth_flight_end, or by lucidauth_close with its client. */
 typedef struct lucidauth_flight lucidauth_flight;
 
@@ -438,21 +436,21 @@ typedef enum lucidauth_result {
 LUCIDAUTH_API lucidauth_flight *lucidauth_flight_begin(lucidauth_account *account, bool refresh, char **token,
                                                        lucidauth_error *error);
 
-/* Begin a flight that only saves what could not be saved before, the last thing to do before lucidauth_close: nobody
- * else can do it for a storage of the program's own. It is ended as the others are, with no token; LUCIDAUTH_OK says
+/* Begin a flight that only saves tokens that could not be saved before. Carry it out before lucidauth_close: the library
+ * cannot do it for a storage of your own. It is ended as the others are, with no token; LUCIDAUTH_OK says
  * that all is saved. NULL: there is nothing to save, or another flight of this account is under way. */
 LUCIDAUTH_API lucidauth_flight *lucidauth_flight_keep(lucidauth_account *account);
 
-/* Begin a flight that stores what a login gave, as lucidauth_store does. It is ended as the others are, with a token or
+/* Begin a flight that stores a login, as lucidauth_store does. It is ended as the others are, with a token or
  * none; LUCIDAUTH_OK says that it is stored. NULL: `error` says why; LUCIDAUTH_NOT_READY: another one is under way. */
 LUCIDAUTH_API lucidauth_flight *lucidauth_flight_store(lucidauth_account *account, const char *answer, size_t length,
                                                        unsigned flags, lucidauth_error *error);
 
-/* Tell what came of the last action, and fill in the next. At the first call `result` and `text` do not matter. */
+/* Tell the result of the last action; the next one is filled in. At the first call `result` and `text` do not matter. */
 LUCIDAUTH_API void lucidauth_flight_next(lucidauth_flight *flight, lucidauth_result result, const char *text,
                                          lucidauth_action *action);
 
-/* Carry out a POST with libcurl; blocks. Signals that it holds back arrive when what came with it is saved, or at
+/* Carry out a POST with libcurl; blocks. Signals that it holds back arrive when the answer is saved, or at
  * lucidauth_flight_end. Its result goes into the flight by itself: go on with LUCIDAUTH_RESULT_OK. */
 LUCIDAUTH_API void lucidauth_flight_post(lucidauth_flight *flight);
 
@@ -462,7 +460,7 @@ LUCIDAUTH_API bool lucidauth_flight_has_posted(const lucidauth_flight *flight);
 
 /* End a flight, at LUCIDAUTH_STEP_DONE or before: the token and its serial, or NULL and the error. Before, it is left as
  * it stands: a POST that is under way is waited for, tokens that came with it or were on their way to the storage are
- * kept as not saved, and whoever flies next goes on from there: under the lock if there is something to save, else the
+ * kept as not saved, and the next flight goes on from there: under the lock if there is something to save, else the
  * first thing to do is to give the lock back. */
 LUCIDAUTH_API char *lucidauth_flight_end(lucidauth_flight *flight, uint64_t *serial, lucidauth_error *error);
 

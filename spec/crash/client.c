@@ -10,8 +10,8 @@
  *   begin            begins a refresh on another thread and waits until its request is about to be sent; C alone
  *   close            closes the client
  *   starve=N         the N-th allocation from now on fails; C alone, with starve.c preloaded, as the three below
- *   famine=N         memory is out from the N-th allocation on, but for what is freed
- *   drought=N        memory is out from the N-th allocation on, whatever is freed
+ *   famine=N         out of memory from the N-th allocation on, but for what is freed
+ *   drought=N        out of memory from the N-th allocation on, whatever is freed
  *   fed              no allocation fails any more; prints "starved <how many failed> of <all>"
  *   exit             ends the process at once by exit(), whatever is behind it
  *
