@@ -68,6 +68,7 @@ static void draw_steps(struct conditions *conditions, struct random *random)
   conditions->memory = maybe(random, 0.05);
   conditions->slow_connect = maybe(random, 0.02);
   conditions->frozen = maybe(random, 0.02);
+  conditions->drop = conditions->of_program ? maybe(random, 0.05) : 0;
 }
 
 static void draw_calls(struct conditions *conditions, struct random *random)

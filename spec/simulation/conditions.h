@@ -58,6 +58,7 @@ struct conditions {
   double crash, crash_with_lock, crash_in_save, abandon, stall, slow_disk;
   double load_fails, lock_fails, save_fails, save_fails_late;
   double lock_vanishes, starve, memory, slow_connect, frozen;
+  double drop; /* of a save by a storage of the program's own that says it has saved */
 
   /* of a call's */
   double refresh, look, store, reject, flood, fork;

@@ -768,8 +768,7 @@ static void check_stored(struct simulation *sim, struct worker *worker)
   struct storage *storage = &sim->accounts[worker->account].storage;
   struct token given = worker->given.refresh, stored = token_find(storage_shows(sim, storage)).refresh;
   sim->tally->stored++;
-  if (stored.grant != given.grant && storage->lie == LIE_NONE && simulation_strict(sim, worker->account) &&
-      sim->conditions.lock_vanishes == 0)
+  if (stored.grant != given.grant && simulation_strict(sim, worker->account) && sim->conditions.lock_vanishes == 0)
     simulation_violate(sim, worker, worker->account, "the login %s is said to be stored, and the storage holds %s",
                        name(given), name(stored));
 }

@@ -171,6 +171,17 @@ static char *without_a_field(struct simulation *sim, const char *text)
   return less;
 }
 
+/* A storage may begin to keep nothing between the mark and what comes of the request. */
+static void begin_to_lie(struct simulation *sim, const struct worker *worker)
+{
+  struct storage *storage = storage_of(sim, worker);
+  if (storage->lie || worker->action.spends || !random_chance(&sim->random, sim->conditions.drop))
+    return;
+  storage->lie = LIE_KEEPS_NOTHING;
+  storage->honest_at = sim->now + random_magnitude(&sim->random, 0.01, 100);
+  simulation_tell(sim, worker, worker->account, "the storage keeps nothing for a while");
+}
+
 static void save(struct simulation *sim, struct worker *worker)
 {
   struct storage *storage = storage_of(sim, worker);
@@ -232,6 +243,7 @@ void storage_save(struct simulation *sim, struct worker *worker)
                     wrong ? ": " : "", wrong ? wrong : (late ? ": it is there, but said to have failed" : ""));
   if (wrong)
     return;
+  begin_to_lie(sim, worker);
   if (worker->action.spent && !late)
     list_spent(sim, worker, worker->action.spent);
   if (worker->action.spends && !late)
