@@ -2373,6 +2373,20 @@ static void a_refresh_token_that_was_spent_is_not_stored(void **state)
   check_token(token(driver), "A2");
 }
 
+/* Its mark would be gone, and it would be sent again without a question. */
+static void a_refresh_token_whose_refresh_is_in_doubt_is_not_stored_again(void **state)
+{
+  struct driver *driver = *state;
+  for (int replaces = 0; replaces < 2; replaces++) {
+    driver->replaces = replaces;
+    driver->says = replaces ? alive_reply : dead_reply;
+    store(driver, marked("R5"));
+    check_failure(give(driver, login), CODE_CONFIG, "not known yet");
+    assert_non_null(strstr(driver->stored, "pending"));
+    assert_null(strstr(driver->steps, "save"));
+  }
+}
+
 static void a_login_that_another_writer_comes_before_is_judged_anew(void **state)
 {
   struct driver *driver = *state;
@@ -2668,6 +2682,7 @@ int main(void)
       TEST(a_refresh_that_its_process_left_unfinished_is_settled),
       TEST(and_what_it_brings_meanwhile_is_a_grant_that_lives),
       TEST(a_refresh_token_that_was_spent_is_not_stored),
+      TEST(a_refresh_token_whose_refresh_is_in_doubt_is_not_stored_again),
       TEST(a_login_that_another_writer_comes_before_is_judged_anew),
       TEST(a_login_that_cannot_be_saved_is_with_its_user_alone),
       TEST(a_login_waits_until_a_storage_of_ones_own_shows_it),

@@ -172,7 +172,8 @@ struct flow_action on_load_saved(struct flow *flow, const struct flow_event *eve
     return confirmed(flow);
   if (!waits_to_confirm(flow))
     return not_confirmed(flow, event);
-  double pause = fmin(flow->back_pause, fmax(LOCK_PAUSE_FIRST, flow->deadline - flow->now.steady));
+  double left = flow_time_is_over(flow) ? BACK_PAUSE_MOST : flow->deadline - flow->now.steady;
+  double pause = fmin(flow->back_pause, fmax(LOCK_PAUSE_FIRST, left));
   flow->back_pause = fmin(BACK_PAUSE_MOST, 2 * flow->back_pause);
   return flow_wait_for(flow, WAIT_SAVED, pause);
 }

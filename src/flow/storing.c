@@ -24,6 +24,12 @@ static struct flow_action decline_spent(struct flow *flow)
   return decline(flow, CODE_INVALID_GRANT);
 }
 
+static struct flow_action decline_in_doubt(struct flow *flow)
+{
+  words_given_is_in_doubt(flow->outcome.message, flow->settings);
+  return decline(flow, CODE_CONFIG);
+}
+
 static struct flow_action decline_expired(struct flow *flow)
 {
   words_given_is_expired(flow->outcome.message);
@@ -48,6 +54,14 @@ static bool is_known_as_spent(const struct flow *flow)
   if (is_given(flow, "refresh_token"))
     return record_pending(&flow->record, &flow->settings->world, &mark) && mark.lost > 0;
   return record_came_from(&flow->record, given, &flow->settings->world);
+}
+
+/* Stored anew it would lose its mark, and be sent again without a question. */
+static bool is_in_doubt(const struct flow *flow)
+{
+  struct pending mark;
+  return flow->record.json && json_string(flow->given.fields, "refresh_token") && is_given(flow, "refresh_token") &&
+         record_pending(&flow->record, &flow->settings->world, &mark);
 }
 
 /* A save that failed may have been one all the same, and a program may store twice. */
@@ -113,6 +127,8 @@ struct flow_action flow_judge_login(struct flow *flow)
     return flow_ask_for_lock(flow);
   if (is_known_as_spent(flow))
     return decline_spent(flow);
+  if (is_in_doubt(flow))
+    return decline_in_doubt(flow);
   bool under_way = record_pending(&flow->record, &flow->settings->world, &mark) && !(mark.lost > 0);
   if (under_way && !has_had_its_time(flow, &mark)) {
     flow->pending = mark;

@@ -296,6 +296,18 @@ void words_given_is_spent(char out[FLOW_MESSAGE], const struct flow_settings *se
            storage, provider(settings));
 }
 
+void words_given_is_in_doubt(char out[FLOW_MESSAGE], const struct flow_settings *settings)
+{
+  char storage[STORAGE];
+  put_storage(storage, settings);
+  snprintf(
+      out, FLOW_MESSAGE,
+      "The refresh token in this answer is the one in %s, and a refresh with it has begun whose outcome is not "
+      "known yet. Nothing was changed: the next call for a token settles it. If that fails, log in to %s again, and "
+      "store what that gives.",
+      storage, provider(settings));
+}
+
 void words_given_is_expired(char out[FLOW_MESSAGE])
 {
   snprintf(out, FLOW_MESSAGE,

@@ -35,9 +35,10 @@ void words_damaged(char out[FLOW_MESSAGE], const struct flow_settings *settings)
 void words_empty(char out[FLOW_MESSAGE], const struct flow_settings *settings);
 void words_grantless(char out[FLOW_MESSAGE], const struct flow_settings *settings);
 
-/* What a login gave is not stored: there is a grant that lives (`known`), or may live; its refresh token is spent; its
- * access token has ended, and there is nothing else; it could not be saved, `why`. */
+/* What a login gave is not stored: there is a grant that lives (`known`), or may live; its refresh token is in doubt,
+ * or spent; its access token has ended, and there is nothing else; it could not be saved, `why`. */
 void words_living(char out[FLOW_MESSAGE], const struct flow_settings *settings, bool known);
+void words_given_is_in_doubt(char out[FLOW_MESSAGE], const struct flow_settings *settings);
 void words_given_is_spent(char out[FLOW_MESSAGE], const struct flow_settings *settings);
 void words_given_is_expired(char out[FLOW_MESSAGE]);
 void words_not_stored(char out[FLOW_MESSAGE], const char *why);
