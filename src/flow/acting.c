@@ -1,4 +1,4 @@
-/* What a flow asks for, and the ways in which a flight ends. */
+/* The actions that a flow asks for, and the ways in which a flight ends. */
 #include "../base/secret.h"
 #include "states.h"
 #include "words.h"
@@ -35,7 +35,7 @@ struct flow_action flow_look_again(struct flow *flow, enum state state)
   return flow_wait_for(flow, state, look_pauses[flow->looks++]);
 }
 
-/* Memory that was set aside for what has arrived. False: it was used already. */
+/* Give up the memory that was set aside for an answer. False: that was done already. */
 bool flow_use_reserve(struct flow *flow)
 {
   bool there = flow->reserve != NULL;
@@ -57,14 +57,14 @@ bool flow_time_is_over(const struct flow *flow)
   return flow->now.steady >= flow->deadline;
 }
 
-/* The lock is free again, of whatever it was held for. */
+/* The lock is free again. */
 struct flow_action flow_finish_unlocked(struct flow *flow)
 {
   flow->locked = flow->holds = false;
   return flow_finish(flow);
 }
 
-/* Whether introspection can say what became of a refresh token. */
+/* Whether introspection can tell the fate of a refresh token. */
 bool flow_can_ask(const struct flow *flow)
 {
   return flow->settings->introspection && !flow->deaf;
@@ -252,8 +252,8 @@ struct flow_action on_save_unmarked(struct flow *flow, const struct flow_event *
   return flow_leave(flow);
 }
 
-/* What the server has just said to this process holds for the others too. What else may go wrong is of this process's
- * own making: its network, its settings. */
+/* The server's refusal holds for other processes too, and so it goes into the record. Other failures are of this
+ * process's own making: its network, its settings. */
 static void tell_setback(struct flow *flow)
 {
   const struct setback *setback = &flow->setback;

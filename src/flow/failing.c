@@ -1,4 +1,4 @@
-/* What is known of the token in use, and what is said when a flight fails. */
+/* The state of the token in use, and the messages of a flight that fails. */
 #include "../base/quote.h"
 #include "states.h"
 #include "words.h"
@@ -57,7 +57,7 @@ void flow_fail(struct flow *flow, enum code code, const char *message)
     flow_remember_trouble(flow, code, outcome->message);
 }
 
-/* What went wrong earlier in the flight is made good. */
+/* A success makes earlier failures of the flight good. */
 void flow_succeed(struct flow *flow)
 {
   flow->outcome.code = flow->trouble = CODE_OK;
@@ -80,7 +80,7 @@ static bool is_refusal(enum code code)
          code == CODE_BAD_RESPONSE;
 }
 
-/* What goes wrong with the configured refresh token says nothing of the stored one. */
+/* A failure of the configured refresh token says nothing of the stored one. */
 static struct setback *setback_in_hand(struct flow *flow)
 {
   bool beside = (flow->starting && flow->record.json) || record_is_trial(&flow->record);

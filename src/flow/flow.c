@@ -1,4 +1,4 @@
-/* The table of the flow's states, and what its owner calls. */
+/* The table of the flow's states, and the functions that its owner calls. */
 #include "states.h"
 
 #include <stddef.h>
@@ -27,7 +27,7 @@ static struct flow_action begin_unlocked(struct flow *flow)
   return flow_load_unlocked(flow);
 }
 
-/* A process that was stopped has waited for nobody meanwhile: what it waits for gets the time that it lacks. */
+/* A process that was stopped has not waited meanwhile: its deadlines move by the time in which it did not run. */
 static void pass_time(struct flow *flow, struct moment now)
 {
   double absent = now.steady - flow->now.steady - flow->takes - ABSENCE;
@@ -40,8 +40,8 @@ static void pass_time(struct flow *flow, struct moment now)
     flow->busy_since += absent;
 }
 
-/* What each state asks of the driver, and what is done when that has been done: with what came of it, or, after a wait
- * or an unlock, whatever it was. */
+/* The step that each state asks of the driver, and its handler: `hears` needs the result of the step, `goes_on`, after a
+ * wait or an unlock, does not. */
 struct row {
   const char *name;
   enum flow_step step;

@@ -1,18 +1,18 @@
-/* The refresh flow of one account: a state machine that decides and never does. A driver asks it what to do
- * next, does it, and tells it what came of it, until it says FLOW_DONE. It is written once; drivers that
+/* The refresh flow of one account: a state machine that decides and never does. A driver asks it for
+ * the next action, carries it out and tells the result, until it says FLOW_DONE. It is written once; drivers that
  * block, run in a thread or yield carry out the same steps.
  *
  *   LOAD        look without a lock: fresh? done
  *   LOCK        one refresh at a time, over everything below
  *   LOAD        again: another process may have refreshed meanwhile
- *   HOLD        what the save of the answer will take
+ *   HOLD        the resources that saving the answer will take
  *   SAVE        the pending mark, durable before the refresh token is spent
  *   POST        the refresh, once
  *   SAVE        the new tokens, mark cleared
  *   UNLOCK
  *
- * A flow outlives its flights: between them it remembers the token in use, what the server refused and when
- * to try again, and a record that could not be saved. It is used by one thread at a time. */
+ * A flow outlives its flights: between them it remembers the token in use, the server's refusals, when to
+ * try again, and a record that could not be saved. It is used by one thread at a time. */
 #ifndef FLOW_FLOW_H
 #define FLOW_FLOW_H
 
@@ -26,7 +26,7 @@
 
 enum { FLOW_MESSAGE = 900, FLOW_NOTES = 8, FLOW_FINGERPRINTS = 4 };
 
-/* What a flow needs to know; the client owns it and keeps it unchanged while the flow lives. Times in seconds. */
+/* The settings of a flow; the client owns them and keeps them unchanged while the flow lives. Times in seconds. */
 struct flow_settings {
   struct credentials credentials;
   const char *refresh_token; /* configured: starts an empty storage; NULL: none */
@@ -49,14 +49,14 @@ struct flow_settings {
 enum flow_goal {
   FLOW_TOKEN,   /* a token that works */
   FLOW_REFRESH, /* a new one, whatever the expiry of the present one */
-  FLOW_LOOK,    /* only see what is stored, for flow_status */
-  FLOW_KEEP,    /* only save what could not be saved before */
-  FLOW_STORE    /* store what a login gave, which flow_give tells */
+  FLOW_LOOK,    /* only look at the stored record, for flow_status */
+  FLOW_KEEP,    /* only save tokens that could not be saved before */
+  FLOW_STORE    /* store a login, which flow_give hands over */
 };
 
 enum flow_step { FLOW_LOAD, FLOW_LOCK, FLOW_HOLD, FLOW_SAVE, FLOW_UNLOCK, FLOW_POST, FLOW_WAIT, FLOW_DONE };
 
-/* What to do next. Pointers stay valid until the next call of flow_next. */
+/* The next action. Pointers stay valid until the next call of flow_next. */
 struct flow_action {
   enum flow_step step;
   const char *record; /* SAVE: the text to store; secret */
@@ -67,12 +67,12 @@ struct flow_action {
                         * record there or not. Else NULL */
   const struct request *request; /* POST */
   double seconds;                /* WAIT: how long. POST: how long connecting may take */
-  bool for_others;               /* WAIT: for whoever holds the lock; it may end as soon as that one is done */
+  bool for_others;               /* WAIT: for the lock holder; it may end as soon as the lock is free */
   double limit;                  /* POST: how long all of it may take */
   struct moment send_by;         /* POST: nothing is sent any more once this has come */
 };
 
-/* What came of it. */
+/* The result of an action. */
 struct flow_event {
   struct moment now;
   enum flow_result {
@@ -82,15 +82,15 @@ struct flow_event {
     FLOW_CHANGED, /* SAVE: nothing was written, for another writer has changed the record since it was last loaded */
     FLOW_FAILED   /* `code` and `text` say why */
   } result;
-  enum code code;           /* FAILED */
-  const char *text;         /* LOAD, OK: the record. LOCK, OK: what tells this lock from another in its place. HOLD, OK:
-                              * what the mark is to say of it. Both may be NULL. FAILED: one or two sentences, no secret */
-  const char *spent;        /* LOAD: hashes that the storage knows of by itself, with spaces between, or NULL */
-  const uint64_t *rejected; /* LOAD: fingerprints of access tokens, FLOW_FINGERPRINTS of them, 0: none; or NULL */
-  const struct reply *reply; /* POST: what came back, whatever it is; result is FLOW_DID */
+  enum code code;    /* FAILED */
+  const char *text;  /* LOAD, OK: the record. LOCK, OK: the lock's identity, another's in its place differs. HOLD,
+                              * OK: the words for it in the mark. Both may be NULL. FAILED: one or two sentences, no secret */
+  const char *spent; /* LOAD: hashes that the storage knows of by itself, with spaces between, or NULL */
+  const uint64_t *rejected;  /* LOAD: fingerprints of access tokens, FLOW_FINGERPRINTS of them, 0: none; or NULL */
+  const struct reply *reply; /* POST: the reply, of any kind; result is FLOW_DID */
 };
 
-/* What happened on the way, for the user's on_event. */
+/* Events on the way, for the user's on_event. */
 enum flow_note_kind {
   FLOW_REFRESHED,
   FLOW_ADOPTED,
@@ -100,7 +100,7 @@ enum flow_note_kind {
   FLOW_RECOVERED,
   FLOW_REJECTED,
   FLOW_LOST,
-  FLOW_STORED = FLOW_LOST + 3 /* what lies between is for others to tell: what a storage finds */
+  FLOW_STORED = FLOW_LOST + 3 /* the numbers between are the storages' own events */
 };
 
 struct flow_note {
@@ -112,7 +112,7 @@ struct flow_note {
 /* The end of a flight. */
 struct flow_outcome {
   enum code code;                    /* CODE_OK: `token` is good */
-  char message[FLOW_MESSAGE];        /* what happened, what is safe, what to do; no secret */
+  char message[FLOW_MESSAGE];        /* says what happened, whether anything was lost and what to do; no secret */
   const char *token;                 /* owned by the flow, valid until the next flight starts; NULL on failure */
   struct moment refresh_at, dead_at; /* of the token */
   int note_count;
@@ -122,7 +122,7 @@ struct flow_outcome {
 /* All but the notes behind the last. */
 void flow_copy_outcome(struct flow_outcome *copy, const struct flow_outcome *outcome);
 
-/* What the flow remembers between flights, for status(). */
+/* The flow's memory between flights, for status(). */
 struct flow_status {
   bool has_token;                    /* one is known that may be handed out by the clock */
   struct moment refresh_at, dead_at; /* of the token */
@@ -136,7 +136,7 @@ struct flow_status {
 
 struct flow;
 
-/* `seed` starts the jitter of the back-off. NULL: memory is out. */
+/* `seed` starts the jitter of the back-off. NULL: out of memory. */
 struct flow *flow_new(const struct flow_settings *settings, uint64_t seed);
 void flow_free(struct flow *flow);
 
@@ -144,12 +144,11 @@ void flow_free(struct flow *flow);
  * Not while another is under way. */
 void flow_start(struct flow *flow, enum flow_goal goal, struct moment now, double deadline);
 
-/* After a start with FLOW_STORE: what a login gave, as given_read has read it; its fields are the flow's from now on.
+/* After a start with FLOW_STORE: the login, as given_read has read it; its fields are the flow's from now on.
  * `replaces`: also a grant that lives. */
 void flow_give(struct flow *flow, const struct answer *given, bool replaces);
 
-/* The next thing to do; `event` tells what came of the last one (ignored at the first call except for its
- * time). After FLOW_DONE: the outcome. */
+/* The next action; `event` tells the result of the last one (ignored at the first call except for its time). After FLOW_DONE: the outcome. */
 struct flow_action flow_next(struct flow *flow, const struct flow_event *event);
 const struct flow_outcome *flow_outcome(const struct flow *flow);
 
@@ -180,7 +179,7 @@ struct flow_status flow_status(const struct flow *flow);
 /* Where a flow stands, for stories and diagrams: states are numbered from 0, the one between two flights. */
 int flow_state(const struct flow *flow);
 
-/* "LOAD_UNLOCKED": the step that the state asks for, and what for. NULL: there is no such state. */
+/* "LOAD_UNLOCKED": the step that the state asks for, and its purpose. NULL: there is no such state. */
 const char *flow_state_name(int state);
 
 /* "refreshed", "save_failed", ...; never NULL. */

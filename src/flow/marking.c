@@ -1,4 +1,4 @@
-/* Before a refresh: the mark of an earlier one, what the save of the answer takes, and the mark of this one. */
+/* Before a refresh: the mark of an earlier one, the resources for the answer, and the mark of this one. */
 #include "../record/readback.h"
 #include "states.h"
 #include "words.h"
@@ -11,7 +11,7 @@
 #define CLOCK_SLACK 60.0     /* clocks of two machines differ by this much without either being wrong */
 #define OWNER_PAUSE_MOST 0.5 /* between two looks at a record whose lock was removed */
 
-/* Ask what became of a request, but not before it has had its time: "not spent" would else be true for a moment
+/* Ask for the fate of a request, but not before it has had its time: "not spent" would else be true for a moment
  * only. */
 struct flow_action flow_let_it_settle(struct flow *flow)
 {
@@ -26,15 +26,15 @@ static bool is_long_over(const struct flow *flow)
   return mark->lasts > 0 && strcmp(mark->host, flow->settings->host) == 0 && fmin(by_wall, by_steady) > mark->lasts;
 }
 
-/* Process and moment do not tell alone: containers number their processes alike, and who goes on with a refresh in
- * doubt leaves both in the mark. */
+/* Process and moment do not tell alone: containers number their processes alike, and a process that goes on with a
+ * refresh in doubt leaves both in the mark. */
 static bool is_own_mark(const struct flow *flow, const struct pending *mark)
 {
   return mark->pid == flow->settings->pid && mark->since == flow->marked_at &&
          fabs(mark->lasts - flow->marks_last) < 0.001 && strcmp(mark->lock, flow->marked_under) == 0;
 }
 
-/* The mark was set under another lock than the one that is held: whoever set it may be at work. It is over when its time
+/* The mark was set under another lock than the one that is held: its owner may be at work. It is over when its time
  * has passed, by the clocks that it was noted by, or by this process's own since it first saw the mark. */
 static bool owner_may_live(struct flow *flow)
 {
@@ -95,7 +95,7 @@ static struct flow_action put_mark(struct flow *flow)
 {
   double lasts = 2 * flow->settings->timeout + GATEWAY_TIME;
   if (flow->keeps_mark) {
-    /* it tells of another's refresh, and for how long whoever goes on with it may be at work */
+    /* it tells of another's refresh, and for how long this process may be at work on it */
     flow->pending.lasts = fmax(flow->now.wall - flow->pending.since, 0) + lasts;
   } else {
     flow->pending = (struct pending){

@@ -10,7 +10,7 @@
 #include <string.h>
 
 #define LOCK_PAUSE_MOST 0.05
-#define LOST_TRUSTED 60.0 /* what another process was told of a lost refresh is believed this long */
+#define LOST_TRUSTED 60.0 /* another process's news of a lost refresh is believed this long */
 
 struct flow_action flow_damaged(struct flow *flow)
 {
@@ -102,7 +102,7 @@ bool flow_held_back(struct flow *flow, bool *dead)
   return flow->goal == FLOW_TOKEN && setback_holds(&flow->setback, hash, flow->now.steady);
 }
 
-/* Another process has asked the server what became of the refresh under way, and was told that it is lost. */
+/* Another process has asked the server about the refresh under way, and was told that it is lost. */
 static bool is_known_lost(struct flow *flow)
 {
   struct pending found;
@@ -205,8 +205,8 @@ void flow_hear_of_listed(struct flow *flow, const struct flow_event *event)
   flow->listed = event->spent ? strdup(event->spent) : NULL;
 }
 
-/* A record can vanish, or be set back, but not what was spent. Asked under the lock alone: there it counts, and there
- * what a hash takes is loaded. */
+/* A record can vanish or be set back; a spent refresh token stays spent. Asked under the lock alone: there it counts,
+ * and there the hash function is loaded. */
 static void hear_of_spent(struct flow *flow, const struct flow_event *event)
 {
   char hash[RECORD_HASH];
@@ -283,7 +283,7 @@ static struct flow_action lock_takes_too_long(struct flow *flow)
   return flow_fail_and_leave(flow, CODE_TIMEOUT, message);
 }
 
-/* No pause outlasts what it waits for. */
+/* No pause outlasts its cause. */
 static struct flow_action wait_for_lock(struct flow *flow, double left)
 {
   flow->lock_pause = fmin(LOCK_PAUSE_MOST, fmax(LOCK_PAUSE_FIRST, flow->lock_pause * 2));
@@ -371,7 +371,7 @@ struct flow_action flow_go_on_with(struct flow *flow, struct record *found)
   return flow_fail_and_leave(flow, CODE_STORAGE, words_keeps_changing);
 }
 
-/* What a LOAD found, held against the record in hand; ANOTHER is in `found`, for go_on_with. */
+/* The record that a LOAD found, held against the one in hand; ANOTHER is in `found`, for go_on_with. */
 enum finding flow_compare(const struct flow *flow, const struct flow_event *event, struct record *found)
 {
   *found = (struct record){0};

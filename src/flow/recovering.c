@@ -45,7 +45,7 @@ struct flow_action on_save_salvaged(struct flow *flow, const struct flow_event *
   return flow->settings->reads_back && flow->stops ? flow_confirm(flow, SAVE_SALVAGED) : flow_salvaged_is_kept(flow);
 }
 
-/* With nobody to ask what became of the refresh. What came of the answer is in the mark. */
+/* Without introspection. The part of the answer that arrived is in the mark. */
 struct flow_action flow_settle_alone(struct flow *flow)
 {
   return record_salvage(&flow->record) ? go_on_with_salvaged(flow) : flow_resend_or_give_up(flow);
@@ -229,7 +229,7 @@ struct flow_action flow_call_dead(struct flow *flow)
   return flow_clear_and_leave(flow);
 }
 
-/* A storage that lags has not shown at first what came of the request in doubt: the refresh token in it is the record's
+/* A storage that lags has not shown the answer to the request in doubt at first: the refresh token in it is the record's
  * from now on. */
 static bool shows_answer(struct flow *flow, const struct flow_event *event)
 {

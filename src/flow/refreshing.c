@@ -1,4 +1,4 @@
-/* The refresh request, and what becomes of each kind of answer. */
+/* The refresh request, and the way on from each kind of answer. */
 #include "../base/secret.h"
 #include "../oauth/token.h"
 #include "states.h"
@@ -14,7 +14,7 @@
 
 struct flow_action flow_send_refresh(struct flow *flow)
 {
-  /* whoever finds the mark reckons from its time */
+  /* another process reckons from the mark's time */
   double age = fmax(flow->now.steady - flow->pending.steady, flow->now.wall - flow->pending.since);
   if (age > MARK_FRESH && !flow->keeps_mark)
     return flow_begin_refresh(flow);
@@ -83,7 +83,7 @@ static void tokens_have_arrived(struct flow *flow)
     flow_add_note(flow, FLOW_RECOVERED, CODE_OK, "");
 }
 
-/* What has arrived is not to be lost for want of memory. */
+/* An answer that has arrived is not to be lost for want of memory. */
 static struct flow_action keep_as_it_came(struct flow *flow, struct answer *answer)
 {
   if (!record_replace(&flow->record, answer, &flow->settings->world))
@@ -215,7 +215,7 @@ static struct flow_action go_on_after_refusal(struct flow *flow, const struct an
     return flow_clear_and_leave(flow);
   }
   flow->unclear = answer->code != CODE_INVALID_GRANT;
-  /* what put it into doubt says more */
+  /* the message of the doubt says more */
   if (!flow->doubted || (flow->unclear && flow->outcome.code == CODE_OK))
     flow_fail(flow, answer->code, answer->message);
   if (flow->doubted)

@@ -1,4 +1,4 @@
-/* Tokens that could not be saved, storages that do not keep what they are given, and other writers. */
+/* Tokens that could not be saved, storages that do not keep a record, and other writers. */
 #include "../base/secret.h"
 #include "../oauth/token.h"
 #include "../record/readback.h"
@@ -137,8 +137,7 @@ static struct flow_action not_confirmed(struct flow *flow, const struct flow_eve
                                         : flow_keep_in_memory(flow, message);
 }
 
-/* What cannot be had at once: a storage that was seen to lag has all of the call for it, as has one that is left for
- * good. */
+/* The time for a read-back: a storage that was seen to lag has all of the call, as has one that is left for good. */
 static bool waits_to_confirm(const struct flow *flow)
 {
   bool again = flow->confirms == SAVE_UNSAVED;
@@ -153,7 +152,7 @@ static bool waits_to_confirm(const struct flow *flow)
   return patient || flow->now.steady < flow->back_since + BACK_LEAST;
 }
 
-/* A program without the lock has written since; the next call takes up what it finds. */
+/* A program without the lock has written since; the next call takes its record up. */
 static bool is_overwritten(const struct flow *flow, const struct flow_event *event, const struct record *given)
 {
   struct record found;
@@ -167,7 +166,7 @@ static bool is_overwritten(const struct flow *flow, const struct flow_event *eve
 struct flow_action on_load_saved(struct flow *flow, const struct flow_event *event)
 {
   const struct record *given = flow->confirms == SAVE_UNSAVED ? &flow->unsaved : &flow->record;
-  bool overwritten = flow->confirms != SAVE_LOGIN && is_overwritten(flow, event, given); /* else it is what was there */
+  bool overwritten = flow->confirms != SAVE_LOGIN && is_overwritten(flow, event, given); /* else it is the old record */
   if (shows(flow, event, given) || overwritten)
     return confirmed(flow);
   if (!waits_to_confirm(flow))
@@ -215,7 +214,7 @@ bool flow_read_newer_access_token(const struct flow *flow, const struct flow_eve
   return false;
 }
 
-/* Theirs is adopted; what is no record, or none any more, is not brought back for the sake of a mark. */
+/* Another writer's record is adopted; a record that is gone is not brought back for the sake of a mark. */
 struct flow_action on_load_changed(struct flow *flow, const struct flow_event *event)
 {
   struct record found;

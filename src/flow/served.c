@@ -73,7 +73,7 @@ void served_take(struct served *served, const struct record *record, double refr
   bool same = served_is(served, record->access_token);
   char *copy = served_allows(served, record) ? secret_copy(record->access_token) : NULL;
   double dead_at = isnan(record->expires_at) ? 0 : record->expires_at;
-  /* only whoever had it in use before the clock was set back knows how much of its life is left */
+  /* only a process that had it in use before the clock was set back knows how much of its life is left */
   if (record_implausible(record, now.wall))
     dead_at = now.wall + (same ? served->dead_at.steady - now.steady : record->lifetime);
   secret_free(served->token);

@@ -31,8 +31,8 @@ bool served_lives(const struct served *served, struct moment now);
 /* Whether the record's access token may be handed out, but for its age. */
 bool served_allows(const struct served *served, const struct record *record);
 
-/* Whether the record's access token is the one in use and is due by the steady clock, whatever a wall clock that was
- * set back makes of its expiry. */
+/* Whether the record's access token is the one in use and is due by the steady clock, even if the wall clock
+ * was set back. */
 bool served_is_due(const struct served *served, const struct record *record, struct moment now);
 
 /* The record's access token is the one in use from now on. `refresh_before` in seconds. */

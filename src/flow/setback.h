@@ -1,4 +1,4 @@
-/* What went wrong with one refresh token, and when the server may be asked again: a million calls during an
+/* The last failure with one refresh token, and when the server may be asked again: a million calls during an
  * outage make one POST a back-off step. */
 #ifndef FLOW_SETBACK_H
 #define FLOW_SETBACK_H
@@ -23,7 +23,7 @@ struct setback {
  * generator's, any value will do. The smallest wait is a tenth of the step, so that bad luck makes no burst. */
 double backoff(int failures, double first, double most, uint64_t *state);
 
-/* Remember a failure. `server_wait`: what the server asked for, in seconds; negative: nothing. */
+/* Remember a failure. `server_wait`: the pause that the server asked for, in seconds; negative: nothing. */
 void setback_remember(struct setback *setback, const char of[RECORD_HASH], enum code code, const char *message,
                       double server_wait, double now, uint64_t *random);
 

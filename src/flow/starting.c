@@ -6,7 +6,7 @@
 #include <stdio.h>
 #include <string.h>
 
-/* Whether the record holds what is configured and nothing that has come since; a salvaged refresh token is more. */
+/* Whether the record holds the configured refresh token alone; a salvaged one is more. */
 static bool is_as_given(const struct flow *flow)
 {
   char hash[RECORD_HASH];
@@ -44,13 +44,13 @@ static struct flow_action begin_from_configured(struct flow *flow)
   flow->starting = flow->recovering = flow->doubted = flow->unclear = flow->marked = flow->spent_before = false;
   flow->keeps_mark = false; /* it is of the stored refresh token */
   flow->resends = 0;
-  flow_fail(flow, CODE_OK, ""); /* what was said so far, was said of another refresh token */
+  flow_fail(flow, CODE_OK, ""); /* the failure so far is of another refresh token */
   bool started = record_start(&flow->record, flow->settings->refresh_token, &before, &flow->settings->world);
   record_free(&before);
   return started ? flow_begin_refresh(flow) : flow_out_of_memory(flow);
 }
 
-/* What is stored was never tried, and nothing is known against it. */
+/* The stored grant was never tried, and nothing is known against it. */
 static bool stored_may_live(struct flow *flow)
 {
   bool dead;
@@ -152,7 +152,7 @@ struct flow_action flow_give_trial_up(struct flow *flow)
                                                                      : flow_leave(flow);
 }
 
-/* Before another grant takes the place of this one: what is known of it stays with it. */
+/* Before another grant takes the place of this one: its doubts stay with it. */
 struct flow_action flow_try_configured(struct flow *flow)
 {
   char what[FLOW_MESSAGE];

@@ -1,6 +1,5 @@
-/* What the files of the flow share: its states, what it remembers, and the functions that one of them has for the
- * others. A refresh is read from top to bottom: reading.c, marking.c, refreshing.c; what goes wrong on the way is in
- * recovering.c. Nobody else includes this. */
+/* The inside of the flow, for its own files alone: its states, its memory, and the functions that one file has for the
+ * others. Read a refresh from top to bottom: reading.c, marking.c, refreshing.c; recovering.c has its failures. */
 #ifndef FLOW_STATES_H
 #define FLOW_STATES_H
 
@@ -16,7 +15,7 @@
 #define BACK_PAUSE_FIRST 0.01 /* a storage of the program's own may be behind: it is looked at again */
 #define BACK_PAUSE_MOST 0.5
 
-/* Of one flight: whatever a server or a storage says, it comes to an end. */
+/* Bounds of one flight: it comes to an end, even if a server or a storage says something new for ever. */
 enum { RESENDS_MOST = 3, REVIEWS_MOST = 3, SPENDS_MOST = 6, TURNS_MOST = 32 };
 
 enum { RAW_MOST = 64 * 1024, RESERVE = 64 * 1024, SPENT_KEPT = 64 };
@@ -31,12 +30,12 @@ enum state {
   LOCK_RECORD,
   WAIT_LOCK, /* another holds it */
   LOAD_LOCKED,
-  WAIT_TORN,       /* what was loaded is no record: a writer that knows no rename may be at it */
-  HOLD_FOR_ANSWER, /* what the save of the answer will take */
+  WAIT_TORN,       /* the loaded text is no record: a writer that knows no rename may be at it */
+  HOLD_FOR_ANSWER, /* the resources for saving the answer */
   SAVE_MARK,
   LOAD_MARK,                /* does the storage keep it? */
   WAIT_MARK,                /* not yet */
-  LOAD_SAVED,               /* does it keep what the last save gave it? */
+  LOAD_SAVED,               /* does it keep the tokens of the last save? */
   WAIT_SAVED,               /* not yet */
   POST_INTROSPECTION_FIRST, /* is a refresh token that may be spent to be sent at all? */
   WAIT_INTROSPECTION_FIRST, /* before it is asked again */
@@ -48,13 +47,13 @@ enum state {
   SAVE_TOKENS,
   SAVE_SALVAGED,       /* a refresh token that was found in a broken answer */
   SAVE_ANSWER,         /* one that makes no sense, with the mark */
-  POST_INTROSPECTION,  /* what became of the refresh? */
+  POST_INTROSPECTION,  /* is the refresh token spent? */
   WAIT_SETTLE,         /* before that is asked */
   LOAD_BEFORE_VERDICT, /* before the grant is called dead */
   WAIT_BEFORE_VERDICT,
-  LOAD_CHANGED,   /* what another writer stored just before a save of ours */
+  LOAD_CHANGED,   /* another writer came just before a save of ours */
   SAVE_UNMARKED,  /* the mark is taken back */
-  SAVE_LOGIN,     /* what a login gave */
+  SAVE_LOGIN,     /* the login to store */
   SAVE_RETREAT,   /* the mark is taken back, under a lock that keeps nobody out any more */
   UNLOCK_RETREAT, /* that lock, for the one that has taken its place */
   UNLOCK_LAST,
@@ -75,7 +74,7 @@ struct flow {
   char untold[RECORD_HASH]; /* the last of them, until a save has told the storage */
   bool telling;
   struct pending unsettled;       /* of the last request whose fate nobody has told; its hash is empty: there is none */
-  bool inherited;                 /* what is unsaved is a parent's, which may save it itself */
+  bool inherited;                 /* the unsaved record is a parent's, which may save it itself */
   double marked_at, marks_last;   /* of this process's last mark: epoch seconds, and for how long it counts */
   char marked_under[80];          /* the lock that it was set under */
   double owner_since, owner_seen; /* a mark of another lock, and when it was seen first, by the steady clock */
@@ -96,16 +95,16 @@ struct flow {
   double started_at; /* epoch seconds */
   double takes;      /* seconds that the step under way may take by itself */
   struct record record;
-  char lock[80], held[160]; /* what tells the lock from others; what the storage holds for the answer */
+  char lock[80], held[160]; /* the lock's identity; the storage's words for the held resources */
   struct pending pending;   /* the mark of the refresh under way */
   struct request request;
   char *text;         /* of the last SAVE */
   struct moment sent; /* just before the POST */
   double lock_pause;
-  void *reserve;   /* memory for what has arrived, when there is no other */
+  void *reserve;   /* memory for an answer that has arrived, when there is no other */
   bool recovering; /* the mark is another flight's */
   bool marked;     /* it is this flight's */
-  bool holds;      /* what the save of the answer will take */
+  bool holds;      /* the resources for saving the answer */
   bool doubted;    /* a POST may have been spent, and nobody has said that it was not */
   bool unclear;    /* a POST was refused, by words that do not say whether the refresh token is dead */
   bool salvaged;   /* a refresh token was found in a broken answer */
@@ -116,9 +115,9 @@ struct flow {
   bool starting;   /* asked about first: the configured refresh token, not the stored one */
   bool came_alive; /* the token lived when it was taken; a server may say that it never does */
   bool relocked;
-  bool lags;           /* the storage gives out what it was given a while later */
+  bool lags;           /* the storage shows a saved record a while later */
   bool burying;        /* the stored grant is dead; the configured refresh token is looked at */
-  bool keeps_mark;     /* it says who began the refresh in doubt */
+  bool keeps_mark;     /* it names the process that began the refresh in doubt */
   bool spent_before;   /* the stored refresh token, as far as this process or the storage knows */
   char *listed;        /* hashes that the storage knew of under the lock; NULL: none */
   bool spent_for_sure; /* introspection says that it is dead */
@@ -127,7 +126,7 @@ struct flow {
   int spends, turns;
   int resends, failures, looks, reviews;
   enum state reviewed;         /* the save that another writer came before */
-  struct answer given;         /* what a login gave */
+  struct answer given;         /* the login to store */
   bool replaces;               /* it takes the place of a grant that lives, too */
   bool given_is_spent;         /* its refresh token is known to be */
   bool settled;                /* the refresh that was under way has had its time: the one of `pending` */

@@ -1,11 +1,11 @@
-/* What a login gave is stored. */
+/* Storing a login. */
 #include "states.h"
 #include "words.h"
 
 #include <math.h>
 #include <string.h>
 
-/* Nothing was done, and nothing is wrong with what is stored. */
+/* Nothing was done, and nothing is wrong with the stored grant. */
 static struct flow_action decline(struct flow *flow, enum code code)
 {
   flow->outcome.code = code;
@@ -42,7 +42,7 @@ static bool is_given(const struct flow *flow, const char *name)
   return stored && given ? strcmp(stored, given) == 0 : stored == given;
 }
 
-/* Whatever is told to be replaced, a refresh token that is spent is none to start from. */
+/* Even with `replaces`, a refresh token that is spent is none to start from. */
 static bool is_known_as_spent(const struct flow *flow)
 {
   struct pending mark;
@@ -200,7 +200,7 @@ struct flow_action flow_store_login(struct flow *flow)
   return make_login(flow, &made) ? save_login(flow, &made) : flow_out_of_memory(flow);
 }
 
-/* What was there is kept as it is, in the record. */
+/* The damaged text is kept as it is, in the record. */
 struct flow_action flow_store_over_damaged(struct flow *flow, const char *text)
 {
   struct record made;

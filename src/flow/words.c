@@ -377,7 +377,7 @@ static void put_holder(char out[HOLDER], const struct pending *mark)
     snprintf(out, HOLDER, "another process");
 }
 
-/* A program's own lock says nothing of who has it: that one may have ended, or have been cut off. */
+/* A program's own lock does not name its holder, which may have ended or have been cut off. */
 static const char *advice_on_own_lock(bool refreshing)
 {
   return refreshing

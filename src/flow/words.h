@@ -1,4 +1,4 @@
-/* What the flow says to people: what happened, what is safe, what to do next. Never a secret. */
+/* The flow's messages for people: they say what happened, whether anything was lost and what to do. No secret. */
 #ifndef FLOW_WORDS_H
 #define FLOW_WORDS_H
 
@@ -10,7 +10,7 @@ extern const char words_keeps_changing[];
 /* Tokens have come, and cannot be put into a record. */
 extern const char words_no_memory_to_write[];
 
-/* Of whatever left the storage alone. */
+/* For failures that left the storage alone. */
 extern const char words_kept[];
 
 /* A failure of the server or of the way to it: `what` went wrong, what is `safe`, and the advice that goes with the
@@ -30,12 +30,12 @@ void words_capitalize(char *sentence);
 /* A setting that only a refresh needs; NULL: all are there. Static text. */
 const char *words_missing_setting(const struct flow_settings *settings);
 
-/* What is stored cannot be used. */
+/* The stored record cannot be used. */
 void words_damaged(char out[FLOW_MESSAGE], const struct flow_settings *settings);
 void words_empty(char out[FLOW_MESSAGE], const struct flow_settings *settings);
 void words_grantless(char out[FLOW_MESSAGE], const struct flow_settings *settings);
 
-/* What a login gave is not stored: there is a grant that lives (`known`), or may live; its refresh token is in doubt,
+/* A login is not stored: there is a grant that lives (`known`), or may live; its refresh token is in doubt,
  * or spent; its access token has ended, and there is nothing else; it could not be saved, `why`. */
 void words_living(char out[FLOW_MESSAGE], const struct flow_settings *settings, bool known);
 void words_given_is_in_doubt(char out[FLOW_MESSAGE], const struct flow_settings *settings);
@@ -49,7 +49,7 @@ void words_foreign(char out[FLOW_MESSAGE], const struct flow_settings *settings,
 /* The configured refresh token is not to be sent: the server, or this storage, knows it as spent. */
 void words_used_before(char out[FLOW_MESSAGE], const struct flow_settings *settings, bool instead);
 
-/* What is stored was spent before: the storage was set back. */
+/* The stored refresh token was spent before: the storage was set back. */
 void words_set_back(char out[FLOW_MESSAGE], const struct flow_settings *settings);
 
 /* A storage of the program's own did not give back what was saved: `fault` says how. */
@@ -61,16 +61,16 @@ void words_not_shown(char out[FLOW_MESSAGE], const struct flow_settings *setting
 /* A refresh may still be under way under a lock that is gone. */
 void words_owner_may_live(char out[FLOW_MESSAGE], const struct flow_settings *settings, const struct pending *mark);
 
-/* Nobody who is trusted vouches for the server. */
+/* No trusted authority vouches for the server. */
 extern const char words_distrusted[];
 
-/* What is added where the introspection endpoint refuses to answer. */
+/* Added where the introspection endpoint refuses to answer. */
 extern const char words_no_introspection[];
 
 /* The newest tokens are in this process alone, `why`. */
 void words_unsaved(char out[FLOW_MESSAGE], const char *why);
 
-/* A rotation is lost; `why`: what came instead of the answer, empty when another process sent the request. */
+/* A rotation is lost; `why`: the reply instead of the answer, empty when another process sent the request. */
 void words_lost(char out[FLOW_MESSAGE], const struct flow_settings *settings, const struct pending *mark,
                 const char *why);
 
