@@ -712,14 +712,14 @@ static void check_served(struct simulation *sim, struct worker *worker, struct t
   if (token.kind != 'A' || token.account != sim->accounts[worker->account].of || !server_grant(sim, token))
     simulation_violate(sim, worker, worker->account, "a token is served that the server never issued for this account");
   if (is_told(worker, token))
-    simulation_violate(sim, worker, worker->account, "%s is served, which the storage says is rejected", name(token));
+    simulation_violate(sim, worker, worker->account, "%s is live, which the storage says is rejected", name(token));
   if (is_rejected(worker, token))
-    simulation_violate(sim, worker, worker->account, "%s is served, which this process knows to be dead", name(token));
+    simulation_violate(sim, worker, worker->account, "%s is live, which this process knows to be dead", name(token));
   if (token_same(worker->known.own, token) && !sim->accounts[worker->account].disturbed &&
       simulation_moment(sim, worker).steady >= worker->known.own_dies)
-    simulation_violate(sim, worker, worker->account, "%s is served, which has outlived its time", name(token));
+    simulation_violate(sim, worker, worker->account, "%s is live, which has outlived its time", name(token));
   if (worker->known.answered_any && !token_same(worker->known.answered, token))
-    simulation_violate(sim, worker, worker->account, "%s is served, but the server has just issued %s", name(token),
+    simulation_violate(sim, worker, worker->account, "%s is live, but the server has just issued %s", name(token),
                        name(worker->known.answered));
   bool replaced = worker->known.loaded_any && loaded->access.kind && !token_same(loaded->access, token);
   /* whose lock was removed looks once more before it ends, and leaves what it finds to the next call */
@@ -727,7 +727,7 @@ static void check_served(struct simulation *sim, struct worker *worker, struct t
   /* a storage that lags has not shown yet what this process has saved */
   looked = looked || (sim->accounts[worker->account].storage.lag > 0 && token_older(loaded->access, token));
   if (!worker->known.answered_any && replaced && !looked && !flow_unsaved(worker->flow))
-    simulation_violate(sim, worker, worker->account, "%s is served, but the storage has just said %s", name(token),
+    simulation_violate(sim, worker, worker->account, "%s is live, but the storage has just said %s", name(token),
                        name(loaded->access));
 }
 

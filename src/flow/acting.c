@@ -1,7 +1,7 @@
 /* The actions that a flow asks for, and the ways in which a flight ends. */
 #include "../base/secret.h"
+#include "messages.h"
 #include "states.h"
-#include "words.h"
 
 #include <math.h>
 #include <stdlib.h>
@@ -16,7 +16,7 @@
 static const double look_pauses[] = {0.025, 0.05, 0.1};
 enum { LOOK_PAUSES = sizeof look_pauses / sizeof *look_pauses };
 
-static void tell_setback(struct flow *flow);
+static void tell_backoff(struct flow *flow);
 
 struct flow_action flow_wait_for(struct flow *flow, enum state state, double seconds)
 {
@@ -87,26 +87,26 @@ struct flow_action flow_finish(struct flow *flow)
 {
   struct flow_outcome *outcome = &flow->outcome;
   bool wanted = flow->goal == FLOW_TOKEN || flow->goal == FLOW_REFRESH;
-  if (wanted && outcome->code == CODE_OK && !flow->served.token)
+  if (wanted && outcome->code == CODE_OK && !flow->live.token)
     flow_fail(flow, CODE_BAD_RESPONSE, "The server issued the very access token again that the API does not accept.");
   if (wanted && outcome->code == CODE_OK && flow->came_alive && !flow_token_lives(flow))
     flow_fail(flow, CODE_TIMEOUT,
               "The call took longer than the token lives. Nothing is lost: a later call refreshes it.");
   bool serve = wanted && (outcome->code == CODE_OK || (flow->goal == FLOW_TOKEN && flow_token_lives(flow)));
   if (serve) {
-    double again = fmax(SERVE_LEAST, flow->setback.until - flow->now.steady);
-    outcome->refresh_at = outcome->code == CODE_OK ? flow->served.refresh_at : moment_after(flow->now, again);
+    double again = fmax(SERVE_LEAST, flow->backoff.until - flow->now.steady);
+    outcome->refresh_at = outcome->code == CODE_OK ? flow->live.refresh_at : moment_after(flow->now, again);
     if (flow->unsaved.json)
       outcome->refresh_at = flow->now; /* every call tries to save */
-    outcome->dead_at = flow->served.dead_at;
-    outcome->token = flow->served.token;
+    outcome->dead_at = flow->live.dead_at;
+    outcome->token = flow->live.token;
     outcome->code = CODE_OK;
     outcome->message[0] = '\0';
   }
   if (flow->goal == FLOW_STORE && outcome->code == CODE_OK && flow_token_lives(flow)) {
-    outcome->token = flow->served.token;
-    outcome->refresh_at = flow->served.refresh_at;
-    outcome->dead_at = flow->served.dead_at;
+    outcome->token = flow->live.token;
+    outcome->refresh_at = flow->live.refresh_at;
+    outcome->dead_at = flow->live.dead_at;
   }
   flow_clear_flight(flow);
   return flow_go_to(flow, IDLE);
@@ -149,7 +149,7 @@ struct flow_action flow_out_of_memory(struct flow *flow)
 struct flow_action flow_keep_in_memory(struct flow *flow, const char *why)
 {
   char message[FLOW_MESSAGE];
-  words_unsaved(message, why);
+  message_unsaved(message, why);
   flow_add_note(flow, FLOW_SAVE_FAILED, CODE_STORAGE, message);
   flow_remember_trouble(flow, CODE_STORAGE, message);
   if (!flow->unsaved.json)
@@ -169,7 +169,7 @@ struct flow_action flow_save(struct flow *flow, enum state state, const struct r
   if (!flow->text && flow_use_reserve(flow))
     flow->text = record_write(record);
   if (!flow->text)
-    return flow_brings_tokens(state) ? flow_keep_in_memory(flow, words_no_memory_to_write) : flow_out_of_memory(flow);
+    return flow_brings_tokens(state) ? flow_keep_in_memory(flow, message_no_memory_to_write) : flow_out_of_memory(flow);
   struct flow_action action = flow_go_to(flow, state);
   action.record = flow->text;
   action.spends = state == SAVE_MARK ? flow->pending.refresh_token : NULL;
@@ -202,7 +202,7 @@ struct answer_context flow_context(const struct flow *flow)
       .sent = flow->record.refresh_token,
       .parameters = flow->settings->credentials.parameters,
       .secrets = {flow->settings->credentials.client_secret, flow->record.refresh_token, flow->record.access_token,
-                  flow->served.token, flow->settings->refresh_token,
+                  flow->live.token, flow->settings->refresh_token,
                   flow->request.authorization ? flow->request.authorization + strlen("Basic ") : NULL}};
 }
 
@@ -222,7 +222,7 @@ struct flow_action flow_send_nothing_more(struct flow *flow)
 {
   if (flow->outcome.code != CODE_OK) {
     char message[FLOW_MESSAGE];
-    flow_fail_refresh(flow, flow->outcome.code, flow->outcome.message, words_kept, -1);
+    flow_fail_refresh(flow, flow->outcome.code, flow->outcome.message, message_kept, -1);
     memcpy(message, flow->outcome.message, sizeof message);
     return flow_take_mark_back(flow, flow->outcome.code, message);
   }
@@ -240,7 +240,7 @@ struct flow_action flow_clear_and_leave(struct flow *flow)
   if (flow_is_configured(flow, flow->pending.refresh_token))
     flow->configured_is_spent = false;
   record_unmark(&flow->record);
-  tell_setback(flow);
+  tell_backoff(flow);
   (void)flow_tell_rejection(flow);
   return flow_save(flow, SAVE_UNMARKED, &flow->record);
 }
@@ -254,21 +254,21 @@ struct flow_action on_save_unmarked(struct flow *flow, const struct flow_event *
 
 /* The server's refusal holds for other processes too, and so it goes into the record. Other failures are of this
  * process's own making: its network, its settings. */
-static void tell_setback(struct flow *flow)
+static void tell_backoff(struct flow *flow)
 {
-  const struct setback *setback = &flow->setback;
-  bool said_by_server = setback->code == CODE_RATE_LIMITED || setback->code == CODE_SERVER_ERROR;
-  if (!said_by_server || strcmp(setback->of, flow->pending.refresh_token) != 0)
+  const struct backoff *backoff = &flow->backoff;
+  bool said_by_server = backoff->code == CODE_RATE_LIMITED || backoff->code == CODE_SERVER_ERROR;
+  if (!said_by_server || strcmp(backoff->of, flow->pending.refresh_token) != 0)
     return;
   struct failure failure = {.since = flow->now.wall,
-                            .code = setback->code,
-                            .until = flow->now.wall + setback->until - flow->now.steady,
-                            .message = setback->message};
+                            .code = backoff->code,
+                            .until = flow->now.wall + backoff->until - flow->now.steady,
+                            .message = backoff->message};
   (void)record_fail(&flow->record, &flow->settings->world, &failure);
 }
 
 /* A token that the API did not accept is not to be handed out by another process either. False: out of memory. */
 bool flow_tell_rejection(struct flow *flow)
 {
-  return served_allows(&flow->served, &flow->record) || !flow->record.bearer || record_reject(&flow->record);
+  return live_token_allows(&flow->live, &flow->record) || !flow->record.bearer || record_reject(&flow->record);
 }

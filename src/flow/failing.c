@@ -1,29 +1,29 @@
 /* The state of the token in use, and the messages of a flight that fails. */
 #include "../base/quote.h"
+#include "messages.h"
 #include "states.h"
-#include "words.h"
 
 #include <stdio.h>
 #include <string.h>
 
 bool flow_token_lives(const struct flow *flow)
 {
-  return served_lives(&flow->served, flow->now);
+  return live_token_lives(&flow->live, flow->now);
 }
 
 /* A token beside a pending mark may die at any moment, or be dead already. */
 bool flow_is_fresh(const struct flow *flow, const struct record *record)
 {
   struct pending pending;
-  return served_allows(&flow->served, record) &&
+  return live_token_allows(&flow->live, record) &&
          flow->now.wall < record_refresh_at(record, flow->settings->refresh_before) &&
-         !served_is_due(&flow->served, record, flow->now) && !record_implausible(record, flow->now.wall) &&
+         !live_token_is_due(&flow->live, record, flow->now) && !record_implausible(record, flow->now.wall) &&
          !record_pending(record, &flow->settings->world, &pending);
 }
 
 void flow_take_token(struct flow *flow, const struct record *record)
 {
-  served_take(&flow->served, record, flow->settings->refresh_before, flow->now);
+  live_token_take(&flow->live, record, flow->settings->refresh_before, flow->now);
   flow->came_alive = flow_token_lives(flow);
 }
 
@@ -52,7 +52,7 @@ void flow_fail(struct flow *flow, enum code code, const char *message)
   outcome->code = code;
   if (message != outcome->message)
     snprintf(outcome->message, sizeof outcome->message, "%s", message);
-  words_capitalize(outcome->message);
+  message_capitalize(outcome->message);
   if (*message)
     flow_remember_trouble(flow, code, outcome->message);
 }
@@ -81,20 +81,20 @@ static bool is_refusal(enum code code)
 }
 
 /* A failure of the configured refresh token says nothing of the stored one. */
-static struct setback *setback_in_hand(struct flow *flow)
+static struct backoff *backoff_in_hand(struct flow *flow)
 {
   bool beside = (flow->starting && flow->record.json) || record_is_trial(&flow->record);
-  return beside ? &flow->start_setback : &flow->setback;
+  return beside ? &flow->start_backoff : &flow->backoff;
 }
 
 /* It is remembered for the refresh token. */
 void flow_report_failure(struct flow *flow, enum code code, const char *message, double server_wait)
 {
   flow_fail(flow, code, message);
-  setback_remember(setback_in_hand(flow), flow->pending.refresh_token, code, message, server_wait, flow->now.steady,
+  backoff_remember(backoff_in_hand(flow), flow->pending.refresh_token, code, message, server_wait, flow->now.steady,
                    &flow->random);
   if (flow->starting) /* it counts, too, once something else is stored */
-    flow->start_setback = *setback_in_hand(flow);
+    flow->start_backoff = *backoff_in_hand(flow);
   flow_add_note(flow, code == CODE_LOST_ROTATION ? FLOW_LOST : FLOW_REFRESH_FAILED, code, message);
 }
 
@@ -102,17 +102,17 @@ void flow_report_failure(struct flow *flow, enum code code, const char *message,
 void flow_fail_refresh(struct flow *flow, enum code code, const char *what, const char *safe, double server_wait)
 {
   char message[FLOW_MESSAGE];
-  words_explain(message, flow->settings, code, what, safe);
+  message_explain(message, flow->settings, code, what, safe);
   if (is_refusal(code) && other_app(flow))
-    words_name_app(message, flow->settings, other_app(flow));
+    message_name_app(message, flow->settings, other_app(flow));
   if (flow->deaf)
-    words_add(message, words_no_introspection);
+    message_add(message, message_no_introspection);
   flow_report_failure(flow, code, message, server_wait);
 }
 
 /* `trusted`: how many seconds it is not asked about again; negative: as after any failure. */
 void flow_report_loss(struct flow *flow, const char *what, double trusted)
 {
-  served_ban(&flow->served, flow->record.access_token);
+  live_token_ban(&flow->live, flow->record.access_token);
   flow_fail_refresh(flow, CODE_LOST_ROTATION, what, "What is known of it is kept in the storage.", trusted);
 }

@@ -114,7 +114,7 @@ struct flow_action flow_next(struct flow *flow, const struct flow_event *event)
     flow->untold[0] = '\0';
   flow->telling = false;
   if (event->rejected)
-    served_hear_of_rejected(&flow->served, event->rejected);
+    live_token_hear_of_rejected(&flow->live, event->rejected);
   if (event->result == FLOW_CHANGED && flow->reviews++ < REVIEWS_MOST)
     return flow_review(flow);
   if (event->result == FLOW_CHANGED)
@@ -140,7 +140,7 @@ void flow_free(struct flow *flow)
     return;
   flow_clear_flight(flow);
   record_free(&flow->unsaved);
-  served_free(&flow->served);
+  live_token_free(&flow->live);
   free(flow);
 }
 
@@ -183,17 +183,17 @@ const char *flow_token(const struct flow *flow)
 {
   struct pending pending;
   bool doubtful = flow->record.json && record_pending(&flow->record, &flow->settings->world, &pending);
-  return doubtful ? NULL : flow->served.token;
+  return doubtful ? NULL : flow->live.token;
 }
 
 bool flow_uses(const struct flow *flow, const char *token)
 {
-  return served_is(&flow->served, token);
+  return live_token_is(&flow->live, token);
 }
 
 void flow_reject(struct flow *flow, const char *token)
 {
-  served_reject(&flow->served, token);
+  live_token_reject(&flow->live, token);
 }
 
 void flow_disown(struct flow *flow)
@@ -221,15 +221,15 @@ bool flow_unsaved(const struct flow *flow)
 
 struct flow_status flow_status(const struct flow *flow)
 {
-  return (struct flow_status){.has_token = flow->served.token != NULL,
-                              .refresh_at = flow->served.refresh_at,
-                              .dead_at = flow->served.dead_at,
-                              .lifetime = flow->served.lifetime,
+  return (struct flow_status){.has_token = flow->live.token != NULL,
+                              .refresh_at = flow->live.refresh_at,
+                              .dead_at = flow->live.dead_at,
+                              .lifetime = flow->live.lifetime,
                               .unsaved = flow_unsaved(flow),
                               .last_refresh = flow->last_refresh,
                               .last_code = flow->trouble,
                               .last_error = flow->trouble_message,
-                              .retry_at = flow->setback.of[0] ? flow->setback.until : 0};
+                              .retry_at = flow->backoff.of[0] ? flow->backoff.until : 0};
 }
 
 int flow_state(const struct flow *flow)

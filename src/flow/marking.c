@@ -1,7 +1,7 @@
 /* Before a refresh: the mark of an earlier one, the resources for the answer, and the mark of this one. */
 #include "../record/readback.h"
+#include "messages.h"
 #include "states.h"
-#include "words.h"
 
 #include <math.h>
 #include <stdio.h>
@@ -58,7 +58,7 @@ static struct flow_action wait_for_owner(struct flow *flow)
   char message[FLOW_MESSAGE];
   double waited = flow->now.steady - flow->owner_seen;
   bool serves = flow->goal == FLOW_TOKEN && flow_token_lives(flow);
-  words_owner_may_live(message, flow->settings, &flow->pending);
+  message_owner_may_live(message, flow->settings, &flow->pending);
   if (serves && waited >= flow->settings->refresh_wait) {
     flow_fail(flow, CODE_LOCKED, message); /* the token may die before the lock is given back */
     return flow_leave(flow);
@@ -216,6 +216,6 @@ struct flow_action on_load_mark(struct flow *flow, const struct flow_event *even
     flow->back_pause = fmin(BACK_PAUSE_MOST, 2 * flow->back_pause);
     return flow_wait_for(flow, WAIT_MARK, pause);
   }
-  words_not_kept(message, flow->settings, fault);
+  message_not_kept(message, flow->settings, fault);
   return flow_take_mark_back(flow, CODE_STORAGE, message);
 }

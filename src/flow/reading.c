@@ -1,8 +1,8 @@
 /* The record is loaded, without the lock and under it, and judged: serve it, leave it, or refresh it. */
 #include "../oauth/origin.h"
 #include "../oauth/token.h"
+#include "messages.h"
 #include "states.h"
-#include "words.h"
 
 #include <math.h>
 #include <stdio.h>
@@ -15,21 +15,21 @@
 struct flow_action flow_damaged(struct flow *flow)
 {
   char message[FLOW_MESSAGE];
-  words_damaged(message, flow->settings);
+  message_damaged(message, flow->settings);
   return flow_fail_and_leave(flow, CODE_STORAGE, message);
 }
 
 static struct flow_action empty(struct flow *flow)
 {
   char message[FLOW_MESSAGE];
-  words_empty(message, flow->settings);
+  message_empty(message, flow->settings);
   return flow_fail_and_leave(flow, CODE_CONFIG, message);
 }
 
 static struct flow_action grantless(struct flow *flow)
 {
   char message[FLOW_MESSAGE];
-  words_grantless(message, flow->settings);
+  message_grantless(message, flow->settings);
   return flow_fail_and_leave(flow, CODE_INVALID_GRANT, message);
 }
 
@@ -42,7 +42,7 @@ bool flow_is_foreign(const struct flow *flow)
 static struct flow_action foreign(struct flow *flow)
 {
   char message[FLOW_MESSAGE];
-  words_foreign(message, flow->settings, record_server(&flow->record));
+  message_foreign(message, flow->settings, record_server(&flow->record));
   return flow_fail_and_leave(flow, CODE_CONFIG, message);
 }
 
@@ -62,11 +62,11 @@ static bool read_record(struct flow *flow, const struct flow_event *event)
 
 static struct flow_action serve_stored(struct flow *flow)
 {
-  bool other = served_differs(&flow->served, &flow->record);
+  bool other = live_token_differs(&flow->live, &flow->record);
   flow_succeed(flow);
   flow_take_token(flow, &flow->record);
-  setback_forget(&flow->setback);
-  setback_forget(&flow->start_setback);
+  backoff_forget(&flow->backoff);
+  backoff_forget(&flow->start_backoff);
   flow->busy_since = 0;
   if (other)
     flow_add_note(flow, FLOW_ADOPTED, CODE_OK, "");
@@ -79,14 +79,14 @@ static const char *candidate(const struct flow *flow)
   return flow->record.refresh_token ? flow->record.refresh_token : flow->settings->refresh_token;
 }
 
-static void hear_of_setback(struct flow *flow)
+static void hear_of_backoff(struct flow *flow)
 {
   struct failure failure;
   char hash[RECORD_HASH];
   if (!record_failure(&flow->record, &flow->settings->world, flow->now.wall, &failure))
     return;
   record_hash(&flow->settings->world, flow->record.refresh_token, hash);
-  setback_take_over(&flow->setback, hash, failure.code, failure.message,
+  backoff_take_over(&flow->backoff, hash, failure.code, failure.message,
                     flow->now.steady + failure.until - flow->now.wall, flow->now.steady);
 }
 
@@ -95,11 +95,11 @@ bool flow_held_back(struct flow *flow, bool *dead)
   char hash[RECORD_HASH];
   struct pending mark;
   *dead = record_pending(&flow->record, &flow->settings->world, &mark) && mark.lost > 0;
-  if (!flow->setback.of[0] || !candidate(flow))
+  if (!flow->backoff.of[0] || !candidate(flow))
     return false;
   record_hash(&flow->settings->world, candidate(flow), hash);
-  *dead = *dead || setback_is_death(&flow->setback, hash);
-  return flow->goal == FLOW_TOKEN && setback_holds(&flow->setback, hash, flow->now.steady);
+  *dead = *dead || backoff_is_death(&flow->backoff, hash);
+  return flow->goal == FLOW_TOKEN && backoff_holds(&flow->backoff, hash, flow->now.steady);
 }
 
 /* Another process has asked the server about the refresh under way, and was told that it is lost. */
@@ -116,11 +116,11 @@ static bool is_known_lost(struct flow *flow)
 static struct flow_action lost_already(struct flow *flow)
 {
   char what[FLOW_MESSAGE];
-  if (setback_is_death(&flow->setback, flow->pending.refresh_token)) {
-    flow_fail(flow, flow->setback.code, flow->setback.message);
+  if (backoff_is_death(&flow->backoff, flow->pending.refresh_token)) {
+    flow_fail(flow, flow->backoff.code, flow->backoff.message);
     return flow_leave(flow);
   }
-  words_lost(what, flow->settings, &flow->pending, flow->outcome.message);
+  message_lost(what, flow->settings, &flow->pending, flow->outcome.message);
   flow_report_loss(flow, what, flow->pending.lost + LOST_TRUSTED - flow->now.wall);
   return flow_leave(flow);
 }
@@ -142,16 +142,16 @@ struct flow_action flow_judge(struct flow *flow)
     return not_bearer(flow);
   if (!for_use)
     return flow_leave(flow);
-  hear_of_setback(flow);
+  hear_of_backoff(flow);
   bool held = flow_held_back(flow, &dead);
   if (held && !flow_superseded(flow, dead)) {
-    flow_fail(flow, flow->setback.code, flow->setback.message);
+    flow_fail(flow, flow->backoff.code, flow->backoff.message);
     return flow_leave(flow);
   }
   if (is_known_lost(flow))
     return lost_already(flow);
-  if (words_missing_setting(flow->settings))
-    return flow_fail_and_leave(flow, CODE_CONFIG, words_missing_setting(flow->settings));
+  if (message_missing_setting(flow->settings))
+    return flow_fail_and_leave(flow, CODE_CONFIG, message_missing_setting(flow->settings));
   if (!flow->locked)
     return flow_ask_for_lock(flow);
   if (flow_superseded(flow, dead))
@@ -170,11 +170,11 @@ struct flow_action flow_judge_empty(struct flow *flow)
   if (!flow->settings->refresh_token)
     return empty(flow);
   if (flow_held_back(flow, &dead)) {
-    flow_fail(flow, flow->setback.code, flow->setback.message);
+    flow_fail(flow, flow->backoff.code, flow->backoff.message);
     return flow_leave(flow);
   }
-  if (words_missing_setting(flow->settings))
-    return flow_fail_and_leave(flow, CODE_CONFIG, words_missing_setting(flow->settings));
+  if (message_missing_setting(flow->settings))
+    return flow_fail_and_leave(flow, CODE_CONFIG, message_missing_setting(flow->settings));
   return flow->locked ? flow_start_from_configured(flow) : flow_ask_for_lock(flow);
 }
 
@@ -270,7 +270,7 @@ static struct flow_action lock_is_stuck(struct flow *flow, double busy)
   char message[FLOW_MESSAGE];
   struct pending mark;
   bool refreshing = record_pending(&flow->record, &flow->settings->world, &mark);
-  words_lock_held(message, flow->settings, refreshing ? &mark : NULL, busy);
+  message_lock_held(message, flow->settings, refreshing ? &mark : NULL, busy);
   return flow_fail_and_leave(flow, CODE_LOCKED, message);
 }
 
@@ -279,7 +279,7 @@ static struct flow_action lock_takes_too_long(struct flow *flow)
   char message[FLOW_MESSAGE];
   struct pending mark;
   bool refreshing = record_pending(&flow->record, &flow->settings->world, &mark);
-  words_lock_waited_for(message, flow->settings, refreshing ? &mark : NULL);
+  message_lock_waited_for(message, flow->settings, refreshing ? &mark : NULL);
   return flow_fail_and_leave(flow, CODE_TIMEOUT, message);
 }
 
@@ -287,7 +287,7 @@ static struct flow_action lock_takes_too_long(struct flow *flow)
 static struct flow_action wait_for_lock(struct flow *flow, double left)
 {
   flow->lock_pause = fmin(LOCK_PAUSE_MOST, fmax(LOCK_PAUSE_FIRST, flow->lock_pause * 2));
-  double pause = backoff(1, flow->lock_pause, flow->lock_pause, &flow->random);
+  double pause = backoff_seconds(1, flow->lock_pause, flow->lock_pause, &flow->random);
   struct flow_action action = flow_wait_for(flow, WAIT_LOCK, fmin(pause, fmax(LOCK_PAUSE_FIRST, left)));
   action.for_others = true;
   return action;
@@ -368,7 +368,7 @@ struct flow_action flow_go_on_with(struct flow *flow, struct record *found)
   flow->resends = 0;
   if (flow->turns++ < TURNS_MOST)
     return flow_judge(flow);
-  return flow_fail_and_leave(flow, CODE_STORAGE, words_keeps_changing);
+  return flow_fail_and_leave(flow, CODE_STORAGE, message_keeps_changing);
 }
 
 /* The record that a LOAD found, held against the one in hand; ANOTHER is in `found`, for go_on_with. */

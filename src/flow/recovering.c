@@ -1,7 +1,7 @@
 /* A refresh in doubt: introspection, another request, a refresh token that was found in a broken answer, or the end of
  * the grant. */
+#include "messages.h"
 #include "states.h"
-#include "words.h"
 
 #include <math.h>
 #include <stdio.h>
@@ -117,12 +117,12 @@ static struct flow_action nobody_to_ask(struct flow *flow)
 
 static struct flow_action not_answered(struct flow *flow, const struct introspection *found)
 {
-  double pause = fmax(backoff(++flow->failures, RETRY_FIRST, RETRY_MOST, &flow->random), found->retry_after);
+  double pause = fmax(backoff_seconds(++flow->failures, RETRY_FIRST, RETRY_MOST, &flow->random), found->retry_after);
   bool serve = flow->goal == FLOW_TOKEN && flow_token_lives(flow);
   if (!serve && found->transient && flow->now.steady + pause < flow->deadline)
     return flow_wait_for(flow, WAIT_SETTLE, pause);
   if (flow->unclear) {
-    flow_fail_refresh(flow, flow->outcome.code, flow->outcome.message, words_kept, found->retry_after);
+    flow_fail_refresh(flow, flow->outcome.code, flow->outcome.message, message_kept, found->retry_after);
     return flow_clear_and_leave(flow);
   }
   flow_fail_refresh(
@@ -187,7 +187,7 @@ struct flow_action flow_load_before_verdict(struct flow *flow)
 static struct flow_action lose(struct flow *flow)
 {
   char what[FLOW_MESSAGE];
-  words_lost(what, flow->settings, &flow->pending, flow->outcome.message);
+  message_lost(what, flow->settings, &flow->pending, flow->outcome.message);
   flow_report_loss(flow, what, -1);
   flow->pending.lost = flow->now.wall;
   return record_mark(&flow->record, &flow->pending, NULL) ? flow_save(flow, SAVE_UNMARKED, &flow->record)

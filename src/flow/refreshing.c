@@ -1,8 +1,8 @@
 /* The refresh request, and the way on from each kind of answer. */
 #include "../base/secret.h"
 #include "../oauth/token.h"
+#include "messages.h"
 #include "states.h"
-#include "words.h"
 
 #include <math.h>
 #include <stdio.h>
@@ -74,8 +74,8 @@ static void tokens_have_arrived(struct flow *flow)
 {
   flow_remember_spent(flow);
   flow_take_token(flow, &flow->record);
-  setback_forget(&flow->setback);
-  setback_forget(&flow->start_setback);
+  backoff_forget(&flow->backoff);
+  backoff_forget(&flow->start_backoff);
   flow_succeed(flow);
   flow->last_refresh = flow->now.wall;
   flow_add_note(flow, FLOW_REFRESHED, CODE_OK, "");
@@ -89,7 +89,7 @@ static struct flow_action keep_as_it_came(struct flow *flow, struct answer *answ
   if (!record_replace(&flow->record, answer, &flow->settings->world))
     return flow_out_of_memory(flow);
   tokens_have_arrived(flow);
-  return flow_keep_in_memory(flow, words_no_memory_to_write);
+  return flow_keep_in_memory(flow, message_no_memory_to_write);
 }
 
 static struct flow_action keep_tokens(struct flow *flow, struct answer *answer)
@@ -116,12 +116,12 @@ static struct flow_action not_spent(struct flow *flow, const struct answer *answ
   flow->spends--;
   if (!flow->doubted)
     flow_settle_doubt(flow);
-  double pause = backoff(++flow->failures, RETRY_FIRST, RETRY_MOST, &flow->random);
+  double pause = backoff_seconds(++flow->failures, RETRY_FIRST, RETRY_MOST, &flow->random);
   pause = fmax(pause, answer->retry_after);
   bool serve = flow->goal == FLOW_TOKEN && flow_token_lives(flow);
   if (!serve && flow->now.steady + pause < flow->deadline)
     return flow_wait_for(flow, WAIT_RESEND, pause);
-  flow_fail_refresh(flow, answer->code, answer->message, words_kept, answer->retry_after);
+  flow_fail_refresh(flow, answer->code, answer->message, message_kept, answer->retry_after);
   return flow_clear_and_leave(flow);
 }
 
@@ -129,7 +129,7 @@ static struct flow_action not_spent(struct flow *flow, const struct answer *answ
 static struct flow_action distrusted(struct flow *flow, const struct answer *answer)
 {
   flow->spends--;
-  flow_fail_refresh(flow, answer->code, answer->message, words_distrusted, -1);
+  flow_fail_refresh(flow, answer->code, answer->message, message_distrusted, -1);
   return flow_clear_and_leave(flow);
 }
 
@@ -211,7 +211,7 @@ struct flow_action on_save_answer(struct flow *flow, const struct flow_event *ev
 static struct flow_action go_on_after_refusal(struct flow *flow, const struct answer *answer)
 {
   if (!answer->refused_grant) {
-    flow_fail_refresh(flow, answer->code, answer->message, words_kept, -1);
+    flow_fail_refresh(flow, answer->code, answer->message, message_kept, -1);
     return flow_clear_and_leave(flow);
   }
   flow->unclear = answer->code != CODE_INVALID_GRANT;

@@ -2,8 +2,8 @@
 #include "../base/secret.h"
 #include "../oauth/token.h"
 #include "../record/readback.h"
+#include "messages.h"
 #include "states.h"
-#include "words.h"
 
 #include <math.h>
 #include <stdio.h>
@@ -130,7 +130,7 @@ static struct flow_action not_confirmed(struct flow *flow, const struct flow_eve
   if (event->result == FLOW_FAILED)
     snprintf(message, sizeof message, "%s", event->text);
   else
-    words_not_shown(message, flow->settings);
+    message_not_shown(message, flow->settings);
   if (flow->confirms == SAVE_LOGIN)
     return flow_login_is_not_kept(flow, CODE_STORAGE, message);
   return flow->confirms == SAVE_UNSAVED ? still_unsaved(flow, CODE_STORAGE, message)
@@ -147,7 +147,7 @@ static bool waits_to_confirm(const struct flow *flow)
     return true;
   if (flow_time_is_over(flow) || (again && flow->goal == FLOW_TOKEN && flow_token_lives(flow)))
     return false;
-  if (flow->served.token && flow->goal == FLOW_TOKEN && flow->now.steady >= flow->served.refresh_at.steady)
+  if (flow->live.token && flow->goal == FLOW_TOKEN && flow->now.steady >= flow->live.refresh_at.steady)
     return false;
   return patient || flow->now.steady < flow->back_since + BACK_LEAST;
 }
@@ -234,5 +234,5 @@ struct flow_action on_load_changed(struct flow *flow, const struct flow_event *e
 struct flow_event flow_give_up_reviewing(const struct flow *flow)
 {
   return (struct flow_event){
-      .now = flow->now, .result = FLOW_FAILED, .code = CODE_STORAGE, .text = words_keeps_changing};
+      .now = flow->now, .result = FLOW_FAILED, .code = CODE_STORAGE, .text = message_keeps_changing};
 }

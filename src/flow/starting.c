@@ -1,6 +1,6 @@
 /* The configured refresh token, which starts an empty storage and takes the place of a dead grant. */
+#include "messages.h"
 #include "states.h"
-#include "words.h"
 
 #include <math.h>
 #include <stdio.h>
@@ -18,9 +18,9 @@ static bool is_as_given(const struct flow *flow)
   return strcmp(origin, hash) == 0;
 }
 
-static bool forbids(const struct setback *setback, const char hash[RECORD_HASH], double now)
+static bool forbids(const struct backoff *backoff, const char hash[RECORD_HASH], double now)
 {
-  return setback_is_death(setback, hash) || setback_holds(setback, hash, now);
+  return backoff_is_death(backoff, hash) || backoff_holds(backoff, hash, now);
 }
 
 /* Whether the configured refresh token is to be tried: the user has logged in again since the grant was started. */
@@ -35,7 +35,7 @@ bool flow_superseded(const struct flow *flow, bool dead)
   char hash[RECORD_HASH];
   record_hash(&flow->settings->world, configured, hash);
   /* it may have failed when nothing was stored yet */
-  return !forbids(&flow->start_setback, hash, flow->now.steady) && !forbids(&flow->setback, hash, flow->now.steady);
+  return !forbids(&flow->start_backoff, hash, flow->now.steady) && !forbids(&flow->backoff, hash, flow->now.steady);
 }
 
 static struct flow_action begin_from_configured(struct flow *flow)
@@ -64,15 +64,15 @@ struct flow_action flow_not_again(struct flow *flow)
   char message[FLOW_MESSAGE];
   bool stored = flow->record.json != NULL;
   if (!flow->starting) {
-    words_set_back(message, flow->settings);
+    message_set_back(message, flow->settings);
     flow_fail(flow, CODE_INVALID_GRANT, message);
     return flow_look_before_verdict(flow);
   }
-  words_used_before(message, flow->settings, stored);
+  message_used_before(message, flow->settings, stored);
   if (flow->deaf)
-    words_add(message, words_no_introspection);
+    message_add(message, message_no_introspection);
   if (stored && stored_may_live(flow)) {
-    setback_remember(&flow->start_setback, flow->pending.refresh_token, CODE_INVALID_GRANT, message, -1,
+    backoff_remember(&flow->start_backoff, flow->pending.refresh_token, CODE_INVALID_GRANT, message, -1,
                      flow->now.steady, &flow->random);
     flow->starting = flow->spent_for_sure = false;
     return flow_begin_refresh(flow);
@@ -82,7 +82,7 @@ struct flow_action flow_not_again(struct flow *flow)
     return flow_leave(flow);
   }
   /* the stored grant is dead, and is called so */
-  setback_remember(&flow->start_setback, flow->pending.refresh_token, CODE_INVALID_GRANT, message, -1, flow->now.steady,
+  backoff_remember(&flow->start_backoff, flow->pending.refresh_token, CODE_INVALID_GRANT, message, -1, flow->now.steady,
                    &flow->random);
   record_hash(&flow->settings->world, flow->record.refresh_token, flow->pending.refresh_token);
   flow->starting = false;
@@ -125,12 +125,12 @@ struct flow_action on_post_introspection_first(struct flow *flow, const struct f
     flow->allowed = true;
     return flow->starting ? begin_from_configured(flow) : flow_begin_refresh(flow);
   }
-  double pause = fmax(backoff(++flow->failures, RETRY_FIRST, RETRY_MOST, &flow->random), found.retry_after);
+  double pause = fmax(backoff_seconds(++flow->failures, RETRY_FIRST, RETRY_MOST, &flow->random), found.retry_after);
   if (found.transient && flow->now.steady + pause < flow->deadline)
     return flow_wait_for(flow, WAIT_INTROSPECTION_FIRST, pause);
   flow_fail_refresh(flow, found.code, found.message,
                     event->reply->untrusted
-                        ? words_distrusted
+                        ? message_distrusted
                         : "Whether the refresh token was used before could not be asked, so it was not "
                           "sent; nothing was changed.",
                     found.retry_after);
@@ -144,7 +144,7 @@ struct flow_action flow_give_trial_up(struct flow *flow)
   snprintf(what, sizeof what, "%s", flow->outcome.message);
   bool lost = flow->doubted && !flow->unclear;
   if (lost)
-    words_lost(what, flow->settings, &flow->pending, flow->outcome.message);
+    message_lost(what, flow->settings, &flow->pending, flow->outcome.message);
   flow_fail_refresh(flow, lost ? CODE_LOST_ROTATION : flow->outcome.code, what,
                     "The grant that was stored before is kept as it was.", -1);
   bool dead = flow->doubted || flow->spent_for_sure;
@@ -159,8 +159,8 @@ struct flow_action flow_try_configured(struct flow *flow)
   if (!flow->burying) {
     bool lost = flow->doubted && !flow->unclear;
     enum code code = lost ? CODE_LOST_ROTATION : (flow->unclear ? CODE_BAD_RESPONSE : CODE_INVALID_GRANT);
-    words_explain(what, flow->settings, code, flow->outcome.message, "");
-    setback_remember(&flow->setback, flow->pending.refresh_token, code, what, -1, flow->now.steady, &flow->random);
+    message_explain(what, flow->settings, code, flow->outcome.message, "");
+    backoff_remember(&flow->backoff, flow->pending.refresh_token, code, what, -1, flow->now.steady, &flow->random);
     flow->pending.lost = lost ? flow->now.wall : 0;
     if (!flow->doubted || !record_mark(&flow->record, &flow->pending, NULL))
       record_unmark(&flow->record);

@@ -3,9 +3,9 @@
 #ifndef FLOW_STATES_H
 #define FLOW_STATES_H
 
+#include "backoff.h"
 #include "flow.h"
-#include "served.h"
-#include "setback.h"
+#include "live_token.h"
 
 /* Seconds. */
 #define LOCK_PAUSE_FIRST 0.001
@@ -65,10 +65,10 @@ struct flow {
   uint64_t random;
 
   /* between flights */
-  struct served served;
+  struct live_token live;
   double busy_since; /* steady seconds: the lock has been another's since; 0: it was free */
-  struct setback setback;
-  struct setback start_setback; /* of the configured refresh token, while another grant is stored */
+  struct backoff backoff;
+  struct backoff start_backoff; /* of the configured refresh token, while another grant is stored */
   uint64_t spent[SPENT_KEPT];   /* by this process, the last ones; fingerprints of their hashes, 0: none */
   int spends_known;
   char untold[RECORD_HASH]; /* the last of them, until a save has told the storage */

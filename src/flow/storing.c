@@ -1,6 +1,6 @@
 /* Storing a login. */
+#include "messages.h"
 #include "states.h"
-#include "words.h"
 
 #include <math.h>
 #include <string.h>
@@ -14,25 +14,25 @@ static struct flow_action decline(struct flow *flow, enum code code)
 
 static struct flow_action decline_for_living(struct flow *flow, bool known)
 {
-  words_living(flow->outcome.message, flow->settings, known);
+  message_living(flow->outcome.message, flow->settings, known);
   return decline(flow, CODE_CONFIG);
 }
 
 static struct flow_action decline_spent(struct flow *flow)
 {
-  words_given_is_spent(flow->outcome.message, flow->settings);
+  message_given_is_spent(flow->outcome.message, flow->settings);
   return decline(flow, CODE_INVALID_GRANT);
 }
 
 static struct flow_action decline_in_doubt(struct flow *flow)
 {
-  words_given_is_in_doubt(flow->outcome.message, flow->settings);
+  message_given_is_in_doubt(flow->outcome.message, flow->settings);
   return decline(flow, CODE_CONFIG);
 }
 
 static struct flow_action decline_expired(struct flow *flow)
 {
-  words_given_is_expired(flow->outcome.message);
+  message_given_is_expired(flow->outcome.message);
   return decline(flow, CODE_CONFIG);
 }
 
@@ -76,13 +76,13 @@ static bool has_living_access_token(const struct flow *flow)
 {
   struct pending mark;
   const struct record *record = &flow->record;
-  return !record_pending(record, &flow->settings->world, &mark) && served_allows(&flow->served, record) &&
+  return !record_pending(record, &flow->settings->world, &mark) && live_token_allows(&flow->live, record) &&
          flow->now.wall < record->expires_at && !record_implausible(record, flow->now.wall);
 }
 
 static bool can_ask_for_login(const struct flow *flow)
 {
-  return flow_can_ask(flow) && !words_missing_setting(flow->settings);
+  return flow_can_ask(flow) && !message_missing_setting(flow->settings);
 }
 
 static struct flow_action ask_for_login(struct flow *flow)
@@ -148,12 +148,12 @@ struct flow_action flow_settle_for_login(struct flow *flow)
 
 static struct flow_action ask_again_for_login(struct flow *flow, const struct introspection *found)
 {
-  double pause = fmax(backoff(++flow->failures, RETRY_FIRST, RETRY_MOST, &flow->random), found->retry_after);
+  double pause = fmax(backoff_seconds(++flow->failures, RETRY_FIRST, RETRY_MOST, &flow->random), found->retry_after);
   if (found->transient && flow->now.steady + pause < flow->deadline)
     return flow_wait_for(flow, WAIT_SETTLE, pause);
-  words_explain(flow->outcome.message, flow->settings, found->code, found->message,
-                "Whether the stored grant still lives could not be asked, so nothing was changed. { replace = true } "
-                "(in C: the flag LUCIDAUTH_REPLACE) stores the answer without asking.");
+  message_explain(flow->outcome.message, flow->settings, found->code, found->message,
+                  "Whether the stored grant still lives could not be asked, so nothing was changed. { replace = true } "
+                  "(in C: the flag LUCIDAUTH_REPLACE) stores the answer without asking.");
   return decline(flow, found->code);
 }
 
@@ -222,15 +222,15 @@ struct flow_action flow_store_over_damaged(struct flow *flow, const char *text)
 struct flow_action flow_login_is_not_kept(struct flow *flow, enum code code, const char *why)
 {
   char message[FLOW_MESSAGE];
-  words_not_stored(message, why);
+  message_not_stored(message, why);
   return flow_fail_and_leave(flow, code, message);
 }
 
 struct flow_action flow_login_is_kept(struct flow *flow)
 {
   flow_take_token(flow, &flow->record);
-  setback_forget(&flow->setback);
-  setback_forget(&flow->start_setback);
+  backoff_forget(&flow->backoff);
+  backoff_forget(&flow->start_backoff);
   flow_succeed(flow);
   flow_add_note(flow, FLOW_STORED, CODE_OK, "");
   return flow_leave(flow);

@@ -1,4 +1,4 @@
-#include "words.h"
+#include "messages.h"
 
 #include "../base/quote.h"
 #include "../oauth/origin.h"
@@ -7,15 +7,15 @@
 #include <stdio.h>
 #include <string.h>
 
-const char words_keeps_changing[] = "Another program keeps changing the token record.";
+const char message_keeps_changing[] = "Another program keeps changing the token record.";
 
-const char words_no_memory_to_write[] = "There is not enough memory to store what the server sent.";
+const char message_no_memory_to_write[] = "There is not enough memory to store what the server sent.";
 
-const char words_kept[] = "The stored tokens are untouched.";
-const char words_distrusted[] = "Nothing was sent, and the stored tokens are untouched. If the server's certificate "
-                                "comes from an authority of your "
-                                "own, name that authority's PEM file with the option ca_file.";
-const char words_no_introspection[] =
+const char message_kept[] = "The stored tokens are untouched.";
+const char message_distrusted[] = "Nothing was sent, and the stored tokens are untouched. If the server's certificate "
+                                  "comes from an authority of your "
+                                  "own, name that authority's PEM file with the option ca_file.";
+const char message_no_introspection[] =
     " The introspection endpoint refuses to answer; if this app may not use it, say introspection_url = false.";
 
 /* Providers differ in how they want a client to name itself. */
@@ -87,31 +87,31 @@ static const char *advice(char of_account[ADVICE], const struct flow_settings *s
   }
 }
 
-void words_capitalize(char *sentence)
+void message_capitalize(char *sentence)
 {
   if (*sentence >= 'a' && *sentence <= 'z')
     *sentence = (char)(*sentence - 'a' + 'A');
 }
 
-void words_explain(char out[FLOW_MESSAGE], const struct flow_settings *settings, enum code code, const char *what,
-                   const char *safe)
+void message_explain(char out[FLOW_MESSAGE], const struct flow_settings *settings, enum code code, const char *what,
+                     const char *safe)
 {
   char account[NAME], of_account[ADVICE];
   quote_escape(account, sizeof account, settings->account);
   const char *of = settings->account ? "for the account \"" : "", *end = settings->account ? "\": " : "";
   snprintf(out, FLOW_MESSAGE, "%s%s%s%s%s%s%s", of, account, end, what,
            *what && what[strlen(what) - 1] != '.' ? ". " : " ", safe, advice(of_account, settings, code));
-  words_capitalize(out);
+  message_capitalize(out);
 }
 
-void words_add(char message[FLOW_MESSAGE], const char *sentence)
+void message_add(char message[FLOW_MESSAGE], const char *sentence)
 {
   size_t length = strlen(message);
   if (length + strlen(sentence) < FLOW_MESSAGE)
     snprintf(message + length, FLOW_MESSAGE - length, "%s", sentence);
 }
 
-void words_name_app(char message[FLOW_MESSAGE], const struct flow_settings *settings, const char *app)
+void message_name_app(char message[FLOW_MESSAGE], const struct flow_settings *settings, const char *app)
 {
   char theirs[NAME], ours[NAME], sentence[FLOW_MESSAGE];
   quote_escape(theirs, sizeof theirs, app);
@@ -120,7 +120,7 @@ void words_name_app(char message[FLOW_MESSAGE], const struct flow_settings *sett
            " By their record the stored tokens belong to the app %s, and this client is %s (LUCID_CLIENT_ID, option "
            "client_id): if they are two, give each a token storage of its own.",
            theirs, ours);
-  words_add(message, sentence);
+  message_add(message, sentence);
 }
 
 static const char *missing_at_another(const struct flow_settings *settings)
@@ -135,7 +135,7 @@ static const char *missing_at_another(const struct flow_settings *settings)
   return NULL;
 }
 
-const char *words_missing_setting(const struct flow_settings *settings)
+const char *message_missing_setting(const struct flow_settings *settings)
 {
   if (settings->another_provider)
     return missing_at_another(settings);
@@ -174,7 +174,7 @@ static void put_storage(char out[STORAGE], const struct flow_settings *settings)
     snprintf(out + strlen(out), STORAGE - strlen(out), " (account \"%s\")", account);
 }
 
-void words_used_before(char out[FLOW_MESSAGE], const struct flow_settings *settings, bool instead)
+void message_used_before(char out[FLOW_MESSAGE], const struct flow_settings *settings, bool instead)
 {
   char storage[STORAGE];
   put_storage(storage, settings);
@@ -188,7 +188,7 @@ void words_used_before(char out[FLOW_MESSAGE], const struct flow_settings *setti
       instead ? " is dead, too" : "", settings->another_provider ? "the provider" : "Lucid");
 }
 
-void words_set_back(char out[FLOW_MESSAGE], const struct flow_settings *settings)
+void message_set_back(char out[FLOW_MESSAGE], const struct flow_settings *settings)
 {
   char storage[STORAGE];
   put_storage(storage, settings);
@@ -196,10 +196,10 @@ void words_set_back(char out[FLOW_MESSAGE], const struct flow_settings *settings
            "%s holds a refresh token that was spent before, so it is not sent again: the storage was "
            "set back, by a backup for instance, or it gave out an old copy.",
            storage);
-  words_capitalize(out);
+  message_capitalize(out);
 }
 
-void words_not_kept(char out[FLOW_MESSAGE], const struct flow_settings *settings, const char *fault)
+void message_not_kept(char out[FLOW_MESSAGE], const struct flow_settings *settings, const char *fault)
 {
   char storage[STORAGE];
   put_storage(storage, settings);
@@ -207,19 +207,19 @@ void words_not_kept(char out[FLOW_MESSAGE], const struct flow_settings *settings
            "%s does not keep what it is given: %s. A refresh would lose the new tokens, so nothing was sent. load has "
            "to return the very record that save was given last, with all of its fields.",
            storage, fault);
-  words_capitalize(out);
+  message_capitalize(out);
 }
 
-void words_not_shown(char out[FLOW_MESSAGE], const struct flow_settings *settings)
+void message_not_shown(char out[FLOW_MESSAGE], const struct flow_settings *settings)
 {
   char storage[STORAGE];
   put_storage(storage, settings);
   snprintf(out, FLOW_MESSAGE, "%s does not keep the new tokens: save was given them, and load does not return them.",
            storage);
-  words_capitalize(out);
+  message_capitalize(out);
 }
 
-void words_owner_may_live(char out[FLOW_MESSAGE], const struct flow_settings *settings, const struct pending *mark)
+void message_owner_may_live(char out[FLOW_MESSAGE], const struct flow_settings *settings, const struct pending *mark)
 {
   char when[32], storage[STORAGE], host[NAME];
   put_time(when, settings, mark->since);
@@ -233,7 +233,7 @@ void words_owner_may_live(char out[FLOW_MESSAGE], const struct flow_settings *se
       storage, when, mark->pid, host);
 }
 
-void words_damaged(char out[FLOW_MESSAGE], const struct flow_settings *settings)
+void message_damaged(char out[FLOW_MESSAGE], const struct flow_settings *settings)
 {
   char storage[STORAGE], of_account[ADVICE];
   put_storage(storage, settings);
@@ -247,10 +247,10 @@ void words_damaged(char out[FLOW_MESSAGE], const struct flow_settings *settings)
   snprintf(out, FLOW_MESSAGE,
            "%s does not hold a token record: it is damaged, or something else's. Nothing was changed in it.%s", storage,
            of_account);
-  words_capitalize(out);
+  message_capitalize(out);
 }
 
-void words_empty(char out[FLOW_MESSAGE], const struct flow_settings *settings)
+void message_empty(char out[FLOW_MESSAGE], const struct flow_settings *settings)
 {
   char place[PLACE], account[NAME], of_account[ADVICE];
   quote_escape(place, sizeof place, settings->storage);
@@ -265,17 +265,17 @@ void words_empty(char out[FLOW_MESSAGE], const struct flow_settings *settings)
              place, provider(settings));
 }
 
-void words_grantless(char out[FLOW_MESSAGE], const struct flow_settings *settings)
+void message_grantless(char out[FLOW_MESSAGE], const struct flow_settings *settings)
 {
   char storage[STORAGE], of_account[ADVICE];
   put_storage(storage, settings);
   snprintf(out, FLOW_MESSAGE,
            "The access token in %s has expired, and there is no refresh token beside it: it was issued without the "
            "scope offline_access. %s%s",
-           storage, words_kept, advice(of_account, settings, CODE_INVALID_GRANT));
+           storage, message_kept, advice(of_account, settings, CODE_INVALID_GRANT));
 }
 
-void words_living(char out[FLOW_MESSAGE], const struct flow_settings *settings, bool known)
+void message_living(char out[FLOW_MESSAGE], const struct flow_settings *settings, bool known)
 {
   char storage[STORAGE];
   put_storage(storage, settings);
@@ -283,10 +283,10 @@ void words_living(char out[FLOW_MESSAGE], const struct flow_settings *settings, 
            "%s holds a grant that %s, so the answer was not stored; nothing was changed. To put the answer into its "
            "place, say so: { replace = true } (in C: the flag LUCIDAUTH_REPLACE).",
            storage, known ? "lives" : "may still live");
-  words_capitalize(out);
+  message_capitalize(out);
 }
 
-void words_given_is_spent(char out[FLOW_MESSAGE], const struct flow_settings *settings)
+void message_given_is_spent(char out[FLOW_MESSAGE], const struct flow_settings *settings)
 {
   char storage[STORAGE];
   put_storage(storage, settings);
@@ -296,7 +296,7 @@ void words_given_is_spent(char out[FLOW_MESSAGE], const struct flow_settings *se
            storage, provider(settings));
 }
 
-void words_given_is_in_doubt(char out[FLOW_MESSAGE], const struct flow_settings *settings)
+void message_given_is_in_doubt(char out[FLOW_MESSAGE], const struct flow_settings *settings)
 {
   char storage[STORAGE];
   put_storage(storage, settings);
@@ -308,14 +308,14 @@ void words_given_is_in_doubt(char out[FLOW_MESSAGE], const struct flow_settings 
       storage, provider(settings));
 }
 
-void words_given_is_expired(char out[FLOW_MESSAGE])
+void message_given_is_expired(char out[FLOW_MESSAGE])
 {
   snprintf(out, FLOW_MESSAGE,
            "The access token in this answer has expired, and there is no refresh token beside it, so it was not "
            "stored; nothing was changed. Log in again, with the scope offline_access, and store what that gives.");
 }
 
-void words_not_stored(char out[FLOW_MESSAGE], const char *why)
+void message_not_stored(char out[FLOW_MESSAGE], const char *why)
 {
   snprintf(out, FLOW_MESSAGE,
            "%s The answer was not stored, and is in no other place than with you: keep it, and store it again when "
@@ -323,7 +323,7 @@ void words_not_stored(char out[FLOW_MESSAGE], const char *why)
            why);
 }
 
-void words_foreign(char out[FLOW_MESSAGE], const struct flow_settings *settings, const char *server)
+void message_foreign(char out[FLOW_MESSAGE], const struct flow_settings *settings, const char *server)
 {
   char storage[STORAGE];
   put_storage(storage, settings);
@@ -335,10 +335,10 @@ void words_foreign(char out[FLOW_MESSAGE], const struct flow_settings *settings,
       "to the other. %s Give each server a token storage of its own (LUCID_TOKEN_FILE, or the option storage), or "
       "correct LUCID_API_URL (options api_url and token_url). Is it the same server under a new name? Then take the "
       "field server out of the record.",
-      storage, issuer, (int)fmin(150, (double)origin_length(settings->token_url)), settings->token_url, words_kept);
+      storage, issuer, (int)fmin(150, (double)origin_length(settings->token_url)), settings->token_url, message_kept);
 }
 
-void words_unsaved(char out[FLOW_MESSAGE], const char *why)
+void message_unsaved(char out[FLOW_MESSAGE], const char *why)
 {
   snprintf(out, FLOW_MESSAGE,
            "%s The new tokens are in this process's memory and in use; saving them is tried again at every call. Do "
@@ -346,8 +346,8 @@ void words_unsaved(char out[FLOW_MESSAGE], const char *why)
            why);
 }
 
-void words_lost(char out[FLOW_MESSAGE], const struct flow_settings *settings, const struct pending *mark,
-                const char *why)
+void message_lost(char out[FLOW_MESSAGE], const struct flow_settings *settings, const struct pending *mark,
+                  const char *why)
 {
   char host[NAME];
   quote_escape(host, sizeof host, mark->host);
@@ -396,17 +396,17 @@ static const char *advice_on_lock(bool refreshing)
              : "It has not begun a refresh: if it hangs, end it, and its lock ends with it.";
 }
 
-void words_lock_held(char out[FLOW_MESSAGE], const struct flow_settings *settings, const struct pending *mark,
-                     double seconds)
+void message_lock_held(char out[FLOW_MESSAGE], const struct flow_settings *settings, const struct pending *mark,
+                       double seconds)
 {
   char storage[STORAGE], holder[HOLDER];
   put_storage(storage, settings);
   put_holder(holder, mark);
   snprintf(out, FLOW_MESSAGE, "The lock of %s has been held for %.0f seconds by %s. %s %s", storage, seconds, holder,
-           words_kept, settings->reads_back ? advice_on_own_lock(mark) : advice_on_lock(mark));
+           message_kept, settings->reads_back ? advice_on_own_lock(mark) : advice_on_lock(mark));
 }
 
-void words_lock_waited_for(char out[FLOW_MESSAGE], const struct flow_settings *settings, const struct pending *mark)
+void message_lock_waited_for(char out[FLOW_MESSAGE], const struct flow_settings *settings, const struct pending *mark)
 {
   char storage[STORAGE];
   put_storage(storage, settings);
@@ -415,5 +415,5 @@ void words_lock_waited_for(char out[FLOW_MESSAGE], const struct flow_settings *s
   snprintf(out, FLOW_MESSAGE,
            "The time of this call was over while %s was refreshing the tokens in %s. %s Leave it to its work, and try "
            "again.",
-           holder, storage, words_kept);
+           holder, storage, message_kept);
 }
