@@ -178,7 +178,7 @@ static void do_load(struct driver *driver, struct flow_event *event)
   bool lies = driver->reads && driver->lies > 0 && strstr(driver->steps, "mark");
   if (lies) {
     driver->lies--;
-    event->result = *driver->reads ? FLOW_DID : FLOW_NONE;
+    event->result = *driver->reads ? FLOW_OK : FLOW_NONE;
     event->text = *driver->reads ? driver->reads : NULL;
   } else if (driver->unreadable_later && driver->introspections > 0) {
     fail_event(event);
@@ -258,7 +258,7 @@ static void do_wait(struct driver *driver, const struct flow_action *action)
 
 static struct flow_event carry_out(struct driver *driver, const struct flow_action *action)
 {
-  struct flow_event event = {.result = FLOW_DID};
+  struct flow_event event = {.result = FLOW_OK};
   if (action->step == FLOW_LOAD)
     do_load(driver, &event);
   else if (action->step == FLOW_SAVE)
@@ -274,7 +274,7 @@ static struct flow_event carry_out(struct driver *driver, const struct flow_acti
     pass(driver, driver->unlocking);
   } else if (action->step == FLOW_LOCK) {
     log_step(driver, "lock");
-    event.result = driver->busy-- > 0 ? FLOW_BUSY : FLOW_DID;
+    event.result = driver->busy-- > 0 ? FLOW_BUSY : FLOW_OK;
     event.text = driver->lock;
   }
   event.now = driver->now;
@@ -2516,7 +2516,7 @@ static double hold_of(struct driver *driver, unsigned *random)
     assert_true(i < 5000);
     pass(driver, step_takes(&action, random));
     event = carry_out(driver, &action);
-    since = action.step == FLOW_LOCK && event.result == FLOW_DID ? driver->now.steady : since;
+    since = action.step == FLOW_LOCK && event.result == FLOW_OK ? driver->now.steady : since;
     held = action.step == FLOW_UNLOCK ? fmax(held, driver->now.steady - since) : held;
     action = flow_next(driver->flow, &event);
   }

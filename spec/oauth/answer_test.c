@@ -578,19 +578,6 @@ static void read_400(struct answer *answer, const char *body)
   assert_int_equal(answer->kind, ANSWER_REFUSAL);
 }
 
-static void message_names_what_was_sent(void **state)
-{
-  (void)state;
-  struct answer_context exchange = context;
-  static const char body[] = "{\"error\":\"invalid_grant\"}";
-  struct reply reply = {.delivery = REPLY_RECEIVED, .status = 400, .body = body, .length = sizeof body - 1};
-  struct answer answer;
-  exchange.grant = "authorization code";
-  answer_read(&answer, &reply, &exchange);
-  assert_says(answer.message, "refused the authorization code (HTTP 400");
-  answer_free(&answer);
-}
-
 /* ---- what may be the refresh token's fault ---- */
 
 /* Servers have many words for a dead refresh token; none of them has to be known. */
@@ -1126,7 +1113,6 @@ int main(void)
       cmocka_unit_test(json_without_an_end_is_read),
       cmocka_unit_test(row_28_lost),
       cmocka_unit_test(row_28_lost_behind_the_tokens),
-      cmocka_unit_test(message_names_what_was_sent),
       cmocka_unit_test(any_definite_refusal_may_be_of_the_grant),
       cmocka_unit_test(no_disguise_of_a_secret_is_quoted),
       cmocka_unit_test(no_secret_of_the_answer_is_quoted),

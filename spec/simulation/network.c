@@ -382,7 +382,7 @@ bool network_return(struct simulation *sim, struct worker *worker)
     keep_connection(worker, wire);
   wire->reply.body = wire->reply.delivery == REPLY_RECEIVED ? wire->body : NULL;
   wire->reply.length = wire->reply.body ? strlen(wire->body) : 0;
-  worker->event = (struct flow_event){.result = FLOW_DID, .reply = &wire->reply};
+  worker->event = (struct flow_event){.result = FLOW_OK, .reply = &wire->reply};
   if (sim->story)
     simulation_tell(sim, worker, worker->account, "... gets %s%.60s",
                     wire->reply.delivery == REPLY_RECEIVED ? "" : (wire->reply.timed_out ? "a timeout" : "an error"),

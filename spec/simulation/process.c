@@ -261,7 +261,7 @@ static void waited(struct simulation *sim, struct worker *worker)
     worker->starved_until = sim->now + random_magnitude(&sim->random, 0.1, 1000);
     simulation_tell(sim, worker, worker->account, "gets no descriptors any more");
   }
-  worker->event = (struct flow_event){.result = FLOW_DID};
+  worker->event = (struct flow_event){.result = FLOW_OK};
   if (worker->wire < 0 || network_return(sim, worker))
     returned(sim, worker);
 }
@@ -274,7 +274,7 @@ static void take_off(struct simulation *sim, struct worker *worker, enum flow_go
   sim->tally->flights++;
   worker->goal = goal;
   worker->flying = true;
-  worker->event = (struct flow_event){.result = FLOW_DID};
+  worker->event = (struct flow_event){.result = FLOW_OK};
   invariants_took_off(sim, worker);
   flow_start(worker->flow, goal, now, now.steady + worker->settings.timeout);
   if (goal == FLOW_STORE)

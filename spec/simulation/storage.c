@@ -150,7 +150,7 @@ void storage_load(struct simulation *sim, struct worker *worker)
   worker->seen = storage->version;
   if (text) {
     worker->loaded = strdup(text);
-    worker->event = (struct flow_event){.result = FLOW_DID, .text = worker->loaded};
+    worker->event = (struct flow_event){.result = FLOW_OK, .text = worker->loaded};
   }
   tell_beside(storage, worker);
   if (sim->story && !told)
@@ -234,7 +234,7 @@ void storage_save(struct simulation *sim, struct worker *worker)
   const char *wrong = obstacle(sim, worker, storage);
   bool late = !wrong && random_chance(&sim->random, sim->conditions.save_fails_late);
   worker->holds = worker->holds && worker->action.spends;
-  worker->event = (struct flow_event){.result = FLOW_DID};
+  worker->event = (struct flow_event){.result = FLOW_OK};
   if (wrong || late)
     fail(worker, wrong ? wrong : "The folder cannot be synced.");
   sim->tally->failed_saves += wrong || late;
@@ -259,7 +259,7 @@ void storage_hold(struct simulation *sim, struct worker *worker)
     wrong = "No file can be opened.";
   else if (!storage->of_program && sim->now < storage->full_until)
     wrong = "The disk is full.";
-  worker->event = (struct flow_event){.result = FLOW_DID};
+  worker->event = (struct flow_event){.result = FLOW_OK};
   worker->holds = !wrong && !storage->of_program;
   if (wrong)
     fail(worker, wrong);
@@ -292,7 +292,7 @@ void storage_tear(struct simulation *sim, struct worker *worker)
 void storage_lock(struct simulation *sim, struct worker *worker)
 {
   struct storage *storage = storage_of(sim, worker);
-  worker->event = (struct flow_event){.result = FLOW_DID};
+  worker->event = (struct flow_event){.result = FLOW_OK};
   if (sim->now < worker->starved_until || random_chance(&sim->random, sim->conditions.lock_fails)) {
     fail(worker, "The lock cannot be had.");
     simulation_tell(sim, worker, worker->account, "locks: it fails");
@@ -322,7 +322,7 @@ void storage_lock(struct simulation *sim, struct worker *worker)
 void storage_unlock(struct simulation *sim, struct worker *worker)
 {
   simulation_tell(sim, worker, worker->account, "unlocks");
-  worker->event = (struct flow_event){.result = FLOW_DID};
+  worker->event = (struct flow_event){.result = FLOW_OK};
   storage_drop_lock(sim, worker);
   invariants_unlocked(sim, worker);
 }

@@ -103,7 +103,7 @@ static bool proceed(struct background_job *job)
     job->run.came.event.now = clock_now();
     job->run.action = flow_next(job->account->flight.flow, &job->run.came.event);
     flight_clean_up(&job->run.came);
-    job->run.came = (struct flight_event){.event = {.result = FLOW_DID}};
+    job->run.came = (struct flight_event){.event = {.result = FLOW_OK}};
     if (job->run.action.step == FLOW_DONE) {
       end_flight(job);
       return false;
@@ -140,7 +140,7 @@ static void take_over(struct background_job *jobs)
   while (jobs) {
     struct background_job *job = jobs;
     jobs = job->place.next_handed_in;
-    job->run.came = (struct flight_event){.event = {.result = FLOW_DID}};
+    job->run.came = (struct flight_event){.event = {.result = FLOW_OK}};
     job->run.wake_at = 0;
     job->run.posting = false;
     atomic_store(&job->run.stepping, false);

@@ -116,7 +116,7 @@ static enum flow_result result_for_flow(lucidauth_result result)
   case LUCIDAUTH_RESULT_FAILED:
     return FLOW_FAILED;
   default:
-    return FLOW_DID;
+    return FLOW_OK;
   }
 }
 
@@ -128,7 +128,7 @@ static struct flow_event event_of(const lucidauth_flight *flight, lucidauth_resu
       .error = "this process may start no thread (its limit RLIMIT_NPROC is 0; HAProxy: set insecure-fork-wanted)"};
   struct flow_event event = {.result = result_for_flow(result), .code = CODE_STORAGE, .text = text ? text : ""};
   if (flight->action.step == FLOW_POST) {
-    event.result = FLOW_DID;
+    event.result = FLOW_OK;
     event.reply = flight->posted ? &flight->post.response.reply : flight->threadless ? &forbidden : &not_posted;
   }
   return event;
@@ -165,7 +165,7 @@ static struct flow_action advance(lucidauth_flight *flight, struct flow_event *e
   event->now = clock_now();
   struct flow_action action = flow_next(with->flow, event);
   while (action.step == FLOW_HOLD) { /* a program's own storage holds its resources by itself */
-    struct flow_event held = {.now = event->now, .result = FLOW_DID};
+    struct flow_event held = {.now = event->now, .result = FLOW_OK};
     action = flow_next(with->flow, &held);
   }
   if (action.step == FLOW_LOCK)
@@ -205,7 +205,7 @@ static void show_action(const struct flow_action *action, lucidauth_action *show
 void lucidauth_flight_next(lucidauth_flight *flight, lucidauth_result result, const char *text,
                            lucidauth_action *action)
 {
-  struct flow_event event = {.result = FLOW_DID};
+  struct flow_event event = {.result = FLOW_OK};
   if (is_of_parent(flight)) {
     show_action(&(struct flow_action){.step = FLOW_DONE}, action);
     return;

@@ -49,7 +49,7 @@ void flight_release(struct http_response *response)
 
 static enum flow_result flow_result_of(enum store_result result)
 {
-  static const enum flow_result of[] = {[STORE_OK] = FLOW_DID,
+  static const enum flow_result of[] = {[STORE_OK] = FLOW_OK,
                                         [STORE_NONE] = FLOW_NONE,
                                         [STORE_BUSY] = FLOW_BUSY,
                                         [STORE_CHANGED] = FLOW_CHANGED,
@@ -89,7 +89,7 @@ static enum flow_result hold_resources(struct flight *flight, const char **note,
 {
   struct store *store = flight->store;
   *note = NULL;
-  return store->ops->hold ? flow_result_of(store->ops->hold(store, note, error)) : FLOW_DID;
+  return store->ops->hold ? flow_result_of(store->ops->hold(store, note, error)) : FLOW_OK;
 }
 
 static bool check_may_spend(struct store_error *error)
@@ -219,7 +219,7 @@ void flight_run_begin(struct flight_run *run, struct flight *flight)
 
 void flight_run_next(struct flight_run *run)
 {
-  struct flight_event came = {.event = {.result = FLOW_DID}};
+  struct flight_event came = {.event = {.result = FLOW_OK}};
   mind_signals(run);
   carry_out(run, &came);
   came.event.now = clock_now();
@@ -250,7 +250,7 @@ bool flight_look(struct flight *flight, const struct world *world)
   struct flow_event start = {.now = clock_now()};
   struct flow_action action = flow_next(flight->flow, &start);
   while (action.step != FLOW_DONE && action.step != FLOW_WAIT) {
-    struct flight_event came = {.event = {.result = FLOW_DID}};
+    struct flight_event came = {.event = {.result = FLOW_OK}};
     flight_step(flight, &action, &came);
     marked = is_marked(came.record, world);
     came.event.now = clock_now();

@@ -46,7 +46,7 @@ bool flight_look(struct flight *flight, const struct world *world);
 
 /* ---- one action at a time ---- */
 
-/* The outcome of an action, and the memory behind it. Starts as {.event = {.result = FLOW_DID}}. */
+/* The outcome of an action, and the memory behind it. Starts as {.event = {.result = FLOW_OK}}. */
 struct flight_event {
   struct flow_event event; /* for the flow; its time is still to be filled in */
   struct store_error error;

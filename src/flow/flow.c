@@ -110,7 +110,7 @@ struct flow_action flow_next(struct flow *flow, const struct flow_event *event)
   pass_time(flow, event->now);
   if (told.result == FLOW_FAILED && told.code == CODE_OK)
     told.code = CODE_STORAGE; /* a failure without a reason is no success */
-  if (flow->telling && (event->result == FLOW_DID || event->result == FLOW_BUSY))
+  if (flow->telling && (event->result == FLOW_OK || event->result == FLOW_BUSY))
     flow->untold[0] = '\0';
   flow->telling = false;
   if (event->rejected)

@@ -76,7 +76,7 @@ struct flow_action {
 struct flow_event {
   struct moment now;
   enum flow_result {
-    FLOW_DID,
+    FLOW_OK,
     FLOW_NONE,    /* LOAD: there is no record */
     FLOW_BUSY,    /* LOCK: another holds it. SAVE of the mark: it is saved, but the lock keeps nobody out any more */
     FLOW_CHANGED, /* SAVE: nothing was written, for another writer has changed the record since it was last loaded */
@@ -87,7 +87,7 @@ struct flow_event {
                               * OK: the words for it in the mark. Both may be NULL. FAILED: one or two sentences, no secret */
   const char *spent; /* LOAD: hashes that the storage knows of by itself, with spaces between, or NULL */
   const uint64_t *rejected;  /* LOAD: fingerprints of access tokens, FLOW_FINGERPRINTS of them, 0: none; or NULL */
-  const struct reply *reply; /* POST: the reply, of any kind; result is FLOW_DID */
+  const struct reply *reply; /* POST: the reply, of any kind; result is FLOW_OK */
 };
 
 /* Events on the way, for the user's on_event. */

@@ -205,7 +205,7 @@ struct flow_action flow_load_mark(struct flow *flow)
 struct flow_action on_load_mark(struct flow *flow, const struct flow_event *event)
 {
   char fault[160], message[FLOW_MESSAGE];
-  const char *text = event->result == FLOW_DID ? event->text : NULL;
+  const char *text = event->result == FLOW_OK ? event->text : NULL;
   if (event->result == FLOW_FAILED)
     return flow_take_mark_back(flow, event->code, event->text);
   if (readback_same(flow->text, text, fault, sizeof fault))

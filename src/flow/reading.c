@@ -249,7 +249,7 @@ struct flow_action on_load(struct flow *flow, const struct flow_event *event)
   if (event->result == FLOW_FAILED)
     return flow_fail_and_leave(flow, event->code, event->text);
   record_free(&flow->record);
-  bool read = event->result == FLOW_DID && read_record(flow, event);
+  bool read = event->result == FLOW_OK && read_record(flow, event);
   hear_of_spent(flow, event);
   if (event->result == FLOW_NONE)
     return flow_judge_empty(flow);
@@ -327,7 +327,7 @@ struct flow_action on_lock_record(struct flow *flow, const struct flow_event *ev
 /* The lock may still be the parent's: it is asked for once a flight as long as the token lives. A login needs it. */
 struct flow_action on_lock_inherited(struct flow *flow, const struct flow_event *event)
 {
-  if (event->result == FLOW_DID)
+  if (event->result == FLOW_OK)
     return on_lock_record(flow, event);
   if (flow->goal == FLOW_KEEP || (flow->goal != FLOW_STORE && flow_token_lives(flow)))
     return flow_finish(flow);
@@ -375,7 +375,7 @@ struct flow_action flow_go_on_with(struct flow *flow, struct record *found)
 enum finding flow_compare(const struct flow *flow, const struct flow_event *event, struct record *found)
 {
   *found = (struct record){0};
-  if (event->result != FLOW_DID || !record_read(found, event->text, &flow->settings->world))
+  if (event->result != FLOW_OK || !record_read(found, event->text, &flow->settings->world))
     return NO_RECORD;
   if (flow_is_another(&flow->record, found) && !flow_was_spent(flow, found))
     return ANOTHER;

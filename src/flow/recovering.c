@@ -234,7 +234,7 @@ struct flow_action flow_call_dead(struct flow *flow)
 static bool shows_answer(struct flow *flow, const struct flow_event *event)
 {
   struct record found;
-  if (!flow->doubted || flow->starting || event->result != FLOW_DID ||
+  if (!flow->doubted || flow->starting || event->result != FLOW_OK ||
       !record_read(&found, event->text, &flow->settings->world))
     return false;
   bool salvaged = flow_same_token(found.refresh_token, flow->record.refresh_token) && record_salvage(&found);

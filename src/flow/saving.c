@@ -58,7 +58,7 @@ static bool is_newer(const struct flow *flow, const struct record *found)
 struct flow_action on_load_before_unsaved(struct flow *flow, const struct flow_event *event)
 {
   struct record found = {0};
-  bool read = event->result == FLOW_DID && record_read(&found, event->text, &flow->settings->world);
+  bool read = event->result == FLOW_OK && record_read(&found, event->text, &flow->settings->world);
   if (flow->settings->reads_back && shows(flow, event, &flow->unsaved)) {
     record_free(&found);
     record_free(&flow->record);
@@ -89,7 +89,7 @@ static bool shows(const struct flow *flow, const struct flow_event *event, const
   struct record found;
   struct pending unused;
   char fault[160];
-  if (event->result != FLOW_DID || !record_read(&found, event->text, &flow->settings->world))
+  if (event->result != FLOW_OK || !record_read(&found, event->text, &flow->settings->world))
     return false;
   bool marked = record_pending(given, &flow->settings->world, &unused);
   bool same = flow_same_token(found.refresh_token, given->refresh_token) &&
@@ -156,7 +156,7 @@ static bool waits_to_confirm(const struct flow *flow)
 static bool is_overwritten(const struct flow *flow, const struct flow_event *event, const struct record *given)
 {
   struct record found;
-  if (event->result != FLOW_DID || !record_read(&found, event->text, &flow->settings->world))
+  if (event->result != FLOW_OK || !record_read(&found, event->text, &flow->settings->world))
     return false;
   bool another = flow_is_another(given, &found) && !flow_was_spent(flow, &found);
   record_free(&found);
@@ -195,7 +195,7 @@ static bool has_our_mark(const struct flow *flow, const struct flow_event *event
 {
   struct record found = {0};
   struct pending mark;
-  bool ours = event->result == FLOW_DID && record_read(&found, event->text, &flow->settings->world) &&
+  bool ours = event->result == FLOW_OK && record_read(&found, event->text, &flow->settings->world) &&
               record_pending(&found, &flow->settings->world, &mark) && mark.pid == flow->pending.pid &&
               strcmp(mark.lock, flow->pending.lock) == 0;
   record_free(&found);

@@ -51,7 +51,6 @@ static void conclude_not_spent(struct answer *answer, enum code code, const stru
 
 static void conclude_refusal(struct answer *answer, enum code code, const struct reading *reading)
 {
-  const char *grant = reading->context->grant ? reading->context->grant : "refresh token";
   if (code == CODE_INVALID_CLIENT)
     conclude(answer, ANSWER_REFUSAL, code,
              "the %s does not accept client_id and client_secret (%s); they may be wrong, or an admin may have "
@@ -59,7 +58,7 @@ static void conclude_refusal(struct answer *answer, enum code code, const struct
              endpoint, reading->detail);
   else
     conclude(answer, ANSWER_REFUSAL, code, "the %s refused the %s (%s)", endpoint,
-             code == CODE_INVALID_GRANT ? grant : "request", reading->detail);
+             code == CODE_INVALID_GRANT ? "refresh token" : "request", reading->detail);
 }
 
 /* Whether the error may be about the refresh token, under any name: then a newer one is worth a try. It is not if the

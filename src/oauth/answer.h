@@ -61,8 +61,6 @@ struct answer_context {
   double default_lifetime; /* seconds, when the server does not say */
   const char *secrets[6];  /* secrets that `message` must not show, even if the server echoes them; NULLs are skipped */
   const char *const *parameters; /* names and values in turn, NULL at the end; or NULL: the values are secrets, too */
-  const char *grant;             /* the name of the grant that was sent, for messages: "authorization code"; NULL:
-                                  * "refresh token" */
   const char *sent;              /* the refresh token that was sent; NULL: none */
 };
 

@@ -4,7 +4,7 @@
 
 #include <stdbool.h>
 
-/* How the client names itself to the token endpoint (LUCID.md: JSON; RFC 6749 section 2.3.1: form or HTTP Basic). */
+/* How the client names itself to the token endpoint (Lucid: JSON; RFC 6749 section 2.3.1: form or HTTP Basic; docs/PROVIDERS.md). */
 enum request_style { REQUEST_JSON, REQUEST_FORM, REQUEST_BASIC };
 
 struct credentials {

@@ -84,7 +84,7 @@ bool record_implausible(const struct record *record, double now);
 /* SHA-256 of a token in hexadecimal, for places that may not hold the token itself. */
 void record_hash(const struct world *world, const char *token, char hash[RECORD_HASH]);
 
-/* The mark of a refresh that is under way (DESIGN: durable before the token is spent). */
+/* The mark of a refresh that is under way (docs/ARCHITECTURE.md: durable before the token is spent). */
 struct pending {
   char refresh_token[RECORD_HASH]; /* hash of the refresh token that is being spent */
   double since;                    /* epoch seconds */
