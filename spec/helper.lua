@@ -149,6 +149,24 @@ local function at_exit(body)
   return setmetatable({}, { __gc = body })
 end
 
+--- A port that nothing listens on. It lies below those that the system hands
+--- out by itself, so that no test beside this one is given it meanwhile.
+---@return integer
+function helper.free_port()
+  local random = assert(io.open("/dev/urandom", "rb"))
+  for _ = 1, 100 do
+    local high, low = random:read(2):byte(1, 2)
+    local port = 10000 + (high * 256 + low) % 20000
+    local server = socket.bind("127.0.0.1", port)
+    if server then
+      server:close()
+      random:close()
+      return port
+    end
+  end
+  error("no port below 30000 is free")
+end
+
 local root
 
 --- A new empty directory that nobody else can read. It goes when the specs end.

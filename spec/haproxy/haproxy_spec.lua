@@ -10,13 +10,6 @@ local fixture = require("spec.fixture").new(setup, teardown, before_each, after_
 
 local is_root = helper.shell("id -u") == "0\n"
 
-local function free_port()
-  local server = assert(socket.bind("127.0.0.1", 0))
-  local _, port = server:getsockname()
-  server:close()
-  return port
-end
-
 -- What was built for the Lua that HAProxy has, where another user can read it.
 local function modules()
   local version = helper.shell("haproxy -vv"):match("Built with Lua version : Lua (%d%.%d)")
@@ -43,11 +36,11 @@ local function start(change)
   helper.write_file(folder .. "/lucid.lua", helper.read_file("examples/haproxy/lucid.lua"))
   helper.write_file(folder .. "/lucid.cfg",
     "backend lucid\n  server api " .. fixture.sandbox.url:gsub("http://", "") .. "\n")
-  server = { folder = folder, port = free_port() }
+  server = { folder = folder, port = helper.free_port() }
   server.process = helper.start("cd " .. helper.quote(folder)
     .. " && exec haproxy -db -f haproxy.cfg -f lucid.cfg", fixture:env({
       LUCID_PORT = tostring(server.port),
-      LUCID_INNER_PORT = tostring(free_port()),
+      LUCID_INNER_PORT = tostring(helper.free_port()),
       LUA_PATH = shared .. "/lua/?.lua;;",
       LUA_CPATH = shared .. "/lib/?.so;;",
     }))

@@ -201,7 +201,7 @@ describe("the status page", function()
   end)
 
   it("shows accounts in every state to a browser", function()
-    local folder, port = nginx.folder(), nginx.free_port()
+    local folder, port = nginx.folder(), helper.free_port()
     for name, left in pairs({ anna = 2400, bert = 100 }) do
       local path = folder .. "/" .. name .. ".json"
       tokens.write(path, tokens.record(tokens.pair(fixture.sandbox, name), left))

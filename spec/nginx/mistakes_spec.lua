@@ -176,7 +176,7 @@ end)
 
 describe("a server that is down at the start", function()
   it("is reported, and asked again when it is there", function()
-    local port = nginx.free_port()
+    local port = helper.free_port()
     fixture:start({
       workers = 1,
       init = [[ require("lucidauth").configure({ timeout = 2 }) ]],

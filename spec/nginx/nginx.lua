@@ -68,15 +68,6 @@ function nginx.give(path)
   end
 end
 
---- A port that nobody listens on just now.
----@return integer
-function nginx.free_port()
-  local server = assert(socket.bind("127.0.0.1", 0))
-  local _, port = server:getsockname()
-  server:close()
-  return port
-end
-
 local CONFIGURATION = [[
 include /etc/nginx/modules-enabled/*.conf;
 $user
@@ -455,7 +446,7 @@ function nginx.start(options)
   local env, exports, lines = complete(options)
   self.token_file, self.env_lines = env.LUCID_TOKEN_FILE, lines
   for _ = 1, 5 do
-    self.port = nginx.free_port()
+    self.port = helper.free_port()
     configure(self, options, lines)
     if try_to_start(self, options, exports) then
       nginx.eventually(function()

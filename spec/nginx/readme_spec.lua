@@ -49,7 +49,7 @@ local TLS = [[
 -- The README's nginx.conf as it stands, before a server that has the first
 -- certificate and while the second is trusted.
 local function start(presented, trusted)
-  local port = nginx.free_port()
+  local port = helper.free_port()
   local whole = replace(BLOCK, PLACE, "localhost")
   whole = replace(whole, AUTHORITIES, trusted .. ".pem")
   whole = replace(whole, "http {",
