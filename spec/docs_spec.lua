@@ -431,8 +431,8 @@ function databases.redis.start()
   databases.redis.server = helper.start(("exec redis-server --port 0 --unixsocket %s --dir %s"
     .. " --save '' --daemonize no"):format(folder .. "/socket", folder))
   helper.eventually(function()
-    return helper.run("test -S " .. folder .. "/socket && echo there") ~= ""
-  end, "Redis's socket")
+    return helper.run("redis-cli -s " .. folder .. "/socket ping") == "PONG\n"
+  end, "Redis's answer")
 end
 
 function databases.redis.stop()

@@ -2529,7 +2529,8 @@ static void the_smallest_lease_outlasts_every_refresh(void **state)
   unsigned random = 1;
   double longest = 0;
   driver->settings.reads_back = true;
-  for (int round = 0; round < 4000; round++) {
+  int rounds = getenv("SPEC_SLOWED") ? 400 : 4000;
+  for (int round = 0; round < rounds; round++) {
     flow_free(driver->flow);
     driver->flow = flow_new(&driver->settings, (uint64_t)round + 1);
     driver->settings.introspection = pick(&random, 4) > 0;
