@@ -1,7 +1,7 @@
 /* What sharing one token file costs, and how fast it is: crowd INTERPRETER SOURCE-FOLDER [processes]
  *
  * Prints a number a line, in nanoseconds, behind its name. */
-#include "../spec/drivers/sandbox.h"
+#include "../spec/account/sandbox.h"
 #include "../src/lucidauth.h"
 
 #include <math.h>
