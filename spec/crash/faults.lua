@@ -259,14 +259,4 @@ local function run_client(client, options)
   return sum.wrong == 0 and sum.faults > 0
 end
 
-local function by_name(...)
-  local names = {}
-  for _, list in ipairs({ ... }) do
-    for _, name in ipairs(list) do
-      names[name] = true
-    end
-  end
-  return names
-end
-
-fixture.main(arg, USAGE, "--call", by_name(CALLS, RARE_CALLS), run_client)
+fixture.main(arg, USAGE, "--call", { CALLS, RARE_CALLS }, run_client)

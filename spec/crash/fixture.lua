@@ -303,13 +303,25 @@ end
 ---@field only string|nil the one case that is wanted
 
 -- nil: it is not understood.
+-- Cases are strings, or tables with a name.
+local function is_case(lists, word)
+  for _, list in ipairs(lists) do
+    for _, case in ipairs(list) do
+      if (type(case) == "table" and case.name or case) == word then
+        return true
+      end
+    end
+  end
+  return false
+end
+
 local function read_arguments(words, flag, cases)
   local options, place = { clients = { "lua", "c" } }, 1
   while words[place] do
     local word, value = words[place], words[place + 1]
     if word == "--full" then
       options.full = true
-    elseif word == flag and cases[value] then
+    elseif word == flag and is_case(cases, value) then
       options.only = value
     elseif word == "--client" and fixture.clients[value] then
       options.clients = { value }
@@ -337,7 +349,7 @@ end
 ---@param words string[] [--full] [flag case] [--client lua|c]
 ---@param usage string
 ---@param flag string "--situation"
----@param cases table<string, any> by what may stand behind the flag
+---@param cases (string|{ name: string })[][] lists of the names that may stand behind the flag
 ---@param play fun(client: "lua"|"c", options: crash.Options): boolean whether all was well
 function fixture.main(words, usage, flag, cases, play)
   local options = read_arguments(words, flag, cases)

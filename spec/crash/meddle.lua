@@ -126,7 +126,7 @@ local function new_stage(client, fault)
   return self
 end
 
-local function set_scene(self, fault)
+local function set_up(self, fault)
   local folder = quote(self.folder)
   assert(os.execute(("rm -rf %s.away"):format(folder)))
   self:reset(self:record(-10))
@@ -298,7 +298,7 @@ end
 -- nil: the point was not reached.
 local function strike(self, fault, point, ending)
   for _ = 1, TRIES do
-    set_scene(self, fault)
+    set_up(self, fault)
     local outcome, report = self:trace(tracer_options(self, fault, point), ENDINGS[ending])
     if report.points[1] then
       return find_problem(self, fault, outcome, ending), outcome
@@ -308,7 +308,7 @@ end
 
 local function at_each_point(self, fault, full)
   local row = new_row()
-  set_scene(self, fault)
+  set_up(self, fault)
   for _, point in ipairs(list_points(self, full)) do
     local endings = full and { "again", "closed" } or { "again" }
     for _, ending in ipairs(endings) do
@@ -325,7 +325,7 @@ local function at_each_point(self, fault, full)
 end
 
 local function starve(self, fault, step)
-  set_scene(self, fault)
+  set_up(self, fault)
   return self:run(self:command({ step, "token", "fed", "status", "token", "status", "close" },
     "env LD_PRELOAD=" .. quote(fixture.built .. "crash_starve.so")))
 end
@@ -384,12 +384,4 @@ local function run_client(client, options)
   return good
 end
 
-local function by_name(faults)
-  local names = {}
-  for _, fault in ipairs(faults) do
-    names[fault.name] = fault
-  end
-  return names
-end
-
-fixture.main(arg, USAGE, "--fault", by_name(FAULTS), run_client)
+fixture.main(arg, USAGE, "--fault", { FAULTS }, run_client)

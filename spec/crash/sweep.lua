@@ -33,7 +33,7 @@ end
 
 local HOST = host_name()
 
--- Scenes --------------------------------------------------------------------
+-- Situations ----------------------------------------------------------------
 
 local function is_sending(point)
   return point.call:find("^send") and point.object == "socket"
@@ -84,7 +84,7 @@ local function left_before(call, object)
 end
 
 -- `set` returns the process that has spent the refresh token, if one has.
-local SCENES = {
+local SITUATIONS = {
   {
     name = "expired",
     title = "the stored token has expired",
@@ -124,7 +124,7 @@ local SCENES = {
 }
 
 -- What another grant's login gave takes the place of what is stored.
-table.insert(SCENES, {
+table.insert(SITUATIONS, {
   name = "login",
   title = "the process stores what a login gave",
   least = 10,
@@ -310,7 +310,7 @@ end
 local SUMMARY = "\n%s, %s: %d points in %.0f s: %d refreshed, %d found the new tokens, "
   .. "%d told lost_rotation; %d not reached; %d wrong; the slowest next process took %.0f ms"
 
-local function run_scene(situation, client, full)
+local function run_situation(situation, client, full)
   local start = socket.gettime()
   local self = fixture.new(client)
   print(("\n%s: %s\n"):format(fixture.names[client], situation.title))
@@ -326,20 +326,12 @@ end
 
 local function run_client(client, options)
   local good = true
-  for _, situation in ipairs(SCENES) do
+  for _, situation in ipairs(SITUATIONS) do
     if situation.name == (options.only or not options.full and "expired" or situation.name) then
-      good = run_scene(situation, client, options.full) and good
+      good = run_situation(situation, client, options.full) and good
     end
   end
   return good
 end
 
-local function by_name(situations)
-  local names = {}
-  for _, situation in ipairs(situations) do
-    names[situation.name] = situation
-  end
-  return names
-end
-
-fixture.main(arg, USAGE, "--situation", by_name(SCENES), run_client)
+fixture.main(arg, USAGE, "--situation", { SITUATIONS }, run_client)
