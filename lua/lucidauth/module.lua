@@ -75,24 +75,6 @@ local function call(method, ...)
   return own[method](own, ...)
 end
 
-local function yielding_token(account)
-  check_dot(account, "token", 2)
-  local own, message, code = default_client()
-  if not own then
-    return nil, message, code
-  end
-  return (own.bare_token or fast_token)(account)
-end
-
-local function yielding_authorization(account)
-  check_dot(account, "authorization", 2)
-  local own, message, code = default_client()
-  if not own then
-    return nil, message, code
-  end
-  return (own.bare_authorization or fast_authorization)(account)
-end
-
 --- A new access token now, even if the present one still lives.
 ---@param account? string
 ---@return string? token
@@ -214,6 +196,19 @@ end
 
 local M = {}
 
+-- For `lucid.token` and `lucid.authorization` where C must not make the client.
+local function yielding(name, fast)
+  local bare = "bare_" .. name
+  return function(account)
+    check_dot(account, name, 2)
+    local own, message, code = default_client()
+    if not own then
+      return nil, message, code
+    end
+    return (own[bare] or fast)(account)
+  end
+end
+
 -- For `lucid.token` and `lucid.authorization`, where there is no token at hand.
 local function slow(name)
   local method = "slow_" .. name
@@ -233,8 +228,8 @@ end
 function M.complete(module, token, authorization, started)
   handle = started
   fast_token, fast_authorization = token, authorization
-  first_token = in_nginx and yielding_token or token
-  first_authorization = in_nginx and yielding_authorization or authorization
+  first_token = in_nginx and yielding("token", token) or token
+  first_authorization = in_nginx and yielding("authorization", authorization) or authorization
   for name, run in pairs(lucid) do
     module[name] = run
   end
