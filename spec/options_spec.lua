@@ -510,14 +510,30 @@ describe("default_lifetime", function()
   end)
 end)
 
-it("what is loaded later elsewhere can be loaded early", function()
-  local out = helper.run_lua([[
-    require("lucidauth.early")
-    package.path, package.cpath = "", ""
-    local client = require("lucidauth").new({
-      client_id = "c", client_secret = "s", storage = { load = print, save = print } })
-    local maps = io.open("/proc/self/maps"):read("*a")
-    io.write(tostring(maps:find("libcurl", 1, true) ~= nil), " ", client:metrics() and "works")
-  ]])
-  assert.are.equal("true works", out)
+describe("what is loaded later elsewhere", function()
+  it("can be loaded early", function()
+    local out = helper.run_lua([[
+      require("lucidauth.early")
+      package.path, package.cpath = "", ""
+      local client = require("lucidauth").new({
+        client_id = "c", client_secret = "s", storage = { load = print, save = print } })
+      local maps = io.open("/proc/self/maps"):read("*a")
+      io.write(tostring(maps:find("libcurl", 1, true) ~= nil), " ", client:metrics() and "works")
+      io.write(" ", (select(3, client:store({ print }))))
+    ]])
+    assert.are.equal("true works config", out)
+  end)
+
+  it("is all that there is, but for nginx and the sandbox", function()
+    local out = helper.run_lua([[
+      require("lucidauth.early")
+      for name in pairs(package.loaded) do
+        print(name)
+      end
+    ]])
+    for part in helper.shell("ls lua/lucidauth"):gmatch("(%l+)%.lua\n") do
+      local is_loaded = contains("\n" .. out, "\nlucidauth." .. part .. "\n")
+      assert.is_true(is_loaded or part == "nginx" or part == "sandbox", part)
+    end
+  end)
 end)

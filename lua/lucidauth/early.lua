@@ -3,9 +3,7 @@
 --- token. Raises when a part cannot be loaded, naming it and the remedy.
 
 require "lucidauth"
-for _, part in ipairs { "drive", "loop", "metrics", "module", "options" } do
-  require("lucidauth." .. part)
-end
+require("lucidauth.module").load_rest()
 
 local digest, message = require("lucidauth.core").sha256("")
 if not digest then

@@ -39,13 +39,6 @@ local fast_token, fast_authorization
 -- `lucid.token` and `lucid.authorization` as long as no client has better ones
 local first_token, first_authorization
 
--- The workers' user may not be able to read the files that the master reads.
-if in_nginx then
-  for _, part in ipairs { "answer", "drive", "loop", "metrics", "nginx", "options" } do
-    require("lucidauth." .. part)
-  end
-end
-
 -- Where a token may have to be waited for by yielding, a client brings a Lua
 -- function of its own. A script that kept the function of a closed client gets the
 -- present client's token.
@@ -195,6 +188,19 @@ function lucid.new(options)
 end
 
 local M = {}
+
+--- Loads the parts that are otherwise loaded when they are needed.
+function M.load_rest()
+  for _, part in ipairs { "answer", "drive", "loop", "metrics", "options" } do
+    require("lucidauth." .. part)
+  end
+end
+
+-- The workers' user may not be able to read the files that the master reads.
+if in_nginx then
+  M.load_rest()
+  require "lucidauth.nginx"
+end
 
 -- For `lucid.token` and `lucid.authorization` where C must not make the client.
 local function yielding(name, fast)
