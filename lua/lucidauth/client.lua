@@ -110,17 +110,21 @@ end
 
 -- A coroutine that is thrown away while it waits is gone from `waiting` when
 -- its memory is.
-local function obtain(self, account, refresh)
+local function await(self, account, ask, wish)
   local mark = {}
   self.waiting[mark] = account or "default"
-  local token, message, code = fetch(self, account, refresh)
+  local result, message, code = ask(self, account, wish)
   self.waiting[mark] = nil
-  get_to_know(self, account, token, code)
+  get_to_know(self, account, result, code)
   deliver(self)
-  if token then
-    return token
+  if result then
+    return result
   end
   return nil, explain(self, message, code), code
+end
+
+local function obtain(self, account, refresh)
+  return await(self, account, fetch, refresh)
 end
 
 local with_a_colon = "write client:%s(...), with a colon: client.%s(...) leaves the client out"
@@ -340,16 +344,11 @@ function Client:store(answer, account, options)
     return nil, no_answer, "config"
   end
   local login = { answer = text, replace = replace }
-  local mark = {}
-  self.waiting[mark] = account or "default"
-  local stored, message, code = store_now(self, account, login)
-  self.waiting[mark] = nil
-  get_to_know(self, account, stored, code)
-  deliver(self)
+  local stored, message, code = await(self, account, store_now, login)
   if stored then
     return true
   end
-  return nil, explain(self, message, code), code
+  return nil, message, code
 end
 
 --- The API answered 401 to this very token: it is never handed out again, and
