@@ -403,7 +403,6 @@ local function new_flights(functions, timeout, host)
   }
 end
 
---- Whether no flight is in the air but those that wait to try again.
 local function rests(flights)
   for _, run in pairs(flights.runs) do
     if run.step ~= "wait" then
@@ -413,7 +412,13 @@ local function rests(flights)
   return true
 end
 
--- A client's functions for its flights.
+--- A client's functions for its flights. `close` and `store` return true, or nil, a
+--- message and a code when tokens could not be saved.
+---@class lucidauth.Controls
+---@field store fun(core: userdata, account: string?, login: table): true?, string?, string?
+---@field rests fun(): boolean whether no flight is in the air but those that wait to try again
+---@field close fun(core: userdata): true?, string?, string?
+
 local function controls(flights, store)
   return {
     store = store,
@@ -427,12 +432,11 @@ local function controls(flights, store)
 end
 
 --- A function that gets a token by way of this storage, and the functions for the
---- flights: `close` returns true, or nil, message, code when tokens could not be
---- saved; `store` returns the same for the tokens of a login.
+--- flights.
 ---@param functions LucidStorage
 ---@param timeout number seconds
 ---@return fun(core: userdata, account: string?, refresh: boolean): string?, string?, string?
----@return { rests: fun(): boolean, close: fun(core: userdata): true?, string?, string? }
+---@return lucidauth.Controls
 function M.over(functions, timeout)
   local flights = new_flights(functions, timeout)
   local function drive(handle, account, refresh)
@@ -578,7 +582,7 @@ end
 ---@param host lucidauth.Host
 ---@param patience number seconds
 ---@return fun(core: userdata, account: string?, refresh: boolean): string?, string?, string?
----@return table as above
+---@return lucidauth.Controls
 function M.apart(functions, timeout, host, patience)
   local flights = new_flights(functions, timeout, host)
   local function drive(handle, account, refresh)
