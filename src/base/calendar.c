@@ -2,12 +2,31 @@
 
 #include <math.h>
 
+/* Dates in seconds are smaller for three thousand years. */
+#define MILLISECONDS 1e11
+
+bool calendar_is_date(double number)
+{
+  return number >= CALENDAR_EARLIEST && number < CALENDAR_LATEST;
+}
+
+double calendar_seconds(double date)
+{
+  return date >= MILLISECONDS ? date / 1000 : date;
+}
+
 /* Years are counted from March, so that the leap day comes last. */
 long calendar_days(int year, int month, int day)
 {
   long y = month > 2 ? year : year - 1;
   long day_of_year = (153L * ((month + 9) % 12) + 2) / 5 + day - 1;
   return 365 * y + y / 4 - y / 100 + y / 400 + day_of_year - 719468;
+}
+
+long calendar_month_length(int year, int month)
+{
+  int next_year = month == 12 ? year + 1 : year;
+  return calendar_days(next_year, month % 12 + 1, 1) - calendar_days(year, month, 1);
 }
 
 double calendar_epoch(const struct civil *utc)

@@ -1,5 +1,6 @@
 #include "answer.h"
 
+#include "../base/calendar.h"
 #include "../base/quote.h"
 #include "reply.h"
 #include "retry_after.h"
@@ -11,10 +12,6 @@
 
 static const char endpoint[] = "token endpoint";
 
-/* Dates as epoch seconds begin at the first of these, as milliseconds at the second; behind the third is none. */
-#define EARLIEST 1e9
-#define MILLISECONDS 1e11
-#define LATEST 1e14
 /* No access token that is refreshed lives longer than a year (seconds). */
 #define PLAUSIBLE (366 * 86400.0)
 
@@ -99,9 +96,8 @@ static bool is_usable(const cJSON *body, const char *name)
 /* Seconds until then, of a date as epoch seconds or milliseconds; 0: it is no such date, has passed or is far off. */
 static double until(double date, double now)
 {
-  double seconds = (date >= MILLISECONDS ? date / 1000 : date) - now;
-  bool is_date = date >= EARLIEST && date < LATEST;
-  return is_date && seconds >= 1 && seconds <= PLAUSIBLE ? seconds : 0;
+  double seconds = calendar_seconds(date) - now;
+  return calendar_is_date(date) && seconds >= 1 && seconds <= PLAUSIBLE ? seconds : 0;
 }
 
 /* By the date that stands beside the lifetime; 0: there is none. */
@@ -123,7 +119,7 @@ static double lifetime_of(double seconds, const cJSON *fields, const struct answ
   bool milliseconds = told > 0 && seconds / 1000 > told / 2 && seconds / 1000 < told * 2;
   if (milliseconds)
     return told;
-  if (!(seconds > PLAUSIBLE) || seconds >= LATEST)
+  if (!(seconds > PLAUSIBLE) || seconds >= CALENDAR_LATEST)
     return seconds;
   double left = until(seconds, context->now);
   return left > 0 ? left : told > 0 ? told : context->default_lifetime;

@@ -22,7 +22,7 @@ static bool starts_with(const char *text, const char *word)
 
 static bool is_host_character(char c)
 {
-  return ascii_is_digit(c) || (ascii_lower(c) >= 'a' && ascii_lower(c) <= 'z') || (c && strchr("-._", c));
+  return ascii_is_alphanumeric(c) || (c && strchr("-._", c));
 }
 
 static bool is_address_character(char c)

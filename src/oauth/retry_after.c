@@ -23,10 +23,8 @@ static bool in_range(const struct civil *date)
 {
   if (date->year < 1 || date->month < 1 || date->day < 1)
     return false;
-  int next_year = date->month == 12 ? date->year + 1 : date->year;
-  long month_length = calendar_days(next_year, date->month % 12 + 1, 1) - calendar_days(date->year, date->month, 1);
-  return date->day <= month_length && date->hour >= 0 && date->hour < 24 && date->minute >= 0 && date->minute < 60 &&
-         date->second >= 0 && date->second <= 60;
+  return date->day <= calendar_month_length(date->year, date->month) && date->hour >= 0 && date->hour < 24 &&
+         date->minute >= 0 && date->minute < 60 && date->second >= 0 && date->second <= 60;
 }
 
 /* A two-digit year that seems to lie more than 50 years ahead is of the century before (RFC 9110 section 5.6.7). */

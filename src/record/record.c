@@ -20,9 +20,6 @@
 /* Clocks are set back by this much at most, in seconds: for the summer's end by an hour, in some years by two. */
 #define SET_BACK_MOST (2 * 3600.0)
 
-/* An earlier date is none: epoch seconds. */
-#define EARLIEST_EXPIRY 1e9
-
 enum { ORIGINS_MOST = 32 };
 
 static const char *usable(const cJSON *json, const char *name)
@@ -48,11 +45,10 @@ static bool parse_offset(const char *text, double *offset)
 
 static bool is_time(const struct civil *time)
 {
-  int next_year = time->month == 12 ? time->year + 1 : time->year;
   if (time->month < 1 || time->month > 12 || time->day < 1 || time->hour < 0 || time->hour > 23 || time->minute < 0 ||
       time->minute > 59 || time->second < 0 || time->second > 59)
     return false;
-  return time->day <= calendar_days(next_year, time->month % 12 + 1, 1) - calendar_days(time->year, time->month, 1);
+  return time->day <= calendar_month_length(time->year, time->month);
 }
 
 /* The example script adds the lifetime to the local time, and the clock may be set back before the sum comes. The same
@@ -98,23 +94,12 @@ static double number_or_nan(const cJSON *json, const char *name)
   return json_number(json, name, &value) && isfinite(value) ? value : NAN;
 }
 
-/* Epoch milliseconds as seconds. */
-static double as_seconds(double date)
-{
-  return date >= 1e11 ? date / 1000 : date;
-}
-
-/* Some servers send the date under the name of the lifetime, and then the script's sum is off by decades. */
-static bool is_date(double seconds)
-{
-  return seconds >= 1e9 && seconds < 1e14;
-}
-
 static double read_expiry(const cJSON *json, const struct world *world)
 {
-  double at = as_seconds(number_or_nan(json, "expires_at"));
-  if (isnan(at) && is_date(number_or_nan(json, "expires_in")))
-    at = as_seconds(number_or_nan(json, "expires_in"));
+  double at = calendar_seconds(number_or_nan(json, "expires_at"));
+  /* some servers send the date under the name of the lifetime, and then the script's sum is off by decades */
+  if (isnan(at) && calendar_is_date(number_or_nan(json, "expires_in")))
+    at = calendar_seconds(number_or_nan(json, "expires_in"));
   if (isnan(at))
     at = parse_expiration(json_string(json, "expiration"), number_or_nan(json, "expires_in"), world);
   if (isnan(at))
@@ -125,7 +110,7 @@ static double read_expiry(const cJSON *json, const struct world *world)
 static double read_lifetime(const cJSON *json, double expires_at)
 {
   double lifetime = expires_at - number_or_nan(json, "obtained_at");
-  if (!(lifetime > 0) && !is_date(number_or_nan(json, "expires_in")))
+  if (!(lifetime > 0) && !calendar_is_date(number_or_nan(json, "expires_in")))
     lifetime = number_or_nan(json, "expires_in");
   return lifetime > 0 ? fmin(lifetime, ANSWER_LIFETIME_CAP) : NAN;
 }
@@ -391,7 +376,7 @@ bool record_replace(struct record *record, struct answer *answer, const struct w
 /* An answer that is handed over late may say itself when its token ends. */
 static bool shorten(struct record *record, double told, const struct world *world)
 {
-  if (!(told >= EARLIEST_EXPIRY && told < record->expires_at))
+  if (!(told >= CALENDAR_EARLIEST && told < record->expires_at))
     return true;
   bool set = json_set_number(record->json, "expires_at", told) && set_expiration(record->json, told, world);
   point_into(record, world);
