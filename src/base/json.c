@@ -532,8 +532,7 @@ void json_remove(cJSON *object, const char *name)
 
 /* Trees as text. Written here rather than by cJSON, which gives up the last digits of some numbers, depends
  * on the locale and on how it was built for the decimal point, and leaves copies of secrets wherever its
- * buffer moved from. */
-/* Without `out` only the length is counted. */
+ * buffer moved from. Without `out` only the length is counted. */
 struct writer {
   char *out;
   size_t length;

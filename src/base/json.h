@@ -22,8 +22,8 @@ cJSON *json_read(const char *text, size_t length);
 cJSON *json_read_whole(const char *text, size_t length);
 
 /* The tree as compact JSON text, NUL-terminated; the caller frees it with secret_free. No unwiped copy is
- * left behind. Numbers have as few digits as give the same double back. NULL: `tree` is NULL, or memory is
- * out. */
+ * left behind. Numbers have as few digits as give the same double back. NULL: `tree` is NULL, or out of
+ * memory. */
 char *json_write(const cJSON *tree);
 
 /* Wipe every string of the tree, then free it; NULL is allowed. */
