@@ -69,7 +69,7 @@ static void check_back_off(struct simulation *sim, struct worker *worker, struct
 }
 
 /* A lock that was removed keeps nobody out; then the time that the mark gives does, unless a script that knows neither
- * has written over it. Whose clocks jump, or are not those of the mark's machine, may reckon wrongly. */
+ * has written over it. Clocks that jump, or are not those of the mark's machine, may mislead. */
 static bool may_take_over(const struct simulation *sim, const struct account *account)
 {
   bool sure = sim->clocks_jumped < account->flight_since && !sim->apart && !sim->conditions.script;
@@ -400,13 +400,12 @@ static void check_aside(struct simulation *sim, const struct worker *worker, int
 }
 
 /* Another login has brought tokens, but was it needed? */
-static void check_needed(struct simulation *sim, const struct worker *worker, int of, struct pair before)
+static void check_needed(struct simulation *sim, const struct worker *worker, int of)
 {
   const struct account *account = &sim->accounts[of];
   struct pair after = account->storage.content, lost = account->aside;
-  bool brought = after.access.kind && same_pair(lost, lost) && lost.refresh.kind && lost.access.kind &&
-                 !account->storage.aside.refresh.kind && after.refresh.grant != lost.refresh.grant;
-  (void)before;
+  bool brought = after.access.kind && lost.refresh.kind && lost.access.kind && !account->storage.aside.refresh.kind &&
+                 after.refresh.grant != lost.refresh.grant;
   if (brought && server_active(sim, lost.refresh) && simulation_strict(sim, of))
     simulation_violate(sim, worker, of, "%s is alive, and is given up for the login %s", name(lost.refresh),
                        name(after.refresh));
@@ -428,8 +427,8 @@ static void check_progress(struct simulation *sim, const struct worker *worker, 
   struct pair aside = strict || !worker ? account->aside : worker->known.aside;
   bool restored = aside.refresh.kind && same_pair(aside, after);
   bool kept = before.refresh.kind && same_pair(account->storage.aside, before);
-  /* who was broken off has not waited until its tokens showed; where the refresh token stays, or is a login's,
-   * nothing tells */
+  /* a call that was broken off has not waited until its tokens showed; where the refresh token stays, or is a
+   * login's, nothing tells */
   bool untold = token_same(before.refresh, after.refresh) || before.refresh.serial == 0;
   bool unseen = account->storage.lag > 0 && untold;
   if (goes_back(before, after) && !restored && !kept && !unseen && !is_told_to_replace(worker) &&
@@ -438,15 +437,10 @@ static void check_progress(struct simulation *sim, const struct worker *worker, 
                        name(before.access), name(after.refresh), name(after.access));
   if (strict && !is_told_to_replace(worker)) {
     check_aside(sim, worker, of, before);
-    check_needed(sim, worker, of, before);
+    check_needed(sim, worker, of);
   }
   account->newest = after;
   account->aside = account->storage.aside;
-}
-
-static bool holds(const struct pair *held, const struct pair *stored)
-{
-  return token_same(held->refresh, stored->refresh) && token_same(held->access, stored->access);
 }
 
 static void settle_held(struct simulation *sim, int account)
@@ -454,7 +448,7 @@ static void settle_held(struct simulation *sim, int account)
   for (int i = 0; i < sim->worker_count; i++) {
     struct worker *worker = &sim->workers[i];
     if (worker->account == account && worker->known.held.refresh.kind &&
-        holds(&worker->known.held, &sim->accounts[account].storage.content)) {
+        same_pair(worker->known.held, sim->accounts[account].storage.content)) {
       worker->known.held = (struct pair){0};
       worker->known.inherited = false;
     }
@@ -490,7 +484,7 @@ void invariants_stores(struct simulation *sim, struct worker *worker)
                        name(worker->given.refresh), name(before));
 }
 
-/* Whoever saves a record whose access token it knows to be rejected, says so in it. */
+/* A process that saves a record and knows its access token to be rejected says so in it. */
 static void check_rejection(struct simulation *sim, struct worker *worker)
 {
   struct token access = token_find(worker->action.record).access;
@@ -537,7 +531,7 @@ void invariants_rolled_forward(struct simulation *sim, int account)
 
 /* ---- what is lost ---- */
 
-/* Whoever had no lock any more, be it a parent's or removed, may find a newer login in the storage. */
+/* A process without the lock, which was a parent's or is removed, may find a newer login in the storage. */
 static bool gave_way(const struct simulation *sim, const struct worker *worker)
 {
   struct token stored = sim->accounts[worker->account].storage.content.refresh;
@@ -562,7 +556,7 @@ void invariants_unlocked(struct simulation *sim, struct worker *worker)
 
 static const struct worker *holder(const struct simulation *sim, struct token token)
 {
-  /* who holds no lock any more, be it removed or a parent's, is not waited for for ever */
+  /* a process without the lock, which was a parent's or is removed, is not waited for for ever */
   if (sim->conditions.lock_vanishes > 0)
     return NULL;
   for (int i = 0; i < sim->worker_count; i++) {
@@ -722,7 +716,7 @@ static void check_served(struct simulation *sim, struct worker *worker, struct t
     simulation_violate(sim, worker, worker->account, "%s is live, but the server has just issued %s", name(token),
                        name(worker->known.answered));
   bool replaced = worker->known.loaded_any && loaded->access.kind && !token_same(loaded->access, token);
-  /* whose lock was removed looks once more before it ends, and leaves what it finds to the next call */
+  /* a call whose lock was removed looks once more before it ends, and leaves what it finds to the next call */
   bool looked = sim->conditions.lock_vanishes > 0;
   /* a storage that lags has not shown yet what this process has saved */
   looked = looked || (sim->accounts[worker->account].storage.lag > 0 && token_older(loaded->access, token));

@@ -211,13 +211,19 @@ static void begin(const struct storage *storage, struct worker *worker)
     worker->event.result = FLOW_BUSY;
 }
 
+static const char *shortage(const struct simulation *sim, const struct worker *worker, const struct storage *storage)
+{
+  if (sim->now < worker->starved_until)
+    return "No file can be opened.";
+  return sim->now < storage->full_until ? "The disk is full." : NULL;
+}
+
 static const char *obstacle(struct simulation *sim, const struct worker *worker, const struct storage *storage)
 {
   bool held = worker->holds && !worker->action.spends;
-  if (!held && sim->now < worker->starved_until)
-    return "No file can be opened.";
-  if (!held && sim->now < storage->full_until)
-    return "The disk is full.";
+  const char *wrong = held ? NULL : shortage(sim, worker, storage);
+  if (wrong)
+    return wrong;
   return random_chance(&sim->random, sim->conditions.save_fails) ? "The disk is broken." : NULL;
 }
 
@@ -254,11 +260,7 @@ void storage_save(struct simulation *sim, struct worker *worker)
 void storage_hold(struct simulation *sim, struct worker *worker)
 {
   struct storage *storage = storage_of(sim, worker);
-  const char *wrong = NULL;
-  if (!storage->of_program && sim->now < worker->starved_until)
-    wrong = "No file can be opened.";
-  else if (!storage->of_program && sim->now < storage->full_until)
-    wrong = "The disk is full.";
+  const char *wrong = storage->of_program ? NULL : shortage(sim, worker, storage);
   worker->event = (struct flow_event){.result = FLOW_OK};
   worker->holds = !wrong && !storage->of_program;
   if (wrong)
