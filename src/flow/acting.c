@@ -9,6 +9,8 @@
 
 #define CONNECT_MOST 10.0
 #define CONNECT_LEAST 1.0
+#define RETRY_FIRST 0.5
+#define RETRY_MOST 8.0
 #define SERVE_LEAST 1.0 /* a token that is served after a failure is not looked after again sooner */
 
 /* Another writer's record may be on its way to the disk: look again after these pauses before anything is
@@ -33,6 +35,21 @@ bool flow_may_look_again(const struct flow *flow)
 struct flow_action flow_look_again(struct flow *flow, enum state state)
 {
   return flow_wait_for(flow, state, look_pauses[flow->looks++]);
+}
+
+/* A storage that did not show what was saved is looked at again, after a longer pause each time, but at most `left`
+ * seconds. */
+struct flow_action flow_look_back_again(struct flow *flow, enum state state, double left)
+{
+  double pause = fmin(flow->back_pause, fmax(LOCK_PAUSE_FIRST, left));
+  flow->back_pause = fmin(BACK_PAUSE_MOST, 2 * flow->back_pause);
+  return flow_wait_for(flow, state, pause);
+}
+
+/* Seconds before the server is asked again in this flight; `asked`: the pause that it asked for. */
+double flow_retry_pause(struct flow *flow, double asked)
+{
+  return fmax(backoff_seconds(++flow->failures, RETRY_FIRST, RETRY_MOST, &flow->random), asked);
 }
 
 /* Give up the memory that was set aside for an answer. False: that was done already. */
@@ -128,11 +145,17 @@ struct flow_action flow_leave(struct flow *flow)
   return flow_go_to(flow, UNLOCK_LAST);
 }
 
-struct flow_action flow_fail_and_leave(struct flow *flow, enum code code, const char *message)
+/* A token that lives covers the failure up, but not in the events. */
+static void fail_for_now(struct flow *flow, enum code code, const char *message)
 {
   flow_fail(flow, code, message);
   if (flow->goal == FLOW_TOKEN && flow_token_lives(flow))
     flow_add_note(flow, FLOW_REFRESH_FAILED, code, message);
+}
+
+struct flow_action flow_fail_and_leave(struct flow *flow, enum code code, const char *message)
+{
+  fail_for_now(flow, code, message);
   return flow_leave(flow);
 }
 
@@ -194,6 +217,14 @@ struct flow_action flow_post(struct flow *flow, enum state state)
   return action;
 }
 
+struct flow_action flow_post_introspection(struct flow *flow, const char *refresh_token, enum state state)
+{
+  request_free(&flow->request);
+  if (!request_introspection(&flow->request, &flow->settings->credentials, refresh_token))
+    return flow_out_of_memory(flow);
+  return flow_post(flow, state);
+}
+
 struct answer_context flow_context(const struct flow *flow)
 {
   return (struct answer_context){
@@ -209,9 +240,7 @@ struct answer_context flow_context(const struct flow *flow)
 /* The mark is taken back: nothing was sent, or nothing that counts. */
 struct flow_action flow_take_mark_back(struct flow *flow, enum code code, const char *message)
 {
-  flow_fail(flow, code, message);
-  if (flow->goal == FLOW_TOKEN && flow_token_lives(flow))
-    flow_add_note(flow, FLOW_REFRESH_FAILED, code, message);
+  fail_for_now(flow, code, message);
   if (!flow->marked || flow->doubted)
     return flow_leave(flow);
   record_unmark(&flow->record);
@@ -236,9 +265,7 @@ struct flow_action flow_clear_and_leave(struct flow *flow)
 {
   if (flow->doubted)
     return flow_leave(flow);
-  flow_settle_doubt(flow);
-  if (flow_is_configured(flow, flow->pending.refresh_token))
-    flow->configured_is_spent = false;
+  flow_know_as_unspent(flow);
   record_unmark(&flow->record);
   tell_backoff(flow);
   (void)flow_tell_rejection(flow);

@@ -1,5 +1,5 @@
 /* The state of the token in use, and the messages of a flight that fails. */
-#include "../base/quote.h"
+#include "../oauth/reply.h"
 #include "messages.h"
 #include "states.h"
 
@@ -70,8 +70,7 @@ static const char *other_app(const struct flow *flow)
 {
   const char *app = json_string(flow->record.json, "client_id"), *ours = flow->settings->credentials.client_id;
   struct answer_context known = flow_context(flow);
-  const struct quote_secrets secrets = {known.secrets, sizeof known.secrets / sizeof *known.secrets, NULL};
-  return app && *app && ours && strcmp(app, ours) != 0 && quote_is_safe(app, &secrets) ? app : NULL;
+  return app && *app && ours && strcmp(app, ours) != 0 && reply_is_safe(app, NULL, &known) ? app : NULL;
 }
 
 static bool is_refusal(enum code code)
@@ -108,6 +107,15 @@ void flow_fail_refresh(struct flow *flow, enum code code, const char *what, cons
   if (flow->deaf)
     message_add(message, message_no_introspection);
   flow_report_failure(flow, code, message, server_wait);
+}
+
+/* The answer is of no use but for a new refresh token, and the failure is remembered for that one. The mark stays. */
+void flow_fail_with_successor(struct flow *flow, enum code code, const char *what, const char *safe)
+{
+  struct pending spent = flow->pending;
+  record_hash(&flow->settings->world, flow->record.refresh_token, flow->pending.refresh_token);
+  flow_fail_refresh(flow, code, what, safe, -1);
+  flow->pending = spent;
 }
 
 /* `trusted`: how many seconds it is not asked about again; negative: as after any failure. */

@@ -170,7 +170,7 @@ struct flow_action on_save_mark(struct flow *flow, const struct flow_event *even
 }
 
 /* Somebody has removed the lock: the one that is there now is asked for. */
-static struct flow_action retreated(struct flow *flow)
+struct flow_action flow_lock_again(struct flow *flow)
 {
   char message[FLOW_MESSAGE];
   flow->locked = flow->holds = flow->marked = false;
@@ -183,12 +183,6 @@ static struct flow_action retreated(struct flow *flow)
            "same time. Nothing was sent. Let nobody remove files that end in .lock.",
            flow->settings->storage);
   return flow_fail_and_leave(flow, CODE_STORAGE, message);
-}
-
-struct flow_action flow_lock_again(struct flow *flow)
-{
-  flow->locked = flow->holds = false;
-  return retreated(flow);
 }
 
 struct flow_action flow_unlock_to_lock_again(struct flow *flow)
@@ -212,9 +206,7 @@ struct flow_action on_load_mark(struct flow *flow, const struct flow_event *even
     return flow_send_refresh(flow);
   if (!flow_time_is_over(flow)) {
     flow->lags = true;
-    double pause = fmin(flow->back_pause, fmax(LOCK_PAUSE_FIRST, flow->deadline - flow->now.steady));
-    flow->back_pause = fmin(BACK_PAUSE_MOST, 2 * flow->back_pause);
-    return flow_wait_for(flow, WAIT_MARK, pause);
+    return flow_look_back_again(flow, WAIT_MARK, flow->deadline - flow->now.steady);
   }
   message_not_kept(message, flow->settings, fault);
   return flow_take_mark_back(flow, CODE_STORAGE, message);

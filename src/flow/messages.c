@@ -153,7 +153,6 @@ static const char *provider(const struct flow_settings *settings)
   return settings->another_provider ? "the provider" : "Lucid";
 }
 
-/* "the token storage token_info.json" */
 static void put_time(char out[32], const struct flow_settings *settings, double epoch)
 {
   struct civil local;
@@ -164,6 +163,7 @@ static void put_time(char out[32], const struct flow_settings *settings, double 
     snprintf(out, 32, "an unknown time");
 }
 
+/* "the token storage token_info.json" */
 static void put_storage(char out[STORAGE], const struct flow_settings *settings)
 {
   char account[ACCOUNT];
@@ -185,7 +185,7 @@ void message_used_before(char out[FLOW_MESSAGE], const struct flow_settings *set
       "storage) there. If none does, only a new login helps. Log in to %s again and configure the refresh token that "
       "you get (LUCID_REFRESH_TOKEN, or the option refresh_token).",
       instead ? "The refresh token that is stored in" : "No successor of it is stored in", storage,
-      instead ? " is dead, too" : "", settings->another_provider ? "the provider" : "Lucid");
+      instead ? " is dead, too" : "", provider(settings));
 }
 
 void message_set_back(char out[FLOW_MESSAGE], const struct flow_settings *settings)

@@ -54,12 +54,6 @@ static struct flow_action not_bearer(struct flow *flow)
       "kept in the storage; refresh() asks for another.");
 }
 
-static bool read_record(struct flow *flow, const struct flow_event *event)
-{
-  record_free(&flow->record);
-  return record_read(&flow->record, event->text, &flow->settings->world);
-}
-
 static struct flow_action serve_stored(struct flow *flow)
 {
   bool other = live_token_differs(&flow->live, &flow->record);
@@ -113,13 +107,18 @@ static bool is_known_lost(struct flow *flow)
   return true;
 }
 
+/* The server is not asked again yet. */
+static struct flow_action fail_as_before(struct flow *flow)
+{
+  flow_fail(flow, flow->backoff.code, flow->backoff.message);
+  return flow_leave(flow);
+}
+
 static struct flow_action lost_already(struct flow *flow)
 {
   char what[FLOW_MESSAGE];
-  if (backoff_is_death(&flow->backoff, flow->pending.refresh_token)) {
-    flow_fail(flow, flow->backoff.code, flow->backoff.message);
-    return flow_leave(flow);
-  }
+  if (backoff_is_death(&flow->backoff, flow->pending.refresh_token))
+    return fail_as_before(flow);
   message_lost(what, flow->settings, &flow->pending, flow->outcome.message);
   flow_report_loss(flow, what, flow->pending.lost + LOST_TRUSTED - flow->now.wall);
   return flow_leave(flow);
@@ -144,10 +143,8 @@ struct flow_action flow_judge(struct flow *flow)
     return flow_leave(flow);
   hear_of_backoff(flow);
   bool held = flow_held_back(flow, &dead);
-  if (held && !flow_superseded(flow, dead)) {
-    flow_fail(flow, flow->backoff.code, flow->backoff.message);
-    return flow_leave(flow);
-  }
+  if (held && !flow_superseded(flow, dead))
+    return fail_as_before(flow);
   if (is_known_lost(flow))
     return lost_already(flow);
   if (message_missing_setting(flow->settings))
@@ -169,10 +166,8 @@ struct flow_action flow_judge_empty(struct flow *flow)
     return flow_judge_login(flow);
   if (!flow->settings->refresh_token)
     return empty(flow);
-  if (flow_held_back(flow, &dead)) {
-    flow_fail(flow, flow->backoff.code, flow->backoff.message);
-    return flow_leave(flow);
-  }
+  if (flow_held_back(flow, &dead))
+    return fail_as_before(flow);
   if (message_missing_setting(flow->settings))
     return flow_fail_and_leave(flow, CODE_CONFIG, message_missing_setting(flow->settings));
   return flow->locked ? flow_start_from_configured(flow) : flow_ask_for_lock(flow);
@@ -249,7 +244,7 @@ struct flow_action on_load(struct flow *flow, const struct flow_event *event)
   if (event->result == FLOW_FAILED)
     return flow_fail_and_leave(flow, event->code, event->text);
   record_free(&flow->record);
-  bool read = event->result == FLOW_OK && read_record(flow, event);
+  bool read = event->result == FLOW_OK && record_read(&flow->record, event->text, &flow->settings->world);
   hear_of_spent(flow, event);
   if (event->result == FLOW_NONE)
     return flow_judge_empty(flow);

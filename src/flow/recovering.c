@@ -19,12 +19,8 @@ static struct flow_action go_on_with_salvaged(struct flow *flow)
   flow->doubted = flow->marked = flow->keeps_mark = false;
   flow->spent_before = flow_is_known_spent(flow, flow->record.refresh_token); /* an old copy, with its answer */
   flow->stops = again || flow_time_is_over(flow);
-  if (flow->stops) {
-    struct pending spent = flow->pending;
-    record_hash(&flow->settings->world, flow->record.refresh_token, flow->pending.refresh_token);
-    flow_fail_refresh(flow, CODE_BAD_RESPONSE, *flow->outcome.message ? flow->outcome.message : earlier, safe, -1);
-    flow->pending = spent;
-  }
+  if (flow->stops)
+    flow_fail_with_successor(flow, CODE_BAD_RESPONSE, *flow->outcome.message ? flow->outcome.message : earlier, safe);
   return flow_save(flow, SAVE_SALVAGED, &flow->record);
 }
 
@@ -61,10 +57,7 @@ struct flow_action flow_introspect(struct flow *flow)
     flow->keeps_mark = flow->recovering; /* whose request counted will not be known */
     return flow_begin_refresh_anew(flow);
   }
-  request_free(&flow->request);
-  if (!request_introspection(&flow->request, &flow->settings->credentials, flow->record.refresh_token))
-    return flow_out_of_memory(flow);
-  return flow_post(flow, POST_INTROSPECTION);
+  return flow_post_introspection(flow, flow->record.refresh_token, POST_INTROSPECTION);
 }
 
 struct flow_action flow_ask_what_became(struct flow *flow)
@@ -76,9 +69,7 @@ static struct flow_action unspent_after_all(struct flow *flow)
 {
   static const char *const safe = "The refresh token is still alive, and stored.";
   flow->doubted = false;
-  flow_settle_doubt(flow);
-  if (flow_is_configured(flow, flow->pending.refresh_token))
-    flow->configured_is_spent = false;
+  flow_know_as_unspent(flow);
   bool serve = flow->goal == FLOW_TOKEN && flow_token_lives(flow) && !flow->recovering;
   if (!serve && flow->resends++ < RESENDS_MOST && flow->now.steady < flow->deadline) {
     /* the other's mark says nothing of this process, and does not show that it can save */
@@ -117,7 +108,7 @@ static struct flow_action nobody_to_ask(struct flow *flow)
 
 static struct flow_action not_answered(struct flow *flow, const struct introspection *found)
 {
-  double pause = fmax(backoff_seconds(++flow->failures, RETRY_FIRST, RETRY_MOST, &flow->random), found->retry_after);
+  double pause = flow_retry_pause(flow, found->retry_after);
   bool serve = flow->goal == FLOW_TOKEN && flow_token_lives(flow);
   if (!serve && found->transient && flow->now.steady + pause < flow->deadline)
     return flow_wait_for(flow, WAIT_SETTLE, pause);

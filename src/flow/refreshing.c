@@ -41,6 +41,14 @@ void flow_settle_doubt(struct flow *flow)
   flow->unsettled = (struct pending){0};
 }
 
+/* The refresh token of the mark lives. */
+void flow_know_as_unspent(struct flow *flow)
+{
+  flow_settle_doubt(flow);
+  if (flow_is_configured(flow, flow->pending.refresh_token))
+    flow->configured_is_spent = false;
+}
+
 void flow_remember_spent(struct flow *flow)
 {
   char hash[RECORD_HASH];
@@ -102,12 +110,8 @@ static struct flow_action keep_tokens(struct flow *flow, struct answer *answer)
     return keep_as_it_came(flow, answer);
   (void)record_set_server(&flow->record, flow->settings->token_url);
   tokens_have_arrived(flow);
-  if (answer->code != CODE_OK) {
-    struct pending spent = flow->pending;
-    record_hash(&flow->settings->world, flow->record.refresh_token, flow->pending.refresh_token);
-    flow_fail_refresh(flow, answer->code, answer->message, "What the server sent is stored.", -1);
-    flow->pending = spent;
-  }
+  if (answer->code != CODE_OK)
+    flow_fail_with_successor(flow, answer->code, answer->message, "What the server sent is stored.");
   return flow_save(flow, SAVE_TOKENS, &flow->record);
 }
 
@@ -116,8 +120,7 @@ static struct flow_action not_spent(struct flow *flow, const struct answer *answ
   flow->spends--;
   if (!flow->doubted)
     flow_settle_doubt(flow);
-  double pause = backoff_seconds(++flow->failures, RETRY_FIRST, RETRY_MOST, &flow->random);
-  pause = fmax(pause, answer->retry_after);
+  double pause = flow_retry_pause(flow, answer->retry_after);
   bool serve = flow->goal == FLOW_TOKEN && flow_token_lives(flow);
   if (!serve && flow->now.steady + pause < flow->deadline)
     return flow_wait_for(flow, WAIT_RESEND, pause);

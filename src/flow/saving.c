@@ -166,15 +166,14 @@ static bool is_overwritten(const struct flow *flow, const struct flow_event *eve
 struct flow_action on_load_saved(struct flow *flow, const struct flow_event *event)
 {
   const struct record *given = flow->confirms == SAVE_UNSAVED ? &flow->unsaved : &flow->record;
-  bool overwritten = flow->confirms != SAVE_LOGIN && is_overwritten(flow, event, given); /* else it is the old record */
-  if (shows(flow, event, given) || overwritten)
+  if (shows(flow, event, given))
+    return confirmed(flow);
+  if (flow->confirms != SAVE_LOGIN && is_overwritten(flow, event, given)) /* beside a login it is the old record */
     return confirmed(flow);
   if (!waits_to_confirm(flow))
     return not_confirmed(flow, event);
   double left = flow_time_is_over(flow) ? BACK_PAUSE_MOST : flow->deadline - flow->now.steady;
-  double pause = fmin(flow->back_pause, fmax(LOCK_PAUSE_FIRST, left));
-  flow->back_pause = fmin(BACK_PAUSE_MOST, 2 * flow->back_pause);
-  return flow_wait_for(flow, WAIT_SAVED, pause);
+  return flow_look_back_again(flow, WAIT_SAVED, left);
 }
 
 struct flow_action flow_review(struct flow *flow)
@@ -189,8 +188,8 @@ struct flow_action flow_review(struct flow *flow)
   return flow_go_to(flow, LOAD_CHANGED);
 }
 
-/* Whose lock was removed may come back to find that another has gone on, or is at it: a mark that is not there any more
- * is not taken back. */
+/* A process whose lock was removed may come back to find that another has gone on, or is at it: a mark that is not there
+ * any more is not taken back. */
 static bool has_our_mark(const struct flow *flow, const struct flow_event *event)
 {
   struct record found = {0};

@@ -96,10 +96,7 @@ struct flow_action flow_ask_first(struct flow *flow)
   record_hash(&flow->settings->world, token, flow->pending.refresh_token);
   if (!flow_can_ask(flow))
     return flow_not_again(flow);
-  request_free(&flow->request);
-  if (!request_introspection(&flow->request, &flow->settings->credentials, token))
-    return flow_out_of_memory(flow);
-  return flow_post(flow, POST_INTROSPECTION_FIRST);
+  return flow_post_introspection(flow, token, POST_INTROSPECTION_FIRST);
 }
 
 /* Another folder or program may have spent it, or an earlier record of this storage that is gone. */
@@ -125,7 +122,7 @@ struct flow_action on_post_introspection_first(struct flow *flow, const struct f
     flow->allowed = true;
     return flow->starting ? begin_from_configured(flow) : flow_begin_refresh(flow);
   }
-  double pause = fmax(backoff_seconds(++flow->failures, RETRY_FIRST, RETRY_MOST, &flow->random), found.retry_after);
+  double pause = flow_retry_pause(flow, found.retry_after);
   if (found.transient && flow->now.steady + pause < flow->deadline)
     return flow_wait_for(flow, WAIT_INTROSPECTION_FIRST, pause);
   flow_fail_refresh(flow, found.code, found.message,

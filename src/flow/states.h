@@ -9,8 +9,6 @@
 
 /* Seconds. */
 #define LOCK_PAUSE_FIRST 0.001
-#define RETRY_FIRST 0.5
-#define RETRY_MOST 8.0
 #define GATEWAY_TIME 5.0      /* a gateway may have given up on a server that is still at work: that is given so long */
 #define BACK_PAUSE_FIRST 0.01 /* a storage of the program's own may be behind: it is looked at again */
 #define BACK_PAUSE_MOST 0.5
@@ -184,6 +182,7 @@ struct flow_action on_load_mark(struct flow *flow, const struct flow_event *even
 /* refreshing.c */
 struct flow_action flow_send_refresh(struct flow *flow);
 void flow_settle_doubt(struct flow *flow);
+void flow_know_as_unspent(struct flow *flow);
 void flow_remember_spent(struct flow *flow);
 struct flow_action flow_tokens_are_kept(struct flow *flow);
 struct flow_action on_save_tokens(struct flow *flow, const struct flow_event *event);
@@ -231,6 +230,8 @@ struct flow_action on_save_login(struct flow *flow, const struct flow_event *eve
 struct flow_action flow_wait_for(struct flow *flow, enum state state, double seconds);
 bool flow_may_look_again(const struct flow *flow);
 struct flow_action flow_look_again(struct flow *flow, enum state state);
+struct flow_action flow_look_back_again(struct flow *flow, enum state state, double left);
+double flow_retry_pause(struct flow *flow, double asked);
 bool flow_use_reserve(struct flow *flow);
 bool flow_set_reserve_aside(struct flow *flow);
 bool flow_time_is_over(const struct flow *flow);
@@ -246,6 +247,7 @@ struct flow_action flow_keep_in_memory(struct flow *flow, const char *why);
 bool flow_brings_tokens(enum state saving);
 struct flow_action flow_save(struct flow *flow, enum state state, const struct record *record);
 struct flow_action flow_post(struct flow *flow, enum state state);
+struct flow_action flow_post_introspection(struct flow *flow, const char *refresh_token, enum state state);
 struct answer_context flow_context(const struct flow *flow);
 struct flow_action flow_take_mark_back(struct flow *flow, enum code code, const char *message);
 struct flow_action flow_send_nothing_more(struct flow *flow);
@@ -262,6 +264,7 @@ void flow_fail(struct flow *flow, enum code code, const char *message);
 void flow_succeed(struct flow *flow);
 void flow_report_failure(struct flow *flow, enum code code, const char *message, double server_wait);
 void flow_fail_refresh(struct flow *flow, enum code code, const char *what, const char *safe, double server_wait);
+void flow_fail_with_successor(struct flow *flow, enum code code, const char *what, const char *safe);
 void flow_report_loss(struct flow *flow, const char *what, double trusted);
 
 /* flow.c */

@@ -85,14 +85,6 @@ static bool can_ask_for_login(const struct flow *flow)
   return flow_can_ask(flow) && !message_missing_setting(flow->settings);
 }
 
-static struct flow_action ask_for_login(struct flow *flow)
-{
-  request_free(&flow->request);
-  if (!request_introspection(&flow->request, &flow->settings->credentials, flow->record.refresh_token))
-    return flow_out_of_memory(flow);
-  return flow_post(flow, POST_INTROSPECTION);
-}
-
 /* Under the lock. Nothing is spent to find out whether the stored grant lives. */
 static struct flow_action store_or_decline(struct flow *flow)
 {
@@ -110,7 +102,8 @@ static struct flow_action store_or_decline(struct flow *flow)
     return decline_for_living(flow, true);
   if (!record->refresh_token)
     return flow_store_login(flow);
-  return can_ask_for_login(flow) ? ask_for_login(flow) : decline_for_living(flow, false);
+  return can_ask_for_login(flow) ? flow_post_introspection(flow, record->refresh_token, POST_INTROSPECTION)
+                                 : decline_for_living(flow, false);
 }
 
 /* Another one may have begun meanwhile. */
@@ -148,7 +141,7 @@ struct flow_action flow_settle_for_login(struct flow *flow)
 
 static struct flow_action ask_again_for_login(struct flow *flow, const struct introspection *found)
 {
-  double pause = fmax(backoff_seconds(++flow->failures, RETRY_FIRST, RETRY_MOST, &flow->random), found->retry_after);
+  double pause = flow_retry_pause(flow, found->retry_after);
   if (found->transient && flow->now.steady + pause < flow->deadline)
     return flow_wait_for(flow, WAIT_SETTLE, pause);
   message_explain(flow->outcome.message, flow->settings, found->code, found->message,

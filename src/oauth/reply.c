@@ -140,7 +140,7 @@ struct reply_error reply_error(const cJSON *body)
 
 /* ---- the parts of it that may be shown ---- */
 
-static bool is_safe(const char *text, const cJSON *body, const struct answer_context *context)
+bool reply_is_safe(const char *text, const cJSON *body, const struct answer_context *context)
 {
   const struct quote_secrets secrets = {context->secrets, sizeof context->secrets / sizeof *context->secrets, body};
   bool safe = quote_is_safe(text, &secrets);
@@ -151,7 +151,7 @@ static bool is_safe(const char *text, const cJSON *body, const struct answer_con
 
 bool reply_may_show(const char *name, const cJSON *body, const struct answer_context *context)
 {
-  return quote_is_name(name) && is_safe(name, body, context);
+  return quote_is_name(name) && reply_is_safe(name, body, context);
 }
 
 /* The first bytes of a text. */
@@ -200,11 +200,12 @@ void reply_describe(char detail[REPLY_DETAIL], const struct reply *reply, const 
 {
   struct reply_error error = reply_error(body);
   size_t used = 0, end = (size_t)snprintf(detail, REPLY_DETAIL, "HTTP %d", reply->status);
-  bool named = add_name(detail, &used, &error) && (!detail[end] || is_safe(detail, body, context));
+  bool named = add_name(detail, &used, &error) && (!detail[end] || reply_is_safe(detail, body, context));
   if (!named)
     detail[end] = '\0';
   end = strlen(detail);
-  bool told = add_description(detail, named ? used : 0, &error) && (!detail[end] || is_safe(detail, body, context));
+  bool told =
+      add_description(detail, named ? used : 0, &error) && (!detail[end] || reply_is_safe(detail, body, context));
   if (!told)
     detail[end] = '\0';
   end = strlen(detail);
@@ -223,7 +224,7 @@ enum code reply_failure(char message[ANSWER_MESSAGE], const char *endpoint, cons
   const char *before = "";
   if (reply->error && *reply->error) {
     cut(words, reply->error, QUOTE_LIMIT);
-    bool shown = quote_is_report(words) && is_safe(words, NULL, context);
+    bool shown = quote_is_report(words) && reply_is_safe(words, NULL, context);
     before = shown ? ": " : " ";
     if (!shown)
       snprintf(words, sizeof words, "%s", QUOTE_LEFT_OUT);

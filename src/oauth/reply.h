@@ -44,6 +44,9 @@ void reply_describe(char detail[REPLY_DETAIL], const struct reply *reply, const 
 enum code reply_failure(char message[ANSWER_MESSAGE], const char *endpoint, const struct reply *reply,
                         const struct answer_context *context);
 
+/* Whether a text shows no part of a secret, of this client's or of the reply's. `body` may be NULL. */
+bool reply_is_safe(const char *text, const cJSON *body, const struct answer_context *context);
+
 /* Whether a name that a reply brings (a type, a host) may be shown. `body` may be NULL. */
 bool reply_may_show(const char *name, const cJSON *body, const struct answer_context *context);
 
