@@ -193,7 +193,7 @@ static void name_file(char path[96], const char *name)
   snprintf(path, 96, "%s/%s", world.folder, name);
 }
 
-static const char *url_of(const struct origin *server, const char *base)
+static const char *url_of(const struct server *server, const char *base)
 {
   static char url[128];
   snprintf(url, sizeof url, "%s:%d/oauth2/token", base, server->port);
@@ -219,7 +219,7 @@ static void post_to(const char *url, struct http_response *response)
 
 /* One POST to a server with this talker; afterwards the server has ended and `server.seen` is final. */
 struct run {
-  struct origin server;
+  struct server server;
   struct http_response response;
 };
 
@@ -1103,7 +1103,7 @@ static void test_refused_by_this_machine(void **state)
   }
 }
 
-static bool is_told_to_nobody(const char *url, const char *words)
+static bool is_not_sent_by_user_nobody(const char *url, const char *words)
 {
   struct http_response response;
   if (geteuid() == 0 && setuid(65534) != 0)
@@ -1118,14 +1118,14 @@ static void test_authorities_that_may_not_be_read(void **state)
 {
   (void)state;
   struct tls tls = {world.certificate, world.key};
-  struct origin server;
+  struct server server;
   int status = 0;
   server_start(&server, says_ok, &tls);
   const char *url = url_of(&server, "https://localhost");
   assert_int_equal(chmod(world.authority, 0), 0);
   pid_t child = fork();
   if (child == 0)
-    _exit(is_told_to_nobody(url, "may not read /") ? 0 : 1);
+    _exit(is_not_sent_by_user_nobody(url, "may not read /") ? 0 : 1);
   assert_int_equal(waitpid(child, &status, 0), child);
   assert_int_equal(chmod(world.authority, 0600), 0);
   assert_int_equal(status, 0);
@@ -1157,7 +1157,7 @@ static void test_trust_without_descriptors(void **state)
   struct tls tls = {world.certificate, world.key};
   int refused = 0, received = 0;
   for (rlim_t left = 0; received == 0; left++) {
-    struct origin server;
+    struct server server;
     struct http_response response;
     server_start(&server, says_ok, &tls);
     rlim_t before = set_descriptors(lowest_descriptor() + left);
@@ -1205,7 +1205,7 @@ static void refuses_to_proxy(struct talk *talk)
                    "Content-Length: 2\r\n\r\nno");
 }
 
-static void set_proxy(const char *variable, const struct origin *proxy)
+static void set_proxy(const char *variable, const struct server *proxy)
 {
   char url[96];
   snprintf(url, sizeof url, "http://someone:sesame@127.0.0.1:%d", proxy->port);
@@ -1216,7 +1216,7 @@ static void test_proxy(void **state)
 {
   (void)state;
   struct tls tls = {world.certificate, world.key};
-  struct origin server, proxy;
+  struct server server, proxy;
   struct http_response response;
   server_start(&server, says_ok, &tls);
   proxied_port = server.port;
@@ -1247,7 +1247,7 @@ static void test_proxy_refuses(void **state)
   (void)state;
   server_talk *talkers[] = {refuses_to_proxy, leaves, hangs};
   for (size_t i = 0; i < sizeof talkers / sizeof *talkers; i++) {
-    struct origin proxy;
+    struct server proxy;
     struct http_response response;
     struct http_request request = request_to("https://localhost:1/");
     request.timeout = i == 2 ? 0.2 : 20;
@@ -1320,7 +1320,7 @@ static void test_proxy_excepted(void **state)
 {
   (void)state;
   struct tls tls = {world.certificate, world.key};
-  struct origin proxy;
+  struct server proxy;
   server_start(&proxy, hangs, NULL);
   set_proxy("http_proxy", &proxy);
   set_proxy("all_proxy", &proxy);
@@ -1371,7 +1371,7 @@ static void test_sigpipe(void **state)
 static void test_standard_files_stay_closed(void **state)
 {
   (void)state;
-  struct origin server;
+  struct server server;
   struct http_response response;
   server_start(&server, says_ok, NULL);
   int kept[3];
@@ -1414,7 +1414,7 @@ static void answers_when_told(struct talk *talk)
 }
 
 struct flight {
-  struct origin server;
+  struct server server;
   struct http_session *session;
   struct http_response response;
 };
@@ -1491,10 +1491,11 @@ static void test_stopped_while_the_answer_comes(void **state)
   }
 }
 
-/* Stopped at each look at the clocks, for longer than it has. The machine may have slept: then one clock stood still. */
+/* Stopped at each look at the clocks, for longer than it has. The machine may have slept: one clock then stood
+ * still. */
 static void stop_before_sending(struct moment distance)
 {
-  struct origin server;
+  struct server server;
   int refused = 0, received = 0;
   server_start(&server, says_ok, NULL);
   for (int look = 2; received == 0; look++) {
@@ -1533,7 +1534,7 @@ static void test_stopped_before_sending(void **state)
 static void test_stopped_while_connecting(void **state)
 {
   (void)state;
-  struct origin server;
+  struct server server;
   struct http_response response;
   server_start(&server, hangs, NULL);
   struct http_request request = request_to(url_of(&server, "https://127.0.0.1"));
@@ -1555,7 +1556,7 @@ static void test_stopped_while_connecting(void **state)
 static void test_sent_by(void **state)
 {
   (void)state;
-  struct origin server;
+  struct server server;
   server_start(&server, says_ok, NULL);
   struct http_request request = request_to(url_of(&server, "http://127.0.0.1"));
   for (int i = 0; i < 4; i++) {
@@ -1575,10 +1576,11 @@ static void test_sent_by(void **state)
   server_free(&server);
 }
 
-/* A process that is stopped in the middle of a POST, until twice its time has passed. False: it was not stopped in time. */
+/* A process that is stopped in the middle of a POST, until twice its time has passed. False: it was not stopped in
+ * time. */
 static bool is_stopped_in_time(double timeout)
 {
-  struct origin server;
+  struct server server;
   int status = 0;
   server_start(&server, answers_when_told, NULL);
   struct http_request request = request_to(url_of(&server, "http://127.0.0.1"));
@@ -1654,7 +1656,7 @@ enum { MUCH = 20000 };
  * nothing was sent, or the whole answer is there. */
 static void sweep_allocations(server_talk *talker, size_t length, const struct tls *tls, bool for_good, int step)
 {
-  struct origin server;
+  struct server server;
   int received = 0, refused = 0;
   server_start(&server, talker, tls);
   for (int number = 1, failed = 1; failed > 0; number += step) {
@@ -1706,7 +1708,7 @@ static void test_memory_runs_out_on_many(void **state)
   (void)state;
   enum { MANY = 12 };
   static struct http_response responses[MANY], refused;
-  struct origin server;
+  struct server server;
   make_answer("head -c 20000 /dev/zero | gzip -c");
   server_start(&server, says_much_when_told, NULL);
   struct http_request request = request_to(url_of(&server, "http://127.0.0.1"));
@@ -1762,7 +1764,7 @@ static void test_threads(void **state)
 {
   (void)state;
   struct tls tls = {world.certificate, world.key};
-  struct origin server;
+  struct server server;
   pthread_t threads[4];
   server_start(&server, says_ok, &tls);
   char url[128];
@@ -1877,7 +1879,7 @@ static void test_nothing_left(server_talk *talker, const char *base, const struc
 {
   if (getenv("SPEC_SLOWED"))
     skip(); /* a sanitizer and valgrind keep copies of their own */
-  struct origin server;
+  struct server server;
   struct http_response response;
   char *body = calloc(1, 4 * MARK), *authorization = calloc(1, MARK + 1);
   assert_int_equal(count_marks(), 0);

@@ -365,8 +365,8 @@ static bool prepare(const char *step)
 }
 
 /* In a copy: "load" loads and tells, "leave" changes the working directory, "short" gives little room for the message,
- * "nobody" gives up root's rights, "full" leaves no descriptors, "crowded" and "narrow" no memory, "free" gives descriptors back, anything else is a module to
- * copy beside the program. */
+ * "nobody" gives up root's rights, "full" leaves no descriptors, "crowded" and "narrow" no memory, "free" gives
+ * descriptors back, anything else is a module to copy beside the program. */
 static int run_steps(char **steps)
 {
   char message[1024];

@@ -197,7 +197,7 @@ static void run(int listener, struct seen *seen, server_talk *talker, const stru
   SSL_CTX_free(context);
 }
 
-void server_start(struct origin *server, server_talk *talker, const struct tls *tls)
+void server_start(struct server *server, server_talk *talker, const struct tls *tls)
 {
   int listener = bound_socket();
   need(listen(listener, 64) == 0, "listen");
@@ -214,7 +214,7 @@ void server_start(struct origin *server, server_talk *talker, const struct tls *
   close(listener);
 }
 
-void server_stop(struct origin *server)
+void server_stop(struct server *server)
 {
   int fd = bound_socket(), status = -1;
   server->seen->stopper = port_of(fd);
@@ -224,7 +224,7 @@ void server_stop(struct origin *server)
   close(fd);
 }
 
-void server_free(struct origin *server)
+void server_free(struct server *server)
 {
   munmap(server->seen, sizeof *server->seen);
 }

@@ -35,18 +35,18 @@ struct talk {
 /* Runs in the server's process; the connection is closed when it returns. */
 typedef void server_talk(struct talk *talk);
 
-struct origin {
+struct server {
   pid_t process;
   int port;
   struct seen *seen;
 };
 
 /* `tls` NULL: no TLS. Connections are served one after another. */
-void server_start(struct origin *server, server_talk *talker, const struct tls *tls);
+void server_start(struct server *server, server_talk *talker, const struct tls *tls);
 
 /* Serves every connection that was made before, then ends. `seen` stays readable until server_free. */
-void server_stop(struct origin *server);
-void server_free(struct origin *server);
+void server_stop(struct server *server);
+void server_free(struct server *server);
 
 /* Read one request to its end; false: the peer left. */
 bool talk_read(struct talk *talk);
