@@ -197,6 +197,12 @@ static bool has_no_record(struct store *store)
   return store->ops->load(store, &record, &error) == STORE_NONE;
 }
 
+static void begin_to_spend(struct store *store, const char *hash)
+{
+  store->ops->begin(store);
+  store->ops->spend(store, hash);
+}
+
 static const char *held_by(struct store *store)
 {
   struct store_error error;
@@ -245,8 +251,7 @@ static struct store *spend(const struct scratch *scratch)
   EXPECT(locks(store) && loads(store, OLD));
   const char *held = held_by(store);
   EXPECT(held && marks(store, held));
-  store->ops->begin(store);
-  store->ops->spend(store, HASH);
+  begin_to_spend(store, HASH);
   EXPECT(store->ops->excludes_others(store));
   return store;
 }
@@ -680,6 +685,7 @@ static void space_is_taken_where_it_cannot_be_set_apart(void **state)
 enum found_by { BY_BOTH, BY_LOCK_FILE, BY_MARK };
 
 static enum found_by found_by;
+
 static struct store *refresh_to_die(const struct scratch *scratch)
 {
   struct store *store = open_in(scratch);
@@ -689,8 +695,7 @@ static struct store *refresh_to_die(const struct scratch *scratch)
   EXPECT(locks(store) && loads(store, OLD));
   const char *held = held_by(store);
   EXPECT(held && marks(store, found_by == BY_LOCK_FILE ? "" : held));
-  store->ops->begin(store);
-  store->ops->spend(store, HASH);
+  begin_to_spend(store, HASH);
   return store;
 }
 
@@ -1034,8 +1039,7 @@ static void the_hashes_of_what_was_spent_outlive_the_record(void **state)
   struct store_error error;
   char *record, oldest[65], newest[65], both[130];
   assert_string_equal(store->ops->spent(store), HASH);
-  store->ops->begin(store);
-  store->ops->spend(store, HASH);
+  begin_to_spend(store, HASH);
   assert_string_equal(other->ops->spent(other), HASH);
   /* what the load has met with it, and from then on what is there */
   assert_int_equal(other->ops->load(other, &record, &error), STORE_OK);
@@ -1053,10 +1057,8 @@ static void the_hashes_of_what_was_spent_outlive_the_record(void **state)
   for (int i = 0; i < 200; i++) {
     char hash[65];
     hash_number(hash, i);
-    other->ops->begin(other);
-    other->ops->spend(other, hash);
-    other->ops->begin(other);
-    other->ops->spend(other, hash);
+    begin_to_spend(other, hash);
+    begin_to_spend(other, hash);
   }
   const char *spent = other->ops->spent(other);
   hash_number(oldest, 136);
@@ -1079,8 +1081,7 @@ static void garbage_in_the_lock_file_is_no_hash(void **state)
   struct store *store = spend(scratch);
   for (int i = 1; i < 40; i++) {
     hash_number(hash, i);
-    store->ops->begin(store);
-    store->ops->spend(store, hash);
+    begin_to_spend(store, hash);
   }
   store->ops->unlock(store);
   memset(noise, 0x5a, sizeof noise);
@@ -1093,8 +1094,7 @@ static void garbage_in_the_lock_file_is_no_hash(void **state)
     assert_memory_equal(next, "00000000000000000000000000000000000000000000000000000000000000", 62);
   assert_true(locks(store)); /* names there are as little trusted */
   hash_number(hash, 41);
-  store->ops->begin(store);
-  store->ops->spend(store, hash);
+  begin_to_spend(store, hash);
   assert_non_null(strstr(store->ops->spent(store), hash));
   store->ops->unlock(store);
   assert_int_equal(ftruncate(fd, 0), 0);
@@ -1165,8 +1165,7 @@ static void a_token_that_is_rejected_in_a_refresh_is_announced_with_its_end(void
 {
   struct store *one = sharing(*state), *other = sharing(*state);
   assert_true(locks(one));
-  one->ops->begin(one);
-  one->ops->spend(one, HASH);
+  begin_to_spend(one, HASH);
   uint64_t during = generation(one);
   other->ops->reject(other, 7);
   assert_true(knows(one, 7));
