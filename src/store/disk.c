@@ -180,6 +180,17 @@ struct timespec disk_modified(const struct stat *found)
 #endif
 }
 
+bool disk_is_older(const struct stat *one, const struct stat *other)
+{
+  struct timespec a = disk_modified(one), b = disk_modified(other);
+  return a.tv_sec < b.tv_sec || (a.tv_sec == b.tv_sec && a.tv_nsec < b.tv_nsec);
+}
+
+bool disk_is_out_of_room(int cause)
+{
+  return cause == ENOSPC || cause == EDQUOT || cause == EFBIG;
+}
+
 bool disk_make_private(int fd)
 {
   struct stat found;
@@ -271,4 +282,9 @@ bool disk_sync(int fd)
     result = fsync(fd);
   while (result != 0 && errno == EINTR);
   return result == 0;
+}
+
+bool disk_sync_folder(int fd)
+{
+  return disk_sync(fd) || errno == EINVAL;
 }

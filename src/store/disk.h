@@ -31,6 +31,12 @@ int disk_open(const char *path, int flags, struct stat *found, struct store_erro
 /* When the file was last written. */
 struct timespec disk_modified(const struct stat *found);
 
+/* Whether one file was last written before the other. */
+bool disk_is_older(const struct stat *one, const struct stat *other);
+
+/* Whether this errno says that there is no room for more bytes. */
+bool disk_is_out_of_room(int cause);
+
 /* Take away all permissions of the open file except its owner's to read and write. False: errno says why; ENOTSUP when
  * its file system has no permissions. */
 bool disk_make_private(int fd);
@@ -49,5 +55,9 @@ bool disk_allocate(int fd, off_t size);
 
 /* Bring an open file or folder to the disk, past the disk's own cache where the system can. False: errno says why. */
 bool disk_sync(int fd);
+
+/* Bring an open folder to the disk. Some file systems cannot sync a folder, say so, and do not need it. False: errno
+ * says why. */
+bool disk_sync_folder(int fd);
 
 #endif

@@ -46,12 +46,6 @@ struct file_store {
   bool told;           /* that a group may write in the folder */
 };
 
-static bool is_older(const struct stat *one, const struct stat *other)
-{
-  struct timespec a = disk_modified(one), b = disk_modified(other);
-  return a.tv_sec < b.tv_sec || (a.tv_sec == b.tv_sec && a.tv_nsec < b.tv_nsec);
-}
-
 static struct version version_of(const struct stat *found)
 {
   return (struct version){.known = true,
@@ -227,12 +221,12 @@ static int next_place(struct file_store *file)
 }
 
 /* The name is noted before the file exists, so that the next lock holder knows of it. */
-static bool make_spare(struct file_store *file, struct spare *spare, int place, off_t space, struct store_error *error)
+static bool make_spare(struct file_store *file, struct spare *spare, struct store_error *error)
 {
   if (!spare_begin(spare, file->path, file->folder, error))
     return false;
-  note_name(file, spare, place);
-  return spare_make(spare, file->path, space, space ? LEAST_SPACE : 0, error);
+  note_name(file, spare, next_place(file));
+  return spare_make(spare, file->path, 0, 0, error);
 }
 
 /* Make another spare if this one was removed or closed, or holds another record. It stays in `former` until this record
@@ -245,7 +239,7 @@ static bool renew_spare(struct file_store *file, struct spare *spare, struct spa
   bool ready = spare_is_ready(spare, file->path);
   if (ready && (spare->whole == 0 || spare_holds(spare, record)))
     return true;
-  if (!make_spare(file, &fresh, next_place(file), 0, error))
+  if (!make_spare(file, &fresh, error))
     return ready;
   *former = *spare;
   *spare = fresh;
@@ -265,11 +259,6 @@ static void drop_useless(struct file_store *file, struct spare *spare, const cha
     spare_remove(spare, file->path);
 }
 
-static bool is_of_space(int cause)
-{
-  return cause == ENOSPC || cause == EDQUOT || cause == EFBIG;
-}
-
 static bool write_spare(struct spare *spare, const char *record, const struct stat *present, struct stat *written)
 {
   if (strlen(record) > STORE_FILE_LIMIT) {
@@ -286,7 +275,7 @@ static bool write_all_or_essentials(struct spare *spare, const char *record, con
   if (write_spare(spare, record, present, written))
     return true;
   int cause = errno;
-  char *less = is_of_space(cause) ? record_essentials(record) : NULL;
+  char *less = disk_is_out_of_room(cause) ? record_essentials(record) : NULL;
   bool good = less && write_spare(spare, less, present, written);
   if (!good)
     errno = cause;
@@ -394,8 +383,6 @@ static enum store_result place_by_exchange(const struct file_store *file, struct
   return is_unknown_call(cause) ? place_plainly(file, spare) : STORE_FAILED;
 }
 
-/* ---- it is in place ---- */
-
 /* FAILED: errno says why. An answer's tokens are worth more than a record that another writer may put there at the
  * moment of the rename; a mark is not. */
 static enum store_result take_place(const struct file_store *file, struct spare *spare, struct version *version)
@@ -404,6 +391,8 @@ static enum store_result take_place(const struct file_store *file, struct spare 
     return place_plainly(file, spare);
   return file->seen.exists ? place_by_exchange(file, spare, version) : place_first(file, spare);
 }
+
+/* ---- it is in place ---- */
 
 static bool make_place_durable(struct file_store *file, struct spare *spare, const struct version *version,
                                struct store_error *error)
@@ -640,7 +629,7 @@ static bool finish_rename(struct file_store *file, const char *left, int fd, siz
   bool good = rename(left, file->path) == 0;
   if (!good)
     disk_fail(error, "replace", file->path, errno);
-  else if (!disk_sync(folder) && errno != EINVAL) {
+  else if (!disk_sync_folder(folder)) {
     disk_doubt(error, file->path, errno);
     good = false;
   }
@@ -666,7 +655,7 @@ static bool adopt_or_remove(struct file_store *file, const char *left, int fd, c
 static bool is_outdated(const struct file_store *file, const struct stat *left)
 {
   struct stat present;
-  return lstat(file->path, &present) == 0 && is_older(left, &present);
+  return lstat(file->path, &present) == 0 && disk_is_older(left, &present);
 }
 
 static bool settle_left(struct file_store *file, const char *left, struct store_error *error)
@@ -769,9 +758,7 @@ static enum store_result file_lock(struct store *store, struct store_error *erro
     return result;
   spare_leave(&file->held); /* a parent's */
   file->in_doubt = false;
-  if (!file->spent)
-    file->spent = malloc(LEDGER_TEXT);
-  if (!file->spent)
+  if (!spent_text(file))
     place_out_of_memory(error);
   else if (recover_spares(file, error))
     return STORE_OK;

@@ -4,7 +4,6 @@
 #include "disk.h"
 
 #include <stdint.h>
-#include <stdio.h>
 #include <string.h>
 
 /* An entry: its content, its number (1 and up; names: 1), and a checksum over both, in a fixed byte order, since

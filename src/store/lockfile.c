@@ -198,9 +198,9 @@ bool lockfile_share(struct lockfile *lock, char spent[LEDGER_TEXT])
 {
   struct store_error unheeded;
   /* with the lock it is the locked file's that count, wherever the path leads */
-  bool read = share(lock, lockfile_is_held(lock) ? NULL : spent) && spent && !lockfile_is_held(lock);
+  bool held = lockfile_is_held(lock), read = share(lock, held ? NULL : spent) && spent && !held;
   /* An owner that died in a refresh would leave it under way for as long as no process needs the lock. */
-  if (!lockfile_is_held(lock) && page_is_under_way(&lock->page) && lockfile_try(lock, &unheeded) == STORE_OK)
+  if (!held && page_is_under_way(&lock->page) && lockfile_try(lock, &unheeded) == STORE_OK)
     lockfile_release(lock);
   return read;
 }

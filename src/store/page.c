@@ -154,9 +154,7 @@ static const uint32_t *low_half(const struct page *page)
   const uint32_t *half = (const uint32_t *)(const void *)page->generation;
   return half + (__BYTE_ORDER__ == __ORDER_BIG_ENDIAN__);
 }
-#endif
 
-#if defined(__linux__)
 #if defined(SYS_futex)
 enum { WAKE_CALL = SYS_futex };
 #else

@@ -36,7 +36,6 @@ static void choose_name(struct spare *spare)
 
 bool spare_begin(struct spare *spare, const char *path, const char *folder, struct store_error *error)
 {
-
   *spare = SPARE_NONE;
   if (!descriptor_hold(&spare->folder, disk_try_open(folder, O_RDONLY | O_DIRECTORY))) {
     disk_fail(error, "open the folder of", path, errno);
@@ -57,11 +56,6 @@ static bool fill_with_nuls(int fd, off_t size)
   return true;
 }
 
-static bool has_no_room(int cause)
-{
-  return cause == ENOSPC || cause == EDQUOT || cause == EFBIG;
-}
-
 /* Where the system cannot set space apart it is written to, which is the best that can be done. */
 static bool take_space(int fd, off_t size)
 {
@@ -74,7 +68,7 @@ static bool take_some_space(int fd, off_t space, off_t least)
 {
   if (space == 0 || take_space(fd, space))
     return true;
-  return has_no_room(errno) && least < space && ftruncate(fd, 0) == 0 && take_space(fd, least);
+  return disk_is_out_of_room(errno) && least < space && ftruncate(fd, 0) == 0 && take_space(fd, least);
 }
 
 static int create(const struct spare *spare, const char *path)
@@ -133,16 +127,11 @@ bool spare_holds(const struct spare *spare, const char *record)
 
 /* Recovery takes the younger one of the record and a spare for the newer one. A clock that was set back between two
  * saves must not mislead it. Best effort: it matters only if we also die right behind it. */
-static void date_after(int fd, const struct stat *present)
+static void date_after(const struct spare *spare, const struct stat *present)
 {
   struct stat found;
-  if (!present || fstat(fd, &found) != 0)
-    return;
-  struct timespec ours = disk_modified(&found), theirs = disk_modified(present);
-  if (ours.tv_sec > theirs.tv_sec || (ours.tv_sec == theirs.tv_sec && ours.tv_nsec >= theirs.tv_nsec))
-    return;
-  struct timespec times[2] = {{.tv_nsec = UTIME_OMIT}, theirs};
-  (void)futimens(fd, times);
+  if (present && fstat(spare->file.fd, &found) == 0 && disk_is_older(&found, present))
+    (void)spare_date(spare, disk_modified(present));
 }
 
 /* Readers skip NULs after the record, so only other bytes have to go. */
@@ -168,7 +157,7 @@ bool spare_write(struct spare *spare, const char *record, const struct stat *pre
     return false;
   spare->written = (off_t)length;
   spare->whole = length;
-  date_after(fd, present);
+  date_after(spare, present);
   return disk_sync(fd) && fstat(fd, written) == 0;
 }
 
@@ -221,7 +210,7 @@ bool spare_place_first(const struct spare *spare, const char *path)
 
 bool spare_sync_folder(const struct spare *spare)
 {
-  return disk_sync(spare->folder.fd) || errno == EINVAL;
+  return disk_sync_folder(spare->folder.fd);
 }
 
 bool spare_stat_record(const struct spare *spare, const char *path, struct stat *found)

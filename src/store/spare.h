@@ -57,7 +57,7 @@ bool spare_exchange(const struct spare *spare, const char *path);
 /* The same where there is no record. False: errno says why; EEXIST: there is one. */
 bool spare_place_first(const struct spare *spare, const char *path);
 
-/* Make that durable. Some file systems cannot sync a folder, say so, and do not need it. False: errno says why. */
+/* Make that durable. False: errno says why. */
 bool spare_sync_folder(const struct spare *spare);
 
 /* lstat of the file in the record's place. False: errno says why. */
