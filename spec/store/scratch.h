@@ -44,7 +44,8 @@ bool holds(const char *path, const char *expected);
 int mode_of(const char *path);
 bool is_there(const char *path);
 
-/* The path of what a save has left beside `<folder>/token.json`, under whatever name; the caller frees it. NULL: nothing. */
+/* The path of what a save has left beside `<folder>/token.json`, under whatever name; the caller frees it. NULL:
+ * nothing. */
 char *find_leftover(const struct scratch *scratch);
 bool has_leftover(const struct scratch *scratch);
 

@@ -74,16 +74,16 @@ struct http_ops {
 extern const struct http_ops lucidauth_http;
 
 /* The module's functions; loads it at the first call, thread-safe. NULL: `message` (of `size` bytes, or NULL and 0)
- * names the file that could not be loaded and the remedy. `code` (or NULL) is CODE_CONFIG if somebody has to act: a file
- * is missing, is the wrong one, or may not be read by this user. It is CODE_NETWORK if memory or file descriptors are
- * short at this moment. The next call tries again. */
+ * names the file that could not be loaded and the remedy. `code` (or NULL) is CODE_CONFIG if somebody has to act: a
+ * file is missing, is the wrong one, or may not be read by this user. It is CODE_NETWORK if memory or file descriptors
+ * are short at this moment. The next call tries again. */
 const struct http_ops *http_load(enum code *code, char *message, size_t size);
 
 /* Whether the module is there and can be read, without loading it. False: `message` says why not. */
 bool http_locate(char *message, size_t size);
 
-/* Around fork(): no thread loads the module meanwhile. A child that came into being in the middle of it would find libcurl
- * half set up, and its locks held by a thread that is not there. */
+/* Around fork(): no thread loads the module meanwhile. A child that came into being in the middle of it would find
+ * libcurl half set up, and its locks held by a thread that is not there. */
 void http_before_fork(void);
 void http_after_fork(void);
 

@@ -1,8 +1,8 @@
 /* libcurl and libsodium: the one place that includes their headers, and all that this module calls of them.
  *
  * A program may have either of its own, and if it exports that, the linker gives it to everybody in the process. So the
- * module calls them by a table, which holds the functions of those that it was built with. Where the module is a part of
- * the program, the program's link has said which are meant. */
+ * module calls them by a table, which holds the functions of those that it was built with. Where the module is a part
+ * of the program, the program's link has said which are meant. */
 #ifndef HTTP_LIBRARIES_H
 #define HTTP_LIBRARIES_H
 

@@ -19,8 +19,8 @@
 
 #include "store.h"
 
-/* Bytes in a record: an answer of the largest size (1 MiB), and as much again. Of a record that is larger all the same the
- * side fields are dropped. */
+/* Bytes in a record: an answer of the largest size (1 MiB), and as much again. A record that is larger all the same
+ * loses its side fields. */
 enum { STORE_FILE_LIMIT = 2 << 20 };
 
 /* The account in the file `path`. A relative path starts from the folder `base` (absolute), or from the present one

@@ -1,8 +1,8 @@
 /* A place in memory where now private memory is mapped, now a file that processes share; its address stays the same.
  *
- * Touching a mapped file that was cut short raises SIGBUS, in whichever thread does. It is caught, and the place goes on
- * with private memory, unless the thread blocks that signal: then the system ends the process, and nothing can be done.
- * Faults anywhere else go to the handler that was there before. */
+ * Touching a mapped file that was cut short raises SIGBUS, in whichever thread does. It is caught, and the place goes
+ * on with private memory, unless the thread blocks that signal: then the system ends the process, and nothing can be
+ * done. Faults anywhere else go to the handler that was there before. */
 #ifndef STORE_MAPPING_H
 #define STORE_MAPPING_H
 
@@ -31,12 +31,12 @@ bool mapping_was_cut(const struct mapping *mapping);
 /* Private memory again, all zeros if a file was mapped. */
 void mapping_make_private(struct mapping *mapping);
 
-/* A handler of SIGBUS that the host has installed since ours is put behind it, here and whenever a file is mapped; until
- * then it gets the signals that are ours. Cheap; to be called once in a while. */
+/* A handler of SIGBUS that the host has installed since ours is put behind it, here and whenever a file is mapped;
+ * until then it gets the signals that are ours. Cheap; to be called once in a while. */
 void mapping_guard(void);
 
-/* Around fork(): no thread makes or frees a mapping meanwhile. A child would wait for ever for a thread that it does not
- * have. */
+/* Around fork(): no thread makes or frees a mapping meanwhile. A child would wait for ever for a thread that it does
+ * not have. */
 void mapping_before_fork(void);
 void mapping_after_fork(void);
 

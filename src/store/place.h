@@ -23,8 +23,8 @@ char *place_folder(const char *path);
 /* Whether the path may be that of a file. False: error says why. */
 bool place_is_file(const char *path, struct store_error *error);
 
-/* "<account>.json" with every byte percent-encoded that could mean something else to some file system. NULL: memory is
- * out. */
+/* "<account>.json" with every byte percent-encoded that could mean something else to some file system. NULL: out of
+ * memory. */
 char *place_file_name(const char *account);
 
 /* File systems take names of at most 255 bytes, and ".lock" is put behind this one. False: error says why. */

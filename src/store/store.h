@@ -70,7 +70,8 @@ struct store_ops {
   const char *(*lock_identity)(struct store *store);
   /* Whether the lock that is held is still the one that others would ask for. */
   bool (*excludes_others)(struct store *store);
-  /* With the lock held: the refresh token with this hash (RECORD_HASH) is spent. Best effort: the record says so, too. */
+  /* With the lock held: the refresh token with this hash (RECORD_HASH) is spent. Best effort, as the record says so
+   * too. */
   void (*spend)(struct store *store, const char *hash);
   /* The hashes (RECORD_HASH) of refresh tokens that were spent here, with spaces between, as far as the store knows
    * them by itself, be the record there or not; NULL: none. The store's until the next call. */

@@ -36,8 +36,8 @@ void descriptor_close(struct descriptor *descriptor);
 
 enum { PLUGS_MOST = 3 };
 
-/* Numbers of the standard input, output and errors that nobody had. A library that opens descriptors of its own, and keeps
- * them, gets none of these between the two calls. */
+/* Numbers of the standard input, output and errors that nobody had. A library that opens descriptors of its own, and
+ * keeps them, gets none of these between the two calls. */
 struct descriptor_plugs {
   struct descriptor held[PLUGS_MOST];
   int count;

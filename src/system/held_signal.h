@@ -27,8 +27,8 @@ void held_signal_end(const struct held_signal *held);
  * the program handles, ignores or blocks are left alone, and so are those that tell of a fault of this thread. */
 void held_signals_begin(struct held_signal *held);
 
-/* To be called every now and then as long as they are held, since signals of one kind are not counted: one that comes a second or more after
- * the first is obeyed at once. */
+/* To be called every now and then as long as they are held, since signals of one kind are not counted: one that comes a
+ * second or more after the first is obeyed at once. */
 void held_signals_look(struct held_signal *held, double steady);
 
 /* The mask is as it was; signals that came meanwhile are kept for held_signals_pass_on. */

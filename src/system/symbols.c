@@ -51,8 +51,6 @@ const char *symbols_find(const char *const names[], void *found, size_t count)
 
 #include <elf.h>
 #include <link.h>
-#include <stdbool.h>
-#include <stddef.h>
 #include <stdint.h>
 #include <sys/mman.h>
 #include <unistd.h>
