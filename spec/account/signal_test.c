@@ -1,6 +1,7 @@
 /* Signals that come while a refresh is under way. Each process that is to be ended by one is a child. */
 #define _GNU_SOURCE
 #include "../system/clock.h"
+#include "../system/thread.h"
 #include "fixture.h"
 #include "next_action.h"
 
@@ -326,6 +327,28 @@ static void a_mask_of_the_program_is_as_before(void **state)
   pthread_sigmask(SIG_SETMASK, &before, NULL);
 }
 
+static sigset_t mask_of_thread;
+
+static void *tell_mask(void *unused)
+{
+  pthread_sigmask(SIG_SETMASK, NULL, &mask_of_thread);
+  return unused;
+}
+
+static void a_thread_of_the_library_gets_its_own_faults_alone(void **state)
+{
+  (void)state;
+  static const int faults[] = {SIGSEGV, SIGBUS, SIGFPE, SIGILL, SIGTRAP, SIGSYS, SIGABRT};
+  static const int others[] = {SIGTERM, SIGINT, SIGHUP, SIGUSR1, SIGCHLD, SIGPIPE, SIGPROF};
+  pthread_t thread;
+  assert_true(thread_start(&thread, tell_mask, true));
+  assert_int_equal(pthread_join(thread, NULL), 0);
+  for (size_t i = 0; i < sizeof faults / sizeof *faults; i++)
+    assert_int_equal(sigismember(&mask_of_thread, faults[i]), 0);
+  for (size_t i = 0; i < sizeof others / sizeof *others; i++)
+    assert_int_equal(sigismember(&mask_of_thread, others[i]), 1);
+}
+
 /* ---- flights in the program's own hands ---- */
 
 static bool is_blocked(int number)
@@ -382,6 +405,7 @@ int main(void)
       TEST(a_handler_of_the_program_is_called_in_the_middle),
       TEST(what_the_program_ignores_stays_ignored),
       TEST(a_mask_of_the_program_is_as_before),
+      TEST(a_thread_of_the_library_gets_its_own_faults_alone),
       TEST(a_storage_of_the_program_saves_with_its_own_mask),
   };
   return cmocka_run_group_tests(tests, NULL, NULL);

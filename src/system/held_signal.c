@@ -82,7 +82,7 @@ void held_signal_end(const struct held_signal *held)
 
 /* ---- those that would end the process ---- */
 
-static bool is_of_a_fault(int number)
+bool held_signal_is_of_a_fault(int number)
 {
   return number == SIGSEGV || number == SIGBUS || number == SIGFPE || number == SIGILL || number == SIGTRAP ||
          number == SIGSYS || number == SIGABRT;
@@ -116,7 +116,7 @@ void held_signals_begin(struct held_signal *held)
   pthread_sigmask(SIG_BLOCK, NULL, &blocked);
   sigemptyset(&held->held);
   for (int number = 1; number <= last_signal(); number++)
-    if (!is_of_a_fault(number) && ends_by_default(number) && sigismember(&blocked, number) == 0 &&
+    if (!held_signal_is_of_a_fault(number) && ends_by_default(number) && sigismember(&blocked, number) == 0 &&
         is_left_to_the_system(number))
       sigaddset(&held->held, number);
   block_held(held);

@@ -13,6 +13,9 @@ struct held_signal {
   bool holding;
 };
 
+/* Whether it tells of a fault of the very thread that gets it: such a signal cannot be put off. */
+bool held_signal_is_of_a_fault(int number);
+
 /* ---- one that a system call or a library sends this thread although its failure is told anyway ---- */
 
 /* From here on the thread gets no signal of this number. */

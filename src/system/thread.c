@@ -1,6 +1,8 @@
 #define _GNU_SOURCE
 #include "thread.h"
 
+#include "held_signal.h"
+
 #include <signal.h>
 #include <stddef.h>
 #include <sys/resource.h>
@@ -10,12 +12,12 @@ enum { STACK = 1024 * 1024 };
 
 bool thread_start(pthread_t *thread, void *(*body)(void *), bool joined)
 {
-  static const int fatal[] = {SIGSEGV, SIGBUS, SIGFPE, SIGILL, SIGABRT, SIGTRAP};
   sigset_t blocked, before;
   pthread_attr_t attributes;
   sigfillset(&blocked);
-  for (size_t i = 0; i < sizeof fatal / sizeof *fatal; i++)
-    sigdelset(&blocked, fatal[i]);
+  for (int number = 1; number < NSIG; number++)
+    if (held_signal_is_of_a_fault(number))
+      sigdelset(&blocked, number);
   pthread_attr_init(&attributes);
   pthread_attr_setstacksize(&attributes, STACK);
   pthread_attr_setdetachstate(&attributes, joined ? PTHREAD_CREATE_JOINABLE : PTHREAD_CREATE_DETACHED);
