@@ -34,9 +34,9 @@ static bool watch(void)
 const char *exit_watch(void)
 {
   if (!watch())
-    return "The end of this process could cut a refresh off, since there is not enough memory to be told of it "
-           "(atexit). "
-           "Nothing was changed; free some memory and try again.";
+    return "This process is out of memory: it could not be told of its own end (atexit), which might then cut a "
+           "refresh "
+           "off. Nothing was changed; free some memory and try again.";
   if (exit_has_begun())
     return "This process is ending, so no refresh begins any more: its answer could be lost. Nothing was changed.";
   return NULL;
