@@ -472,7 +472,7 @@ static enum store_result replace_record(struct file_store *file, struct spare *s
 static bool is_at_path(const struct file_store *file, const struct descriptor *folder)
 {
   struct stat named;
-  return stat(file->folder, &named) == 0 && named.st_dev == folder->device && named.st_ino == folder->inode;
+  return stat(file->folder, &named) == 0 && descriptor_leads_to(folder, &named);
 }
 
 /* There is no record, or a copy of our mark's: no other login's. */

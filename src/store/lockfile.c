@@ -60,7 +60,7 @@ static int acquire(struct lockfile *lock)
 static bool is_current(const struct lockfile *lock)
 {
   struct stat named;
-  return lstat(lock->path, &named) == 0 && lock->file.device == named.st_dev && lock->file.inode == named.st_ino;
+  return lstat(lock->path, &named) == 0 && descriptor_leads_to(&lock->file, &named);
 }
 
 static int open_file(const struct lockfile *lock, struct store_error *error)

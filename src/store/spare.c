@@ -110,7 +110,7 @@ bool spare_is_ready(const struct spare *spare, const char *path)
   struct stat named;
   if (!spare->name[0] || !descriptor_is_ours(&spare->folder) || !descriptor_is_ours(&spare->file))
     return false;
-  return spare_stat(spare, path, &named) && named.st_dev == spare->file.device && named.st_ino == spare->file.inode;
+  return spare_stat(spare, path, &named) && descriptor_leads_to(&spare->file, &named);
 }
 
 bool spare_holds(const struct spare *spare, const char *record)

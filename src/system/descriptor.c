@@ -3,7 +3,6 @@
 
 #include <errno.h>
 #include <fcntl.h>
-#include <sys/stat.h>
 #include <unistd.h>
 
 int descriptor_keep(int fd)
@@ -32,11 +31,15 @@ bool descriptor_hold(struct descriptor *descriptor, int fd)
   return true;
 }
 
+bool descriptor_leads_to(const struct descriptor *descriptor, const struct stat *found)
+{
+  return found->st_dev == descriptor->device && found->st_ino == descriptor->inode;
+}
+
 bool descriptor_is_ours(const struct descriptor *descriptor)
 {
   struct stat found;
-  return descriptor->fd >= 0 && fstat(descriptor->fd, &found) == 0 && found.st_dev == descriptor->device &&
-         found.st_ino == descriptor->inode;
+  return descriptor->fd >= 0 && fstat(descriptor->fd, &found) == 0 && descriptor_leads_to(descriptor, &found);
 }
 
 bool descriptor_is_gone(const struct descriptor *descriptor)
@@ -46,7 +49,7 @@ bool descriptor_is_gone(const struct descriptor *descriptor)
     return true;
   if (fstat(descriptor->fd, &found) != 0)
     return errno == EBADF;
-  return found.st_dev != descriptor->device || found.st_ino != descriptor->inode;
+  return !descriptor_leads_to(descriptor, &found);
 }
 
 void descriptor_close(struct descriptor *descriptor)

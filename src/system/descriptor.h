@@ -4,6 +4,7 @@
 #define DESCRIPTOR_H
 
 #include <stdbool.h>
+#include <sys/stat.h>
 #include <sys/types.h>
 
 /* Take over a descriptor that was just opened, close-on-exec. A program that runs without its standard input, output or
@@ -23,6 +24,9 @@ struct descriptor {
 /* Remember the file that `fd` refers to. False, with errno: `fd` was -1, or its file cannot be told; then it is
  * closed. */
 bool descriptor_hold(struct descriptor *descriptor, int fd);
+
+/* Whether this is the stat of its file. */
+bool descriptor_leads_to(const struct descriptor *descriptor, const struct stat *found);
 
 /* Whether it is open, and still leads there. Async-signal-safe, as the next one is. */
 bool descriptor_is_ours(const struct descriptor *descriptor);
