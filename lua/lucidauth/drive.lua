@@ -126,7 +126,7 @@ end
 
 local function broken_off(stores)
   if stores then
-    return nil, "Storing what the login gave was broken off, since its client or its process ends, "
+    return nil, "Storing the login's answer was broken off, since its client or its process ends, "
       .. "or since the storage took too long. Keep the answer, and store it again.", "not_ready"
   end
   return nil, "A refresh was broken off, since its client or its process ends, or since the "
@@ -494,12 +494,12 @@ local function glance(run, refresh)
   return nil, may_not_wait, "not_ready"
 end
 
-local stored_later = "What the login gave is not stored yet: something else is under way with "
+local stored_later = "The login's answer is not stored yet: something else is under way with "
   .. "this account's tokens, and this caller may not wait. Call again with the same answer "
   .. "in a moment."
-local being_stored = "What the login gave is being stored. Call again with the same answer in a "
+local being_stored = "The login's answer is being stored. Call again with the same answer in a "
   .. "moment, and you hear what came of it."
-local may_not_store = "What the login gave was not stored, since this caller may not wait: the "
+local may_not_store = "The login's answer was not stored, since this caller may not wait: the "
   .. "main program and a function that C calls cannot yield. Nothing was changed; store it from a "
   .. "coroutine of the event loop."
 

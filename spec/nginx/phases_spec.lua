@@ -514,10 +514,10 @@ describe("what a login gave", function()
         return headers["x-said"]
       end
       local said = ask("first-000")
-      assert.is_truthy(said:find("^not_ready: What the login gave is being stored"), said)
+      assert.is_truthy(said:find("^not_ready: The login's answer is being stored"), said)
       nginx.eventually(function()
         said = ask("first-000")
-        return not said:find("^not_ready: What the login gave is being stored")
+        return not said:find("^not_ready: The login's answer is being stored")
       end)
       assert.are.equal("stored", said, kind)
       nginx.eventually(function()

@@ -376,7 +376,7 @@ static void say_it_has_to_wait(bool wait, lucidauth_error *error)
 {
   error_set(
       error, wait ? LUCIDAUTH_TIMEOUT : LUCIDAUTH_NOT_READY,
-      "Another %s refreshes or stores this account's tokens, so what the login gave is not stored yet. Nothing was "
+      "Another %s refreshes or stores this account's tokens, so the login's answer is not stored yet. Nothing was "
       "changed; store the same answer again in a moment.",
       wait ? "thread" : "coroutine");
 }

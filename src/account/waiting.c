@@ -258,25 +258,22 @@ char *waiting_get(struct lucidauth_account *account, enum flow_goal goal, uint64
 /* ---- storing a login's answer ---- */
 
 static const char *const being_stored =
-    "What the login gave is being stored in the background. Call again with the same answer in a moment, and you hear "
+    "The login's answer is being stored in the background. Call again with the same answer in a moment, and you hear "
     "what came of it.";
-static const char *const stored_later = "What the login gave is not stored yet: something else is under way with this "
-                                        "account's tokens. Call again with the "
-                                        "same answer in a moment.";
-static const char *const stores_too_long = "Storing what the login gave takes too long. It goes on: keep the answer, "
-                                           "and call again with it later to hear what "
-                                           "came of it.";
+static const char *const stored_later = "The login's answer is not stored yet: something else is under way with this "
+                                        "account's tokens. Call again with the same answer in a moment.";
+static const char *const stores_too_long = "Storing the login's answer takes too long. It goes on: keep the answer, "
+                                           "and call again with it later to hear what came of it.";
 static const char *const never_stored =
-    "What the login gave could not be stored: something else was under way with this account's tokens for too long, or "
+    "The login's answer could not be stored: something else was under way with this account's tokens for too long, or "
     "the system has no thread for it. Nothing was changed; store the same answer again later.";
 static const char *const outcome_forgotten =
-    "What came of this answer is not known here any more: others were stored after it, or this process was forked. "
+    "The outcome of this answer is not known here any more: others were stored after it, or this process was forked. "
     "Store it again if the account does not work.";
 static const char *const forbidden_to_store =
-    "This process may not start threads any more: its limit of processes (RLIMIT_NPROC) is 0, so nothing stores what "
-    "the login gave. Nothing was changed. HAProxy sets that limit unless its configuration says insecure-fork-wanted "
-    "in "
-    "the section global: add that line, and restart it.";
+    "This process may not start threads any more: its limit of processes (RLIMIT_NPROC) is 0, so nothing stores the "
+    "login's answer. Nothing was changed. HAProxy sets that limit unless its configuration says insecure-fork-wanted "
+    "in the section global: add that line, and restart it.";
 
 /* The login that this ticket waits for. A caller that comes without its ticket hears the outcome that nobody has heard yet. */
 static struct login *find_login(const struct lucidauth_account *account, const struct ticket *ticket,
