@@ -27,7 +27,7 @@ end
 
 local is_root = helper.run("id -u") == "0\n"
 
--- What gives a program mounts of its own.
+-- The command that gives a program mounts of its own.
 local function find_own_mounts()
   for _, way in ipairs({ "unshare --mount ", "unshare --user --map-root-user --mount " }) do
     local probe = way .. "sh -c 'mount -t tmpfs -o size=64k tmpfs /mnt' 2>&1"

@@ -83,7 +83,7 @@ local function assert_still_stored(is_pending)
   return record
 end
 
--- What the server has said of later is kept with the record, for everybody.
+-- The server's "later" is kept with the record, for all processes.
 local function let_later_come()
   local record = tokens.read(fixture.path)
   if record.failure then
@@ -128,7 +128,7 @@ local function filler(count, size)
   return headers
 end
 
--- What each does to a refresh that the server has not carried out.
+-- The outcome of each for a refresh that the server has not carried out.
 local failures = {
   ["hangs"] = {
     { kind = "hang" }, "timeout", { "did not answer in time" }, posts = 1, timeout = helper.SHORT,
@@ -329,7 +329,7 @@ describe("a server that has rotated and then", function()
       assert.are.equal(1, introspections())
       local mark = assert_still_stored(true).pending
       assert.is_true(math.abs(mark.since - os.time()) < 60)
-      -- Whoever comes next asks once more, and does not spend it either.
+      -- The next caller asks once more, and does not spend it either.
       local again = call()
       assert_failed(again, "lost_rotation", { "LUCID_REFRESH_TOKEN" })
       assert.are.equal(1, requests())

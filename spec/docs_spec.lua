@@ -1,6 +1,6 @@
--- What docs/ shows in Lua, shell, C and nginx's words, run as it stands there but for the servers'
--- names; and what it lists, held against the code. A comment before a block says why it is not run,
--- or which file it shows:
+-- The blocks of docs/ in Lua, shell, C and nginx's words, run as they stand there but for the
+-- servers' names; and its lists, held against the code. A comment before a block says why it is
+-- not run, or which file it shows:
 --
 --     <!-- not run: it needs root -->
 --     <!-- file: examples/storage/redis_storage.lua -->
@@ -167,7 +167,7 @@ end)
 
 local HEADER = helper.read_file("src/lucidauth.h")
 
--- What a page's section lists in its tables: the text in the first cell of each row, and the
+-- The lists in the tables of a page's section: the text in the first cell of each row, and the
 -- other cells.
 local function listed(page, section, prefix)
   local text = helper.read_file(page) .. "\n## "

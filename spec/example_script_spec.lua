@@ -7,7 +7,7 @@ local tokens = require("spec.tokens")
 
 local DAY = 86400
 
--- What the script does with an answer; `left` stands for its expires_in.
+-- The script's way with an answer; `left` stands for its expires_in.
 local WRITE = [[
 import json, sys
 from datetime import datetime, timedelta
@@ -23,7 +23,7 @@ with open(path, "w") as file:
 print(expiration.timestamp() - datetime.now().timestamp())
 ]]
 
--- What it does with the file: the token if it has not expired.
+-- Its way with the file: the token if it has not expired.
 local READ = [[
 import json, sys
 from datetime import datetime
@@ -37,7 +37,7 @@ print(expiration.isoformat(timespec="microseconds"))
 print(datetime.fromtimestamp(info["expires_at"]).isoformat(timespec="microseconds"))
 ]]
 
--- What a user of ours does; prints the token and how long it lives.
+-- A program of our users; prints the token and how long it lives.
 local OURS = [[
 local lucid = require("lucidauth")
 print(assert(lucid.token()))

@@ -119,7 +119,7 @@ function Scene:assert_no_secret(text)
   assert.is_false(helper.contains(text, self.sandbox.client_secret))
 end
 
---- What a call for a token returned was this failure.
+--- A call for a token returned this failure.
 ---@param code LucidCode
 ---@param token string|nil
 ---@param message string|nil

@@ -1,4 +1,4 @@
---- What the specs share: the sandbox as a process of its own, programs to run,
+--- The tools that the specs share: the sandbox as a process of its own, programs to run,
 --- HTTP, files. Needs a POSIX shell and mkfifo, and luasocket.
 
 local socket = require("socket")
@@ -198,7 +198,7 @@ local function exports(env)
   return table.concat(lines, "; ")
 end
 
--- What lets a child find the same modules, whatever busted was told.
+-- The variables by which a child finds the same modules, also those of busted's options.
 local function module_paths()
   return { LUA_PATH = package.path, LUA_CPATH = package.cpath }
 end
@@ -287,7 +287,7 @@ function helper.shell(command)
   return out
 end
 
---- What stands before a program in the shell so that file modes hold for it:
+--- The words before a program in the shell that make file modes hold for it:
 --- root without its privileges is still the owner of its files.
 ---@return string
 function helper.without_privileges()
@@ -464,7 +464,7 @@ local function control(self, method, name, body)
   return answer
 end
 
---- What it was asked: `counts` and `entries`.
+--- The requests to it: `counts` and `entries`.
 ---@param last integer|nil how many entries at most
 function Sandbox:log(last)
   return control(self, "GET", "log" .. (last and "?last=" .. last or ""))

@@ -30,7 +30,7 @@ local function copy(value)
   return result
 end
 
--- What a program would write; `changes` replace single functions, and `before`
+-- A storage as a program would write it; `changes` replace single functions, and `before`
 -- runs ahead of each of them.
 local function storage_with(changes, before)
   local held = {}
@@ -366,7 +366,7 @@ describe("a lock in Lua", function()
     assert.is_false(contains(names_of_calls(), "unlock"))
   end)
 
-  -- What database drivers return when somebody else holds the key.
+  -- The results of database drivers when somebody else holds the key.
   local null = cjson.null
   for what, busy in pairs({
     ["false"] = function() return false end,
@@ -435,7 +435,7 @@ describe("a storage's function that fails", function()
     end
   end
 
-  -- What must not stop anything else: each is tried, and then all works again.
+  -- A fault must not stop anything else: each is tried, and then all works again.
   local function assert_stopped(name, body, part)
     local before = fixture:posts()
     local client = client_with(storage_with({ [name] = body }))
@@ -1148,8 +1148,8 @@ describe("a coroutine that nobody resumes", function()
     end)
   end
 
-  -- What copas or a framework's time limit leaves behind: nobody resumes it, and
-  -- somebody still knows it.
+  -- A coroutine as copas or a framework's time limit leaves it behind: nobody resumes
+  -- it, and somebody still knows it.
   local function call_until_it_works(client)
     local began = socket.gettime()
     return helper.eventually(function()
@@ -1271,8 +1271,8 @@ describe("a coroutine that nobody resumes", function()
   end)
 end)
 
--- What was saved has to be there when it is asked for, or the next refresh token
--- is lost, or the last one is sent twice.
+-- A saved record has to be there when it is asked for, or the next refresh token is
+-- lost, or the last one is sent twice.
 describe("a storage that does not store", function()
 
   local function saving(change)
@@ -1432,7 +1432,7 @@ describe("a storage that does not store", function()
     assert.are.equal(token, records.default.access_token)
   end)
 
-  -- What Debian's lua-cjson, and many a database, make of it is the same to us.
+  -- The numbers and lists of Debian's lua-cjson, and of many a database, are the same to us.
   it("is not what rounds to fourteen digits, or makes an object of an empty list", function()
     sandbox:faults({ kind = "transform", raw = { number = "0.1234567890123456789",
       list = "[]", deep = '{"list":[],"none":null}' } })
@@ -1468,7 +1468,7 @@ describe("a locale with a decimal comma", function()
     end
   end
 
-  -- What these modules ask of the sandbox would be broken as well.
+  -- The requests of these modules to the sandbox would be broken as well.
   local function with_a_comma(call)
     os.setlocale("de_DE.UTF-8", "numeric")
     local ok, message = pcall(call)

@@ -1,4 +1,4 @@
--- What the README shows in Lua and in the shell, run as it stands there but for the server's name
+-- The README's blocks in Lua and in the shell, run as they stand there but for the server's name
 -- and the dots in place of secrets. Its nginx.conf is tried in nginx/readme_spec.lua, its ways to
 -- install in packaging/rock and packaging/install.
 

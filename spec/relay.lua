@@ -1,5 +1,5 @@
---- What stands between a client and the sandbox, for the specs: socat, which
---- carries connections on.
+--- A relay between a client and the sandbox, for the specs: socat, which carries
+--- connections on.
 
 local helper = require("spec.helper")
 

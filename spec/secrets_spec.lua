@@ -588,7 +588,7 @@ describe("memory", function()
 
   local FROM_ENVIRONMENT = { secret = SECRET, other = OTHER }
 
-  -- What a process holds before it has done anything is not ours either: a
+  -- The secrets of a process that has done nothing yet are not ours either: a
   -- sanitizer keeps a copy of the environment. The start is not told by
   -- printing: when a function is called for the first time, the dynamic linker
   -- saves the registers on the stack, with what copying has left in them, and
@@ -647,7 +647,7 @@ describe("memory", function()
       all[name] = token
     end
     local found = copies(child, all)
-    -- What is in use is found, so what is not found is not there.
+    -- A secret in use is found, so one that is not found is not there.
     for name in pairs(used) do
       assert.is_true((found[name] or 0) > 0, name)
       found[name] = nil

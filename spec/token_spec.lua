@@ -936,7 +936,7 @@ describe("over TLS", function()
     assert.is_true(tokens.works(sandbox, token))
   end)
 
-  -- What became of a refresh that must not get through. The token lives, so it
+  -- The outcome of a refresh that must not get through. The token lives, so it
   -- is tried once.
   local function assert_stopped(changes)
     local pair = fixture:store(60)

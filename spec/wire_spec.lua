@@ -1,5 +1,5 @@
--- What goes over the wire: a refresh is one POST on a connection of its own,
--- whatever the server does with it, and it is sent again only when the server
+-- The requests on the wire: a refresh is one POST on a connection of its own,
+-- even if the server fails it, and it is sent again only when the server
 -- says that the refresh token is still alive.
 
 local socket = require("socket")

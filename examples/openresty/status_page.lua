@@ -133,7 +133,7 @@ end
 
 local failed = { refresh_failed = true, save_failed = true, lost = true }
 
--- What failed is told by its shape, too.
+-- A failure is told by its shape, too.
 local function sign(name)
   local colour = (looks[name] or { "--faint" })[1]
   return fill([[
@@ -216,7 +216,7 @@ local function failures(status)
   return #list > 0 and table.concat(list, ", ") or "none"
 end
 
--- What the server is asked next, and when.
+-- The next request to the server, and when.
 local function next_request(status)
   if status.retry_in then
     return { "next try", "in " .. span(status.retry_in) }

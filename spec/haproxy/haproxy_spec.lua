@@ -10,7 +10,7 @@ local fixture = require("spec.fixture").new(setup, teardown, before_each, after_
 
 local is_root = helper.shell("id -u") == "0\n"
 
--- What was built for the Lua that HAProxy has, where another user can read it.
+-- The modules built for the Lua that HAProxy has, where another user can read them.
 local function modules()
   local version = helper.shell("haproxy -vv"):match("Built with Lua version : Lua (%d%.%d)")
   local build = helper.interpreter:match("^(.*)/[^/]*$")

@@ -94,7 +94,7 @@ local FLAGS = "--headless --no-sandbox --disable-gpu --disable-quic --no-first-r
   .. "--disable-background-networking --disable-component-update --disable-sync --hide-scrollbars "
   .. "--window-size=800,1150"
 
--- What a browser makes of a page: its document, and a picture.
+-- A page as a browser shows it: its document, and a picture.
 local function look_at(url)
   local folder = helper.tmpdir()
   local command = ("timeout 60 chromium %s --user-data-dir=%s/profile "

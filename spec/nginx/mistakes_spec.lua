@@ -1,5 +1,5 @@
--- What is set up wrongly: a clear line in the error log, a clear answer, and
--- the worker lives on.
+-- A wrong set-up brings a clear line in the error log and a clear answer, and the
+-- worker lives on.
 
 local helper = require("spec.helper")
 local nginx = require("spec.nginx.nginx")

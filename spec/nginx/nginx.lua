@@ -312,8 +312,8 @@ local function fill(template, values)
   end))
 end
 
---- What is said in a log line or an answer where a location has to say all that
---- lucidauth returns.
+--- Makes `said`, the text of a log line or an answer for a location that has to say
+--- all that lucidauth returns.
 local PRELUDE = [[
   init_by_lua_block {
     function said(token, message, code)
@@ -471,7 +471,7 @@ function Server:change(changes)
   configure(self, self.options, self.env_lines)
 end
 
--- What most specs ask for; a spec may have its own of the same name.
+-- The locations that most specs ask for; a spec may have its own of the same name.
 local LOCATIONS = {
   token = [[ content_by_lua_block { ngx.say(said(require("lucidauth").token())) } ]],
   refresh = [[ content_by_lua_block { ngx.say(said(require("lucidauth").refresh())) } ]],
@@ -630,7 +630,7 @@ function Stage:assert_no_problems(...)
   end
 end
 
---- What is wrong with a text that lacks parts.
+--- Asserts that a text has all parts; the error names the one that it lacks.
 ---@param text string
 ---@param ... string
 function nginx.assert_contains(text, ...)

@@ -8,7 +8,7 @@ local tokens = require("spec.tokens")
 
 local fixture = nginx.fixture()
 
--- What each worker says to a request for the path, by its process.
+-- The answers of all workers to a request for the path, by their processes.
 local function ask_all(path)
   local said, count = {}, 0
   nginx.eventually(function()
