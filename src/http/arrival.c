@@ -46,7 +46,7 @@ static size_t take_body(char *data, size_t unit, size_t count, void *context)
   return append_to_body(context, data, unit * count) ? unit * count : 0;
 }
 
-static bool starts_with_name(const char *line, size_t size, const char *word)
+static bool starts_with(const char *line, size_t size, const char *word)
 {
   return size >= strlen(word) && strncasecmp(line, word, strlen(word)) == 0;
 }
@@ -105,7 +105,7 @@ static void take_transfer_coding(struct ending *ending, const char *value)
 static bool is_header(const char *line, size_t size, const char *name, char *value, size_t room)
 {
   size_t skip = strlen(name);
-  if (!starts_with_name(line, size, name))
+  if (!starts_with(line, size, name))
     return false;
   copy_value(value, room, line + skip, size - skip);
   return true;
@@ -116,7 +116,7 @@ static void start_head(struct transfer *transfer, const char *line, size_t size)
 {
   struct http_response *response = transfer->response;
   transfer->head_ended = false;
-  transfer->ending = (struct ending){.old = starts_with_name(line, size, "HTTP/1.0")};
+  transfer->ending = (struct ending){.old = starts_with(line, size, "HTTP/1.0")};
   response->retry_after[0] = '\0';
   response->location[0] = '\0';
 }
@@ -145,9 +145,9 @@ static size_t take_header(char *line, size_t unit, size_t count, void *context)
   transfer->arrived += size;
   if (transfer->head > TRANSFER_HEAD_MAX)
     return 0;
-  if (starts_with_name(line, size, "HTTP/"))
+  if (starts_with(line, size, "HTTP/"))
     start_head(transfer, line, size);
-  else if (starts_with_name(line, size, "\r\n") || starts_with_name(line, size, "\n"))
+  else if (starts_with(line, size, "\r\n") || starts_with(line, size, "\n"))
     transfer->head_ended = true;
   else if (!transfer->head_ended)
     take_field(transfer, line, size);
