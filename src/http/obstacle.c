@@ -1,6 +1,8 @@
 #define _GNU_SOURCE
 #include "obstacle.h"
 
+#include "../system/descriptor.h"
+
 #include <arpa/inet.h>
 #include <errno.h>
 #include <fcntl.h>
@@ -8,12 +10,6 @@
 #include <stddef.h>
 #include <sys/socket.h>
 #include <unistd.h>
-
-#ifdef SOCK_CLOEXEC
-#define CLOSED_ON_EXEC SOCK_CLOEXEC
-#else
-#define CLOSED_ON_EXEC 0
-#endif
 
 const char *obstacle_words(int cause)
 {
@@ -70,7 +66,7 @@ static bool is_without_route(int cause)
 
 static bool leads_out(int family, const struct sockaddr *address, socklen_t size)
 {
-  int fd = socket(family, SOCK_DGRAM | CLOSED_ON_EXEC, 0);
+  int fd = descriptor_socket(family, SOCK_DGRAM, 0);
   bool leads = fd >= 0 && (connect(fd, address, size) == 0 || !is_without_route(errno));
   if (fd >= 0)
     close(fd);

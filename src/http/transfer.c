@@ -39,11 +39,7 @@ static curl_socket_t open_socket(void *context, curlsocktype purpose, struct cur
     transfer->off_machine = true;
     return CURL_SOCKET_BAD;
   }
-#ifdef SOCK_CLOEXEC
-  curl_socket_t fd = descriptor_keep(socket(peer->family, peer->socktype | SOCK_CLOEXEC, peer->protocol));
-#else
-  curl_socket_t fd = descriptor_keep(socket(peer->family, peer->socktype, peer->protocol));
-#endif
+  curl_socket_t fd = descriptor_socket(peer->family, peer->socktype, peer->protocol);
   int cause = fd == CURL_SOCKET_BAD ? errno : 0;
   transfer->had_socket |= cause == 0;
   transfer->no_socket = transfer->had_socket ? 0 : cause;

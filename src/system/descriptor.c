@@ -3,6 +3,7 @@
 
 #include <errno.h>
 #include <fcntl.h>
+#include <sys/socket.h>
 #include <unistd.h>
 
 int descriptor_keep(int fd)
@@ -13,6 +14,18 @@ int descriptor_keep(int fd)
   close(fd);
   errno = cause;
   return kept;
+}
+
+int descriptor_socket(int family, int type, int protocol)
+{
+#ifdef SOCK_CLOEXEC
+  return descriptor_keep(socket(family, type | SOCK_CLOEXEC, protocol));
+#else
+  int fd = descriptor_keep(socket(family, type, protocol));
+  if (fd >= 0)
+    (void)fcntl(fd, F_SETFD, FD_CLOEXEC);
+  return fd;
+#endif
 }
 
 bool descriptor_hold(struct descriptor *descriptor, int fd)

@@ -12,6 +12,9 @@
  * -1, with errno: there is none, or `fd` was -1. */
 int descriptor_keep(int fd);
 
+/* socket(), taken over in the same way. */
+int descriptor_socket(int family, int type, int protocol);
+
 /* One that is kept open from call to call. */
 struct descriptor {
   int fd; /* -1: none */
