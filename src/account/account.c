@@ -184,11 +184,6 @@ void account_after_fork_in_child(struct lucidauth_account *account)
 
 /* ---- its parts, for others ---- */
 
-const char *account_name(const struct lucidauth_account *account)
-{
-  return account->name;
-}
-
 struct events *account_events(struct lucidauth_account *account)
 {
   return &account->client->events;

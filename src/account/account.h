@@ -54,7 +54,6 @@ bool account_start_leaving(struct lucidauth_account *account);
 /* The process ends: wait for a flight that is under way, and try once more to save unsaved tokens. */
 void account_settle(struct lucidauth_account *account);
 
-const char *account_name(const struct lucidauth_account *account);
 struct events *account_events(struct lucidauth_account *account);
 
 /* The means of its flights. While a flight is the program's own, so are they. */

@@ -103,11 +103,6 @@ static bool start_anew(struct lucidauth_account *account, lucidauth_error *error
   return true;
 }
 
-bool turn_is_in_child(const struct lucidauth_account *account)
-{
-  return account->turn.forked;
-}
-
 bool turn_settle_in_child(struct lucidauth_account *account, lucidauth_error *error)
 {
   if (!account->turn.forked)

@@ -126,7 +126,6 @@ struct login *turn_start_to_store(struct lucidauth_account *account, struct answ
 
 /* In the child of a fork, before flow and store are used for the first time; nothing happens elsewhere. */
 bool turn_settle_in_child(struct lucidauth_account *account, lucidauth_error *error);
-bool turn_is_in_child(const struct lucidauth_account *account);
 
 /* Why no flight begins any more; NULL: it may. */
 const char *turn_refusal(const struct lucidauth_account *account);

@@ -9,7 +9,6 @@
 #include "../system/thread.h"
 
 #include <stdlib.h>
-#include <string.h>
 
 struct lucidauth_flight {
   struct lucidauth_account *account;
