@@ -25,6 +25,15 @@ int push_token(lua_State *L, char *token, const lucidauth_error *error)
   return 1;
 }
 
+/* true | nil, message, code */
+static int push_success(lua_State *L, bool succeeded, const lucidauth_error *error)
+{
+  if (!succeeded)
+    return push_error(L, error);
+  lua_pushboolean(L, true);
+  return 1;
+}
+
 struct client *check_client(lua_State *L)
 {
   struct client *client = luaL_checkudata(L, 1, CLIENT);
@@ -253,10 +262,8 @@ int client_store(lua_State *L)
   struct client *client = check_client(L);
   const char *answer = luaL_checklstring(L, 3, &length);
   unsigned flags = lua_toboolean(L, 4) ? LUCIDAUTH_REPLACE : 0;
-  if (!lucidauth_store(client->client, luaL_optstring(L, 2, NULL), answer, length, flags, &error))
-    return push_error(L, &error);
-  lua_pushboolean(L, true);
-  return 1;
+  bool stored = lucidauth_store(client->client, luaL_optstring(L, 2, NULL), answer, length, flags, &error);
+  return push_success(L, stored, &error);
 }
 
 /* core.ticket(refresh) -> a caller's wish for a token, for poll */
@@ -277,6 +284,20 @@ int ticket_gc(lua_State *L)
   return 0;
 }
 
+/* Behind the results: the seconds within which to ask again, if there may be an answer then. The ticket holds on to the
+ * account meanwhile. */
+static int push_wait(lua_State *L, struct client *client, struct ticket *ticket, int results,
+                     const lucidauth_error *error)
+{
+  if (!client->account || error->code != LUCIDAUTH_NOT_READY || ticket->ticket.within <= 0) {
+    release_held(&ticket->held);
+    return results;
+  }
+  hold_account(&ticket->held, client);
+  lua_pushnumber(L, ticket->ticket.within);
+  return results + 1;
+}
+
 /* client:poll(ticket, account, patient) -> token | nil, message, code, seconds; never waits. Behind "not_ready": in
  * `seconds` there may be an answer, even if the refresh goes on; without them there will be none. */
 int client_poll(lua_State *L)
@@ -287,16 +308,8 @@ int client_poll(lua_State *L)
   struct ticket *ticket = luaL_checkudata(L, 2, TICKET);
   lucidauth_account *account = account_at(L, client, 3, &error);
   char *token = account ? lucidauth_poll(account, &ticket->ticket, lua_toboolean(L, 4), &serial, &error) : NULL;
-  bool waits = !token && error.code == LUCIDAUTH_NOT_READY && ticket->ticket.within > 0;
   int results = push_serial_token(L, client, account, token, serial, &error);
-  if (waits)
-    hold_account(&ticket->held, client);
-  else
-    release_held(&ticket->held);
-  if (!waits)
-    return results;
-  lua_pushnumber(L, ticket->ticket.within);
-  return results + 1;
+  return push_wait(L, client, ticket, results, &error);
 }
 
 /* client:poll_store(ticket, account, answer, replace) -> true | nil, message, code, seconds; never waits. Behind
@@ -311,20 +324,8 @@ int client_poll_store(lua_State *L)
   const char *answer = luaL_checklstring(L, 4, &length);
   unsigned flags = lua_toboolean(L, 5) ? LUCIDAUTH_REPLACE : 0;
   bool stored = account && lucidauth_poll_store(account, &ticket->ticket, answer, length, flags, &error);
-  bool waits = account && !stored && error.code == LUCIDAUTH_NOT_READY && ticket->ticket.within > 0;
-  if (waits)
-    hold_account(&ticket->held, client);
-  else
-    release_held(&ticket->held);
-  if (stored) {
-    lua_pushboolean(L, true);
-    return 1;
-  }
-  int results = push_error(L, &error);
-  if (!waits)
-    return results;
-  lua_pushnumber(L, ticket->ticket.within);
-  return results + 1;
+  int results = push_success(L, stored, &error);
+  return push_wait(L, client, ticket, results, &error);
 }
 
 /* client:reject(account, token) -> true | nil, message, code */
@@ -337,8 +338,5 @@ int client_reject(lua_State *L)
   /* no token holds a NUL byte, so the text before it is not the token that was rejected */
   bool heard = strlen(token) == length ? lucidauth_reject(client->client, account, token, &error)
                                        : account_at(L, client, 2, &error) != NULL;
-  if (!heard)
-    return push_error(L, &error);
-  lua_pushboolean(L, true);
-  return 1;
+  return push_success(L, heard, &error);
 }
