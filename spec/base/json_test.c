@@ -1,3 +1,4 @@
+#include "hash.h"
 #include "json.h"
 #include "secret.h"
 
@@ -654,6 +655,16 @@ static void failed_set_leaves_the_object_unchanged(void **state)
 
 #define WATCHED(test) cmocka_unit_test_setup_teardown(test, watch_memory, unwatch_memory)
 
+/* Files that an earlier release has written hold some of them. */
+static void hashes_are_the_published_ones(void **state)
+{
+  (void)state;
+  assert_true(hash_bytes("", 0) == UINT64_C(0xcbf29ce484222325));
+  assert_true(hash_bytes("a", 1) == UINT64_C(0xaf63dc4c8601ec8c));
+  assert_true(hash_bytes("foobar", 6) == UINT64_C(0x85944171f73967e8));
+  assert_true(hash_bytes("\0\xFF", 2) != hash_bytes("\0", 1));
+}
+
 int main(void)
 {
   const struct CMUnitTest tests[] = {
@@ -685,6 +696,7 @@ int main(void)
       WATCHED(secrets_are_wiped_before_memory_is_freed),
       WATCHED(memory_may_run_out_anywhere),
       WATCHED(failed_set_leaves_the_object_unchanged),
+      cmocka_unit_test(hashes_are_the_published_ones),
   };
   return cmocka_run_group_tests(tests, NULL, NULL);
 }

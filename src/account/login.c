@@ -1,14 +1,13 @@
 #include "login.h"
 
+#include "../base/hash.h"
+
 #include <stdlib.h>
 
-/* FNV-1a: the answer of a moment ago is told from another, and nobody gains by a likeness. */
+/* The answer of a moment ago is told from another, and nobody gains by a likeness. */
 struct login_key login_key(const char *answer, size_t length, bool replaces)
 {
-  uint64_t hash = UINT64_C(14695981039346656037);
-  for (size_t i = 0; i < length; i++)
-    hash = (hash ^ (unsigned char)answer[i]) * UINT64_C(1099511628211);
-  return (struct login_key){.fingerprint = hash, .length = length, .replaces = replaces};
+  return (struct login_key){.fingerprint = hash_bytes(answer, length), .length = length, .replaces = replaces};
 }
 
 static void drop_behind(struct login *login)

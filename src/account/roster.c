@@ -1,5 +1,6 @@
 #include "roster.h"
 
+#include "../base/hash.h"
 #include "../system/clock.h"
 #include "parts.h"
 
@@ -8,12 +9,9 @@
 
 enum { TABLE_FIRST = 8, LOOKS_AT_RESTLESS = 2, LOOKS_AT_RESTING = 16 };
 
-/* FNV-1a. */
 static size_t hash(const char *name)
 {
-  uint64_t mixed = UINT64_C(14695981039346656037);
-  for (; *name; name++)
-    mixed = (mixed ^ (unsigned char)*name) * UINT64_C(1099511628211);
+  uint64_t mixed = hash_bytes(name, strlen(name));
   return (size_t)(mixed ^ mixed >> 32);
 }
 

@@ -2,9 +2,10 @@
 #ifndef OAUTH_TOKEN_H
 #define OAUTH_TOKEN_H
 
+#include "../base/hash.h"
+
 #include <stdbool.h>
-#include <stddef.h>
-#include <stdint.h>
+#include <string.h>
 
 /* Whether it may stand in an HTTP header: not empty, no control byte, which would let it break out. False for
  * NULL. */
@@ -30,12 +31,10 @@ static inline bool token_type_is_bearer(const char *type)
 }
 
 /* A token's fingerprint, which tells tokens apart in places that may not hold the token: 64 bits, never 0. Two tokens
- * may share one; then one of them is refreshed for nothing. FNV-1a: https://datatracker.ietf.org/doc/html/rfc9923 */
+ * may share one; then one of them is refreshed for nothing. */
 static inline uint64_t token_fingerprint(const char *token)
 {
-  uint64_t hash = UINT64_C(0xcbf29ce484222325);
-  for (const char *c = token; *c; c++)
-    hash = (hash ^ (unsigned char)*c) * UINT64_C(0x100000001b3);
+  uint64_t hash = hash_bytes(token, strlen(token));
   return hash ? hash : 1;
 }
 

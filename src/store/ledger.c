@@ -1,6 +1,7 @@
 #define _GNU_SOURCE
 #include "ledger.h"
 
+#include "../base/hash.h"
 #include "disk.h"
 
 #include <stdint.h>
@@ -31,13 +32,10 @@ static uint64_t number_in(const unsigned char *bytes)
   return number;
 }
 
-/* FNV-1a. The checksum finds accidents, not forgery: only the owner may write here. */
+/* The checksum finds accidents, not forgery: only the owner may write here. */
 static uint64_t sum_of(const unsigned char *bytes)
 {
-  uint64_t sum = UINT64_C(0xcbf29ce484222325);
-  for (int i = 0; i < SAID + 8; i++)
-    sum = (sum ^ bytes[i]) * UINT64_C(0x100000001b3);
-  return sum;
+  return hash_bytes(bytes, SAID + 8);
 }
 
 static struct entry entry_in(const unsigned char bytes[ENTRY])
