@@ -8,9 +8,9 @@
  *   lucidauth_free_token(token);
  *   lucidauth_close(client);
  *
- * Strings are UTF-8 and NUL-terminated. Times are in seconds. An `error` argument may be NULL. A function that fails fills
- * it and returns NULL or false, and you have nothing to free. Messages never hold a secret. `account` NULL or "" is the
- * account "default".
+ * Strings are UTF-8 and NUL-terminated. Times are in seconds. An `error` argument may be NULL. A function that fails
+ * fills it and returns NULL or false, and you have nothing to free. Messages never hold a secret. `account` NULL or ""
+ * is the account "default".
  *
  *   structs   Each public struct begins with its size, so that a program that was built against an older header goes on
  *             with a newer library. Start it from its macro: LUCIDAUTH_ERROR_INIT for a lucidauth_error. {0} does as
@@ -18,21 +18,21 @@
  *             field that lies behind the size. You see all other structs as pointers only.
  *   threads   You may call every function from any thread at any time, unless it says otherwise. A thread that is
  *             cancelled (pthread_cancel) goes on to the end of its call first.
- *   signals   Call nothing here in a signal handler. A signal at its default action that ends the process would lose the
- *             answer to a refresh that is under way. So the thread that refreshes holds such signals back (SIGTERM,
- *             SIGHUP, SIGINT, SIGALRM and their kind) from the request until the tokens are saved, for twice the timeout
- *             at most. They arrive right after. A second signal that comes a second or more after the first is obeyed at
- *             once. Signals that your program handles, ignores or blocks are left alone. A mask belongs to one thread: in
- *             a program with several threads, a signal to the process still arrives at once on any thread that does not
- *             block it. Let those threads alone leave it unblocked that wait in here, or handle the signal.
- *             options.hold_signals = false: nothing is held.
+ *   signals   Call nothing here in a signal handler. A signal at its default action that ends the process would lose
+ *             the answer to a refresh that is under way. So the thread that refreshes holds such signals back (SIGTERM,
+ *             SIGHUP, SIGINT, SIGALRM and their kind) from the request until the tokens are saved, for twice the
+ *             timeout at most. They arrive right after. A second signal that comes a second or more after the first is
+ *             obeyed at once. Signals that your program handles, ignores or blocks are left alone. A mask belongs to
+ *             one thread: in a program with several threads, a signal to the process still arrives at once on any
+ *             thread that does not block it. Let those threads alone leave it unblocked that wait in here, or handle
+ *             the signal. options.hold_signals = false: nothing is held.
  *   fork()    Parent and child may both go on with the client. Flights and locks stay the parent's; a lucidauth_flight
- *             ends in the child at its next call. The child saves tokens that the parent could not save, once the parent
- *             has ended without having done it. With LUCIDAUTH_MEMORY each has its own copy of one refresh token: the
- *             first to refresh kills the other's.
+ *             ends in the child at its next call. The child saves tokens that the parent could not save, once the
+ *             parent has ended without having done it. With LUCIDAUTH_MEMORY each has its own copy of one refresh
+ *             token: the first to refresh kills the other's.
  *             To become a daemon, close the descriptors that you did not open (close_range, closefrom) and fork before
- *             you make a client, or at least while no refresh is under way. If you close one of ours all the same, it is
- *             neither used nor closed again, even if its number has a new owner. A refresh under way still saves its
+ *             you make a client, or at least while no refresh is under way. If you close one of ours all the same, it
+ *             is neither used nor closed again, even if its number has a new owner. A refresh under way still saves its
  *             tokens, but its lock is gone, so another process may take it for dead. The next refresh takes a new lock.
  *   SIGBUS    Processes share a page of the lock file. Reading it after another program has cut that file short raises
  *             this signal. A handler catches it and goes on without the page; it passes any other SIGBUS to the handler
@@ -46,8 +46,8 @@
  *             export functions that do the same. With the static library your link says which functions are meant.
  *   the end   A process that ends by exit(), or by returning from main, waits for refreshes under way, for twice the
  *             timeout at most, and saves tokens that could not be saved before. Flights in your own hands are yours to
- *             end. Later calls still get a token that lives, but no refresh begins (LUCIDAUTH_NOT_READY). A process that
- *             dies otherwise loses at most the answer under way; the next process asks the server about it. */
+ *             end. Later calls still get a token that lives, but no refresh begins (LUCIDAUTH_NOT_READY). A process
+ *             that dies otherwise loses at most the answer under way; the next process asks the server about it. */
 #ifndef LUCIDAUTH_H
 #define LUCIDAUTH_H
 
@@ -117,7 +117,7 @@ typedef enum lucidauth_token_request {
   LUCIDAUTH_JSON,  /* a JSON body, as Lucid documents it */
   LUCIDAUTH_FORM,  /* a form body (RFC 6749 section 2.3.1) */
   LUCIDAUTH_BASIC, /* a form body, client id and secret by HTTP Basic (RFC 6749 section 2.3.1) */
-  LUCIDAUTH_USUAL /* as the provider usually wants it: LUCIDAUTH_JSON for Lucid, LUCIDAUTH_FORM for another's token_url */
+  LUCIDAUTH_USUAL  /* as the provider usually wants it: LUCIDAUTH_JSON for Lucid, LUCIDAUTH_FORM at another token_url */
 } lucidauth_token_request;
 
 typedef enum lucidauth_storage {
@@ -181,8 +181,8 @@ typedef struct lucidauth_options {
   bool hold_signals;   /* true: see "signals" above */
   size_t max_accounts; /* 10000: so many are kept in memory, 1 at least; see lucidauth_get_account */
   /* Further fields of the refresh request, names and values in turn with a NULL at the end, a hundred pairs at most:
-   * {"audience", "https://api.example.com", NULL}. Names are of letters, digits, "-", "." and "_", and none of the fields that are
-   * filled anyway; values are not empty, and are treated as secrets. */
+   * {"audience", "https://api.example.com", NULL}. Names are of letters, digits, "-", "." and "_", and none of the
+   * fields that are filled anyway; values are not empty, and are treated as secrets. */
   const char *const *token_parameters;
 } lucidauth_options;
 
@@ -191,7 +191,7 @@ typedef struct lucidauth_options {
 #define LUCIDAUTH_OPTIONS_INIT                                                                                      \
   {                                                                                                                 \
     .size = sizeof(lucidauth_options), .refresh_before = 300, .refresh_wait = 2, .timeout = 30, .lock_timeout = 60, \
-    .token_request = LUCIDAUTH_USUAL, .default_lifetime = 3600, .hold_signals = true, .max_accounts = 10000                                           \
+    .token_request = LUCIDAUTH_USUAL, .default_lifetime = 3600, .hold_signals = true, .max_accounts = 10000         \
   }
 /* clang-format on */
 #else
@@ -245,19 +245,21 @@ LUCIDAUTH_API char *lucidauth_refresh(lucidauth *client, const char *account, lu
 LUCIDAUTH_API void lucidauth_free_token(char *token);
 
 /* The API answered 401 to this very token: it is never handed out again, and the next lucidauth_token brings
- * another. The value of the header, "Bearer ...", says the same, and space around it does not count. A token that is no longer in use changes nothing, and is no failure. False: `error` says why, an account
- * that the storage has no room for, or no token at all. */
+ * another. The value of the header, "Bearer ...", says the same, and space around it does not count. A token that is no
+ * longer in use changes nothing, and is no failure. False: `error` says why, an account that the storage has no room
+ * for, or no token at all. */
 LUCIDAUTH_API bool lucidauth_reject(lucidauth *client, const char *account, const char *token, lucidauth_error *error);
 
 enum { LUCIDAUTH_REPLACE = 1 }; /* flags of lucidauth_store: also a grant that lives */
 
 /* Store what a login gave you. `answer`, of `length` bytes, is a token answer as JSON text, or a refresh token
  * alone. It starts an empty account, and takes the place of a grant that is dead: refused, lost, expired without a
- * refresh token, or a damaged record, which is kept in the field `damaged` of the new one. A grant that lives is replaced
- * only with the flag LUCIDAUTH_REPLACE. Its record and introspection say whether it lives; nothing is spent to find out. A refresh that is under way is waited for. The same answer may be stored twice. False, and nothing was
- * changed: LUCIDAUTH_CONFIG, the grant lives, or there are no tokens in the answer; LUCIDAUTH_INVALID_GRANT, its refresh
- * token is spent already; LUCIDAUTH_STORAGE, it could not be saved, so keep it; any other code of lucidauth_token. Waits
- * as lucidauth_token does. Not for LUCIDAUTH_CUSTOM: lucidauth_flight_store. */
+ * refresh token, or a damaged record, which is kept in the field `damaged` of the new one. A grant that lives is
+ * replaced only with the flag LUCIDAUTH_REPLACE. Its record and introspection say whether it lives; nothing is spent to
+ * find out. A refresh that is under way is waited for. The same answer may be stored twice. False, and nothing was
+ * changed: LUCIDAUTH_CONFIG, the grant lives, or there are no tokens in the answer; LUCIDAUTH_INVALID_GRANT, its
+ * refresh token is spent already; LUCIDAUTH_STORAGE, it could not be saved, so keep it; any other code of
+ * lucidauth_token. Waits as lucidauth_token does. Not for LUCIDAUTH_CUSTOM: lucidauth_flight_store. */
 LUCIDAUTH_API bool lucidauth_store(lucidauth *client, const char *account, const char *answer, size_t length,
                                    unsigned flags, lucidauth_error *error);
 
@@ -320,9 +322,9 @@ typedef struct lucidauth_account lucidauth_account;
  *
  * The client keeps `max_accounts` in memory. When there are more, those leave that were not used for the longest time.
  * The next call for one of them finds its tokens in the storage again; its status starts anew. An account never leaves
- * while it has a handle, a flight or tokens that are not saved; nor does the default account, nor, with LUCIDAUTH_MEMORY,
- * one that has tokens. If none can leave, there are more than `max_accounts`. An account of which the storage has no
- * record does not stay at all. */
+ * while it has a handle, a flight or tokens that are not saved; nor does the default account, nor, with
+ * LUCIDAUTH_MEMORY, one that has tokens. If none can leave, there are more than `max_accounts`. An account of which the
+ * storage has no record does not stay at all. */
 LUCIDAUTH_API lucidauth_account *lucidauth_get_account(lucidauth *client, const char *account, lucidauth_error *error);
 
 /* Give a handle back; it is not to be used any more. Closing the client does that too, so not after lucidauth_close.
@@ -338,9 +340,9 @@ LUCIDAUTH_API char *lucidauth_token_of(lucidauth_account *account, uint64_t *ser
 
 /* ---- for event loops: never wait (options.background) ---- */
 
-/* One caller's wish for a token, or to store a login. Start from LUCIDAUTH_TICKET_INIT, or from {0}, and set `refresh` if
- * the token is to be a new one, whatever the expiry. There is nothing to be freed: a ticket that is not wanted any more
- * is forgotten. It may be moved between two calls. */
+/* One caller's wish for a token, or to store a login. Start from LUCIDAUTH_TICKET_INIT, or from {0}, and set `refresh`
+ * if the token is to be a new one, whatever the expiry. There is nothing to be freed: a ticket that is not wanted any
+ * more is forgotten. It may be moved between two calls. */
 typedef struct lucidauth_ticket {
   size_t size; /* sizeof(lucidauth_ticket) */
   bool refresh;
@@ -436,9 +438,9 @@ typedef enum lucidauth_result {
 LUCIDAUTH_API lucidauth_flight *lucidauth_flight_begin(lucidauth_account *account, bool refresh, char **token,
                                                        lucidauth_error *error);
 
-/* Begin a flight that only saves tokens that could not be saved before. Carry it out before lucidauth_close: the library
- * cannot do it for a storage of your own. It is ended as the others are, with no token; LUCIDAUTH_OK says
- * that all is saved. NULL: there is nothing to save, or another flight of this account is under way. */
+/* Begin a flight that only saves tokens that could not be saved before. Carry it out before lucidauth_close: the
+ * library cannot do it for a storage of your own. It is ended as the others are, with no token; LUCIDAUTH_OK says that
+ * all is saved. NULL: there is nothing to save, or another flight of this account is under way. */
 LUCIDAUTH_API lucidauth_flight *lucidauth_flight_keep(lucidauth_account *account);
 
 /* Begin a flight that stores a login, as lucidauth_store does. It is ended as the others are, with a token or
@@ -446,7 +448,8 @@ LUCIDAUTH_API lucidauth_flight *lucidauth_flight_keep(lucidauth_account *account
 LUCIDAUTH_API lucidauth_flight *lucidauth_flight_store(lucidauth_account *account, const char *answer, size_t length,
                                                        unsigned flags, lucidauth_error *error);
 
-/* Tell the result of the last action; the next one is filled in. At the first call `result` and `text` do not matter. */
+/* Tell the result of the last action; the next one is filled in. At the first call `result` and `text` do not
+ * matter. */
 LUCIDAUTH_API void lucidauth_flight_next(lucidauth_flight *flight, lucidauth_result result, const char *text,
                                          lucidauth_action *action);
 
@@ -458,9 +461,9 @@ LUCIDAUTH_API void lucidauth_flight_post(lucidauth_flight *flight);
 LUCIDAUTH_API void lucidauth_flight_start_post(lucidauth_flight *flight);
 LUCIDAUTH_API bool lucidauth_flight_has_posted(const lucidauth_flight *flight);
 
-/* End a flight, at LUCIDAUTH_STEP_DONE or before: the token and its serial, or NULL and the error. Before, it is left as
- * it stands: a POST that is under way is waited for, tokens that came with it or were on their way to the storage are
- * kept as not saved, and the next flight goes on from there: under the lock if there is something to save, else the
+/* End a flight, at LUCIDAUTH_STEP_DONE or before: the token and its serial, or NULL and the error. Before, it is left
+ * as it stands: a POST that is under way is waited for, tokens that came with it or were on their way to the storage
+ * are kept as not saved, and the next flight goes on from there: under the lock if there is something to save, else the
  * first thing to do is to give the lock back. */
 LUCIDAUTH_API char *lucidauth_flight_end(lucidauth_flight *flight, uint64_t *serial, lucidauth_error *error);
 

@@ -1,6 +1,6 @@
-/* One thread a process that carries out flights, so that nobody else has to wait for a lock, a disk or a server. Here are
- * its jobs, its beginning and its end; its work is in worker.c. It starts when the first flight is handed to it, and
- * ends with the last client that uses it. */
+/* One thread a process that carries out flights, so that nobody else has to wait for a lock, a disk or a server. Here
+ * are its jobs, its beginning and its end; its work is in worker.c. It starts when the first flight is handed to it,
+ * and ends with the last client that uses it. */
 #ifndef ACCOUNT_BACKGROUND_H
 #define ACCOUNT_BACKGROUND_H
 
@@ -58,8 +58,8 @@ void background_job_free(struct background_job *job);
 
 /* ---- from any thread ---- */
 
-/* From now on the account is looked after, and there is a thread to do it, which runs `body`. False: there is none to be
- * had. */
+/* From now on the account is looked after, and there is a thread to do it, which runs `body`. False: there is none to
+ * be had. */
 bool background_watch(struct background_job *job, void *(*body)(void *));
 
 /* After that: carry out the account's flight, which has begun; the thread ends it. */
@@ -90,8 +90,8 @@ bool background_start_leaving(struct background_job *job);
 
 /* ---- from the thread and its helpers ---- */
 
-/* Take the jobs and POSTs that were handed in since the last time, lists by place.next_handed_in and by next. False: the thread is to
- * end. */
+/* Take the jobs and POSTs that were handed in since the last time, lists by place.next_handed_in and by next. False:
+ * the thread is to end. */
 bool background_take(struct background_job **jobs, struct background_post **posts);
 
 /* The account's flight has ended, and the POST is done. */

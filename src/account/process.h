@@ -1,5 +1,6 @@
-/* All clients of the process, when it forks or ends. A child of a fork owns nothing of its parent's flights, neither their
- * locks nor their threads. The end of the process waits for flights, and tries once more to save unsaved tokens. */
+/* All clients of the process, when it forks or ends. A child of a fork owns nothing of its parent's flights, neither
+ * their locks nor their threads. The end of the process waits for flights, and tries once more to save unsaved
+ * tokens. */
 #ifndef ACCOUNT_PROCESS_H
 #define ACCOUNT_PROCESS_H
 

@@ -6,9 +6,9 @@
 
 #include <pthread.h>
 
-/* Fill in an error; `error` may be NULL. These functions alone write what may be a program's: of a later release's fields
- * those that its size covers, and the size itself never. What it holds before does not matter: up to `message` it has
- * been there from the first release on. */
+/* Fill in an error; `error` may be NULL. It may be the program's own struct, which these functions alone write: never
+ * its size, and of a later release's fields those that its size covers. The fields up to `message` were there from the
+ * first release on, so their former values do not matter. */
 void error_set(lucidauth_error *error, lucidauth_code code, const char *format, ...)
     __attribute__((format(printf, 3, 4)));
 

@@ -1,5 +1,5 @@
-/* A client's accounts by name, and how many users each has. One without users rests, and may leave: at once when it holds
- * nothing, else when there are more than the client keeps and it was not used for the longest time. */
+/* A client's accounts by name, and how many users each has. One without users rests, and may leave: at once when it
+ * holds nothing, else when there are more than the client keeps and it was not used for the longest time. */
 #ifndef ACCOUNT_ROSTER_H
 #define ACCOUNT_ROSTER_H
 

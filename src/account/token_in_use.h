@@ -1,5 +1,5 @@
-/* The token that an account hands out, for as long as it may be. Its time is known by two clocks, and changes that other
- * processes announce are seen at once. All is called with the account's mutex held, except for the hot path. */
+/* The token that an account hands out, for as long as it may be. Its time is known by two clocks, and changes that
+ * other processes announce are seen at once. All is called with the account's mutex held, except for the hot path. */
 #ifndef ACCOUNT_TOKEN_IN_USE_H
 #define ACCOUNT_TOKEN_IN_USE_H
 

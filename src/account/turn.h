@@ -62,7 +62,8 @@ bool turn_begin_to_store(struct lucidauth_account *account, struct answer *given
  * the background's thread. */
 bool turn_begin_if_due(struct lucidauth_account *account);
 
-/* The same for a look at the storage, once a second at most. False: a token is in use, or another thread has the turn. */
+/* The same for a look at the storage, once a second at most. False: a token is in use, or another thread has the
+ * turn. */
 bool turn_begin_to_look(struct lucidauth_account *account);
 
 /* Carry the flight out on this thread. */
@@ -137,8 +138,8 @@ bool turn_is_busy(const struct lucidauth_account *account);
 /* Whether nobody holds on to anything of the account's, nor does the storage's lock. */
 bool turn_is_idle(const struct lucidauth_account *account);
 
-/* Whether the flight under way, or the last one, brings what a caller wants that came at this moment: a refresh that was
- * asked for is not served by one that had begun before. */
+/* Whether the flight under way, or the last one, brings what a caller wants that came at this moment: a refresh that
+ * was asked for is not served by one that had begun before. */
 bool turn_suits(const struct lucidauth_account *account, bool refresh, double since);
 
 /* Whether a flight is under way that may refresh, and so end the token in use, and was not waited for long enough. */

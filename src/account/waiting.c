@@ -12,9 +12,9 @@ static const char *const takes_too_long =
     "The refresh takes too long. It goes on, and nothing is lost; ask again later.";
 static const char *const under_way =
     "There is no token yet: a refresh is under way in the background. Nothing is lost; ask again in a moment.";
-static const char *const no_thread = "The system has no thread for a refresh in the background: too many of them run, "
-                                     "or it is out of memory. Nothing was "
-                                     "changed; ask again in a moment.";
+static const char *const no_thread =
+    "The system has no thread for a refresh in the background: too many of them run, or it is out of memory. Nothing "
+    "was changed; ask again in a moment.";
 static const char *const forbidden =
     "This process may not start threads any more: its limit of processes (RLIMIT_NPROC) is 0, so nothing refreshes the "
     "token in the background. Nothing was changed. HAProxy sets that limit unless its configuration says "
@@ -123,8 +123,8 @@ static bool flight_is_over(const struct lucidauth_account *account, const struct
   return ticket->joined && turn_is_over(account, ticket->flight);
 }
 
-/* The token in use may die at any moment, by this process's refresh or another one's; callers that can wait for that do,
- * once a flight. */
+/* The token in use may die at any moment, by this process's refresh or another one's; callers that can wait for that
+ * do, once a flight. */
 static bool is_changing(const struct lucidauth_account *account)
 {
   return turn_may_change_token(account) || in_use_was_announced(&account->in_use);
@@ -275,7 +275,8 @@ static const char *const forbidden_to_store =
     "login's answer. Nothing was changed. HAProxy sets that limit unless its configuration says insecure-fork-wanted "
     "in the section global: add that line, and restart it.";
 
-/* The login that this ticket waits for. A caller that comes without its ticket hears the outcome that nobody has heard yet. */
+/* The login that this ticket waits for. A caller that comes without its ticket hears the outcome that nobody has heard
+ * yet. */
 static struct login *find_login(const struct lucidauth_account *account, const struct ticket *ticket,
                                 const struct login_key *key, double steady)
 {

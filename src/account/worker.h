@@ -6,8 +6,8 @@
 
 #include "background.h"
 
-/* With the account's mutex held and no flight under way: begin one, and hand it to the thread. False: there is no thread
- * to be had, or no flight begins any more. */
+/* With the account's mutex held and no flight under way: begin one, and hand it to the thread. False: there is no
+ * thread to be had, or no flight begins any more. */
 bool worker_begin(struct lucidauth_account *account, enum flow_goal goal);
 
 struct answer;

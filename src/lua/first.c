@@ -1,5 +1,5 @@
-/* The module as it is at first: token() and authorization() of its own client alone, by its file and the environment. The
- * first call of anything else loads the rest, which is in Lua. */
+/* The module as it is at first: token() and authorization() of its own client alone, by its file and the environment.
+ * The first call of anything else loads the rest, which is in Lua. */
 #include "binding.h"
 #include "compat.h"
 
