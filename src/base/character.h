@@ -26,6 +26,17 @@ static inline bool ascii_is_space(char c)
   return c == ' ' || c == '\t' || c == '\r' || c == '\n';
 }
 
+/* Cut white space off both ends. */
+static inline void ascii_trim(const char **text, size_t *length)
+{
+  while (*length > 0 && ascii_is_space(**text)) {
+    ++*text;
+    --*length;
+  }
+  while (*length > 0 && ascii_is_space((*text)[*length - 1]))
+    --*length;
+}
+
 /* The value of a hexadecimal digit; -1: it is none. */
 static inline int ascii_hex_digit(char c)
 {

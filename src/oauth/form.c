@@ -72,17 +72,12 @@ static char *put_pairs(char *out, const char *at, const char *end)
 
 cJSON *form_read(const char *text, size_t length)
 {
-  const char *end = text + length;
-  while (text < end && ascii_is_space(*text))
-    text++;
-  while (end > text && ascii_is_space(end[-1]))
-    end--;
-  length = (size_t)(end - text);
+  ascii_trim(&text, &length);
   if (length >= SIZE_MAX / GROWTH - BRACES)
     return NULL;
   size_t size = GROWTH * length + GROWTH + BRACES;
   char *json = calloc(1, size);
-  char *json_end = json ? put_pairs(json, text, end) : NULL;
+  char *json_end = json ? put_pairs(json, text, text + length) : NULL;
   cJSON *tree = json_end ? json_read(json, (size_t)(json_end - json)) : NULL;
   if (json)
     secret_wipe(json, size);

@@ -17,12 +17,7 @@ static void trim(const char **text, size_t *length)
     *text += 3;
     *length -= 3;
   }
-  while (*length > 0 && ascii_is_space(**text)) {
-    ++*text;
-    --*length;
-  }
-  while (*length > 0 && ascii_is_space((*text)[*length - 1]))
-    --*length;
+  ascii_trim(text, length);
 }
 
 static bool starts_with_word(const char *text, const char *word)
