@@ -109,7 +109,7 @@ struct flow_action flow_finish(struct flow *flow)
   if (wanted && outcome->code == CODE_OK && flow->came_alive && !flow_token_lives(flow))
     flow_fail(flow, CODE_TIMEOUT,
               "The call took longer than the token lives. Nothing is lost: a later call refreshes it.");
-  bool serve = wanted && (outcome->code == CODE_OK || (flow->goal == FLOW_TOKEN && flow_token_lives(flow)));
+  bool serve = wanted && (outcome->code == CODE_OK || flow_can_serve(flow));
   if (serve) {
     double again = fmax(SERVE_LEAST, flow->backoff.until - flow->now.steady);
     outcome->refresh_at = outcome->code == CODE_OK ? flow->live.refresh_at : moment_after(flow->now, again);
@@ -149,7 +149,7 @@ struct flow_action flow_leave(struct flow *flow)
 static void fail_for_now(struct flow *flow, enum code code, const char *message)
 {
   flow_fail(flow, code, message);
-  if (flow->goal == FLOW_TOKEN && flow_token_lives(flow))
+  if (flow_can_serve(flow))
     flow_add_note(flow, FLOW_REFRESH_FAILED, code, message);
 }
 

@@ -11,6 +11,12 @@ bool flow_token_lives(const struct flow *flow)
   return live_token_lives(&flow->live, flow->now);
 }
 
+/* Whether the token in use will do for this call, whatever becomes of the refresh. */
+bool flow_can_serve(const struct flow *flow)
+{
+  return flow->goal == FLOW_TOKEN && flow_token_lives(flow);
+}
+
 /* A token beside a pending mark may die at any moment, or be dead already. */
 bool flow_is_fresh(const struct flow *flow, const struct record *record)
 {
@@ -57,9 +63,12 @@ void flow_fail(struct flow *flow, enum code code, const char *message)
     flow_remember_trouble(flow, code, outcome->message);
 }
 
-/* A success makes earlier failures of the flight good. */
+/* The record in hand holds the token to use, which makes earlier failures good. */
 void flow_succeed(struct flow *flow)
 {
+  flow_take_token(flow, &flow->record);
+  backoff_forget(&flow->backoff);
+  backoff_forget(&flow->start_backoff);
   flow->outcome.code = flow->trouble = CODE_OK;
   flow->outcome.message[0] = flow->trouble_message[0] = '\0';
 }

@@ -57,7 +57,7 @@ static struct flow_action wait_for_owner(struct flow *flow)
 {
   char message[FLOW_MESSAGE];
   double waited = flow->now.steady - flow->owner_seen;
-  bool serves = flow->goal == FLOW_TOKEN && flow_token_lives(flow);
+  bool serves = flow_can_serve(flow);
   message_owner_may_live(message, flow->settings, &flow->pending);
   if (serves && waited >= flow->settings->refresh_wait) {
     flow_fail(flow, CODE_LOCKED, message); /* the token may die before the lock is given back */

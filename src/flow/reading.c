@@ -58,9 +58,6 @@ static struct flow_action serve_stored(struct flow *flow)
 {
   bool other = live_token_differs(&flow->live, &flow->record);
   flow_succeed(flow);
-  flow_take_token(flow, &flow->record);
-  backoff_forget(&flow->backoff);
-  backoff_forget(&flow->start_backoff);
   flow->busy_since = 0;
   if (other)
     flow_add_note(flow, FLOW_ADOPTED, CODE_OK, "");
@@ -294,7 +291,7 @@ static struct flow_action lock_is_busy(struct flow *flow)
   if (flow->busy_since == 0)
     flow->busy_since = flow->now.steady;
   double busy = flow->now.steady - flow->busy_since;
-  bool serves = flow->goal == FLOW_TOKEN && flow_token_lives(flow);
+  bool serves = flow_can_serve(flow);
   if (serves && busy >= flow->settings->refresh_wait) {
     flow_fail(flow, CODE_LOCKED, "");
     return flow_finish(flow);

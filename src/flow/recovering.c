@@ -38,7 +38,7 @@ struct flow_action on_save_salvaged(struct flow *flow, const struct flow_event *
       flow_fail(flow, event->code, event->text);
     return flow_keep_in_memory(flow, event->text);
   }
-  return flow->settings->reads_back && flow->stops ? flow_confirm(flow, SAVE_SALVAGED) : flow_salvaged_is_kept(flow);
+  return flow->stops ? flow_confirm(flow, SAVE_SALVAGED) : flow_salvaged_is_kept(flow);
 }
 
 /* Without introspection. The part of the answer that arrived is in the mark. */
@@ -70,7 +70,7 @@ static struct flow_action unspent_after_all(struct flow *flow)
   static const char *const safe = "The refresh token is still alive, and stored.";
   flow->doubted = false;
   flow_know_as_unspent(flow);
-  bool serve = flow->goal == FLOW_TOKEN && flow_token_lives(flow) && !flow->recovering;
+  bool serve = flow_can_serve(flow) && !flow->recovering;
   if (!serve && flow->resends++ < RESENDS_MOST && flow->now.steady < flow->deadline) {
     /* the other's mark says nothing of this process, and does not show that it can save */
     if (flow->recovering && flow->resends == 1)
@@ -109,7 +109,7 @@ static struct flow_action nobody_to_ask(struct flow *flow)
 static struct flow_action not_answered(struct flow *flow, const struct introspection *found)
 {
   double pause = flow_retry_pause(flow, found->retry_after);
-  bool serve = flow->goal == FLOW_TOKEN && flow_token_lives(flow);
+  bool serve = flow_can_serve(flow);
   if (!serve && found->transient && flow->now.steady + pause < flow->deadline)
     return flow_wait_for(flow, WAIT_SETTLE, pause);
   if (flow->unclear) {

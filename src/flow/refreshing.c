@@ -74,16 +74,13 @@ struct flow_action on_save_tokens(struct flow *flow, const struct flow_event *ev
 {
   if (event->result == FLOW_FAILED)
     return flow_keep_in_memory(flow, event->text);
-  return flow->settings->reads_back ? flow_confirm(flow, SAVE_TOKENS) : flow_tokens_are_kept(flow);
+  return flow_confirm(flow, SAVE_TOKENS);
 }
 
 /* New tokens are in the record. */
 static void tokens_have_arrived(struct flow *flow)
 {
   flow_remember_spent(flow);
-  flow_take_token(flow, &flow->record);
-  backoff_forget(&flow->backoff);
-  backoff_forget(&flow->start_backoff);
   flow_succeed(flow);
   flow->last_refresh = flow->now.wall;
   flow_add_note(flow, FLOW_REFRESHED, CODE_OK, "");
@@ -121,7 +118,7 @@ static struct flow_action not_spent(struct flow *flow, const struct answer *answ
   if (!flow->doubted)
     flow_settle_doubt(flow);
   double pause = flow_retry_pause(flow, answer->retry_after);
-  bool serve = flow->goal == FLOW_TOKEN && flow_token_lives(flow);
+  bool serve = flow_can_serve(flow);
   if (!serve && flow->now.steady + pause < flow->deadline)
     return flow_wait_for(flow, WAIT_RESEND, pause);
   flow_fail_refresh(flow, answer->code, answer->message, message_kept, answer->retry_after);
@@ -208,7 +205,7 @@ static struct flow_action keep_doubt(struct flow *flow, const struct answer *ans
 struct flow_action on_save_answer(struct flow *flow, const struct flow_event *event)
 {
   flow->unnoted = event->result == FLOW_FAILED;
-  return flow->settings->reads_back && !flow->unnoted ? flow_confirm(flow, SAVE_ANSWER) : flow_let_it_settle(flow);
+  return flow->unnoted ? flow_let_it_settle(flow) : flow_confirm(flow, SAVE_ANSWER);
 }
 
 static struct flow_action go_on_after_refusal(struct flow *flow, const struct answer *answer)

@@ -18,15 +18,6 @@ struct flow_action flow_load_saved(struct flow *flow)
   return flow_go_to(flow, LOAD_SAVED);
 }
 
-/* A storage of the program's own may say that it has saved them, and not have done it. */
-struct flow_action flow_confirm(struct flow *flow, enum state save)
-{
-  flow->confirms = save;
-  flow->back_pause = BACK_PAUSE_FIRST;
-  flow->back_since = flow->now.steady;
-  return flow_go_to(flow, LOAD_SAVED);
-}
-
 static struct flow_action saved_at_last(struct flow *flow)
 {
   flow_add_note(flow, FLOW_SAVED, CODE_OK, "");
@@ -40,7 +31,7 @@ static struct flow_action saved_at_last(struct flow *flow)
 
 static struct flow_action still_unsaved(struct flow *flow, enum code code, const char *message)
 {
-  if (flow->goal != FLOW_TOKEN || !flow_token_lives(flow))
+  if (!flow_can_serve(flow))
     flow_fail(flow, code, message);
   return flow_finish(flow);
 }
@@ -80,7 +71,7 @@ struct flow_action on_save_unsaved(struct flow *flow, const struct flow_event *e
 {
   if (event->result == FLOW_FAILED)
     return still_unsaved(flow, event->code, event->text);
-  return flow->settings->reads_back ? flow_confirm(flow, SAVE_UNSAVED) : saved_at_last(flow);
+  return flow_confirm(flow, SAVE_UNSAVED);
 }
 
 /* Fields beside the grant are not held against the storage: the tokens are there. */
@@ -120,6 +111,17 @@ static struct flow_action confirmed(struct flow *flow)
   }
 }
 
+/* A save has succeeded. A storage of the program's own may say so, and not have done it. */
+struct flow_action flow_confirm(struct flow *flow, enum state save)
+{
+  flow->confirms = save;
+  if (!flow->settings->reads_back)
+    return confirmed(flow);
+  flow->back_pause = BACK_PAUSE_FIRST;
+  flow->back_since = flow->now.steady;
+  return flow_go_to(flow, LOAD_SAVED);
+}
+
 static struct flow_action not_confirmed(struct flow *flow, const struct flow_event *event)
 {
   char message[FLOW_MESSAGE];
@@ -145,7 +147,7 @@ static bool waits_to_confirm(const struct flow *flow)
       flow->lags || flow->goal == FLOW_KEEP || flow->goal == FLOW_STORE; /* no mark has shown whether it lags */
   if (flow->confirms == SAVE_LOGIN && flow->now.steady < flow->back_since + BACK_LEAST)
     return true;
-  if (flow_time_is_over(flow) || (again && flow->goal == FLOW_TOKEN && flow_token_lives(flow)))
+  if (flow_time_is_over(flow) || (again && flow_can_serve(flow)))
     return false;
   if (flow->live.token && flow->goal == FLOW_TOKEN && flow->now.steady >= flow->live.refresh_at.steady)
     return false;

@@ -256,6 +256,7 @@ bool flow_tell_rejection(struct flow *flow);
 
 /* failing.c */
 bool flow_token_lives(const struct flow *flow);
+bool flow_can_serve(const struct flow *flow);
 bool flow_is_fresh(const struct flow *flow, const struct record *record);
 void flow_take_token(struct flow *flow, const struct record *record);
 void flow_add_note(struct flow *flow, enum flow_note_kind kind, enum code code, const char *message);

@@ -221,9 +221,6 @@ struct flow_action flow_login_is_not_kept(struct flow *flow, enum code code, con
 
 struct flow_action flow_login_is_kept(struct flow *flow)
 {
-  flow_take_token(flow, &flow->record);
-  backoff_forget(&flow->backoff);
-  backoff_forget(&flow->start_backoff);
   flow_succeed(flow);
   flow_add_note(flow, FLOW_STORED, CODE_OK, "");
   return flow_leave(flow);
@@ -233,5 +230,5 @@ struct flow_action on_save_login(struct flow *flow, const struct flow_event *eve
 {
   if (event->result == FLOW_FAILED)
     return flow_login_is_not_kept(flow, event->code, event->text);
-  return flow->settings->reads_back ? flow_confirm(flow, SAVE_LOGIN) : flow_login_is_kept(flow);
+  return flow_confirm(flow, SAVE_LOGIN);
 }
