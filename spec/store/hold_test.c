@@ -681,7 +681,7 @@ static void space_is_taken_where_it_cannot_be_set_apart(void **state)
 
 /* ---- crashes ---- */
 
-/* How a refresh ends before its time, and what whoever comes next finds. */
+/* How a refresh ends before its time, and the things that the next owner finds. */
 enum found_by { BY_BOTH, BY_LOCK_FILE, BY_MARK };
 
 static enum found_by found_by;

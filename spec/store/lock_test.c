@@ -1,4 +1,4 @@
-/* The lock, and what whoever takes it does with the leftovers of a writer that died. */
+/* The lock, and how its next owner deals with the leftovers of a writer that died. */
 #define _GNU_SOURCE
 #include "../../src/store/lockfile.h"
 
@@ -671,7 +671,7 @@ static void a_leftover_that_cannot_be_moved_withholds_the_lock(void **state)
 }
 
 #if defined(__linux__)
-/* A save is killed just before each kind of system call that it makes; whoever comes next must find one record or the
+/* A save is killed just before each kind of system call that it makes; the next owner must find one record or the
  * other, whole. */
 
 /* The descriptors that a save opens are the lowest free ones: the folder's, then the file's. */

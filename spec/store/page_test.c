@@ -105,7 +105,7 @@ static void die_in_a_refresh(const struct scratch *scratch)
   kill(getpid(), SIGKILL);
 }
 
-static void whoever_comes_after_a_dead_owner_settles_its_generation(void **state)
+static void the_next_owner_settles_a_dead_owner_s_generation(void **state)
 {
   struct store *store = sharing(*state);
   assert_true(WIFSIGNALED(run_child(die_in_a_refresh, *state)));
@@ -117,7 +117,7 @@ static void whoever_comes_after_a_dead_owner_settles_its_generation(void **state
   store->ops->close(store);
 }
 
-/* Else whoever had seen the dead one's generation would not learn that another refresh is under way. */
+/* A process that had seen the dead one's generation would else not learn that another refresh is under way. */
 static void a_refresh_behind_a_dead_owner_is_announced_too(void **state)
 {
   struct store *store = sharing(*state);
@@ -131,7 +131,7 @@ static void a_refresh_behind_a_dead_owner_is_announced_too(void **state)
   store->ops->close(store);
 }
 
-static void whoever_looks_settles_what_a_dead_owner_left(void **state)
+static void a_load_settles_what_a_dead_owner_left(void **state)
 {
   struct store *store = sharing(*state);
   assert_true(WIFSIGNALED(run_child(die_in_a_refresh, *state)));
@@ -143,7 +143,7 @@ static void whoever_looks_settles_what_a_dead_owner_left(void **state)
   store->ops->close(store);
 }
 
-static void whoever_looks_leaves_a_living_owner_s_refresh_alone(void **state)
+static void a_load_leaves_a_living_owner_s_refresh_alone(void **state)
 {
   struct store *one = sharing(*state), *other = sharing(*state);
   assert_true(take(one));
@@ -615,10 +615,10 @@ int main(void)
       SPEC(a_refresh_is_announced_to_every_store),
       SPEC(a_lock_without_a_refresh_announces_nothing),
       SPEC(another_process_s_refresh_is_seen),
-      SPEC(whoever_comes_after_a_dead_owner_settles_its_generation),
+      SPEC(the_next_owner_settles_a_dead_owner_s_generation),
       SPEC(a_refresh_behind_a_dead_owner_is_announced_too),
-      SPEC(whoever_looks_settles_what_a_dead_owner_left),
-      SPEC(whoever_looks_leaves_a_living_owner_s_refresh_alone),
+      SPEC(a_load_settles_what_a_dead_owner_left),
+      SPEC(a_load_leaves_a_living_owner_s_refresh_alone),
       SPEC(a_waiter_is_woken_when_the_refresh_is_settled),
       SPEC(what_does_not_change_is_waited_for_as_long_as_asked),
       SPEC(what_has_changed_already_is_not_waited_for),
