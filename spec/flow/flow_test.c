@@ -544,7 +544,9 @@ static void another_apps_tokens_are_called_so_when_they_are_refused(void **state
   static const char *const records[] = {OF_APP("Ra", "\"their\\napp\""), OF_APP("Rb", "\"their\\napp\""),
                                         OF_APP("Rc", "\"their\\napp\"")};
   static const char *const ours[] = {OF_APP("Rd", "\"cid\""), OF_APP("Re", "7"), OF_APP("Rf", "\"\""),
-                                     OF_APP("hidden-refresh-token", "\"hidden-refresh-token\"")};
+                                     OF_APP("hidden-refresh-token", "\"hidden-refresh-token\""),
+                                     OF_APP("Rg", "\"hidden-parameter\"")};
+  static const char *const parameters[] = {"audience", "hidden-parameter", NULL};
   struct driver *driver = *state;
   for (size_t i = 0; i < sizeof refusals / sizeof *refusals; i++) {
     store(driver, records[i]);
@@ -553,6 +555,7 @@ static void another_apps_tokens_are_called_so_when_they_are_refused(void **state
     assert_non_null(
         strstr(flow_outcome(driver->flow)->message, "belong to the app their\\napp, and this client is cid"));
   }
+  driver->settings.credentials.parameters = parameters;
   for (size_t i = 0; i < sizeof ours / sizeof *ours; i++) {
     store(driver, ours[i]);
     driver->replies[0] = answer(400, refusals[0]);

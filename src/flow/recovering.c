@@ -3,7 +3,6 @@
 #include "messages.h"
 #include "states.h"
 
-#include <math.h>
 #include <stdio.h>
 
 /* A refresh token came in a broken answer, and is the record's now. It is used once a flight: a server that breaks every

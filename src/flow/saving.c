@@ -5,7 +5,6 @@
 #include "messages.h"
 #include "states.h"
 
-#include <math.h>
 #include <stdio.h>
 #include <string.h>
 
